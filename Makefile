@@ -1,0 +1,39 @@
+# Every target does its own set-up in .venv; nothing outside this folder is changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint types layers unit golden clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready  ## the main job: three workloads, emulated near their data, compared with DuckDB
+	$(BIN)/wherry demo
+
+test: lint types layers unit  ## everything CI runs
+
+lint: $(VENV)/ready  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready  ## mypy --strict on src
+	$(BIN)/mypy
+
+layers: $(VENV)/ready  ## imports run one way
+	$(BIN)/lint-imports
+
+unit: $(VENV)/ready  ## the tests, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+golden: $(VENV)/ready  ## rewrite the golden texts; read the diff before you commit it
+	$(BIN)/python -m pytest tests/golden --update-golden
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

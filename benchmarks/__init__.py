@@ -1,0 +1,1 @@
+"""Workloads, their data, and the engines they are compared with."""

@@ -1,0 +1,1 @@
+"""Device profiles and systems: TOML, one device or system a file; read by wherry.devices."""

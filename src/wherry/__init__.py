@@ -1,0 +1,1 @@
+"""Wherry carries a query to its data."""
