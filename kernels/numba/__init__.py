@@ -1,1 +1,1 @@
-"""Operator skeletons for CPUs (and the cores of NICs and drives), compiled by numba once per machine."""
+"""Operator skeletons for the cores of hosts, NICs and drives, compiled once per machine."""

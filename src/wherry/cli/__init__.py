@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""The command line: one module per command."""

@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""Where bytes are: sources, chunks, statistics, segments, and the ledger of what was copied."""

@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""What hardware exists: profiles, systems, and the drivers that run programs."""

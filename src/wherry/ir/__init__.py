@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""What a query is: types, expressions, their checking, their reference, their bytes."""

@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""One operator, one file: schema, traits, estimate, reference, cases."""

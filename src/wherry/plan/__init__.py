@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""Where a query runs: pruning, stages, cost, placement, explanation."""

@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""A stage becomes a program: expressions lowered to LLVM, skeletons bound to them."""

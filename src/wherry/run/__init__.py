@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""Carrying a plan out: continuation, worker, the sans-I/O machine, the executor."""

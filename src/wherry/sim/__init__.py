@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""The same machine in virtual time."""

@@ -1,1 +1,1 @@
-"""(to be described)"""
+"""Spans, receipts, and the pictures and tables made of them."""
