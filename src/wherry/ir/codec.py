@@ -1,0 +1,130 @@
+"""Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
+
+Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
+values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp.
+Nothing is imported while decoding, and a name that is not registered is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pyarrow as pa
+
+from wherry.base.errors import CorruptError, InputError
+from wherry.ir import expr
+from wherry.ir.types import type_from_text, type_to_text
+
+VERSION: Final = 1
+_DEPTH_MAX: Final = 200
+"""Deeper trees are refused: the decoder recurses once a level."""
+
+_NODES: Final[dict[str, type[Any]]] = {}
+T = TypeVar("T")
+
+
+def register(node: type[T]) -> type[T]:
+    """Let `node`, a frozen dataclass, stand in encoded plans under its class name."""
+    assert is_dataclass(node)
+    assert _NODES.setdefault(node.__name__, node) is node, f"two nodes named {node.__name__}"
+    return node
+
+
+for _node in vars(expr).values():
+    if isinstance(_node, type) and is_dataclass(_node):
+        register(_node)
+
+
+def encode(value: object) -> bytes:
+    """Give the bytes of a node, or of a tuple of nodes."""
+    return msgspec.msgpack.encode([VERSION, _plain(value)])
+
+
+def decode(data: bytes) -> Any:
+    """Read what `encode` wrote.
+
+    Raises
+    ------
+    CorruptError
+        If the bytes are not an encoded plan, name an unknown node, or are of another version.
+    """
+    try:
+        version, value = msgspec.msgpack.decode(data)
+        if version != VERSION:
+            raise CorruptError(f"plan of version {version!r}; this Wherry reads {VERSION}")
+        return _value(value, 0)
+    except (msgspec.DecodeError, TypeError, ValueError, InvalidOperation, InputError) as problem:
+        if isinstance(problem, CorruptError):
+            raise
+        raise CorruptError(f"{len(data)} bytes are not an encoded plan: {problem}") from None
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and _NODES.get(type(value).__name__) is type(value):
+        name = type(value).__name__
+        return {"n": name, "f": [_plain(getattr(value, f.name)) for f in fields(value)]}
+    match value:
+        case tuple():
+            return [_plain(item) for item in value]
+        case pa.DataType():
+            return {"t": type_to_text(value)}
+        case Decimal():
+            return {"d": str(value)}
+        case datetime():
+            return {"T": [value.replace(tzinfo=None).isoformat(), _zone(value)]}
+        case date():
+            return {"D": value.isoformat()}
+        case None | bool() | int() | float() | str() | bytes():
+            return value
+    raise TypeError(f"a plan cannot hold a {type(value).__name__}")
+
+
+def _zone(value: datetime) -> str | None:
+    return None if value.tzinfo is None else str(value.tzinfo)
+
+
+def _value(plain: Any, depth: int) -> Any:
+    if depth > _DEPTH_MAX:
+        raise CorruptError(f"a plan is deeper than {_DEPTH_MAX} levels")
+    if isinstance(plain, list):
+        return tuple(_value(item, depth + 1) for item in plain)
+    if not isinstance(plain, dict):
+        return plain
+    if "n" in plain:
+        return _node_of(plain, depth)
+    if len(plain) != 1:
+        raise CorruptError(f"a plan holds a map with keys {sorted(map(str, plain))}")
+    ((tag, content),) = plain.items()
+    if tag not in _TAGS:
+        raise CorruptError(f"a plan holds a value tagged {tag!r}; tags: {', '.join(_TAGS)}")
+    return _TAGS[tag](content)
+
+
+def _node_of(plain: dict[Any, Any], depth: int) -> Any:
+    node = _NODES.get(plain["n"])
+    if node is None:
+        raise CorruptError(f"no node {plain['n']!r}; nodes: {', '.join(sorted(_NODES))}")
+    values = plain.get("f")
+    if not isinstance(values, list) or len(values) != len(fields(node)):
+        raise CorruptError(f"node {plain['n']} needs {len(fields(node))} fields")
+    return node(*(_value(item, depth + 1) for item in values))
+
+
+def _timestamp(content: Any) -> datetime:
+    text, zone = content
+    moment = datetime.fromisoformat(text)
+    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
+
+
+_TAGS: Final[dict[str, Callable[[Any], Any]]] = {
+    "t": type_from_text,
+    "d": Decimal,
+    "D": date.fromisoformat,
+    "T": _timestamp,
+}

@@ -1,0 +1,229 @@
+"""The grammar of expressions: typed scalar trees, the only thing lowered to every device.
+
+    Node    = Column(name, type) | Literal(value, type) | Parameter(index, type, digits)
+            | Cast(operand, type)                   value kept, type changed; what cannot be is an error
+            | Arithmetic(op, left, right, type)     op in + - * /
+            | Negate(operand)
+            | Compare(op, left, right)              op in == != < <= > >=
+            | Logic(op, operands)                   op in and or; SQL's three values
+            | Not(operand)
+            | IsNull(operand)
+            | IsIn(operand, values, type)           null is in nothing: null gives null
+            | When(cases, otherwise, type)          cases = ((condition, value), ...)
+            | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
+            | DatePart(part, operand)               part in year month day
+            | Shard(operand, by, count, bounds)     the int32 shard a key belongs to; by hash or range
+    Call    = Call(kind, argument)                  kind in sum mean min max count
+
+A node is a value: equal if its fields are. The tree a user writes has `type` None wherever a schema
+must supply it; `resolve` returns the tree with every type known and every conversion written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Base of all expression nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Node):
+    """The value of a column in the row at hand."""
+
+    name: str
+    type: pa.DataType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Node):
+    """A constant; value None is the null of its type."""
+
+    value: object
+    type: pa.DataType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    """A constant that travels in the frame, not in the program: position `index` of its values.
+
+    `digits` bounds its unscaled integer below 10**digits (0: no integer); programs choose their
+    width by it.
+    """
+
+    index: int
+    type: pa.DataType
+    digits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Node):
+    """The operand's value in another type; a value that has none there is an error."""
+
+    operand: Node
+    type: pa.DataType
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Node):
+    """Two numbers make one. Decimal operands keep their own scales for `*`, share one for `+ -`."""
+
+    op: str
+    left: Node
+    right: Node
+    type: pa.DataType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Negate(Node):
+    """The number with the other sign."""
+
+    operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Node):
+    """Two values of one type compared; null if either is."""
+
+    op: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Logic(Node):
+    """All (and) or any (or) of the operands, with SQL's three values."""
+
+    op: str
+    operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    """The opposite truth; null stays null."""
+
+    operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Node):
+    """Whether the operand is null; never null itself."""
+
+    operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class IsIn(Node):
+    """Whether the operand equals one of the values; null if the operand is null."""
+
+    operand: Node
+    values: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class When(Node):
+    """The value of the first case whose condition is true, otherwise `otherwise`."""
+
+    cases: tuple[tuple[Node, Node], ...]
+    otherwise: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Node):
+    """Whether text matches a pattern; `like` knows % and _ and the escape backslash."""
+
+    kind: str
+    operand: Node
+    pattern: Node
+
+
+@dataclass(frozen=True, slots=True)
+class DatePart(Node):
+    """A part of a date or timestamp as int64."""
+
+    part: str
+    operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Shard(Node):
+    """The shard of a key, as `wherry.data.sharding` defines it."""
+
+    operand: Node
+    by: str
+    count: int
+    bounds: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An aggregate over rows; `argument` None counts rows. Nulls do not take part."""
+
+    kind: str
+    argument: Node | None
+
+
+N = TypeVar("N", bound=Node)
+
+
+def _children_of(value: object) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _children_of(item)
+
+
+def children(node: Node) -> Iterator[Node]:
+    """Give the direct operands of `node`, in field order."""
+    for field in fields(node):
+        yield from _children_of(getattr(node, field.name))
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Give `node` and everything below it, parents first."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def _mapped(value: object, change: Callable[[Node], Node]) -> object:
+    if isinstance(value, Node):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_mapped(item, change) for item in value)
+    return value
+
+
+def map_children(node: N, change: Callable[[Node], Node]) -> N:
+    """Give `node` with `change` applied to each direct operand."""
+    changed = {f.name: _mapped(getattr(node, f.name), change) for f in fields(node)}
+    return replace(node, **changed)
+
+
+def transform(node: Node, change: Callable[[Node], Node]) -> Node:
+    """Give the tree with `change` applied to every node, leaves first."""
+    return change(map_children(node, lambda child: transform(child, change)))
+
+
+def columns_of(node: Node) -> frozenset[str]:
+    """Give the names of the columns the expression reads."""
+    return frozenset(n.name for n in walk(node) if isinstance(n, Column))
+
+
+def conjuncts(node: Node) -> tuple[Node, ...]:
+    """Give the terms that must all hold: the operands of nested `and`s, flattened."""
+    if isinstance(node, Logic) and node.op == "and":
+        return tuple(term for operand in node.operands for term in conjuncts(operand))
+    return (node,)
+
+
+def all_of(terms: tuple[Node, ...]) -> Node:
+    """Give the one predicate that holds if all terms do; `terms` is not empty."""
+    return terms[0] if len(terms) == 1 else Logic("and", terms)

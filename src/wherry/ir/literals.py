@@ -1,0 +1,71 @@
+"""Constants leave the program: what differs between two runs of one shape travels in the frame.
+
+`lift` replaces every literal by a parameter and returns the values; `bind` puts values back. Two
+queries that differ only in constants then share one program, one digest and one compiled object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from decimal import Context, Decimal
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+
+from wherry.ir.expr import Literal, Match, Node, Parameter
+
+T = TypeVar("T")
+
+_EXACT: Final = Context(prec=80)
+
+
+def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
+    """Give `value` (nodes, operators, tuples of them) with parameters for literals, and those.
+
+    Nulls and patterns of text stay: a program is specialised to their shape.
+    """
+    found: list[Literal] = []
+    return _lifted(value, found), tuple(found)
+
+
+def _lifted(value: Any, found: list[Literal]) -> Any:
+    if isinstance(value, Literal) and value.value is not None:
+        assert value.type is not None, "resolve before lifting"
+        found.append(value)
+        return Parameter(len(found) - 1, value.type, _digits(value))
+    if isinstance(value, Match):
+        return replace(value, operand=_lifted(value.operand, found))
+    return _mapped(value, lambda item: _lifted(item, found))
+
+
+def unscaled(value: Literal) -> int:
+    """Give the integer that stands for an integer or decimal literal: 1.25 at scale 2 is 125."""
+    assert value.type is not None
+    scale = value.type.scale if pa.types.is_decimal(value.type) else 0
+    assert isinstance(value.value, int | Decimal)
+    return int(Decimal(value.value).scaleb(scale, _EXACT))
+
+
+def _digits(value: Literal) -> int:
+    exact = pa.types.is_integer(value.type) or pa.types.is_decimal(value.type)
+    return len(str(abs(unscaled(value)))) if exact else 0
+
+
+def bind(value: T, literals: tuple[Literal, ...]) -> T:
+    """Give `value` with every parameter replaced by its literal."""
+    return _bound(value, literals)
+
+
+def _bound(value: Any, literals: tuple[Literal, ...]) -> Any:
+    if isinstance(value, Parameter):
+        return literals[value.index]
+    return _mapped(value, lambda item: _bound(item, literals))
+
+
+def _mapped(value: Any, change: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(change(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, Node) or hasattr(value, "__wherry_node__"):
+            return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value)})
+    return value

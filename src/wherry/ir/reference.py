@@ -1,0 +1,215 @@
+"""What an expression means: the slow interpreter over `pyarrow.compute` that defines it.
+
+Everything faster is compared with this file. Where pyarrow and SQL differ, the difference is
+written out here once: `null in (...)` is null, and a product of decimals that needs more than 38
+digits is an error only if a value does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.base.errors import InputError
+from wherry.data.sharding import ShardScheme, shard_of
+from wherry.data.types import type_class
+from wherry.ir.expr import (
+    Arithmetic,
+    Cast,
+    Column,
+    Compare,
+    DatePart,
+    IsIn,
+    IsNull,
+    Literal,
+    Logic,
+    Match,
+    Negate,
+    Node,
+    Not,
+    Shard,
+    When,
+)
+from wherry.ir.resolve import type_of
+from wherry.ir.text import to_text
+from wherry.ir.types import value_type
+
+Operand = pa.Array | pa.Scalar
+
+_COMPARE: Final[dict[str, Callable[..., Any]]] = {
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+_ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
+    "+": pc.add,
+    "-": pc.subtract,
+    "*": pc.multiply,
+    "/": pc.divide,
+}
+_MATCH: Final[dict[str, Callable[..., Any]]] = {
+    "starts_with": pc.starts_with,
+    "ends_with": pc.ends_with,
+    "contains": pc.match_substring,
+    "like": pc.match_like,
+}
+_PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
+
+
+def evaluate(node: Node, batch: pa.RecordBatch) -> pa.Array:
+    """Give the value of a resolved expression for every row of `batch`.
+
+    Parameters
+    ----------
+    node : Node
+        Resolved, and without parameters (`bind` replaces those).
+    batch : pyarrow.RecordBatch
+        The rows.
+
+    Returns
+    -------
+    pyarrow.Array
+        Of the expression's type, `batch.num_rows` long.
+
+    Raises
+    ------
+    InputError
+        If a value cannot be computed: a cast that loses it, a decimal of more than 38 digits.
+    """
+    try:
+        found = _value(node, batch)
+    except pa.ArrowInvalid as problem:
+        raise InputError(f"{to_text(node)}: {problem}") from None
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    if isinstance(found, pa.Scalar):
+        found = pa.repeat(found, batch.num_rows)
+    wanted = type_of(node)
+    return found if found.type.equals(wanted) else pc.cast(found, wanted)
+
+
+def literal_scalar(node: Literal) -> pa.Scalar:
+    """Give a literal as an Arrow scalar of its (value) type."""
+    assert node.type is not None
+    return pa.scalar(node.value, value_type(node.type))
+
+
+def _plain(value: Operand) -> Operand:
+    """Give text as utf8: not every kernel of pyarrow knows dictionaries and views."""
+    if pa.types.is_dictionary(value.type):
+        value = value.cast(value.type.value_type)
+    return value.cast(pa.utf8()) if pa.types.is_string_view(value.type) else value
+
+
+@singledispatch
+def _value(node: Node, batch: pa.RecordBatch) -> Operand:
+    raise TypeError(f"no reference for {type(node).__name__}")
+
+
+@_value.register
+def _(node: Column, batch: pa.RecordBatch) -> Operand:
+    return batch.column(node.name)
+
+
+@_value.register
+def _(node: Literal, batch: pa.RecordBatch) -> Operand:
+    return literal_scalar(node)
+
+
+@_value.register
+def _(node: Cast, batch: pa.RecordBatch) -> Operand:
+    operand = _value(node.operand, batch)
+    source, target = type_of(node.operand), node.type
+    classes = type_class(source), type_class(target)
+    lossy_by_design = classes in {("integer", "float"), ("temporal", "temporal")}
+    return pc.cast(operand, target, safe=not lossy_by_design)
+
+
+@_value.register
+def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
+    left, right = _value(node.left, batch), _value(node.right, batch)
+    if pa.types.is_decimal(type_of(node)):
+        return _decimal_arithmetic(node, left, right)
+    return _ARITHMETIC[node.op](left, right)
+
+
+def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Operand:
+    wide = [pa.decimal256(v.type.precision, v.type.scale) for v in (left, right)]
+    exact = _ARITHMETIC[node.op](left.cast(wide[0]), right.cast(wide[1]))
+    return pc.cast(exact, node.type)
+
+
+@_value.register
+def _(node: Negate, batch: pa.RecordBatch) -> Operand:
+    return pc.negate(_value(node.operand, batch))
+
+
+@_value.register
+def _(node: Compare, batch: pa.RecordBatch) -> Operand:
+    left, right = (_plain(_value(n, batch)) for n in (node.left, node.right))
+    return _COMPARE[node.op](left, right)
+
+
+@_value.register
+def _(node: Logic, batch: pa.RecordBatch) -> Operand:
+    combine = pc.and_kleene if node.op == "and" else pc.or_kleene
+    first, *rest = (_value(n, batch) for n in node.operands)
+    for other in rest:
+        first = combine(first, other)
+    return first
+
+
+@_value.register
+def _(node: Not, batch: pa.RecordBatch) -> Operand:
+    return pc.invert(_value(node.operand, batch))
+
+
+@_value.register
+def _(node: IsNull, batch: pa.RecordBatch) -> Operand:
+    return pc.is_null(_value(node.operand, batch))
+
+
+@_value.register
+def _(node: IsIn, batch: pa.RecordBatch) -> Operand:
+    operand = _plain(_value(node.operand, batch))
+    values = _scalars(node.values, operand.type)
+    return pc.if_else(pc.is_valid(operand), pc.is_in(operand, values), pa.scalar(None, pa.bool_()))
+
+
+def _scalars(values: Sequence[Node], t: pa.DataType) -> pa.Array:
+    return pa.array([v.value for v in values if isinstance(v, Literal)], t)
+
+
+@_value.register
+def _(node: When, batch: pa.RecordBatch) -> Operand:
+    t = type_of(node)
+    whole = [evaluate(c, batch) for c, _ in node.cases]
+    conditions = pa.StructArray.from_arrays(
+        [pc.fill_null(c, False) for c in whole], [str(i) for i in range(len(whole))]
+    )
+    values = [_plain(_value(v, batch)) for v in (*(v for _, v in node.cases), node.otherwise)]
+    return pc.cast(pc.case_when(conditions, *values), t)
+
+
+@_value.register
+def _(node: Match, batch: pa.RecordBatch) -> Operand:
+    assert isinstance(node.pattern, Literal)
+    return _MATCH[node.kind](_plain(_value(node.operand, batch)), pattern=node.pattern.value)
+
+
+@_value.register
+def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
+    return pc.cast(_PARTS[node.part](_value(node.operand, batch)), pa.int64())
+
+
+@_value.register
+def _(node: Shard, batch: pa.RecordBatch) -> Operand:
+    scheme = ShardScheme(by=node.by, key="", count=node.count, bounds=node.bounds)
+    return pa.array(shard_of(evaluate(node.operand, batch), scheme))
