@@ -328,7 +328,7 @@ def _arithmetic(op: str, left: Value, right: Value) -> Expr:
 
 
 def _logic(op: str, left: Value, right: Value) -> Expr:
-    operands = []
+    operands: list[Node] = []
     for node in (to_node(left), to_node(right)):
         same = isinstance(node, Logic) and node.op == op
         operands += node.operands if same and isinstance(node, Logic) else [node]

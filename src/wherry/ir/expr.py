@@ -1,7 +1,7 @@
 """The grammar of expressions: typed scalar trees, the only thing lowered to every device.
 
     Node    = Column(name, type) | Literal(value, type) | Parameter(index, type, digits)
-            | Cast(operand, type)                   value kept, type changed; what cannot be is an error
+            | Cast(operand, type)                   value kept, type changed; or an error
             | Arithmetic(op, left, right, type)     op in + - * /
             | Negate(operand)
             | Compare(op, left, right)              op in == != < <= > >=
@@ -12,7 +12,7 @@
             | When(cases, otherwise, type)          cases = ((condition, value), ...)
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
-            | Shard(operand, by, count, bounds)     the int32 shard a key belongs to; by hash or range
+            | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
     Call    = Call(kind, argument)                  kind in sum mean min max count
 
 A node is a value: equal if its fields are. The tree a user writes has `type` None wherever a schema

@@ -6,13 +6,14 @@ queries that differ only in constants then share one program, one digest and one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from wherry.ir.expr import Literal, Match, Node, Parameter
+from wherry.ir.expr import Literal, Match, Parameter
 
 T = TypeVar("T")
 
@@ -62,10 +63,9 @@ def _bound(value: Any, literals: tuple[Literal, ...]) -> Any:
     return _mapped(value, lambda item: _bound(item, literals))
 
 
-def _mapped(value: Any, change: Any) -> Any:
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, tuple):
         return tuple(change(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        if isinstance(value, Node) or hasattr(value, "__wherry_node__"):
-            return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value)})
+        return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value)})
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import singledispatch
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +38,7 @@ from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.ir.types import value_type
 
-Operand = pa.Array | pa.Scalar
+Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
 _COMPARE: Final[dict[str, Callable[..., Any]]] = {
     "==": pc.equal,

@@ -159,7 +159,7 @@ def castable(source: pa.DataType, target: pa.DataType) -> bool:
         return not (one == "temporal" and pa.types.is_date(source) and target.tz is not None)
     numbers = {"integer", "float", "decimal", "boolean"}
     if {one, other} <= numbers:
-        return not ({one, other} == {"boolean", "decimal"})
+        return {one, other} != {"boolean", "decimal"}
     return one == "dictionary" or other == "dictionary"
 
 
