@@ -1,0 +1,214 @@
+"""What one device is, as figures with sources: the schema of `device_profiles/<name>.toml`.
+
+An absent table is None; a figure that a kind of device needs and its file lacks is an error, never
+a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.figures import Count, Figure, problems_of, read_toml, refuse
+
+DeviceKind = Literal["nic", "csd", "drive", "gpu", "cpu"]
+TypeFamily = Literal["boolean", "integer", "float", "decimal", "temporal", "string", "dictionary"]
+OperatorName = Literal[
+    "filter", "select", "with_columns", "aggregate", "group_by", "sort", "top_k", "limit",
+    "route", "respond", "scan",
+]  # fmt: skip
+TYPE_FAMILIES: tuple[TypeFamily, ...] = get_args(TypeFamily)
+OPERATOR_NAMES: tuple[OperatorName, ...] = get_args(OperatorName)
+
+REFERENCE_NAME = "reference-core"
+_PROGRAMMABLE = ("cores", "rates", "memory", "start", "capabilities")
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "nic": _PROGRAMMABLE,
+    "gpu": _PROGRAMMABLE,
+    "cpu": _PROGRAMMABLE,
+    "csd": (*_PROGRAMMABLE, "media"),
+    "drive": ("media",),
+}
+# A drive computes nothing and only drives hold media: a table that is never read is a mistake of
+# whoever wrote it.
+_SENSELESS: dict[str, tuple[str, ...]] = {
+    "nic": ("media",),
+    "gpu": ("media",),
+    "cpu": ("media",),
+    "csd": (),
+    "drive": ("cores", "rates", "start", "capabilities"),
+}
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of a profile."""
+
+
+class Device(_Table, frozen=True):
+    """Which device a profile is about."""
+
+    name: str
+    kind: DeviceKind
+    title: str
+
+
+class Cores(_Table, frozen=True):
+    """The cores that run programs; the clock is informative, the rates carry the speed."""
+
+    count: Count
+    clock_ghz: Figure | None = None
+
+
+class Rates(_Table, frozen=True):
+    """Speed of one core relative to the reference core, per kernel family (1.0 is equal)."""
+
+    relative_scan: Figure
+    relative_filter: Figure
+    relative_arithmetic: Figure
+    relative_string: Figure
+    relative_hash: Figure
+    relative_write: Figure
+    relative_sort: Figure
+
+
+class Memory(_Table, frozen=True):
+    """The memory that all cores share; the bandwidth is the usable one, all cores busy."""
+
+    capacity_bytes: Count
+    bandwidth_gb_per_s: Figure
+
+
+class Media(_Table, frozen=True):
+    """The flash behind the controller: internal rate, before any external link."""
+
+    read_gb_per_s: Figure
+    channels: Count
+    latency_us: Figure
+    request_bytes_max: Count
+
+
+class Start(_Table, frozen=True):
+    """What must happen before work: start a program, receive a continuation, install a program."""
+
+    kernel_start_us: Figure
+    hop_receive_us: Figure
+    program_install_us: Figure
+
+
+class Capabilities(_Table, frozen=True):
+    """What the device's programs can handle."""
+
+    types: tuple[TypeFamily, ...]
+    operators: tuple[OperatorName, ...]
+
+
+class Power(_Table, frozen=True):
+    """Electrical draw of the whole device."""
+
+    busy_watts: Figure
+    idle_watts: Figure | None = None
+
+
+class Profile(_Table, frozen=True):
+    """Everything known about one device; hashable, equal by value, JSON-able by msgspec."""
+
+    device: Device
+    cores: Cores | None = None
+    rates: Rates | None = None
+    memory: Memory | None = None
+    media: Media | None = None
+    start: Start | None = None
+    capabilities: Capabilities | None = None
+    power: Power | None = None
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Give a shipped profile by name, or any profile by the path of its `.toml` file.
+
+    Raises
+    ------
+    InputError
+        No such profile, or no such file, or not TOML.
+    Refused
+        With every problem of the file as a reason.
+    """
+    if is_path(name_or_path):
+        return _load(Path(name_or_path), str(name_or_path), Path(name_or_path).stem)
+    return _load_shipped(str(name_or_path))
+
+
+def profile_names() -> list[str]:
+    """Give the names of the shipped profiles, sorted; the reference core is not a device."""
+    return [name for name in toml_names(profile_folder()) if name != REFERENCE_NAME]
+
+
+def check_profiles() -> list[str]:
+    """Give every problem of every shipped profile; an empty list when there is none."""
+    return [problem for name in profile_names() for problem in problems_in(load_profile, name)]
+
+
+def problems_in(load: Callable[[str], object], name: str) -> list[str]:
+    """Give why `load(name)` refuses its file: all reasons, or none."""
+    try:
+        load(name)
+    except Refused as error:
+        return list(error.reasons)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def is_path(name_or_path: str | Path) -> bool:
+    """Tell a path from a shipped name: it is a Path, has a slash or ends in `.toml`."""
+    return isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.endswith(".toml")
+
+
+def profile_folder() -> Traversable:
+    """Give the shipped folder `device_profiles`, in a checkout or in a wheel."""
+    return files("wherry.device_profiles")
+
+
+def toml_names(folder: Traversable) -> list[str]:
+    """Give the stems of the `.toml` files of a folder, sorted."""
+    return sorted(
+        item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
+    )
+
+
+@cache
+def _load_shipped(name: str) -> Profile:
+    if name not in profile_names():
+        raise unknown_name("profile", name, profile_names())
+    file = f"{name}.toml"
+    return _load(profile_folder() / file, f"device_profiles/{file}", name)
+
+
+def _load(file: Traversable | Path, label: str, stem: str) -> Profile:
+    tables = read_toml(file, label)
+    refuse(label, [*problems_of(tables, Profile), *_disagreements(tables, stem)])
+    return msgspec.convert(tables, Profile)
+
+
+def _disagreements(tables: dict[str, Any], stem: str) -> list[str]:
+    device = tables.get("device")
+    if not isinstance(device, dict):
+        return []
+    name, kind = device.get("name", stem), str(device.get("kind"))
+    found = [] if name == stem else [f"[device] name is {name!r}, but the file is {stem}.toml"]
+    found += [
+        f"table [{table}] is missing: a device of kind {kind!r} needs it"
+        for table in _NEEDED.get(kind, ())
+        if table not in tables
+    ]
+    return found + [
+        f"table [{table}] makes no sense for a device of kind {kind!r}"
+        for table in _SENSELESS.get(kind, ())
+        if table in tables
+    ]

@@ -1,0 +1,222 @@
+"""Reads and checks `device_profiles/systems/<name>.toml`: which devices, links and datasets.
+
+`this-machine` is not a file: it is measured when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import msgspec
+
+from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.figures import read_toml, refuse, struct_of
+from wherry.devices.profile import (
+    OPERATOR_NAMES,
+    TYPE_FAMILIES,
+    Profile,
+    is_path,
+    load_profile,
+    problems_in,
+    profile_folder,
+    toml_names,
+)
+from wherry.devices.this_machine import THIS_MACHINE, this_machine
+from wherry.devices.topology import (
+    Dataset,
+    Lane,
+    Link,
+    System,
+    home,
+    lanes,
+    nodes,
+    route,
+    shortest,
+)
+
+__all__ = [
+    "Dataset",
+    "Lane",
+    "Link",
+    "System",
+    "check_systems",
+    "home",
+    "lanes",
+    "load_system",
+    "nodes",
+    "route",
+    "system_names",
+]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of a system file."""
+
+
+class _Head(_Table, frozen=True):
+    name: str
+    title: str
+    host: str
+    client: str
+
+
+class _SwitchEntry(_Table, frozen=True):
+    name: str
+
+
+class _DeviceEntry(_Table, frozen=True):
+    name: str
+    profile: str
+
+
+class _SystemFile(_Table, frozen=True):
+    system: _Head
+    device: tuple[_DeviceEntry, ...]
+    link: tuple[Link, ...]
+    dataset: tuple[Dataset, ...]
+    switch: tuple[_SwitchEntry, ...] = ()
+
+
+def load_system(name_or_path: str | Path) -> System:
+    """Give `this-machine`, a shipped system by name, or any system by the path of its file.
+
+    A file's `profile` is a shipped profile's name, or the path of a `.toml` file relative to the
+    system's own.
+
+    Raises
+    ------
+    InputError
+        No such system, or no such file, or not TOML.
+    Refused
+        With every problem as a reason: first all of the file's form; once it has a form, all of
+        what it says (names, profiles, connections, homes).
+    """
+    if name_or_path == THIS_MACHINE:
+        return this_machine()
+    if is_path(name_or_path):
+        path = Path(name_or_path)
+        return _load(path, str(name_or_path), path.stem, path.parent)
+    return _load_shipped(str(name_or_path))
+
+
+def system_names() -> list[str]:
+    """Give the names of all systems: the shipped files, sorted, then `this-machine`."""
+    return [*toml_names(profile_folder() / "systems"), THIS_MACHINE]
+
+
+def check_systems() -> list[str]:
+    """Give every problem of every shipped system file; an empty list when there is none."""
+    shipped = [name for name in system_names() if name != THIS_MACHINE]
+    return [problem for name in shipped for problem in problems_in(load_system, name)]
+
+
+@cache
+def _load_shipped(name: str) -> System:
+    if name not in system_names():
+        raise unknown_name("system", name, system_names())
+    file = f"systems/{name}.toml"
+    return _load(profile_folder() / "systems" / f"{name}.toml", f"device_profiles/{file}", name)
+
+
+def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None = None) -> System:
+    form = struct_of(read_toml(file, label), _SystemFile, label)
+    profiles, problems = _profiles(form, beside)
+    system = System(
+        name=form.system.name,
+        title=form.system.title,
+        host=form.system.host,
+        client=form.system.client,
+        devices=profiles,
+        switches=tuple(entry.name for entry in form.switch),
+        links=form.link,
+        datasets=form.dataset,
+    )
+    if form.system.name != stem:
+        problems.append(f"[system] name is {form.system.name!r}, but the file is {stem}.toml")
+    declared = [entry.name for entry in form.device] + [entry.name for entry in form.switch]
+    problems += _name_problems(system, declared) + _host_problems(system, declared)
+    problems += _link_problems(system, declared) + _dataset_problems(system, declared)
+    refuse(label, problems)
+    return system
+
+
+def _profiles(form: _SystemFile, beside: Path | None) -> tuple[dict[str, Profile], list[str]]:
+    found: dict[str, Profile] = {}
+    problems: list[str] = []
+    for entry in form.device:
+        name: str | Path = entry.profile
+        if beside is not None and is_path(name):
+            name = beside / name
+        try:
+            found[entry.name] = load_profile(name)
+        except Refused as error:
+            problems += [f"[[device]] {entry.name!r}: {reason}" for reason in error.reasons]
+        except InputError as error:
+            problems.append(f"[[device]] {entry.name!r}: {error}")
+    return found, problems
+
+
+def _name_problems(system: System, declared: list[str]) -> list[str]:
+    found = [
+        f"name {name!r} is given to {count} nodes; a node's name is its own"
+        for name, count in Counter(declared).items()
+        if count > 1
+    ]
+    if system.client in system.switches:
+        found.append(f"[system] client {system.client!r} is a switch; a switch asks nothing")
+    return found
+
+
+def _host_problems(system: System, declared: list[str]) -> list[str]:
+    host = system.host
+    if host not in declared:
+        return [f"[system] host: {unknown_name('device', host, declared)}"]
+    if host in system.switches:
+        return [f"[system] host {host!r} is a switch; the host must be a cpu"]
+    profile = system.devices.get(host)
+    if profile is None:  # its profile could not be loaded, which is reported already
+        return []
+    if profile.device.kind != "cpu" or profile.capabilities is None:
+        return [f"[system] host {host!r} is a {profile.device.kind}; the host must be a cpu"]
+    able = {*profile.capabilities.types, *profile.capabilities.operators}
+    lacking = [word for word in (*TYPE_FAMILIES, *OPERATOR_NAMES) if word not in able]
+    if lacking:
+        return [f"[system] host {host!r} must run everything, but lacks: {', '.join(lacking)}"]
+    return []
+
+
+def _link_problems(system: System, declared: list[str]) -> list[str]:
+    possible = list(dict.fromkeys((*declared, system.client)))
+    found: list[str] = []
+    for place, link in enumerate(system.links, 1):
+        found += [
+            f"[[link]] {place} ends: {unknown_name('node', end, possible)}"
+            for end in link.ends
+            if end not in possible
+        ]
+        if link.ends[0] == link.ends[1]:
+            found.append(f"[[link]] {place} joins {link.ends[0]!r} to itself")
+    reached = shortest(system.links, system.client)
+    apart = [name for name in possible if name not in reached]
+    if apart:
+        found.append(f"no link leads from client {system.client!r} to: {', '.join(apart)}")
+    return found
+
+
+def _dataset_problems(system: System, declared: list[str]) -> list[str]:
+    devices = [name for name in declared if name not in system.switches]
+    found = []
+    for entry in system.datasets:
+        where = f"[[dataset]] {entry.name!r} devices"
+        if not entry.devices:
+            found.append(f"{where} is empty; a dataset lives somewhere")
+        for name in entry.devices:
+            if name not in devices:
+                found.append(f"{where}: {unknown_name('device', name, devices)}")
+            elif name in system.devices and system.devices[name].media is None:
+                kind = system.devices[name].device.kind
+                found.append(f"{where}: {name!r} is a {kind} without [media]; it stores nothing")
+    return found

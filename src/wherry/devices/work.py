@@ -1,0 +1,137 @@
+"""How much work a program did on a chunk, and how long one core of a device takes for it.
+
+The counts come from a real run of the real kernel; the time follows from them, the reference core
+and the profile. Families are added up: the reference rates were taken so that their sum gives the
+measured time of the fused kernels (device_profiles/reference-core.toml says how far it does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+from fractions import Fraction
+from functools import lru_cache
+from typing import Self
+
+import msgspec
+
+from wherry.base.errors import InputError
+from wherry.devices.figures import Figure, read_toml, struct_of
+from wherry.devices.profile import REFERENCE_NAME, Profile, profile_folder
+
+_NS_PER_M = 1_000  # a rate of 1 M a second takes 1000 ns for one; a rate of 1 G takes 1 ns
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Counts of what kernels did; `+` adds them field by field.
+
+    Parameters
+    ----------
+    scan_bytes : int
+        Bytes streamed from memory.
+    filter_terms : int
+        Rows times predicate terms compared.
+    arithmetic_values : int
+        Values computed.
+    string_rows : int
+        Rows times string comparisons.
+    hash_rows : int
+        Rows hashed, grouped or partitioned.
+    write_bytes : int
+        Bytes compacted or written.
+    sort_steps : int
+        Rows times the base-2 logarithm of the rows sorted together.
+    """
+
+    scan_bytes: int = 0
+    filter_terms: int = 0
+    arithmetic_values: int = 0
+    string_rows: int = 0
+    hash_rows: int = 0
+    write_bytes: int = 0
+    sort_steps: int = 0
+
+    def __post_init__(self) -> None:
+        for field, count in zip(fields(self), astuple(self), strict=True):
+            if count < 0:
+                raise InputError(f"work cannot be negative, but {field.name} is {count}")
+
+    def __add__(self, other: Self) -> Self:
+        mine, theirs = astuple(self), astuple(other)
+        return type(self)(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+
+class ReferenceCore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Absolute rates of the core that every `relative_...` rate refers to; GB is 1e9 bytes."""
+
+    title: str
+    scan_gb_per_s: Figure
+    filter_gterms_per_s: Figure
+    arithmetic_gvalues_per_s: Figure
+    string_mrows_per_s: Figure
+    hash_mrows_per_s: Figure
+    write_gb_per_s: Figure
+    sort_msteps_per_s: Figure
+
+
+class _ReferenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reference: ReferenceCore
+
+
+@lru_cache(maxsize=1)
+def load_reference() -> ReferenceCore:
+    """Give the reference core that the shipped profiles are relative to.
+
+    Raises
+    ------
+    Refused
+        With every problem of `device_profiles/reference-core.toml` as a reason.
+    """
+    file = f"{REFERENCE_NAME}.toml"
+    label = f"device_profiles/{file}"
+    tables = read_toml(profile_folder() / file, label)
+    return struct_of(tables, _ReferenceFile, label).reference
+
+
+def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
+    """Give the modelled time of one core for `work`, in whole nanoseconds.
+
+    The sum over families of count / (reference rate x relative rate), computed exactly from the
+    decimal figures and rounded half up once. How several busy cores share the memory's bandwidth is
+    not in it: that is for whoever knows how many are busy.
+
+    Raises
+    ------
+    InputError
+        The profile has no `[rates]`.
+    """
+    counts = astuple(work)
+    costs = _ns_per_unit(profile, reference)
+    total = sum((c * cost for c, cost in zip(counts, costs, strict=True) if c), Fraction(0))
+    return (2 * total.numerator + total.denominator) // (2 * total.denominator)
+
+
+@lru_cache(maxsize=256)
+def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, ...]:
+    """Give the exact nanoseconds for one of each count of `Work`, in the order of its fields."""
+    rates = profile.rates
+    if rates is None:
+        raise InputError(
+            f"device_profiles/{profile.device.name}.toml: no table [rates], so no time can be "
+            f"modelled: a device of kind {profile.device.kind!r} runs no programs"
+        )
+    one, m = 1, _NS_PER_M
+    return (
+        _cost(one, reference.scan_gb_per_s, rates.relative_scan),
+        _cost(one, reference.filter_gterms_per_s, rates.relative_filter),
+        _cost(one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
+        _cost(m, reference.string_mrows_per_s, rates.relative_string),
+        _cost(m, reference.hash_mrows_per_s, rates.relative_hash),
+        _cost(one, reference.write_gb_per_s, rates.relative_write),
+        _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
+    )
+
+
+def _cost(ns: int, rate: Figure, relative: Figure) -> Fraction:
+    # repr gives back the decimal number that the file holds, so the quotient is exact.
+    return Fraction(ns) / (Fraction(repr(rate.value)) * Fraction(repr(relative.value)))
