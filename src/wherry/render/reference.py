@@ -1,0 +1,187 @@
+"""What a stage means: the slow interpreter over pyarrow that every program is compared with.
+
+It stays for good as the oracle of the tests. Expressions mean what `wherry.ir.reference` says; this
+file adds what steps mean: which rows pass, what an aggregate of nothing is, and in which order
+groups and rows come.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.base.errors import InputError
+from wherry.ir.expr import Call, Literal, Node
+from wherry.ir.literals import bind
+from wherry.ir.reference import evaluate
+from wherry.ir.resolve import call_type
+from wherry.ir.stage import (
+    Groups,
+    Order,
+    Pass,
+    Rows,
+    Sink,
+    SortKey,
+    Stage,
+    Step,
+    Take,
+    Totals,
+    output_schema,
+)
+
+_WIDE_DIGITS: Final = 76
+
+
+def run_reference(
+    stage: Stage, batch: pa.RecordBatch, literals: tuple[Literal, ...]
+) -> pa.RecordBatch:
+    """Give what `stage` makes of `batch`.
+
+    Parameters
+    ----------
+    stage : Stage
+        Resolved; its parameters are replaced by `literals`.
+    batch : pyarrow.RecordBatch
+        One chunk, or everything that has arrived.
+    literals : tuple of Literal
+        The values of the stage's parameters.
+
+    Raises
+    ------
+    InputError
+        If a value cannot be computed.
+    """
+    for step in bind(stage, literals).steps:
+        batch = run_step(step, batch)
+    return batch
+
+
+def run_step(step: Step, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give what one step without parameters makes of `batch`."""
+    match step:
+        case Pass(predicate, sink):
+            rows = batch if predicate is None else _passing(predicate, batch)
+            return _sunk(sink, rows)
+        case Order(by, count):
+            return batch_take(
+                batch, order_of(by, batch)[: batch.num_rows if count is None else count]
+            )
+        case Take(count):
+            return batch.slice(0, count)
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """Give text as utf8 and dictionaries as their values: not all of pyarrow knows the others."""
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    return array.cast(pa.utf8()) if pa.types.is_string_view(array.type) else array
+
+
+def batch_take(batch: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
+    """Give the rows of `batch` at the positions `rows`, every column in its own type."""
+    taken = [
+        plain(c).take(rows).cast(c.type) if pa.types.is_string_view(c.type) else c.take(rows)
+        for c in batch.columns
+    ]
+    return _batch(taken, batch.schema, len(rows))
+
+
+def order_of(by: tuple[SortKey, ...], batch: pa.RecordBatch) -> pa.Array:
+    """Give the positions of `batch`'s rows in key order: stable, nulls last, NaN before nulls."""
+    # sort_indices is a stable sort, nulls at the end by default (Arrow C++ compute documentation,
+    # "Sorts and partitions").
+    keys = pa.table({str(i): plain(batch.column(k.column)) for i, k in enumerate(by)})
+    orders = [(str(i), "descending" if k.descending else "ascending") for i, k in enumerate(by)]
+    return pc.sort_indices(keys, sort_keys=orders)
+
+
+def key_image(array: pa.Array) -> pa.Array:
+    """Give keys in a form where equal keys have equal bytes: -0.0 is 0.0 and all NaN are one."""
+    array = plain(array)
+    if not pa.types.is_floating(array.type):
+        return array
+    array = pc.add(array, pa.scalar(0.0, array.type))
+    return pc.if_else(pc.is_nan(array), pa.scalar(float("nan"), array.type), array)
+
+
+def _passing(predicate: Node, batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch_take(batch, pc.indices_nonzero(pc.fill_null(evaluate(predicate, batch), False)))
+
+
+def _batch(columns: list[pa.Array], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    if not columns:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+
+@singledispatch
+def _sunk(sink: Sink, batch: pa.RecordBatch) -> pa.RecordBatch:  # noqa: ARG001
+    raise TypeError(f"no reference for {type(sink).__name__}")
+
+
+@_sunk.register
+def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [evaluate(node, batch) for _, node in sink.outputs]
+    return _batch(columns, output_schema(Pass(None, sink), batch.schema), batch.num_rows)
+
+
+@_sunk.register
+def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [pa.array([_total(call, batch).as_py()], call_type(call)) for _, call in sink.calls]
+    return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
+
+
+def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
+    if call.argument is None:
+        return pa.scalar(batch.num_rows, pa.int64())
+    values = evaluate(call.argument, batch)
+    match call.kind:
+        case "count":
+            return pc.count(values)
+        case "sum":
+            return pc.cast(pc.sum(_summand(values)), call_type(call))
+    return getattr(pc, call.kind)(plain(values))
+
+
+def _summand(values: pa.Array) -> pa.Array:
+    if not pa.types.is_decimal(values.type):
+        return values
+    # pyarrow adds decimal128 modulo 2**128; with 76 digits an overflow shows in the cast back.
+    return values.cast(pa.decimal256(_WIDE_DIGITS, values.type.scale))
+
+
+@_sunk.register
+def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
+    schema = output_schema(Pass(None, sink), batch.schema)
+    columns = {f"k{i}": key_image(evaluate(n, batch)) for i, (_, n) in enumerate(sink.keys)}
+    wanted: list[tuple[Any, str]] = []
+    for i, (_, call) in enumerate(sink.calls):
+        if call.argument is None:
+            wanted.append(([], "count_all"))
+            continue
+        values = evaluate(call.argument, batch)
+        columns[f"c{i}"] = _summand(values) if call.kind == "sum" else plain(values)
+        wanted.append((f"c{i}", call.kind))
+    keys = [f"k{i}" for i in range(len(sink.keys))]
+    # One thread, because only then groups come in order of first appearance.
+    made = pa.TableGroupBy(pa.table(columns), keys, use_threads=False).aggregate(wanted)
+    names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
+    found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(found, names=schema.names)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def check_stage(stage: Stage) -> None:
+    """Refuse a stage that calls for an aggregate no program has; the planner splits `mean`."""
+    for step in stage.steps:
+        calls = getattr(getattr(step, "sink", None), "calls", ())
+        for name, call in calls:
+            if call.kind not in {"sum", "min", "max", "count"}:
+                raise InputError(f"{name}: no program computes {call.kind}; plan it as sum / count")
