@@ -31,7 +31,7 @@ from wherry.data.source import column_bounds, open_source
 
 TABLES = ("lineitem", "orders", "customer")
 FEW_VALUES = frozenset(
-    {
+    [
         "c_mktsegment",
         "l_linestatus",
         "l_returnflag",
@@ -39,7 +39,7 @@ FEW_VALUES = frozenset(
         "l_shipmode",
         "o_orderpriority",
         "o_orderstatus",
-    }
+    ]
 )
 ORDERS_SCHEME = ShardScheme("hash", "o_custkey", 2)
 LAYOUT = 1

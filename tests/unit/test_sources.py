@@ -220,6 +220,16 @@ def test_missing_and_foreign_input(tmp_path):
             open_source(given)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", [b"column", b"Zone/City"])
+def test_names_that_are_no_text_are_corrupt(tmp_path, text, stream):
+    table = pa.table({"column": pa.array([1], pa.timestamp("s", "Zone/City"))})
+    path = _write(tmp_path / "t.arrow", table, stream=stream)
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" + text[1:]))
+    with pytest.raises(CorruptError, match="cannot be read: 'utf-8' codec"):
+        open_source(path)
+
+
 def test_files_must_agree(tmp_path):
     _write(tmp_path / "a.arrow", pa.table({"x": [1], "y": [1.0]}))
     _write(tmp_path / "b.arrow", pa.table({"x": [1], "y": ["1"]}))
@@ -256,6 +266,7 @@ def test_type_classes():
     for name, types in classes.items():
         assert {type_class(t) for t in types} == {name}
     refused = [pa.float16(), pa.date64(), pa.binary(), pa.decimal256(40, 1), pa.time32("s")]
+    refused += [pa.decimal128(9, -1), pa.decimal128(9, 39)]
     assert not any(map(supported_type, [*refused, pa.dictionary(pa.int8(), pa.int64())]))
 
 
@@ -357,6 +368,20 @@ def test_offsets_and_indices_out_of_range_are_caught(tmp_path, make, good, bad, 
         source.read(source.chunks()[0], ["x"])
     with pytest.raises(CorruptError, match="record batch 0: column 'x' is corrupt"):
         source.statistics(source.chunks()[0])
+
+
+@pytest.mark.parametrize("view", [(-9, 0, 0, 0), (20, 0, 1, 0), (20, 0, -1, 0), (20, 0, 0, 1)])
+def test_views_under_nulls_are_looked_at(view):
+    def opened(view):
+        views = pa.py_buffer(np.array([(0, 0, 0, 0), view], np.int32))
+        buffers = [pa.py_buffer(b"\x01"), views, pa.py_buffer(b"x" * 20)]
+        return open_source(pa.table({"x": pa.Array.from_buffers(pa.string_view(), 2, buffers)}))
+
+    good, bad = opened((20, 0, 0, 0)), opened(view)
+    assert good.read(good.chunks()[0], ["x"])["x"].to_pylist() == ["", None]
+    for look in (lambda ref: bad.read(ref, ["x"]), bad.statistics):
+        with pytest.raises(CorruptError, match="column 'x' is corrupt: a view under a null"):
+            look(bad.chunks()[0])
 
 
 def test_nulls_where_none_may_be_are_refused():

@@ -15,10 +15,10 @@ from wherry.data.source import column_bounds, open_source
 from wherry.data.statistics import (
     ChunkStatistics,
     ColumnStatistics,
-    check_batch,
     chunk_statistics,
     merged,
 )
+from wherry.data.validate import check_batch
 
 MOMENT = 1_700_000_000_000_000_001  # nanoseconds after 1970; not a whole microsecond
 
