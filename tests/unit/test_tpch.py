@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from wherry.base.errors import InputError, WherryError
-from wherry.benchmarks import tpch
+from wherry.benchmarks import tpch, tpch_layout
 from wherry.data.sharding import ShardScheme
 from wherry.data.source import column_bounds, open_source
 
@@ -43,7 +43,7 @@ def test_layout(made):
     assert [ref.rows for ref in customer.chunks()] == [150]
     for source in (lineitem, orders, customer):
         for field in source.schema:
-            coded = field.name in tpch.FEW_VALUES
+            coded = field.name in tpch_layout.FEW_VALUES
             assert field.type == (CODES if coded else field.type)
             assert field.type != pa.string_view()
             assert field.metadata is None
@@ -77,18 +77,18 @@ def test_a_second_call_makes_nothing(made, monkeypatch):
 
 
 def test_an_interrupted_call_is_not_taken_for_finished(tmp_path, monkeypatch):
-    plain = tpch._store_orders
+    plain = tpch.store_orders
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tpch, "_store_orders", interrupt)
+    monkeypatch.setattr(tpch, "store_orders", interrupt)
     with pytest.raises(KeyboardInterrupt):
         tpch.generate(tmp_path, 0.001)
     assert [p.name for p in tmp_path.iterdir()] == [".wherry-tpch"]
     (tmp_path / ".tpch-killed").mkdir()  # what a killed process leaves
     (tmp_path / "orders").mkdir()
-    monkeypatch.setattr(tpch, "_store_orders", plain)
+    monkeypatch.setattr(tpch, "store_orders", plain)
     folders = tpch.generate(tmp_path, 0.001)
     assert _read(folders["orders"]).num_rows == 1500
     assert not (tmp_path / ".tpch-killed").exists()
@@ -124,6 +124,6 @@ def test_batches_are_cut_evenly_across_row_groups():
     pieces = [pa.record_batch({"x": list(range(a, b))}) for a, b in [(0, 5), (5, 6), (6, 23)]]
     left: list[pa.RecordBatch] = []
     batches = iter(pieces)
-    halves = [list(tpch._rebatch(tpch._take(batches, left, 12), 5)) for _ in range(2)]
+    halves = [list(tpch_layout._rebatch(tpch_layout._take(batches, left, 12), 5)) for _ in range(2)]
     assert [[b.num_rows for b in half] for half in halves] == [[5, 5, 2], [5, 5, 1]]
     assert [x for half in halves for b in half for x in b["x"].to_pylist()] == list(range(23))
