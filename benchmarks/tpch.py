@@ -3,7 +3,7 @@
 `lineitem/` is two files (halves by row order) in batches of 65536 rows; `orders/` is two shards by
 hash of o_custkey, sorted by it, in batches of 8192 rows; `customer/` is one file. Columns of few
 values are dictionary<int8, utf8>, other text is utf8, money decimal128(15, 2), days date32.
-At scale factor 1 the files hold about 1.2 GB; making them takes about half a minute.
+The files of scale factor 0.01 hold 10 MB; those of 0.1 took 2.3 s to make on 2 shared cores.
 """
 
 from __future__ import annotations
