@@ -3,7 +3,7 @@
 `lineitem/` is two files (halves by row order) in batches of 65536 rows; `orders/` is two shards by
 hash of o_custkey, sorted by it, in batches of 8192 rows; `customer/` is one file. Columns of few
 values are dictionary<int8, utf8>, other text is utf8, money decimal128(15, 2), days date32.
-At scale factor 1 the files hold about 1.2 GB; making them takes about half a minute.
+The files of scale factor 0.01 hold 10 MB; those of 0.1 took 2.3 s to make on 2 shared cores.
 """
 
 from __future__ import annotations
@@ -14,41 +14,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from wherry.base.errors import InputError, WherryError
-from wherry.data.arrow_ipc import write_ipc
-from wherry.data.shard_files import write_shards
-from wherry.data.sharding import ShardScheme
+from wherry.benchmarks.tpch_layout import store, store_orders
 from wherry.data.source import column_bounds, open_source
 
 TABLES = ("lineitem", "orders", "customer")
-FEW_VALUES = frozenset(
-    {
-        "c_mktsegment",
-        "l_linestatus",
-        "l_returnflag",
-        "l_shipinstruct",
-        "l_shipmode",
-        "o_orderpriority",
-        "o_orderstatus",
-    }
-)
-ORDERS_SCHEME = ShardScheme("hash", "o_custkey", 2)
 LAYOUT = 1
-"""Raised when the files change, so that older ones are made again."""
+"""Raise it when `tpch_layout` changes, so that older files are made again."""
 
 _GENERATOR = "tpchgen-cli"
 _MARKER = ".wherry-tpch"
 _TEMPORARY = ".tpch-"
-_CODES = pa.dictionary(pa.int8(), pa.utf8())
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -168,96 +150,8 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
     parquet = into / "parquet"
     tables = ["--tables", ",".join(TABLES), "--output-dir", str(parquet)]
     _run([program, "parquet", "--scale-factor", str(scale_factor), *tables])
-    _store(parquet / "lineitem.parquet", into / "lineitem", files=2)
-    _store(parquet / "customer.parquet", into / "customer", files=1)
-    _store_orders(parquet / "orders.parquet", into / "orders")
+    store(parquet / "lineitem.parquet", into / "lineitem", files=2)
+    store(parquet / "customer.parquet", into / "customer", files=1)
+    store_orders(parquet / "orders.parquet", into / "orders")
     for table in TABLES:
         column_bounds(open_source(into / table))  # Leaves the statistics beside the files.
-
-
-def _store(parquet: Path, folder: Path, files: int, batch_rows: int = 65536) -> None:
-    """Write `parquet` to `folder` as `files` files of equal rows, one batch in memory at a time."""
-    stored = _Parquet(parquet)
-    rows = -(-stored.rows // files)
-    folder.mkdir()
-    batches = stored.batches(batch_rows)
-    left: list[pa.RecordBatch] = []
-    for index in range(files):
-        part = _take(batches, left, rows)
-        path = folder / f"part-{index:02}.arrow"
-        write_ipc(path, stored.schema, _rebatch(part, batch_rows))
-
-
-def _take(
-    batches: Iterator[pa.RecordBatch], left: list[pa.RecordBatch], rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Give the next `rows` rows; what is cut off the last batch goes to `left` for the next."""
-    while rows:
-        batch = left.pop() if left else next(batches, None)
-        if batch is None:
-            return
-        yield batch.slice(0, rows)
-        if batch.num_rows > rows:
-            left.append(batch.slice(rows))
-        rows -= min(rows, batch.num_rows)
-
-
-def _rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Give the same rows in batches of exactly `rows` rows, the last one apart."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(piece.num_rows for piece in held) >= rows:
-            joined = pa.concat_batches(held)
-            whole = joined.num_rows // rows * rows
-            yield from (joined.slice(start, rows) for start in range(0, whole, rows))
-            held = [joined.slice(whole)]
-    if any(piece.num_rows for piece in held):
-        yield pa.concat_batches(held)
-
-
-def _store_orders(parquet: Path, folder: Path) -> None:
-    stored = _Parquet(parquet)
-    table = pa.Table.from_batches(stored.batches(65536), stored.schema)
-    write_shards(table, folder, ORDERS_SCHEME, sort_by=ORDERS_SCHEME.key, batch_rows=8192)
-
-
-class _Parquet:
-    """The generator's file, read as the types that are stored."""
-
-    def __init__(self, path: Path) -> None:
-        from pyarrow import parquet  # noqa: PLC0415  only this module's users pay for it
-
-        self._file: Any = parquet.ParquetFile(path)
-        self.rows = int(self._file.metadata.num_rows)
-        self.schema = pa.schema([_stored_field(field) for field in self._file.schema_arrow])
-        self._values = {
-            name: self._distinct(name) for name in self.schema.names if name in FEW_VALUES
-        }
-
-    def _distinct(self, name: str) -> pa.Array:
-        """Give the values of a column in order: an IPC file has one dictionary per column."""
-        values = self._file.read(columns=[name])[name].cast(pa.utf8()).unique()
-        return values.take(pc.sort_indices(values))
-
-    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """Give the rows in stored order, at most `rows` at a time."""
-        for batch in self._file.iter_batches(rows):
-            columns = [
-                self._column(field, array)
-                for field, array in zip(self.schema, batch.columns, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
-    def _column(self, field: pa.Field, array: pa.Array) -> pa.Array:
-        if field.type != _CODES:
-            return array.cast(field.type)
-        values = self._values[field.name]
-        codes = pc.index_in(array.cast(pa.utf8()), values).cast(pa.int8())
-        return pa.DictionaryArray.from_arrays(codes, values)
-
-
-def _stored_field(field: pa.Field) -> pa.Field:
-    text = pa.types.is_string_view(field.type) or pa.types.is_string(field.type)
-    kind = _CODES if field.name in FEW_VALUES else pa.utf8() if text else field.type
-    return pa.field(field.name, kind, field.nullable)

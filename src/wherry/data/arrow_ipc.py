@@ -23,8 +23,9 @@ from wherry.base.ids import digest
 from wherry.data import statistics_file
 from wherry.data.chunk import shares_memory
 from wherry.data.memory import Batches
-from wherry.data.statistics import ChunkStatistics, check_batch, chunk_statistics
+from wherry.data.statistics import ChunkStatistics, chunk_statistics
 from wherry.data.types import check_schema
+from wherry.data.validate import check_batch
 
 _FILE_MAGIC = b"ARROW1\0\0"
 _STREAM_START = b"\xff\xff\xff\xff"
@@ -95,6 +96,13 @@ def _reading(what: str) -> Iterator[None]:
         raise CorruptError(f"{what} cannot be read: {error}") from error
 
 
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    """Give `schema` once its names and time zones have proved to be UTF-8."""
+    for field in schema:
+        _ = field.name, getattr(field.type, "tz", None)  # pyarrow decodes them when asked.
+    return schema
+
+
 class IpcFile:
     """One fragment of a source: an Arrow IPC file.
 
@@ -109,8 +117,7 @@ class IpcFile:
         size = mapping.stat.st_size
         with _reading(f"{self.label} ({size} bytes): the footer at its end"):
             self._reader = ipc.open_file(mapping.buffer)
-            self.schema: pa.Schema = self._reader.schema
-            self.schema.names  # noqa: B018  decodes the names, which may not be UTF-8
+            self.schema = _decoded(self._reader.schema)
             first_column = ipc.IpcReadOptions(included_fields=[0])
             narrow = ipc.open_file(mapping.buffer, options=first_column)
         check_schema(self.schema, self.label)
@@ -179,7 +186,7 @@ def _read_stream(mapping: _Mapping) -> Batches:
     stream = pa.BufferReader(mapping.buffer)
     with _reading(f"{label}: the schema at offset 0"):
         reader = ipc.open_stream(stream)
-        reader.schema.names  # noqa: B018  decodes the names, which may not be UTF-8
+        _decoded(reader.schema)
     check_schema(reader.schema, label)
     while True:
         with _reading(f"{label}, record batch {len(batches)} at offset {stream.tell()}"):

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from wherry.base.ids import digest
 from wherry.data.chunk import buffer_addresses
-from wherry.data.statistics import ChunkStatistics, check_batch, check_column, chunk_statistics
+from wherry.data.statistics import ChunkStatistics, chunk_statistics
+from wherry.data.validate import check_batch, check_column
 
 
 class Batches:

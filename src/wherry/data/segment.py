@@ -25,8 +25,6 @@ from wherry.base.units import format_bytes
 ALIGNMENT = 64
 REGION_BYTES = 32 << 20
 """Smallest region: below this, mapping and touching regions shows in the time of a query."""
-KEEP_BYTES = 256 << 20
-"""Free memory kept for reuse; what is above it goes back to the system."""
 
 
 @dataclass(eq=False)
@@ -54,19 +52,20 @@ class SegmentPool:
         higher one risks the system's out-of-memory killer.
     region_bytes : int
         Size of the smallest region.
-    keep_bytes : int
-        Most bytes of unused regions that are kept.
+    keep_bytes : int, optional
+        Most bytes of unused regions that are kept; a quarter of the cap unless given. Below the
+        size of a query's answer, every query pays again for fresh pages.
     """
 
     def __init__(
         self,
         cap: int | None = None,
         region_bytes: int = REGION_BYTES,
-        keep_bytes: int = KEEP_BYTES,
+        keep_bytes: int | None = None,
     ) -> None:
         self.cap = _physical_bytes() // 2 if cap is None else cap
         self._region_bytes = region_bytes
-        self._keep_bytes = keep_bytes
+        self._keep_bytes = self.cap // 4 if keep_bytes is None else keep_bytes
         self._regions: list[_Region] = []
         self._dead: deque[tuple[_Region, int]] = deque()
         self._lock = threading.Lock()

@@ -118,7 +118,8 @@ def _image(values: pa.Array) -> _Words:
     if kind in {"string", "dictionary"}:
         return _text_image(values)
     if kind == "boolean":
-        return values.cast(pa.uint8()).fill_null(0).to_numpy().astype(np.uint64)
+        bits: npt.NDArray[np.uint8] = values.cast(pa.uint8()).fill_null(0).to_numpy()
+        return bits.astype(np.uint64)
     if kind == "decimal":
         halves = _stored(values, np.dtype("V16")).view(np.uint64).reshape(-1, 2)
         words: _Words = halves[:, 0] ^ halves[:, 1]
@@ -138,7 +139,8 @@ def _text_image(values: pa.Array) -> _Words:
     texts = encoded.dictionary.to_pylist()
     hashes: _Words = np.array([_text_word(text) for text in texts] or [0], np.uint64)
     codes: npt.NDArray[Any] = encoded.indices.fill_null(0).to_numpy()
-    return hashes[codes]
+    words: _Words = hashes[codes]
+    return words
 
 
 def _text_word(text: str | None) -> int:

@@ -13,9 +13,12 @@ Plain = bool | int | float | str | None
 """What a value becomes in JSON or msgpack; `to_plain` and `from_plain` convert without loss."""
 
 READABLE = (
-    "bool, int8 to int64, uint8 to uint64, float32, float64, date32, timestamp, decimal128, utf8, "
-    "large_utf8, string_view, dictionary of utf8 or large_utf8"
+    "bool, int8 to int64, uint8 to uint64, float32, float64, date32, timestamp, decimal128 of "
+    "scale 0 to 38, utf8, large_utf8, string_view, dictionary of utf8 or large_utf8"
 )
+
+MAX_SCALE = 38
+"""Most digits behind the point; Arrow's format allows more, and fewer than none."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
@@ -29,7 +32,7 @@ def _class_of(t: pa.DataType) -> str | None:
         return "integer"
     if pa.types.is_float32(t) or pa.types.is_float64(t):
         return "float"
-    if pa.types.is_decimal128(t):
+    if pa.types.is_decimal128(t) and 0 <= t.scale <= MAX_SCALE:
         return "decimal"
     if pa.types.is_date32(t) or pa.types.is_timestamp(t):
         return "temporal"
