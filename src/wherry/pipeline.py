@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from wherry import session
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
+from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.builder import Aggregate as AggregateCall
 from wherry.ir.builder import Expr, Value, to_node
-from wherry.ir.expr import Call, Column, Literal, Node, Shard, all_of
+from wherry.ir.expr import Call, Column, Compare, Literal, Node, Shard, all_of
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition, type_of
 from wherry.ir.stage import SortKey
+from wherry.ir.text import to_text
 from wherry.ir.types import type_to_text
 from wherry.ops.aggregate import Aggregate
 from wherry.ops.filter import Filter
@@ -25,6 +28,8 @@ from wherry.ops.route import SHARD_COLUMN, RouteRequest, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
 from wherry.ops.with_columns import with_columns
+from wherry.plan.explain import Explanation
+from wherry.session import Options, Pins, Result, SystemLike
 
 _SHARDS_MAX = 4096
 
@@ -115,9 +120,9 @@ class Pipeline:
             Keep only rows whose key equals this; if the data is sharded by the key, only that
             shard is asked.
         shards : int, optional
-            Split rows into this many shards by hash; adds the int32 column `shard` and orders by it.
+            Split rows by hash into this many; adds int32 column `shard` and orders by it.
         bounds : values, optional
-            Split rows by range instead: shard i holds keys below bounds[i] and not below any before.
+            Split rows by range: shard i holds keys below bounds[i] and not below those before.
         """
         given = [
             name
@@ -134,22 +139,77 @@ class Pipeline:
             raise InputError(f"route: shards is {shards}; possible: 1 to {_SHARDS_MAX}")
         return self._route_rows(key, shards, tuple(bounds or ()))
 
+    def explain(
+        self, system: SystemLike = THIS_MACHINE, *, placement: Pins | None = None
+    ) -> Explanation:
+        """Give where the pipeline would run on a system, why, and why not elsewhere.
+
+        `print` it, or read its fields; every predicted time in it is modelled.
+        """
+        return session.explain(self, system, Options(pins=placement or {}))
+
+    def run(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        warm: bool = False,
+    ) -> Result:
+        """Run the pipeline and give the answer with the account of how it was made.
+
+        Parameters
+        ----------
+        system : str, path or System
+            `this-machine` measures; any other system is emulated: real rows, modelled times.
+        placement : mapping or "host-only", optional
+            Sites for segments that must run there: `{"near": "home", "merge": "host0"}`.
+        strict : bool
+            Refuse if part of the query would go through pyarrow instead of a native program.
+        warm : bool
+            Let emulated devices have the query's programs already.
+
+        Raises
+        ------
+        Refused
+            If no placement is possible, with every reason.
+        """
+        options = Options(pins=placement or {}, strict=strict, warm=warm)
+        return session.run(self, system, options)
+
+    def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
+        """Run the pipeline and give its answer."""
+        return self.run(system).table
+
+    def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
+        """Run the pipeline and give the batches of its answer as they are made."""
+        return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
+
     def _route_request(self, key: str, equals: Value) -> Pipeline:
         compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
-        column, value = compared.left, compared.right  # type: ignore[attr-defined]
-        if not (isinstance(column, Column) and isinstance(value, Literal)):
-            raise InputError(f"route: equals= must be a constant of the type of {key!r}")
-        return self._then(RouteRequest(column, value))
+        match compared:
+            case Compare("==", Column() as column, Literal() as value):
+                return self._then(RouteRequest(column, value))
+        raise InputError(f"route: equals= must be a constant of the type of {key!r}")
 
     def _route_rows(self, key: str, shards: int | None, bounds: tuple[Value, ...]) -> Pipeline:
         if SHARD_COLUMN in self.schema.names:
             raise InputError(f"route adds a column {SHARD_COLUMN!r}, and there is one already")
         column = resolve(Column(key), self.schema)
-        limits = [resolve((Expr(column) < b).node, self.schema).right for b in bounds]  # type: ignore
-        by, count = ("hash", shards) if shards is not None else ("range", len(limits) + 1)
-        shard = resolve(Shard(column, by, count, tuple(v.value for v in limits)), self.schema)
+        limits = [self._bound(column, bound) for bound in bounds]
+        if shards is not None:
+            asked = Shard(column, "hash", shards)
+        else:
+            asked = Shard(column, "range", len(limits) + 1, tuple(v.value for v in limits))
+        shard = resolve(asked, self.schema)
         assert isinstance(shard, Shard)
         return self._then(route_rows(self.schema, shard))
+
+    def _bound(self, key: Node, bound: Value) -> Literal:
+        compared = resolve((Expr(key) < bound).node, self.schema)
+        if isinstance(compared, Compare) and isinstance(compared.right, Literal):
+            return compared.right
+        raise InputError(f"route: bounds= must be constants of the type of {to_text(key)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +304,6 @@ def _sort_keys(
 
 
 def _count(n: int, where: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+    if type(n) is not int or n < 0:
         raise InputError(f"{where} needs a number of rows, 0 or more; got {n!r}")
     return n

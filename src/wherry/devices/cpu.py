@@ -1,4 +1,4 @@
-"""The driver of a CPU that is really there: programs run on the calling thread, time is measured."""
+"""The driver of a CPU that is really there: programs run on this thread, time is measured."""
 
 from __future__ import annotations
 

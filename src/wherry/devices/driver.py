@@ -51,8 +51,13 @@ class Driver(Protocol):
         What the device is.
     """
 
-    name: str
-    profile: Profile
+    @property
+    def name(self) -> str:
+        """The device's name."""
+
+    @property
+    def profile(self) -> Profile:
+        """What the device is."""
 
     def execute(
         self, program: Program, batch: pa.RecordBatch, literals: Any, pool: SegmentPool

@@ -30,11 +30,11 @@ def fuse(steps: Sequence[Step]) -> tuple[Step, ...]:
     fused: list[Step] = []
     for step in steps:
         last = fused[-1] if fused else None
-        if isinstance(step, Pass) and isinstance(last, Pass) and isinstance(last.sink, Rows):
-            if last.predicate is None or not any(map(can_fail, expressions(step))):
-                fused[-1] = _merged(last, last.sink, step)
-                continue
-        fused.append(step)
+        merged = _merged(last, step)
+        if merged is None:
+            fused.append(step)
+        else:
+            fused[-1] = merged
     return tuple(fused)
 
 
@@ -52,8 +52,13 @@ def _can_fail(node: Node) -> bool:
     return False
 
 
-def _merged(first: Pass, rows: Rows, second: Pass) -> Pass:
-    outputs = dict(rows.outputs)
+def _merged(first: Step | None, second: Step) -> Pass | None:
+    """Give two passes as one, or None if they must stay two."""
+    if not (isinstance(first, Pass) and isinstance(second, Pass) and isinstance(first.sink, Rows)):
+        return None
+    if first.predicate is not None and any(map(can_fail, expressions(second))):
+        return None
+    outputs = dict(first.sink.outputs)
     terms: list[Node] = []
     for predicate in (first.predicate, second.predicate and _over(second.predicate, outputs)):
         terms += () if predicate is None else conjuncts(predicate)
@@ -93,8 +98,8 @@ def prune(steps: Sequence[Step], wanted: frozenset[str]) -> tuple[Step, ...]:
     """Drop the outputs that no later step reads and that are not in `wanted`, last step first."""
     pruned: list[Step] = []
     for step in reversed(steps):
-        step, wanted = _pruned(step, wanted)
-        pruned.append(step)
+        kept, wanted = _pruned(step, wanted)
+        pruned.append(kept)
     return tuple(reversed(pruned))
 
 

@@ -174,9 +174,8 @@ def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
     if one == other == "float":
         return True
     if one == other == "integer":
-        return types.common_type(source, target).equals(target) and not (
-            pa.types.is_uint64(source) and pa.types.is_signed_integer(target)
-        )
+        uint64_to_signed = pa.types.is_uint64(source) and pa.types.is_signed_integer(target)
+        return types.common_type(source, target) == target and not uint64_to_signed
     if other == "decimal" and one in {"integer", "decimal"}:
         exact = types.as_decimal(source)
         return (

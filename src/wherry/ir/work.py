@@ -18,7 +18,7 @@ from wherry.ir.types import is_textual
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What went through a stage: rows and bytes in, rows its predicate let pass, rows and bytes out."""
+    """What went through a stage: rows and bytes in, selected rows, rows and bytes out."""
 
     rows_in: int
     bytes_in: int

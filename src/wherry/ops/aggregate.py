@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.ir.codec import register
-from wherry.ir.expr import Arithmetic, Call, Cast, Column, Node
+from wherry.ir.expr import Arithmetic, Call, Cast, Column, IsNull, Literal, Node, When
 from wherry.ir.reference import evaluate
 from wherry.ir.resolve import call_type
 from wherry.ir.stage import Pass, Rows, Step, Totals
@@ -49,7 +49,7 @@ class Aggregate:
         """Merge the partial rows and finish."""
         return (
             Pass(None, Totals(merge_calls(self.calls))),
-            Pass(None, Rows(final_outputs(self.calls))),
+            Pass(None, Rows(tuple(map(_counted, final_outputs(self.calls), self.calls)))),
         )
 
     def estimate(self, given: Estimate) -> Estimate:  # noqa: ARG002
@@ -65,6 +65,14 @@ class Aggregate:
     def describe(self) -> str:
         """Give the calls as text."""
         return f"agg {calls_text(self.calls)}"
+
+
+def _counted(output: tuple[str, Node], call: tuple[str, Call]) -> tuple[str, Node]:
+    """Let a count be 0, not null, if not one chunk gave a partial count."""
+    name, node = output
+    if call[1].kind != "count":
+        return output
+    return name, When(((IsNull(node), Literal(0, pa.int64())),), node)
 
 
 def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:

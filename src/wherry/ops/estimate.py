@@ -113,12 +113,13 @@ _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 def _all(operands: tuple[Node, ...], given: Estimate) -> Selectivity:
     """Combine terms as if independent, but two bounds on one column by the range between them."""
     shares = [selectivity(node, given) for node in operands]
-    below = {n.left: s for n, s in zip(operands, shares, strict=True) if _bounds(n, "<")}
+    pairs = list(zip(operands, shares, strict=True))
+    below = {column: share for node, share in pairs if (column := _bounded(node, "<"))}
     guess = 1.0
-    for node, share in zip(operands, shares, strict=True):
-        if _bounds(node, ">") and node.left in below:  # type: ignore[attr-defined]
+    for node, share in pairs:
+        other = below.get(_bounded(node, ">") or "")
+        if other is not None:
             # P(a <= x) and P(x < b) overlap in all but what each excludes.
-            other = below[node.left]  # type: ignore[attr-defined]
             guess *= max(0.0, share.guess + other.guess - 1) / max(other.guess, 1e-9)
         else:
             guess *= share.guess
@@ -127,11 +128,12 @@ def _all(operands: tuple[Node, ...], given: Estimate) -> Selectivity:
     return Selectivity(low, min(guess, high), high)
 
 
-def _bounds(node: Node, direction: str) -> bool:
+def _bounded(node: Node, direction: str) -> str | None:
+    """Give the column that a comparison with a constant bounds from that side, if it does."""
     match node:
-        case Compare(op, Column(), Literal()):
-            return op.startswith(direction)
-    return False
+        case Compare(op, Column(name), Literal()) if op.startswith(direction):
+            return name
+    return None
 
 
 def _any(shares: list[Selectivity]) -> Selectivity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pyarrow as pa
 
@@ -56,5 +57,9 @@ def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int]
     if pa.types.is_integer(t):
         return int(str(known.min)), int(str(known.max))
     if pa.types.is_decimal(t):
-        return tuple(int(v.scaleb(t.scale)) for v in (known.min, known.max))  # type: ignore
+        return _scaled(known.min, t.scale), _scaled(known.max, t.scale)
     return None
+
+
+def _scaled(value: object, scale: int) -> int:
+    return int(Decimal(str(value)).scaleb(scale))

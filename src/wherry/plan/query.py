@@ -1,4 +1,4 @@
-"""A query ready to be placed: the plan that travels, the values that differ, the chunks it needs."""
+"""A query ready to be placed: the plan that travels, the values that differ, the chunks."""
 
 from __future__ import annotations
 
