@@ -33,6 +33,7 @@ class Aggregate:
 
     name: ClassVar[str] = "aggregate"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("aggregate",)
     gathers: ClassVar[bool] = True
 
     calls: tuple[tuple[str, Call], ...]

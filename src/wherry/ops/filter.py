@@ -23,6 +23,7 @@ class Filter:
 
     name: ClassVar[str] = "filter"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("filter",)
     gathers: ClassVar[bool] = False
 
     predicate: Node

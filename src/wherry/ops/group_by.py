@@ -27,6 +27,7 @@ class GroupBy:
 
     name: ClassVar[str] = "group_by"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("group_by",)
     gathers: ClassVar[bool] = True
 
     keys: tuple[tuple[str, Node], ...]
@@ -65,6 +66,7 @@ class GroupBy:
             rows_high=min(given.rows_high, domain),
             row_bytes=width,
             columns={},
+            distinct={},
         )
 
     def reference(self, rows: pa.Table) -> pa.Table:
@@ -99,4 +101,6 @@ def _domain(node: Node, given: Estimate) -> float:
             return known.max - known.min + 2.0
         if isinstance(known.min, str) and known.min == known.max:
             return 2.0
-    return 256.0 if pa.types.is_dictionary(type_of(node)) else float("inf")
+    if isinstance(node, Column) and node.name in given.distinct:
+        return given.distinct[node.name] + 1.0
+    return float("inf")

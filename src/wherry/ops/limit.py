@@ -19,6 +19,7 @@ class Limit:
 
     name: ClassVar[str] = "limit"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("limit",)
     gathers: ClassVar[bool] = True
 
     count: int

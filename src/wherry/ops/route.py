@@ -30,6 +30,7 @@ class RouteRequest:
 
     name: ClassVar[str] = "route"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("filter",)
     gathers: ClassVar[bool] = False
 
     key: Column
@@ -70,6 +71,7 @@ class RouteRows:
 
     name: ClassVar[str] = "route"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("with_columns", "sort")
     gathers: ClassVar[bool] = True
 
     shard: Shard

@@ -20,6 +20,7 @@ class Sort:
 
     name: ClassVar[str] = "sort"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("sort",)
     gathers: ClassVar[bool] = True
 
     by: tuple[SortKey, ...]
@@ -56,6 +57,7 @@ class TopK:
 
     name: ClassVar[str] = "top_k"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("top_k",)
     gathers: ClassVar[bool] = True
 
     count: int

@@ -22,6 +22,7 @@ class WithColumns:
 
     name: ClassVar[str] = "with_columns"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("with_columns",)
     gathers: ClassVar[bool] = False
 
     added: tuple[tuple[str, Node], ...]
