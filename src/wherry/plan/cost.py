@@ -111,7 +111,7 @@ class _Sum:
         return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
 
     def _through(self, way: Way) -> int:
-        """Give the time until all chunks of one home are through: its busiest part, and the rest."""
+        """Give the time until one home's chunks are through: the busiest part, and the rest."""
         busiest = max(way, key=lambda name: self.busy.get(name, 0))
         return self.busy.get(busiest, 0) + sum(way.values()) - way[busiest]
 
