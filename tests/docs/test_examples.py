@@ -1,18 +1,22 @@
 """Every Python block of the documentation runs, and prints what the comments below it say."""
 
 import contextlib
+import doctest
 import io
+import itertools
 import re
 from pathlib import Path
 
 import pytest
+
+import wherry
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(page, block, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
 
@@ -21,7 +25,7 @@ def expected_output(block: str) -> list[str]:
     lines = block.splitlines()
     return [
         line.removeprefix("# ")
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in itertools.pairwise(lines)
         if line.startswith("# ") and before.startswith("print(")
     ]
 
@@ -35,10 +39,6 @@ def test_block_runs_and_prints_what_it_says(page: Path, block: str) -> None:
 
 
 def test_the_package_docstring_is_true() -> None:
-    import doctest
-
-    import wherry
-
     failed, tried = doctest.testmod(wherry)
     assert tried > 0
     assert failed == 0
