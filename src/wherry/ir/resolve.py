@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import singledispatch
+from struct import Struct
+from typing import Final
 
 import pyarrow as pa
 
@@ -37,6 +39,8 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.text import to_text
+
+_FLOAT32: Final = Struct("<f")
 
 
 def type_of(node: Node) -> pa.DataType:
@@ -357,7 +361,15 @@ def _to_integer(node: Literal, target: pa.DataType) -> Literal:
 def _to_float(node: Literal, target: pa.DataType) -> Literal:
     if isinstance(node.value, bool) or not isinstance(node.value, int | float | Decimal):
         return node
-    return Literal(float(node.value), target)
+    value = float(node.value)
+    if not pa.types.is_float32(target):
+        return Literal(value, target)
+    try:
+        # Statistics are asked about the literal, so it holds the very value rows are compared with.
+        (nearest,) = _FLOAT32.unpack(_FLOAT32.pack(value))
+    except OverflowError:
+        return Literal(value, pa.float64())
+    return Literal(nearest, target)
 
 
 def _to_decimal(node: Literal, target: pa.DataType) -> Literal:
