@@ -1,7 +1,8 @@
 """Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
 
 Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
-values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp.
+values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp (in
+UTC if it has a zone: a zone's name would make the decoder look for a file).
 Nothing is imported while decoding, and a name that is not registered is refused.
 """
 
@@ -9,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pyarrow as pa
@@ -77,16 +77,14 @@ def _plain(value: object) -> object:
         case Decimal():
             return {"d": str(value)}
         case datetime():
-            return {"T": [value.replace(tzinfo=None).isoformat(), _zone(value)]}
+            aware = value.tzinfo is not None
+            naive = value.astimezone(UTC).replace(tzinfo=None) if aware else value
+            return {"T": [naive.isoformat(), "UTC" if aware else None]}
         case date():
             return {"D": value.isoformat()}
         case None | bool() | int() | float() | str() | bytes():
             return value
     raise TypeError(f"a plan cannot hold a {type(value).__name__}")
-
-
-def _zone(value: datetime) -> str | None:
-    return None if value.tzinfo is None else str(value.tzinfo)
 
 
 def _value(plain: Any, depth: int) -> Any:
@@ -118,8 +116,10 @@ def _node_of(plain: dict[Any, Any], depth: int) -> Any:
 
 def _timestamp(content: Any) -> datetime:
     text, zone = content
+    if zone not in {None, "UTC"}:
+        raise CorruptError(f"a plan holds a moment in zone {zone!r}; moments are in UTC, or in none")
     moment = datetime.fromisoformat(text)
-    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
+    return moment if zone is None else moment.replace(tzinfo=UTC)
 
 
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {

@@ -41,6 +41,9 @@ from wherry.ir.expr import (
 from wherry.ir.text import to_text
 
 _FLOAT32: Final = Struct("<f")
+_NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
+_NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
+"""A little inside what 64 bits of nanoseconds hold, so that no time zone leads outside."""
 
 
 def type_of(node: Node) -> pa.DataType:
@@ -212,7 +215,9 @@ def _(node: Negate, schema: pa.Schema) -> Node:
     if not types.is_numeric(t) or pa.types.is_unsigned_integer(t):
         raise InputError(f"-{to_text(operand)} does not apply to {types.type_to_text(t)}")
     if isinstance(operand, Literal) and operand.value is not None:
-        return Literal(-operand.value, t)  # type: ignore[operator]
+        negated = Literal(-operand.value, t)  # type: ignore[operator]
+        if not pa.types.is_integer(t) or _to_integer(negated, t) is not negated:
+            return negated
     return Negate(operand)
 
 
@@ -404,6 +409,11 @@ def _to_time(node: Literal, target: pa.DataType) -> Literal:
         value = datetime(value.year, value.month, value.day)  # noqa: DTZ001
     if (value.tzinfo is None) != (target.tz is None):
         return node
+    if target.unit == "ns" and not _NS_FIRST <= value.replace(tzinfo=None) <= _NS_LAST:
+        raise InputError(
+            f"{value} lies outside what {types.type_to_text(target)} holds, "
+            f"{_NS_FIRST.date()} to {_NS_LAST.date()}; cast the column to timestamp in us"
+        )
     return Literal(value, pa.timestamp("us", target.tz) if target.unit in "sms" else target)
 
 

@@ -84,7 +84,7 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
 
 
 def whole(call: Call, batch: pa.RecordBatch) -> object:
-    """Give an aggregate over all rows of a batch, by the reference."""
+    """Give an aggregate over all rows of a batch, by the reference: a scalar, or an int."""
     if call.argument is None:
         return batch.num_rows
     values = evaluate(call.argument, batch)
@@ -93,11 +93,11 @@ def whole(call: Call, batch: pa.RecordBatch) -> object:
     if call.kind == "count":
         return len(values) - values.null_count
     if call.kind == "mean":
-        return pc.mean(values.cast(pa.float64())).as_py()
+        return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal128(38, values.type.scale))
     found = {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
-    return found.as_py()
+    return found
 
 
 def _mark(calls: Calls, keys: tuple[str, ...]) -> str:
