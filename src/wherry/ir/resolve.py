@@ -37,8 +37,12 @@ from wherry.ir.expr import (
     Parameter,
     Shard,
     When,
+    children,
 )
 from wherry.ir.text import to_text
+
+DEPTH_MAX: Final = 100
+"""Deeper expressions are refused: passes recurse, and Python's own limit is no error message."""
 
 _FLOAT32: Final = Struct("<f")
 _NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
@@ -78,7 +82,20 @@ def resolve(node: Node, schema: pa.Schema) -> Node:
     InputError
         If a column does not exist or types do not fit; the message quotes the expression.
     """
+    _check_depth(node)
     return _resolve(node, schema)
+
+
+def _check_depth(node: Node) -> None:
+    level = [node]
+    for _ in range(DEPTH_MAX):
+        level = [child for parent in level for child in children(parent)]
+        if not level:
+            return
+    raise InputError(
+        f"an expression is nested more than {DEPTH_MAX} levels deep; "
+        "compute parts of it in a with_columns() before"
+    )
 
 
 def resolve_call(call: Call, schema: pa.Schema) -> Call:

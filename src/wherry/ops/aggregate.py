@@ -96,8 +96,7 @@ def whole(call: Call, batch: pa.RecordBatch) -> object:
         return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal128(38, values.type.scale))
-    found = {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
-    return found
+    return {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
 
 
 def _mark(calls: Calls, keys: tuple[str, ...]) -> str:
