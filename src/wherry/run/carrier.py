@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from wherry.base.errors import InputError
 from wherry.data.chunk import ChunkRef, referenced_bytes
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.driver import Execution
@@ -120,4 +121,10 @@ class Carrier:
         self.ledger.append(
             LedgerEntry(command.stage, command.device, 0, referenced_bytes(batches), "gathered")
         )
-        return pa.concat_batches(batches)
+        try:
+            return pa.concat_batches(batches)
+        except pa.ArrowInvalid as problem:
+            raise InputError(
+                f"{command.device} cannot put {len(batches)} chunks together: {problem} "
+                "Cast dictionary columns with narrow indices to pa.utf8() first."
+            ) from problem
