@@ -167,10 +167,15 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
     # One thread, because only then groups come in order of first appearance.
-    made = pa.TableGroupBy(pa.table(columns), keys, use_threads=False).aggregate(wanted)
+    made = pa.TableGroupBy(pa.table(columns), keys, use_threads=False).aggregate(_each_once(wanted))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
+
+
+def _each_once(wanted: list[tuple[Any, str]]) -> list[tuple[Any, str]]:
+    """Count rows once however often it is asked: pyarrow would give two columns of one name."""
+    return [w for place, w in enumerate(wanted) if w not in wanted[:place]]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
