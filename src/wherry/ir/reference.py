@@ -130,7 +130,7 @@ def _(node: Literal, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: Cast, batch: pa.RecordBatch) -> Operand:
-    operand = _value(node.operand, batch)
+    operand = _plain(_value(node.operand, batch))
     source, target = type_of(node.operand), node.type
     return pc.cast(operand, target, safe=not _lossy_by_design(source, target))
 

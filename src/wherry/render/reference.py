@@ -130,7 +130,11 @@ def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @_sunk.register
 def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.array([_total(call, batch)], call_type(call)) for _, call in sink.calls]
+    totals = [_total(call, batch) for _, call in sink.calls]
+    columns = [
+        pa.array([total], total.type).cast(call_type(call))
+        for total, (_, call) in zip(totals, sink.calls, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
 
 
