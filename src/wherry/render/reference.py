@@ -170,8 +170,11 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns[f"c{i}"] = _summand(values) if call.kind == "sum" else plain(values)
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
-    # One thread, because only then groups come in order of first appearance.
-    made = pa.TableGroupBy(pa.table(columns), keys, use_threads=False).aggregate(_each_once(wanted))
+    # pyarrow numbers groups as it likes; their first rows say in which order they appeared.
+    columns["row"] = pa.array(range(batch.num_rows), pa.int64())
+    asked = [*_each_once(wanted), ("row", "min")]
+    made = pa.TableGroupBy(pa.table(columns), keys).aggregate(asked)
+    made = made.take(pc.sort_indices(made.column("row_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
