@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from wherry.base.units import Time
 from wherry.data.chunk import ChunkRef, referenced_bytes
 from wherry.data.ledger import LedgerEntry
-from wherry.devices.driver import Execution
+from wherry.devices.work import Work
 from wherry.run.machine import (
     Accepted,
     Install,
@@ -29,16 +30,30 @@ from wherry.run.worker import Hop, MissingPlan, Worker
 class Evidence:
     """What ran where: one entry for each run of a program.
 
-    `residuals` names every expression or step that went through pyarrow, with the reason; an empty
-    tuple says that all of it was native.
+    Attributes
+    ----------
+    rows_in, rows_selected, rows_out : int
+        Rows given, rows that passed the first predicate, rows made.
+    nbytes : int
+        Bytes of what was made.
+    work : Work
+        What it was charged for.
+    time : Modelled or Measured
+        Of the core it ran on.
+    residuals : tuple of str
+        Every expression or step that went through pyarrow, with the reason; empty says that all of
+        it was native.
     """
 
     device: str
     stage: int
     chunk: int
     rows_in: int
+    rows_selected: int
     rows_out: int
-    execution: Execution
+    nbytes: int
+    work: Work
+    time: Time
     residuals: tuple[str, ...]
 
 
@@ -88,7 +103,6 @@ class Carrier:
         execution = worker.run(hop, batch)
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
-        rows = output.batch.num_rows
         self.ledger.append(
             LedgerEntry(
                 command.stage,
@@ -99,13 +113,16 @@ class Carrier:
             )
         )
         found = Evidence(
-            command.device,
-            command.stage,
-            command.chunk,
-            batch.num_rows,
-            rows,
-            execution,
-            program.residuals,
+            device=command.device,
+            stage=command.stage,
+            chunk=command.chunk,
+            rows_in=batch.num_rows,
+            rows_selected=output.rows_selected,
+            rows_out=output.batch.num_rows,
+            nbytes=referenced_bytes([output.batch]),
+            work=output.work,
+            time=execution.time,
+            residuals=program.residuals,
         )
         self.evidence.append(found)
         return found

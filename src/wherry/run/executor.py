@@ -128,7 +128,7 @@ class Executor:
                 end - self._start,
                 command.stage,
                 command.chunk,
-                evidence.execution.output.batch.nbytes,
+                evidence.nbytes,
                 evidence.rows_out,
             )
         )

@@ -203,10 +203,9 @@ def _run(clockwork: Clockwork, flight: Flight, command: Run) -> Steps:
         yield turn
         start = clockwork.now
         evidence = flight.carrier.run(command)
-        work = evidence.execution.output.work
-        memory_bytes = work.scan_bytes + work.write_bytes
-        modelled = evidence.execution.time.ns
-        yield clockwork.env.timeout(clockwork.stretched(device, modelled, memory_bytes))
+        memory_bytes = evidence.work.scan_bytes + evidence.work.write_bytes
+        took = clockwork.stretched(device, evidence.time.ns, memory_bytes)
+        yield clockwork.env.timeout(took)
         nbytes = sum(size for _, size in sizes)
         use = Use("run", command.stage, command.chunk, nbytes, evidence.rows_out)
         flight.spans.append(use.span(f"cores {device}", device, start, clockwork.now))
