@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import pyarrow as pa
 
@@ -30,7 +29,7 @@ from wherry.ir.expr import (
     walk,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Step, expressions
+from wherry.ir.stage import Groups, Order, Pass, Rows, Take, expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +42,58 @@ class _PerRow:
     hashes: int
     columns: tuple[str, ...]
 
-    def times(self, rows: int) -> Work:
+
+Costs = tuple[_PerRow, _PerRow]
+"""What a row costs the predicate, and what a row that passed costs the sink."""
+
+
+@dataclass(slots=True)
+class Counter:
+    """Counts in the making.
+
+    A Work is made of them once, because adding Works takes longer than the kernel of a small chunk.
+    """
+
+    scan_bytes: int = 0
+    filter_terms: int = 0
+    arithmetic_values: int = 0
+    string_rows: int = 0
+    hash_rows: int = 0
+    sort_steps: int = 0
+
+    def add_pass(self, costs: Costs, given: pa.RecordBatch, selected: int) -> None:
+        """Count a pass over `given`, of whose rows `selected` passed; writing not included."""
+        test, sink = costs
+        names = given.schema.names
+        for name in dict.fromkeys((*test.columns, *sink.columns)):
+            self.scan_bytes += _scan_bytes(given.column(names.index(name)))
+        for cost, rows in ((test, given.num_rows), (sink, selected)):
+            self.filter_terms += cost.terms * rows
+            self.arithmetic_values += cost.values * rows
+            self.string_rows += cost.texts * rows
+            self.hash_rows += cost.hashes * rows
+
+    def add_after(self, steps: Iterable[Order | Take], rows: int) -> None:
+        """Count orders and takes of `rows` rows."""
+        for step in steps:
+            if isinstance(step, Order):
+                self.sort_steps += rows * max(0, rows - 1).bit_length()
+            rows = rows if step.count is None else min(rows, step.count)
+
+    def work(self, write_bytes: int) -> Work:
+        """Give what was counted, with the bytes that were written."""
         return Work(
-            filter_terms=self.terms * rows,
-            arithmetic_values=self.values * rows,
-            string_rows=self.texts * rows,
-            hash_rows=self.hashes * rows,
+            self.scan_bytes,
+            self.filter_terms,
+            self.arithmetic_values,
+            self.string_rows,
+            self.hash_rows,
+            write_bytes,
+            self.sort_steps,
         )
 
 
-def count_step(step: Step, given: pa.RecordBatch, selected: int) -> Work:
-    """Give the work of a step on `given`, of whose rows `selected` passed; writing not included."""
-    rows = given.num_rows
-    if isinstance(step, Order):
-        return Work(sort_steps=rows * max(0, rows - 1).bit_length())
-    if not isinstance(step, Pass):
-        return Work()
-    test, sink = _per_row(step)
-    read = dict.fromkeys((*test.columns, *sink.columns))
-    scanned = sum(_scan_bytes(given.column(name)) for name in read)
-    return Work(scan_bytes=scanned) + test.times(rows) + sink.times(selected)
-
-
-@lru_cache(maxsize=256)
-def _per_row(step: Pass) -> tuple[_PerRow, _PerRow]:
+def costs_of(step: Pass) -> Costs:
     """Give the cost of the predicate for each row in, and of the sink for each row that passed."""
     predicate = () if step.predicate is None else (step.predicate,)
     nodes = expressions(step)[len(predicate) :]
@@ -111,4 +138,7 @@ def _is_plain_text(node: Node) -> bool:
 def _scan_bytes(array: pa.Array) -> int:
     if pa.types.is_string_view(array.type):
         return 16 * len(array)
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        bits = array.type.bit_width
+        return len(array) * bits // 8 + (len(array) // 8 if array.null_count else 0)
     return column_bytes(array, dictionary=False)
