@@ -99,7 +99,7 @@ def _rates(speed: float) -> Rates:
 
 def _start(speed: float) -> Start:
     known = load_profile(_STARTS_FROM).start
-    assert known is not None  # noqa: S101  # a shipped cpu profile has it: the loader refuses else
+    assert known is not None  # a shipped cpu profile has it: the loader refuses else
 
     def scaled(figure: Figure) -> Figure:
         text = f"estimate: {figure.value} us of profile {_STARTS_FROM} over the relative scan rate"
