@@ -1,1 +1,45 @@
-"""Wherry carries a query to its data."""
+"""Wherry carries a query to its data.
+
+>>> import pyarrow as pa
+>>> import wherry as wh
+>>> from wherry import col
+>>> sales = pa.table({"shop": [1, 2, 1], "price": [10.0, 20.0, 30.0]})
+>>> query = wh.scan(sales).filter(col("price") > 5).group_by("shop").agg(total=col("price").sum())
+>>> query.collect().to_pydict()
+{'shop': [1, 2], 'total': [40.0, 20.0]}
+"""
+
+from wherry.base.errors import CorruptError, InputError, Refused, Retryable, WherryError
+from wherry.base.units import Measured, Modelled
+from wherry.data.shard_files import write_shards
+from wherry.data.sharding import ShardScheme
+from wherry.devices.system import load_system
+from wherry.ir.builder import Expr, col, count, lit, when
+from wherry.pipeline import Grouping, Pipeline, scan
+from wherry.plan.explain import Explanation
+from wherry.session import Options, Result, run_many
+
+__all__ = [
+    "CorruptError",
+    "Explanation",
+    "Expr",
+    "Grouping",
+    "InputError",
+    "Measured",
+    "Modelled",
+    "Options",
+    "Pipeline",
+    "Refused",
+    "Result",
+    "Retryable",
+    "ShardScheme",
+    "WherryError",
+    "col",
+    "count",
+    "lit",
+    "load_system",
+    "run_many",
+    "scan",
+    "when",
+    "write_shards",
+]

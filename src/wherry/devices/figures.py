@@ -125,7 +125,9 @@ def _list_problems(value: Any, of: tuple[Any, ...], where: str) -> list[str]:
         return [f"{where} must list {len(of)} things, not {len(value)}"]
     found: list[str] = []
     for place, item in enumerate(value, 1):
-        found += _value_problems(item, of[0], f"{where} {place}" if where[0] == "[" else where)
+        found += _value_problems(
+            item, of[0], f"{where} {place}" if where.startswith("[[") else where
+        )
     return found
 
 

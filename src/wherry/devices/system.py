@@ -16,8 +16,10 @@ from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.figures import read_toml, refuse, struct_of
 from wherry.devices.profile import (
     OPERATOR_NAMES,
+    REFERENCE_NAME,
     TYPE_FAMILIES,
     Profile,
+    check_profiles,
     is_path,
     load_profile,
     problems_in,
@@ -36,12 +38,14 @@ from wherry.devices.topology import (
     route,
     shortest,
 )
+from wherry.devices.work import load_reference
 
 __all__ = [
     "Dataset",
     "Lane",
     "Link",
     "System",
+    "check_shipped",
     "check_systems",
     "home",
     "lanes",
@@ -111,6 +115,12 @@ def check_systems() -> list[str]:
     """Give every problem of every shipped system file; an empty list when there is none."""
     shipped = [name for name in system_names() if name != THIS_MACHINE]
     return [problem for name in shipped for problem in problems_in(load_system, name)]
+
+
+def check_shipped() -> list[str]:
+    """Give every problem of every shipped file: profiles, the reference core, systems."""
+    reference = problems_in(lambda _: load_reference(), REFERENCE_NAME)
+    return [*check_profiles(), *reference, *check_systems()]
 
 
 @cache

@@ -86,7 +86,7 @@ def _rates(speed: float) -> Rates:
     return Rates(
         relative_scan=Figure(
             speed,
-            f"measured: one thread of numpy reads {read} GB/s; relative to the reference core",
+            f"measured: one numpy thread reads {read} GB/s; relative to the reference core",
         ),
         relative_filter=guess,
         relative_arithmetic=guess,

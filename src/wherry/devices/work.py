@@ -7,7 +7,9 @@ measured time of the fused kernels (device_profiles/reference-core.toml says how
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
 from typing import Self
@@ -52,13 +54,17 @@ class Work:
     sort_steps: int = 0
 
     def __post_init__(self) -> None:
-        for field, count in zip(fields(self), astuple(self), strict=True):
-            if count < 0:
-                raise InputError(f"work cannot be negative, but {field.name} is {count}")
+        counts = _counts(self)
+        if min(counts) < 0:
+            name, count = next((n, c) for n, c in zip(_FAMILIES, counts, strict=True) if c < 0)
+            raise InputError(f"work cannot be negative, but {name} is {count}")
 
     def __add__(self, other: Self) -> Self:
-        mine, theirs = astuple(self), astuple(other)
-        return type(self)(*(a + b for a, b in zip(mine, theirs, strict=True)))
+        return type(self)(*map(operator.add, _counts(self), _counts(other)))
+
+
+_FAMILIES = tuple(field.name for field in fields(Work))
+_counts: Callable[[Work], tuple[int, ...]] = operator.attrgetter(*_FAMILIES)
 
 
 class ReferenceCore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +111,7 @@ def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
     InputError
         The profile has no `[rates]`.
     """
-    counts = astuple(work)
+    counts = _counts(work)
     costs = _ns_per_unit(profile, reference)
     total = sum((c * cost for c, cost in zip(counts, costs, strict=True) if c), Fraction(0))
     return (2 * total.numerator + total.denominator) // (2 * total.denominator)

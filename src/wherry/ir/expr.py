@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Literal as Literal_
 from typing import TypeVar
 
 import pyarrow as pa
@@ -156,7 +157,7 @@ class Shard(Node):
     """The shard of a key, as `wherry.data.sharding` defines it."""
 
     operand: Node
-    by: str
+    by: Literal_["hash", "range"]
     count: int
     bounds: tuple[object, ...] = ()
 

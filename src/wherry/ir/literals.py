@@ -39,6 +39,24 @@ def _lifted(value: Any, found: list[Literal]) -> Any:
     return _mapped(value, lambda item: _lifted(item, found))
 
 
+def parameters(value: object) -> tuple[Parameter, ...]:
+    """Give the parameters of `value` in order of their indices."""
+    found: dict[int, Parameter] = {}
+    _collect(value, found)
+    return tuple(found[index] for index in sorted(found))
+
+
+def _collect(value: Any, found: dict[int, Parameter]) -> None:
+    if isinstance(value, Parameter):
+        found[value.index] = value
+    elif isinstance(value, tuple):
+        for item in value:
+            _collect(item, found)
+    elif is_dataclass(value):
+        for f in fields(value):
+            _collect(getattr(value, f.name), found)
+
+
 def unscaled(value: Literal) -> int:
     """Give the integer that stands for an integer or decimal literal: 1.25 at scale 2 is 125."""
     assert value.type is not None

@@ -211,5 +211,5 @@ def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: Shard, batch: pa.RecordBatch) -> Operand:
-    scheme = ShardScheme(by=node.by, key="", count=node.count, bounds=node.bounds)
+    scheme = ShardScheme(by=node.by, key="key", count=node.count, bounds=node.bounds)
     return pa.array(shard_of(evaluate(node.operand, batch), scheme))

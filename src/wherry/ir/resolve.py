@@ -163,6 +163,28 @@ def castable(source: pa.DataType, target: pa.DataType) -> bool:
     return one == "dictionary" or other == "dictionary"
 
 
+def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether every value of `source` has one in `target`: such a cast never fails."""
+    source, target = types.value_type(source), types.value_type(target)
+    one, other = type_class(source), type_class(target)
+    if source.equals(target) or one == other == "string" or other == "string":
+        return True
+    if one == "boolean" or (one in {"integer", "decimal"} and other == "float"):
+        return True
+    if one == other == "float":
+        return True
+    if one == other == "integer":
+        uint64_to_signed = pa.types.is_uint64(source) and pa.types.is_signed_integer(target)
+        return types.common_type(source, target) == target and not uint64_to_signed
+    if other == "decimal" and one in {"integer", "decimal"}:
+        exact = types.as_decimal(source)
+        return (
+            exact.scale <= target.scale
+            and exact.precision - exact.scale <= target.precision - target.scale
+        )
+    return False
+
+
 @_resolve.register
 def _(node: Arithmetic, schema: pa.Schema) -> Node:
     left, right = resolve(node.left, schema), resolve(node.right, schema)

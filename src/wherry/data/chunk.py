@@ -1,0 +1,125 @@
+"""The unit that moves: a reference to rows of a stored batch, and what bytes an array refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+INLINE_VIEW_BYTES = 12
+"""A string_view of at most this many bytes lies in the view itself (Arrow columnar format)."""
+
+Region = tuple[int, int]
+"""Address and size of a piece of memory, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ChunkRef:
+    """Names rows [offset, offset + rows) of stored batch `batch` of file or table `fragment`."""
+
+    fragment: int
+    batch: int
+    offset: int
+    rows: int
+
+
+def buffer_addresses(batch: pa.RecordBatch) -> set[Region]:
+    """Give address and size in bytes of every non-empty buffer of `batch`, dictionaries too."""
+    return {
+        (buffer.address, buffer.size)
+        for column in batch.columns
+        for array in _with_dictionary(column)
+        for buffer in array.buffers()
+        if buffer is not None and buffer.size
+    }
+
+
+def shares_memory(batch: pa.RecordBatch, owners: Iterable[pa.RecordBatch | pa.Buffer]) -> bool:
+    """Say whether every buffer of `batch` lies inside one buffer of `owners`: nothing was copied.
+
+    Parameters
+    ----------
+    owners : iterable of RecordBatch or Buffer
+        What is said to own the memory: batches, or one mapping of a whole file.
+    """
+    regions = [region for owner in owners for region in _regions(owner)]
+    return all(_inside(part, regions) for part in buffer_addresses(batch))
+
+
+def _regions(owner: pa.RecordBatch | pa.Buffer) -> Iterable[Region]:
+    if isinstance(owner, pa.Buffer):
+        return [(owner.address, owner.size)]
+    return buffer_addresses(owner)
+
+
+def _inside(part: Region, regions: Iterable[Region]) -> bool:
+    address, size = part
+    return any(start <= address and address + size <= start + span for start, span in regions)
+
+
+def _with_dictionary(array: pa.Array) -> Iterable[pa.Array]:
+    return (array.indices, array.dictionary) if pa.types.is_dictionary(array.type) else (array,)
+
+
+def referenced_bytes(batches: Iterable[pa.RecordBatch]) -> int:
+    """Give the bytes that `batches` refer to together; a dictionary they share counts once."""
+    dictionaries: dict[tuple[Region, ...], int] = {}
+    total = 0
+    for column in (column for batch in batches for column in batch.columns):
+        total += column_bytes(column, dictionary=False)
+        if pa.types.is_dictionary(column.type):
+            values = column.dictionary
+            identity = tuple((b.address, b.size) for b in values.buffers() if b is not None)
+            dictionaries[identity] = column_bytes(values)
+    return total + sum(dictionaries.values())
+
+
+def column_bytes(array: pa.Array, *, dictionary: bool = True) -> int:
+    """Give the bytes that `array` refers to for its own rows, whatever its buffers hold besides.
+
+    Validity bitmap, values or offsets, the range of string data the offsets span, the data behind
+    the views, and (unless `dictionary` is False) the dictionary. Bits count as the bytes they
+    touch.
+
+    Parameters
+    ----------
+    array : pa.Array
+        Of a type Wherry reads; any length and offset.
+    """
+    rows = len(array)
+    if rows == 0:
+        return 0
+    if pa.types.is_dictionary(array.type):
+        indices = column_bytes(array.indices)
+        return indices + (column_bytes(array.dictionary) if dictionary else 0)
+    validity = array.buffers()[0]
+    return (_bits(array.offset, rows) if validity is not None else 0) + _value_bytes(array)
+
+
+def _value_bytes(array: pa.Array) -> int:
+    rows, kind = len(array), array.type
+    if pa.types.is_boolean(kind):
+        return _bits(array.offset, rows)
+    if pa.types.is_string_view(kind):
+        return 16 * rows + _behind_views(array)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        dtype = np.int32 if pa.types.is_string(kind) else np.int64
+        end = array.offset + rows + 1
+        offsets = np.frombuffer(array.buffers()[1], dtype, end)[array.offset :]
+        return offsets.nbytes + int(offsets[-1] - offsets[0])
+    return rows * int(kind.byte_width)
+
+
+def _behind_views(array: pa.Array) -> int:
+    end = array.offset + len(array)
+    views = np.frombuffer(array.buffers()[1], np.int32, 4 * end).reshape(-1, 4)
+    lengths = views[array.offset :, 0]
+    if array.null_count:
+        lengths = lengths[array.is_valid().to_numpy(zero_copy_only=False)]
+    return int(lengths[lengths > INLINE_VIEW_BYTES].sum(dtype=np.int64))
+
+
+def _bits(offset: int, rows: int) -> int:
+    return (offset % 8 + rows + 7) // 8

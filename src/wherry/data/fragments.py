@@ -1,0 +1,110 @@
+"""A source made of files or tables of one schema, cut into chunks that are read by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import pyarrow as pa
+
+from wherry.base.errors import InputError, unknown_name
+from wherry.base.ids import digest
+from wherry.data.chunk import ChunkRef
+from wherry.data.sharding import ShardScheme
+from wherry.data.statistics import ChunkStatistics
+
+MAX_CHUNK_ROWS = 131072
+"""Longest chunk, in rows; a multiple of 64, so that cuts fall on whole words of a bitmap."""
+
+
+class Fragment(Protocol):
+    """One file or table of a `FragmentSource`; `rows` are those of each stored batch."""
+
+    label: str
+    schema: pa.Schema
+    rows: tuple[int, ...]
+    identity: bytes
+
+    def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
+        """Give `columns` of stored batch `batch`, by reference."""
+        ...
+
+    def statistics(self, batch: int) -> ChunkStatistics:
+        """Give the statistics of stored batch `batch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FragmentSource:
+    """A `Source` made of fragments with one schema."""
+
+    name: str
+    schema: pa.Schema
+    parts: tuple[Fragment, ...]
+    shards: ShardScheme | None = None
+
+    @property
+    def fragments(self) -> int:
+        """How many files or tables it has."""
+        return len(self.parts)
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Digest of the schema and, per file, name, size and modification time."""
+        schema = self.schema.serialize().to_pybytes()
+        return digest(schema, *(part.identity for part in self.parts))
+
+    @cached_property
+    def _chunks(self) -> tuple[ChunkRef, ...]:
+        return tuple(
+            ChunkRef(fragment, batch, offset, min(MAX_CHUNK_ROWS, rows - offset))
+            for fragment, part in enumerate(self.parts)
+            for batch, rows in enumerate(part.rows)
+            for offset in range(0, rows, MAX_CHUNK_ROWS)
+        )
+
+    def chunks(self) -> tuple[ChunkRef, ...]:
+        """Give every row once, in stored order, at most `MAX_CHUNK_ROWS` to a reference."""
+        return self._chunks
+
+    def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
+        """Give `columns` of the rows of `ref` in the order asked, as slices of what is stored.
+
+        A dictionary column's dictionary may differ between batches of a table or stream. No columns
+        gives a batch that only has a number of rows.
+
+        Raises
+        ------
+        InputError
+            When there is no such column or no such chunk.
+        CorruptError
+            When the stored bytes do not hold what their metadata promises.
+        """
+        for name in columns:
+            if name not in self._names:
+                raise unknown_name("column", name, self.schema.names)
+        self._check(ref)
+        whole = self.parts[ref.fragment].read(ref.batch, columns).slice(ref.offset, ref.rows)
+        if not columns:
+            return whole.replace_schema_metadata(self.schema.metadata)
+        fields = [self.schema.field(name) for name in columns]
+        schema = pa.schema(fields, self.schema.metadata)
+        return pa.RecordBatch.from_arrays(whole.columns, schema=schema)
+
+    def statistics(self, ref: ChunkRef) -> ChunkStatistics:
+        """Give the statistics of the whole stored batch that `ref` lies in."""
+        self._check(ref)
+        return self.parts[ref.fragment].statistics(ref.batch)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.schema.names)
+
+    def _check(self, ref: ChunkRef) -> None:
+        """Refuse a reference, perhaps off the wire, to rows that are not stored."""
+        rows = self.parts[ref.fragment].rows if 0 <= ref.fragment < len(self.parts) else ()
+        stored = rows[ref.batch] if 0 <= ref.batch < len(rows) else -1
+        if min(ref.offset, ref.rows) < 0 or ref.offset + ref.rows > stored:
+            raise InputError(f"{self.name!r} has no rows {ref}")

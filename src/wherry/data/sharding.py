@@ -1,0 +1,173 @@
+"""Which shard a row belongs to.
+
+Hash: `mix64(image(value)) % count`, where `mix64` is the finaliser of splitmix64 (Steele, Lea and
+Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) and `image` is 64 bits that
+depend on the value alone: integers of any width sign-extended, dates and timestamps as stored,
+bool as 0 or 1, decimal128 as its low half xor its high half, text (plain, view or dictionary) as
+the 8-byte BLAKE2b of its UTF-8. Range: the number of bounds that are at most the value. Null
+belongs to shard 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.base.errors import InputError
+from wherry.data.types import type_class
+
+_Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardScheme:
+    """How rows are distributed over `count` shards by the column `key`.
+
+    Parameters
+    ----------
+    by : {"hash", "range"}
+    key : str
+        Name of the column.
+    count : int
+        Number of shards, at least 1.
+    bounds : tuple
+        For "range" only: `count - 1` ascending values; shard i holds values below bounds[i].
+    """
+
+    by: Literal["hash", "range"]
+    key: str
+    count: int
+    bounds: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.by not in {"hash", "range"}:
+            raise InputError(f"rows are sharded by 'hash' or 'range', not by {self.by!r}")
+        if self.count < 1:
+            raise InputError(f"a dataset has at least 1 shard, not {self.count}")
+        wanted = self.count - 1 if self.by == "range" else 0
+        if len(self.bounds) != wanted:
+            raise InputError(
+                f"{self.count} shards by {self.by} need {wanted} bounds, not {len(self.bounds)}"
+            )
+        if any(isinstance(bound, float) and not isfinite(bound) for bound in self.bounds):
+            raise InputError("bounds must be finite")
+        pairs = zip(self.bounds, self.bounds[1:], strict=False)
+        if not all(low < high for low, high in pairs):  # type: ignore[operator]
+            raise InputError(f"bounds must ascend: {', '.join(map(str, self.bounds))}")
+
+
+def shard_of(values: pa.Array, scheme: ShardScheme) -> npt.NDArray[np.int32]:
+    """Give the shard of every value of the key column.
+
+    Parameters
+    ----------
+    values : pa.Array
+        Of a type Wherry reads; floats can be sharded by range only.
+
+    Returns
+    -------
+    ndarray of int32, shape (len(values),)
+        In [0, scheme.count). Null is in shard 0, and by range so is NaN.
+
+    Raises
+    ------
+    InputError
+        When floats are to be hashed, or a bound is no value of the type.
+    """
+    if not len(values):
+        return np.empty(0, np.int32)
+    if scheme.by == "range":
+        return _by_range(values, scheme)
+    words = mix64(_image(values)) % np.uint64(scheme.count)
+    if values.null_count:
+        words[values.is_null().to_numpy(zero_copy_only=False)] = 0
+    return words.astype(np.int32)
+
+
+def shard_of_value(value: object, t: pa.DataType, scheme: ShardScheme) -> int:
+    """Give the shard of one value of a key column of type `t`: the same function as `shard_of`.
+
+    Raises
+    ------
+    InputError
+        When `value` is not a value of type `t`.
+    """
+    return int(shard_of(key_values([value], t), scheme)[0])
+
+
+def mix64(words: _Words) -> _Words:
+    """Give splitmix64's finaliser of each word: every bit out depends on every bit in."""
+    z = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _image(values: pa.Array) -> _Words:
+    """Give 64 bits for each value; what a null gets does not matter."""
+    kind = type_class(values.type)
+    if kind == "float":
+        raise InputError(f"rows cannot be sharded by hash of a {values.type} column")
+    if kind in {"string", "dictionary"}:
+        return _text_image(values)
+    if kind == "boolean":
+        bits: npt.NDArray[np.uint8] = values.cast(pa.uint8()).fill_null(0).to_numpy()
+        return bits.astype(np.uint64)
+    if kind == "decimal":
+        halves = _stored(values, np.dtype("V16")).view(np.uint64).reshape(-1, 2)
+        words: _Words = halves[:, 0] ^ halves[:, 1]
+        return words
+    letter = "u" if pa.types.is_unsigned_integer(values.type) else "i"
+    stored = _stored(values, np.dtype(f"{letter}{values.type.bit_width // 8}"))
+    return stored.astype(f"{letter}8").view(np.uint64)
+
+
+def _stored(values: pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    end = values.offset + len(values)
+    return np.frombuffer(values.buffers()[1], dtype, end)[values.offset :]
+
+
+def _text_image(values: pa.Array) -> _Words:
+    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    hashes: _Words = np.array([_text_word(text) for text in texts] or [0], np.uint64)
+    codes: npt.NDArray[Any] = encoded.indices.fill_null(0).to_numpy()
+    words: _Words = hashes[codes]
+    return words
+
+
+def _text_word(text: str | None) -> int:
+    return int.from_bytes(blake2b((text or "").encode(), digest_size=8).digest(), "little")
+
+
+def _by_range(values: pa.Array, scheme: ShardScheme) -> npt.NDArray[np.int32]:
+    bounds = key_values(scheme.bounds, values.type)
+    comparable = values.cast(bounds.type)
+    shards = np.zeros(len(values), np.int32)
+    for bound in bounds:
+        above = pc.greater_equal(comparable, bound).fill_null(False)
+        shards += above.to_numpy(zero_copy_only=False)
+    return shards
+
+
+def key_values(values: Sequence[object], t: pa.DataType) -> pa.Array:
+    """Give `values` as an array of the key's type `t`, or large_utf8 for any kind of text.
+
+    Raises
+    ------
+    InputError
+        When one of them is no value of the type.
+    """
+    text = type_class(t) in {"string", "dictionary"}
+    try:
+        return pa.array(values, pa.large_utf8() if text else t)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        seen = ", ".join(map(repr, values))
+        raise InputError(f"{seen} cannot be of the key's type {t}: {error}") from error

@@ -1,0 +1,168 @@
+"""What a query can scan, and how whatever a user gives becomes one: files, folders, tables."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from wherry.base.errors import InputError
+from wherry.data.arrow_ipc import open_ipc
+from wherry.data.chunk import ChunkRef
+from wherry.data.fragments import FragmentSource
+from wherry.data.memory import Batches
+from wherry.data.shard_files import recover_scheme, without_shard
+from wherry.data.sharding import ShardScheme
+from wherry.data.statistics import ChunkStatistics, ColumnStatistics, merged
+from wherry.data.types import check_schema
+
+SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
+"""Names of the files that a directory is searched for."""
+
+ACCEPTED = (
+    "a path, a list of paths, a glob, a directory, a pyarrow Table, RecordBatch or "
+    "RecordBatchReader, or anything with __arrow_c_stream__"
+)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What a query can scan. Nothing in it changes; reading twice gives the same bytes."""
+
+    @property
+    def name(self) -> str:
+        """What systems call the dataset: a file's stem, a directory's name, or "memory"."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and types of every batch that `read` gives."""
+        ...
+
+    @property
+    def fragments(self) -> int:
+        """How many files or tables it has."""
+        ...
+
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes that change when the schema or the stored rows may have changed."""
+        ...
+
+    @property
+    def shards(self) -> ShardScheme | None:
+        """How rows are distributed: fragment i holds shard i. None: no promise."""
+        ...
+
+    def chunks(self) -> tuple[ChunkRef, ...]:
+        """Every row once, in stored order."""
+        ...
+
+    def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
+        """Give `columns` of the rows of `ref`, by reference."""
+        ...
+
+    def statistics(self, ref: ChunkRef) -> ChunkStatistics:
+        """Give the statistics of the stored batch that `ref` lies in."""
+        ...
+
+
+def column_bounds(source: Source) -> dict[str, ColumnStatistics]:
+    """Give the statistics of every column over all stored batches of `source` that have rows."""
+    batches: Mapping[tuple[int, int], ChunkRef] = {
+        (ref.fragment, ref.batch): ref for ref in source.chunks()
+    }
+    return merged(source.schema, map(source.statistics, batches.values()))
+
+
+def open_source(data: object) -> Source:
+    """Open what a query scans.
+
+    Parameters
+    ----------
+    data : path, list of paths, glob, directory, pa.Table, pa.RecordBatch or Arrow stream
+        Files are mapped; a directory gives its `SUFFIXES` files in order of name. A table is
+        referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, is read fully
+        into memory here.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to read, a type Wherry does not read, or files that differ.
+    CorruptError
+        When a file is truncated or its metadata cannot be decoded.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return _in_memory(data.schema, [data])
+    if isinstance(data, pa.Table):
+        return _in_memory(data.schema, data.to_batches())
+    if hasattr(data, "__arrow_c_stream__"):
+        return _read_all(data)
+    if isinstance(data, str | Path):
+        return _open_path(data)
+    if isinstance(data, list | tuple) and data and all(isinstance(x, str | Path) for x in data):
+        paths = [Path(path) for path in data]
+        return _open_files(_common_name(paths), paths, complete=False)
+    raise InputError(f"cannot scan a {type(data).__name__}; what can be scanned: {ACCEPTED}")
+
+
+def _in_memory(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> Source:
+    check_schema(schema, "the table")
+    return FragmentSource("memory", schema, (Batches("the table", schema, batches),))
+
+
+def _read_all(stream: object) -> Source:
+    try:
+        reader = pa.RecordBatchReader.from_stream(stream)
+        check_schema(reader.schema, "the stream")
+        return _in_memory(reader.schema, list(reader))
+    except pa.ArrowException as error:
+        raise InputError(f"the {type(stream).__name__} cannot be read: {error}") from error
+
+
+def _open_path(given: str | Path) -> Source:
+    path = Path(given)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if _is_data(p))
+        if not found:
+            raise InputError(f"directory {path} has no {', '.join(SUFFIXES)} file")
+        return _open_files(path.resolve().name, found, complete=True)
+    if not path.exists() and glob.has_magic(str(given)):
+        found = sorted(Path(name) for name in glob.glob(str(given)))  # noqa: PTH207  may be absolute
+        if not found:
+            raise InputError(f"no file matches {given}")
+        return _open_files(_common_name(found), found, complete=False)
+    return _open_files(path.stem, [path], complete=False)
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _common_name(paths: Sequence[Path]) -> str:
+    return paths[0].stem if len(paths) == 1 else paths[0].resolve().parent.name
+
+
+def _open_files(name: str, paths: Sequence[Path], *, complete: bool) -> Source:
+    """Open `paths` as one source; `complete` says that all shards of a set must be there."""
+    parts = tuple(open_ipc(path) for path in paths)
+    schema = parts[0].schema
+    for part in parts[1:]:
+        _check_same(schema, part.schema, part.label)
+    labelled = [(part.label, part.schema) for part in parts]
+    shards = recover_scheme(labelled, complete=complete)
+    return FragmentSource(name, without_shard(schema), parts, shards)
+
+
+def _check_same(wanted: pa.Schema, seen: pa.Schema, label: str) -> None:
+    if seen.equals(wanted, check_metadata=False):
+        return
+    for want, see in zip(wanted, seen, strict=False):
+        if not want.equals(see):
+            raise InputError(f"{label} has field {see}, wanted {want} as in the first file")
+    raise InputError(f"{label} has {len(seen)} fields, wanted {len(wanted)} as in the first file")

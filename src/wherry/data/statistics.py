@@ -1,0 +1,100 @@
+"""What is known of a stored batch without reading it again: bounds and nulls of every column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.data.types import date_of, datetime_of
+
+LONGEST_TEXT = 256
+"""Bounds longer than this many characters are not kept: a file's statistics stay small."""
+
+_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnStatistics:
+    """Bounds of a column's values; `min` <= every value <= `max`, nulls apart.
+
+    `min` and `max` are bool, int, float, Decimal, date, datetime (in UTC when the type has a time
+    zone) or str. None says that no bound is known: there is no value, a float is NaN, a text is
+    longer than `LONGEST_TEXT`, or Python has no such date. Bounds of timestamps in nanoseconds are
+    widened to whole microseconds.
+    """
+
+    min: object | None
+    max: object | None
+    nulls: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStatistics:
+    """Rows and per column statistics of one stored batch."""
+
+    rows: int
+    columns: Mapping[str, ColumnStatistics]
+
+
+def chunk_statistics(batch: pa.RecordBatch) -> ChunkStatistics:
+    """Compute the statistics of `batch`; pyarrow trusts it, so `check_batch` must come first."""
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    return ChunkStatistics(batch.num_rows, {name: _of_column(array) for name, array in columns})
+
+
+def _of_column(array: pa.Array) -> ColumnStatistics:
+    nulls = int(array.null_count)
+    values = _comparable(array)
+    if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+        return ColumnStatistics(None, None, nulls)
+    bounds = pc.min_max(values)
+    return ColumnStatistics(_bound(bounds["min"], up=False), _bound(bounds["max"], up=True), nulls)
+
+
+def _comparable(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        # Only values that some row uses: one dictionary serves all batches of a file.
+        return array.dictionary.take(pc.unique(array.indices).drop_null())
+    return array.cast(pa.large_utf8()) if pa.types.is_string_view(array.type) else array
+
+
+def _bound(scalar: pa.Scalar, *, up: bool) -> object | None:
+    if not scalar.is_valid:
+        return None
+    if pa.types.is_date32(scalar.type):
+        return date_of(scalar.value)
+    if pa.types.is_timestamp(scalar.type):
+        ns = scalar.value * _NS[scalar.type.unit]
+        return datetime_of(-(-ns // 1000) if up else ns // 1000, aware=bool(scalar.type.tz))
+    value: object = scalar.as_py()
+    return None if isinstance(value, str) and len(value) > LONGEST_TEXT else value
+
+
+def merged(schema: pa.Schema, chunks: Iterable[ChunkStatistics]) -> dict[str, ColumnStatistics]:
+    """Give the statistics of each column of `schema` over all `chunks` together."""
+    known = list(chunks)
+    return {name: _merge(name, known) for name in schema.names}
+
+
+def _merge(name: str, chunks: list[ChunkStatistics]) -> ColumnStatistics:
+    nulls = sum(chunk.columns[name].nulls for chunk in chunks)
+    with_values = [c.columns[name] for c in chunks if c.columns[name].nulls < c.rows]
+    return ColumnStatistics(
+        _least([column.min for column in with_values], up=False),
+        _least([column.max for column in with_values], up=True),
+        nulls,
+    )
+
+
+def _least(bounds: list[object | None], *, up: bool) -> object | None:
+    """Give the outermost bound, or None when any is unknown: then the whole has none either."""
+    outermost: object | None = None
+    for bound in bounds:
+        if bound is None:
+            return None
+        if outermost is None or (bound > outermost if up else bound < outermost):  # type: ignore[operator]
+            outermost = bound
+    return outermost

@@ -1,0 +1,133 @@
+"""agg: one row of aggregates over all rows; and how every aggregate is taken apart.
+
+An aggregate is distributive or made of ones that are: each chunk gives partial values, partial
+values merge by another aggregate, and a last expression makes the answer of them. mean is the only
+one that needs two: a sum and a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.ir.codec import register
+from wherry.ir.expr import Arithmetic, Call, Cast, Column, IsNull, Literal, Node, When
+from wherry.ir.reference import evaluate
+from wherry.ir.resolve import call_type
+from wherry.ir.stage import Pass, Rows, Step, Totals
+from wherry.ir.text import call_text
+from wherry.ops.estimate import Estimate, exactly
+from wherry.ops.operator import one_batch
+
+_MERGE = {"sum": "sum", "count": "sum", "min": "min", "max": "max"}
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Aggregate all rows into one; `calls` are pairs of name and resolved aggregate."""
+
+    name: ClassVar[str] = "aggregate"
+    ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("aggregate",)
+    gathers: ClassVar[bool] = True
+
+    calls: tuple[tuple[str, Call], ...]
+
+    def schema(self, given: pa.Schema) -> pa.Schema:  # noqa: ARG002
+        """Give one field a call."""
+        return pa.schema([pa.field(name, call_type(call)) for name, call in self.calls])
+
+    def near(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
+        """Give one row of partial values a chunk."""
+        return (Pass(None, Totals(partial_calls(self.calls))),)
+
+    def gather(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
+        """Merge the partial rows and finish."""
+        return (
+            Pass(None, Totals(merge_calls(self.calls))),
+            Pass(None, Rows(tuple(map(_counted, final_outputs(self.calls), self.calls)))),
+        )
+
+    def estimate(self, given: Estimate) -> Estimate:  # noqa: ARG002
+        """Give one row."""
+        return exactly(1, 16.0 * len(self.calls))
+
+    def reference(self, rows: pa.Table) -> pa.Table:
+        """Aggregate each argument with `pyarrow.compute`."""
+        batch = one_batch(rows)
+        values = [pa.array([whole(call, batch)], call_type(call)) for _, call in self.calls]
+        return pa.Table.from_arrays(values, schema=self.schema(rows.schema))
+
+    def describe(self) -> str:
+        """Give the calls as text."""
+        return f"agg {calls_text(self.calls)}"
+
+
+def _counted(output: tuple[str, Node], call: tuple[str, Call]) -> tuple[str, Node]:
+    """Let a count be 0, not null, if not one chunk gave a partial count."""
+    name, node = output
+    if call[1].kind != "count":
+        return output
+    return name, When(((IsNull(node), Literal(0, pa.int64())),), node)
+
+
+def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
+    """Give named aggregates as text."""
+    return ", ".join(f"{name} = {call_text(call)}" for name, call in calls)
+
+
+def whole(call: Call, batch: pa.RecordBatch) -> object:
+    """Give an aggregate over all rows of a batch, by the reference."""
+    if call.argument is None:
+        return batch.num_rows
+    values = evaluate(call.argument, batch)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if call.kind == "count":
+        return len(values) - values.null_count
+    if call.kind == "mean":
+        return pc.mean(values.cast(pa.float64())).as_py()
+    if call.kind == "sum" and pa.types.is_decimal(values.type):
+        values = values.cast(pa.decimal128(38, values.type.scale))
+    found = {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
+    return found.as_py()
+
+
+def _parts(name: str, call: Call) -> Iterator[tuple[str, Call]]:
+    if call.kind == "mean":
+        yield f"{name}.sum", Call("sum", call.argument)
+        yield f"{name}.count", Call("count", call.argument)
+    else:
+        yield name, call
+
+
+def partial_calls(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Call], ...]:
+    """Give the aggregates each chunk computes: means as sums and counts."""
+    return tuple(part for name, call in calls for part in _parts(name, call))
+
+
+def merge_calls(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Call], ...]:
+    """Give the aggregates that merge partial values, by the names `partial_calls` gave them."""
+    return tuple(
+        (name, Call(_MERGE[call.kind], Column(name, call_type(call))))
+        for name, call in partial_calls(calls)
+    )
+
+
+def final_outputs(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Node], ...]:
+    """Give the expressions that make answers of merged values."""
+    return tuple((name, _final(name, call)) for name, call in calls)
+
+
+def _final(name: str, call: Call) -> Node:
+    if call.kind != "mean":
+        return Column(name, call_type(call))
+    total = Column(f"{name}.sum", call_type(Call("sum", call.argument)))
+    count = Column(f"{name}.count", pa.int64())
+    as_float = [n if n.type == pa.float64() else Cast(n, pa.float64()) for n in (total, count)]
+    return Arithmetic("/", as_float[0], as_float[1], pa.float64())

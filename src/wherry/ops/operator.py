@@ -1,0 +1,92 @@
+"""The contract of an operator: one relational step, described once for every device.
+
+An operator is a frozen value. It says what comes out (`schema`), roughly how much (`estimate`),
+what that means (`reference`), and what programs are made of it: `near` steps run on each chunk
+wherever the chunk is, `gather` steps run once on everything the near steps made. Planner rules read
+these answers and never ask which operator they have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from wherry.base.errors import InputError
+from wherry.ir.expr import Column, Node
+from wherry.ir.stage import Pass, Rows, Step
+from wherry.ops.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One example of an operator for the conformance kit: run `operator` over `rows`."""
+
+    title: str
+    operator: Operator
+    rows: pa.Table
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """One relational step.
+
+    Attributes
+    ----------
+    name : str
+        The word for it in plans and errors.
+    ordered : bool
+        Whether rows come out in an order the query asked for. Answers that are not ordered are
+        compared as multisets.
+    needs : tuple of str
+        What a device must be able to do to run its steps, as profiles list it.
+    gathers : bool
+        Whether it needs all rows in one place: `gather` gives steps.
+    """
+
+    name: ClassVar[str]
+    ordered: ClassVar[bool]
+    needs: ClassVar[tuple[str, ...]]
+    gathers: ClassVar[bool]
+
+    def schema(self, given: pa.Schema) -> pa.Schema:
+        """Give the schema of what comes out of rows of schema `given`."""
+
+    def near(self, given: pa.Schema) -> tuple[Step, ...]:
+        """Give the steps that run on each chunk by itself."""
+
+    def gather(self, given: pa.Schema) -> tuple[Step, ...]:
+        """Give the steps that run once on all the near steps made; none if chunks stay apart."""
+
+    def estimate(self, given: Estimate) -> Estimate:
+        """Give the size of what comes out of `given`."""
+
+    def reference(self, rows: pa.Table) -> pa.Table:
+        """Give the answer by pyarrow: the operator's meaning."""
+
+    def describe(self) -> str:
+        """Give the operator as one line of text."""
+
+
+def all_columns(schema: pa.Schema) -> tuple[tuple[str, Node], ...]:
+    """Give outputs that pass every column through."""
+    return tuple((field.name, Column(field.name, field.type)) for field in schema)
+
+
+def keep(schema: pa.Schema, predicate: Node | None = None) -> Pass:
+    """Give the pass that keeps all columns of the rows that satisfy `predicate`."""
+    return Pass(predicate, Rows(all_columns(schema)))
+
+
+def unique_names(names: list[str], where: str) -> None:
+    """Refuse output names that stand twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{where}: the name {twice[0]!r} stands twice; rename one with .alias()")
+
+
+def one_batch(rows: pa.Table) -> pa.RecordBatch:
+    """Give all rows of a table as one batch, for the reference."""
+    batches = rows.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)

@@ -1,0 +1,75 @@
+"""scan: where a pipeline begins; the columns it reads of a dataset, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pyarrow as pa
+
+from wherry.data.source import Source, column_bounds
+from wherry.data.statistics import ColumnStatistics
+from wherry.ir.types import value_type
+from wherry.ops.estimate import Estimate
+from wherry.ops.select import type_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Read `columns` of `source`, chunk by chunk and without copying."""
+
+    source: Source
+    columns: tuple[str, ...]
+
+    def schema(self) -> pa.Schema:
+        """Give the fields of the columns read."""
+        return pa.schema([self.source.schema.field(name) for name in self.columns])
+
+    def describe(self) -> str:
+        """Give dataset and columns as text."""
+        return f"scan {self.source.name} [{', '.join(self.columns)}]"
+
+
+def scan_estimate(scan: Scan, rows: int) -> Estimate:
+    """Give the size of `rows` rows of a scan: exact rows, and what statistics say of columns."""
+    known = {
+        name: found for name, found in column_bounds(scan.source).items() if name in scan.columns
+    }
+    width = sum(type_bytes(field.type) for field in scan.schema())
+    return Estimate(rows, rows, rows, width, known, _distinct(scan))
+
+
+def _distinct(scan: Scan) -> dict[str, int]:
+    """Give the size of the dictionary of each dictionary column, as its first chunk holds it."""
+    names = [f.name for f in scan.schema() if pa.types.is_dictionary(f.type)]
+    chunks = scan.source.chunks()
+    if not names or not chunks:
+        return {}
+    first = scan.source.read(chunks[0], names)
+    return {name: len(first.column(name).dictionary) for name in names}
+
+
+def integer_bounds(scan: Scan) -> dict[str, tuple[int, int]]:
+    """Give the smallest and largest unscaled integer of each exact column of a scan."""
+    known = column_bounds(scan.source)
+    found = {}
+    for field in scan.schema():
+        bounds = _unscaled(known.get(field.name), field.type)
+        if bounds is not None:
+            found[field.name] = bounds
+    return found
+
+
+def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int] | None:
+    if known is None or known.min is None:
+        return None
+    t = value_type(t)
+    if pa.types.is_integer(t):
+        return int(str(known.min)), int(str(known.max))
+    if pa.types.is_decimal(t):
+        return _scaled(known.min, t.scale), _scaled(known.max, t.scale)
+    return None
+
+
+def _scaled(value: object, scale: int) -> int:
+    return int(Decimal(str(value)).scaleb(scale))

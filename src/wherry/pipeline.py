@@ -1,0 +1,309 @@
+"""The builder: an immutable chain of operators; nothing runs until asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from wherry import session
+from wherry.base.errors import InputError, unknown_name
+from wherry.data.source import Source, open_source
+from wherry.data.types import supported_type
+from wherry.devices.this_machine import THIS_MACHINE
+from wherry.ir.builder import Aggregate as AggregateCall
+from wherry.ir.builder import Expr, Value, to_node
+from wherry.ir.expr import Call, Column, Compare, Literal, Node, Shard, all_of
+from wherry.ir.resolve import resolve, resolve_call, resolve_condition, type_of
+from wherry.ir.stage import SortKey
+from wherry.ir.text import to_text
+from wherry.ir.types import type_to_text
+from wherry.ops.aggregate import Aggregate
+from wherry.ops.filter import Filter
+from wherry.ops.group_by import GroupBy
+from wherry.ops.limit import Limit
+from wherry.ops.operator import Operator, unique_names
+from wherry.ops.route import SHARD_COLUMN, RouteRequest, route_rows
+from wherry.ops.select import Select
+from wherry.ops.sort import Sort, TopK
+from wherry.ops.with_columns import with_columns
+from wherry.plan.explain import Explanation
+from wherry.session import Options, Pins, Result, SystemLike
+
+_SHARDS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A query in the making: what to read and the operators to apply, each checked when added.
+
+    Attributes
+    ----------
+    source : Source
+        What is scanned.
+    operators : tuple of Operator
+        In the order rows meet them.
+    schema : pyarrow.Schema
+        The columns of the answer.
+    """
+
+    source: Source
+    operators: tuple[Operator, ...]
+    schema: pa.Schema
+
+    def _then(self, operator: Operator) -> Pipeline:
+        schema = operator.schema(self.schema)
+        return replace(self, operators=(*self.operators, operator), schema=schema)
+
+    def filter(self, *predicates: Expr) -> Pipeline:
+        """Keep the rows for which every predicate is true; null is not true."""
+        if not predicates:
+            raise InputError("filter needs at least one predicate")
+        terms = tuple(resolve_condition(to_node(p), self.schema) for p in predicates)
+        return self._then(Filter(all_of(terms)))
+
+    def select(self, *columns: str | Expr, **named: Value) -> Pipeline:
+        """Give exactly these columns: names, expressions with `.alias()`, or name=expression."""
+        outputs = _named_outputs(columns, named, self.schema, "select")
+        if not outputs:
+            raise InputError("select needs at least one column")
+        return self._then(Select(outputs))
+
+    def with_columns(self, *columns: Expr, **named: Value) -> Pipeline:
+        """Keep every column, and add or replace these."""
+        added = _named_outputs(columns, named, self.schema, "with_columns")
+        return self._then(with_columns(self.schema, added))
+
+    def agg(self, *calls: AggregateCall, **named: AggregateCall) -> Pipeline:
+        """Aggregate all rows into one: `agg(total=col("price").sum(), n=wherry.count())`."""
+        return self._then(Aggregate(_named_calls(calls, named, self.schema)))
+
+    def group_by(self, *keys: str | Expr, **named: Value) -> Grouping:
+        """Group by keys; follow with `.agg(...)`."""
+        found = _named_outputs(keys, named, self.schema, "group_by")
+        if not found:
+            raise InputError("group_by needs at least one key; agg(...) alone aggregates all rows")
+        return Grouping(self, found)
+
+    def sort(self, *by: str, descending: bool | Iterable[bool] = False) -> Pipeline:
+        """Bring rows into the order of the columns `by`; stable, nulls last."""
+        return self._then(Sort(_sort_keys(by, descending, self.schema, "sort")))
+
+    def top_k(
+        self, k: int, *, by: str | Iterable[str], descending: bool | Iterable[bool] = True
+    ) -> Pipeline:
+        """Keep the `k` largest rows by `by` (smallest with descending=False); nulls last."""
+        names = (by,) if isinstance(by, str) else tuple(by)
+        keys = _sort_keys(names, descending, self.schema, "top_k")
+        return self._then(TopK(_count(k, "top_k"), keys))
+
+    def limit(self, n: int) -> Pipeline:
+        """Keep the first `n` rows, in stored order or the order of a sort before it."""
+        return self._then(Limit(_count(n, "limit")))
+
+    def route(
+        self,
+        key: str,
+        equals: Value | None = None,
+        *,
+        shards: int | None = None,
+        bounds: Iterable[Value] | None = None,
+    ) -> Pipeline:
+        """Send the request to the shard that holds `key`, or split rows into shards.
+
+        Parameters
+        ----------
+        key : str
+            The column that decides.
+        equals : value, optional
+            Keep only rows whose key equals this; if the data is sharded by the key, only that
+            shard is asked.
+        shards : int, optional
+            Split rows by hash into this many; adds int32 column `shard` and orders by it.
+        bounds : values, optional
+            Split rows by range: shard i holds keys below bounds[i] and not below those before.
+        """
+        given = [
+            name
+            for name, v in (("equals", equals), ("shards", shards), ("bounds", bounds))
+            if v is not None
+        ]
+        if len(given) != 1:
+            raise InputError(
+                f"route needs one of equals=, shards= or bounds=; got {', '.join(given) or 'none'}"
+            )
+        if equals is not None:
+            return self._route_request(key, equals)
+        if shards is not None and not 1 <= shards <= _SHARDS_MAX:
+            raise InputError(f"route: shards is {shards}; possible: 1 to {_SHARDS_MAX}")
+        return self._route_rows(key, shards, tuple(bounds or ()))
+
+    def explain(
+        self, system: SystemLike = THIS_MACHINE, *, placement: Pins | None = None
+    ) -> Explanation:
+        """Give where the pipeline would run on a system, why, and why not elsewhere.
+
+        `print` it, or read its fields; every predicted time in it is modelled.
+        """
+        return session.explain(self, system, Options(pins=placement or {}))
+
+    def run(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        warm: bool = False,
+    ) -> Result:
+        """Run the pipeline and give the answer with the account of how it was made.
+
+        Parameters
+        ----------
+        system : str, path or System
+            `this-machine` measures; any other system is emulated: real rows, modelled times.
+        placement : mapping or "host-only", optional
+            Sites for segments that must run there: `{"near": "home", "merge": "host0"}`.
+        strict : bool
+            Refuse if part of the query would go through pyarrow instead of a native program.
+        warm : bool
+            Let emulated devices have the query's programs already.
+
+        Raises
+        ------
+        Refused
+            If no placement is possible, with every reason.
+        """
+        options = Options(pins=placement or {}, strict=strict, warm=warm)
+        return session.run(self, system, options)
+
+    def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
+        """Run the pipeline and give its answer."""
+        return self.run(system).table
+
+    def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
+        """Run the pipeline and give the batches of its answer as they are made."""
+        return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
+
+    def _route_request(self, key: str, equals: Value) -> Pipeline:
+        compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
+        match compared:
+            case Compare("==", Column() as column, Literal() as value):
+                return self._then(RouteRequest(column, value))
+        raise InputError(f"route: equals= must be a constant of the type of {key!r}")
+
+    def _route_rows(self, key: str, shards: int | None, bounds: tuple[Value, ...]) -> Pipeline:
+        if SHARD_COLUMN in self.schema.names:
+            raise InputError(f"route adds a column {SHARD_COLUMN!r}, and there is one already")
+        column = resolve(Column(key), self.schema)
+        limits = [self._bound(column, bound) for bound in bounds]
+        if shards is not None:
+            asked = Shard(column, "hash", shards)
+        else:
+            asked = Shard(column, "range", len(limits) + 1, tuple(v.value for v in limits))
+        shard = resolve(asked, self.schema)
+        assert isinstance(shard, Shard)
+        return self._then(route_rows(self.schema, shard))
+
+    def _bound(self, key: Node, bound: Value) -> Literal:
+        compared = resolve((Expr(key) < bound).node, self.schema)
+        if isinstance(compared, Compare) and isinstance(compared.right, Literal):
+            return compared.right
+        raise InputError(f"route: bounds= must be constants of the type of {to_text(key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """`group_by(...)`, to be followed by `.agg(...)`."""
+
+    pipeline: Pipeline
+    keys: tuple[tuple[str, Node], ...]
+
+    def agg(self, *calls: AggregateCall, **named: AggregateCall) -> Pipeline:
+        """Aggregate each group: `agg(total=col("price").sum(), n=wherry.count())`."""
+        found = _named_calls(calls, named, self.pipeline.schema)
+        unique_names([name for name, _ in (*self.keys, *found)], "group_by")
+        return self.pipeline._then(GroupBy(self.keys, found))
+
+
+def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
+    """Begin a pipeline over data that stays where it is.
+
+    Parameters
+    ----------
+    data : path(s), glob, directory, pyarrow.Table, RecordBatch, or anything with an Arrow C stream
+        Files are Arrow IPC; they are memory-mapped, and no column is copied to be scanned.
+    columns : names, optional
+        Only these columns are in reach; all of them if not given.
+
+    Raises
+    ------
+    InputError
+        If the data does not exist, is not Arrow, or has types Wherry does not know.
+    """
+    source = open_source(data)
+    whole = Pipeline(source, (), source.schema)
+    return whole if columns is None else whole.select(*columns)
+
+
+def _named_outputs(
+    columns: Iterable[object], named: Mapping[str, Value], schema: pa.Schema, where: str
+) -> tuple[tuple[str, Node], ...]:
+    pairs: list[tuple[str, Node]] = []
+    for column in columns:
+        if isinstance(column, str):
+            pairs.append((column, Column(column)))
+        elif isinstance(column, Expr) and column.name is not None:
+            pairs.append((column.name, column.node))
+        elif isinstance(column, Expr):
+            raise InputError(f"{where}: {column!r} needs a name: use .alias() or name=expression")
+        else:
+            raise InputError(
+                f"{where} takes names and expressions; got {type(column).__name__} {column!r}"
+            )
+    pairs += [(name, to_node(value)) for name, value in named.items()]
+    unique_names([name for name, _ in pairs], where)
+    outputs = tuple((name, resolve(node, schema)) for name, node in pairs)
+    for name, node in outputs:
+        if not supported_type(type_of(node)):
+            seen = type_to_text(type_of(node))
+            raise InputError(f"{where}: column {name!r} would have type {seen}, unknown to Wherry")
+    return outputs
+
+
+def _named_calls(
+    calls: Iterable[object], named: Mapping[str, object], schema: pa.Schema
+) -> tuple[tuple[str, Call], ...]:
+    pairs: list[tuple[str, Call]] = []
+    for name, call in [(getattr(c, "name", None), c) for c in calls] + list(named.items()):
+        if not isinstance(call, AggregateCall):
+            raise InputError(
+                f"agg takes aggregates such as col('x').sum() or wherry.count(); got {call!r}"
+            )
+        if name is None:
+            raise InputError(f"agg: {call!r} needs a name: use .alias() or name=aggregate")
+        pairs.append((name, resolve_call(call.call, schema)))
+    if not pairs:
+        raise InputError("agg needs at least one aggregate")
+    unique_names([name for name, _ in pairs], "agg")
+    return tuple(pairs)
+
+
+def _sort_keys(
+    by: tuple[str, ...], descending: bool | Iterable[bool], schema: pa.Schema, where: str
+) -> tuple[SortKey, ...]:
+    if not by:
+        raise InputError(f"{where} needs at least one column")
+    for name in by:
+        if name not in schema.names:
+            raise unknown_name("column", name, schema.names)
+    each = [descending] * len(by) if isinstance(descending, bool) else list(descending)
+    if len(each) != len(by):
+        raise InputError(f"{where}: {len(by)} columns but {len(each)} values of descending")
+    return tuple(SortKey(name, d) for name, d in zip(by, each, strict=True))
+
+
+def _count(n: int, where: str) -> int:
+    if type(n) is not int or n < 0:
+        raise InputError(f"{where} needs a number of rows, 0 or more; got {n!r}")
+    return n

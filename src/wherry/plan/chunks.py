@@ -1,0 +1,69 @@
+"""Which chunks a query needs: statistics and shards exclude those that cannot hold an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wherry.data.chunk import ChunkRef
+from wherry.data.sharding import shard_of_value
+from wherry.data.source import Source
+from wherry.ir.expr import Column, Compare, Literal, Logic, Node, conjuncts
+from wherry.ir.stage import Pass, Step
+from wherry.ops.estimate import Estimate, selectivity
+
+
+def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]:
+    """Give the chunks of `source` whose rows may satisfy the first step's predicate.
+
+    Parameters
+    ----------
+    source : Source
+        What is scanned; its statistics are read, its rows are not.
+    steps : sequence of Step
+        The fused steps; only a predicate of the first excludes chunks.
+    """
+    first = steps[0] if steps else None
+    predicate = first.predicate if isinstance(first, Pass) else None
+    if predicate is None:
+        return source.chunks()
+    shards = _shards(source, predicate)
+    alive: dict[tuple[int, int], bool] = {}
+    found = []
+    for ref in source.chunks():
+        if shards is not None and ref.fragment not in shards:
+            continue
+        batch = (ref.fragment, ref.batch)
+        if batch not in alive:
+            alive[batch] = _may_match(source, ref, predicate)
+        if alive[batch]:
+            found.append(ref)
+    return tuple(found)
+
+
+def _may_match(source: Source, ref: ChunkRef, predicate: Node) -> bool:
+    known = source.statistics(ref)
+    rows = float(known.rows)
+    share = selectivity(predicate, Estimate(rows, rows, rows, 0.0, known.columns))
+    return share.high > 0.0
+
+
+def _shards(source: Source, predicate: Node) -> frozenset[int] | None:
+    """Give the shards that an equality on the shard key leaves, or None if it leaves all."""
+    scheme = source.shards
+    if scheme is None:
+        return None
+    for term in conjuncts(predicate):
+        match term:
+            case Compare("==", Column(name), Literal(value)) if name == scheme.key:
+                t = source.schema.field(name).type
+                return frozenset({shard_of_value(value, t, scheme)})
+    return None
+
+
+def order_terms(predicate: Node, given: Estimate) -> Node:
+    """Give the predicate with its terms ordered: those that leave fewest rows first."""
+    terms = conjuncts(predicate)
+    if len(terms) == 1:
+        return predicate
+    ranked = sorted(enumerate(terms), key=lambda pair: (selectivity(pair[1], given).guess, pair[0]))
+    return Logic("and", tuple(term for _, term in ranked))

@@ -1,0 +1,257 @@
+"""What a placement is predicted to cost: modelled, per resource, from profiles and statistics.
+
+    time = setup + max over resources of (demand / capacity) + fill + barrier
+
+Setup is what happens before the first byte is read; resources are media, links and cores, each busy
+for the sum of what it is asked; fill is what one chunk spends outside the busiest resource on its
+way, which nothing overlaps; barrier is what follows the last chunk: the merge, and the answer's way
+to the client. It is a bottleneck model with a pipeline's fill; the simulator is the judge of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wherry.base.units import Modelled
+from wherry.devices.charge import (
+    install_ns,
+    latency_ns,
+    media_latency_ns,
+    media_ns,
+    memory_ns,
+    receive_ns,
+    start_ns,
+    transfer_ns,
+)
+from wherry.devices.profile import Profile
+from wherry.devices.system import System, lanes
+from wherry.devices.work import Work, core_ns, load_reference
+from wherry.ir.stage import Pass
+from wherry.ir.work import Counts, work_of
+from wherry.ops.estimate import Estimate
+from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
+from wherry.plan.query import Query
+from wherry.plan.segments import stage_of
+
+MESSAGE_BYTES = 160
+"""Size of a continuation for estimates; a run counts the real bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A predicted cost, every time of it modelled.
+
+    Attributes
+    ----------
+    setup, fill, barrier : int
+        Nanoseconds that nothing overlaps.
+    busy : dict of str to int
+        Nanoseconds each resource is busy: `media csd0`, `link csd0->pcie0`, `cores host0`.
+    link_bytes : dict of str to int
+        Predicted bytes over each direction of each link.
+    """
+
+    setup: int
+    fill: int
+    barrier: int
+    busy: dict[str, int]
+    link_bytes: dict[str, int]
+
+    @property
+    def bottleneck(self) -> str:
+        """The resource that is busy longest."""
+        return max(self.busy, key=lambda name: self.busy[name], default="nothing")
+
+    @property
+    def time(self) -> Modelled:
+        """The predicted time of the whole query."""
+        return Modelled(self.setup + max(self.busy.values(), default=0) + self.fill + self.barrier)
+
+
+Way = dict[str, int]
+"""Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
+
+
+@dataclass
+class _Sum:
+    """The account that `predict` fills: what each resource is asked for."""
+
+    system: System
+    setup: int = 0
+    barrier: int = 0
+    ways: list[Way] = field(default_factory=list)
+    busy: dict[str, int] = field(default_factory=dict)
+    link_bytes: dict[str, int] = field(default_factory=dict)
+
+    def use(self, resource: str, ns: int) -> None:
+        self.busy[resource] = self.busy.get(resource, 0) + ns
+
+    def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> Way:
+        """Charge `times` transfers to every lane of the way; give where one of them spends time."""
+        way: Way = {}
+        for lane in lanes(self.system, source, target):
+            link = self.system.links[lane.link]
+            occupied = transfer_ns(link, nbytes)
+            self.use(f"link {lane}", occupied * times)
+            self.link_bytes[str(lane)] = self.link_bytes.get(str(lane), 0) + nbytes * times
+            _spend(way, {f"link {lane}": occupied, "alone": latency_ns(link)})
+        return way
+
+    def message(self, source: str, target: str) -> int:
+        """Charge a continuation; give the time until it is opened."""
+        way = self.carry(source, target, MESSAGE_BYTES)
+        return sum(way.values()) + receive_ns(self.profile(target))
+
+    def profile(self, device: str) -> Profile:
+        return self.system.devices[device]
+
+    def cost(self) -> Cost:
+        longest = max(self.busy.values(), default=0)
+        fill = max(map(self._through, self.ways), default=longest) - longest
+        return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
+
+    def _through(self, way: Way) -> int:
+        """Give the time until one home's chunks are through: the busiest part, and the rest."""
+        busiest = max(way, key=lambda name: self.busy.get(name, 0))
+        return self.busy.get(busiest, 0) + sum(way.values()) - way[busiest]
+
+
+def _spend(way: Way, more: Way) -> None:
+    for resource, ns in more.items():
+        way[resource] = way.get(resource, 0) + ns
+
+
+def predict(query: Query, system: System, placement: Placement, *, warm: bool = True) -> Cost:
+    """Give the predicted cost of a query placed so.
+
+    Parameters
+    ----------
+    warm : bool
+        Whether devices have the programs already; if not, setup includes installing them.
+    """
+    account = _Sum(system)
+    homes = homes_of(query, system)
+    stages = stages_of(query.segments, placement)
+    _route(account, query, placement, homes, stages, warm=warm)
+    _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
+    _gather(account, query, placement, homes, stages)
+    return account.cost()
+
+
+def _at(site: str, homes: Homes) -> tuple[str, ...]:
+    """Give the devices of a site."""
+    return tuple(dict.fromkeys(homes.of_chunk)) or homes.devices[:1] if site == HOME else (site,)
+
+
+def _route(
+    account: _Sum,
+    query: Query,
+    placement: Placement,
+    homes: Homes,
+    stages: tuple[Stage, ...],
+    *,
+    warm: bool,
+) -> None:
+    router = placement.sites[0]
+    profile = account.profile(router)
+    work = Work(filter_terms=len(query.chunks))
+    account.setup += account.message(account.system.client, router)
+    account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
+    account.setup += max(account.message(router, d) for d in _at(stages[0].site, homes))
+    if not warm:
+        users = {d for stage in stages for d in _at(stage.site, homes)}
+        account.setup += max(install_ns(account.profile(device)) for device in users)
+
+
+def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:
+    """Charge reading, moving and running the chunks, and keep one chunk's way from each home."""
+    for device in dict.fromkeys(homes.of_chunk):
+        share = homes.of_chunk.count(device)
+        nbytes = _out_bytes(query, 0)
+        way = _read(account, device, nbytes, share)
+        place = device
+        for stage in stages:
+            target = device if stage.site == HOME else stage.site
+            if target != place:
+                _spend(way, account.carry(place, target, nbytes, share))
+            _spend(way, _compute(account, query, stage, target, share))
+            place, nbytes = target, _out_bytes(query, stage.last)
+        account.ways.append(way)
+
+
+def _read(account: _Sum, device: str, nbytes: int, times: int) -> Way:
+    profile = account.profile(device)
+    occupied = media_ns(profile, nbytes)
+    if profile.media is not None:
+        account.use(f"media {device}", occupied * times)
+    return {f"media {device}": occupied, "alone": media_latency_ns(profile)}
+
+
+def _compute(account: _Sum, query: Query, stage: Stage, device: str, times: int) -> Way:
+    profile = account.profile(device)
+    work = _stage_work(query, stage, len(query.chunks))
+    core = start_ns(profile) + core_ns(work, profile, load_reference())
+    cores = 1 if profile.cores is None else profile.cores.count.value
+    share = max(core // cores, memory_ns(profile, work.scan_bytes + work.write_bytes))
+    account.use(f"cores {device}", share * times)
+    return {f"cores {device}": share, "alone": max(0, core - share)}
+
+
+def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
+    """Give the estimated work of one of `parts` equal runs of a stage."""
+    program = stage_of(query.segments[stage.first : stage.last + 1])
+    given, made = query.flows[stage.first - 1], query.flows[stage.last]
+    first = program.steps[0]
+    filters = isinstance(first, Pass) and first.predicate is not None
+    selected = query.flows[stage.first].rows if filters else given.rows
+    return work_of(
+        program,
+        Counts(
+            rows_in=int(given.rows / parts),
+            bytes_in=int(given.rows * given.row_bytes / parts),
+            rows_selected=int(selected / parts),
+            rows_out=int(made.rows / parts),
+            bytes_out=int(made.rows * made.row_bytes / parts),
+        ),
+    )
+
+
+def _out_bytes(query: Query, segment: int) -> int:
+    """Give the bytes that come out of a segment for one chunk."""
+    flow: Estimate = query.flows[segment]
+    return int(flow.rows * flow.row_bytes / max(1, len(query.chunks)))
+
+
+def _gather(
+    account: _Sum,
+    query: Query,
+    placement: Placement,
+    homes: Homes,
+    stages: tuple[Stage, ...],
+) -> None:
+    """Charge what happens where the chunks meet, and the answer's way to the client."""
+    places: tuple[str, ...] = ()
+    for stage in stages:
+        if stage.chunkwise:
+            places = _at(stage.site, homes)
+            continue
+        nbytes = _out_bytes(query, stage.first - 1)
+        for source in places:
+            if source != stage.site:
+                account.carry(source, stage.site, nbytes, homes.of_chunk.count(source) or 1)
+        profile = account.profile(stage.site)
+        core = core_ns(_stage_work(query, stage, 1), profile, load_reference())
+        account.barrier += start_ns(profile) + core
+        places = (stage.site,)
+    _answer(account, query, placement, places)
+
+
+def _answer(account: _Sum, query: Query, placement: Placement, places: tuple[str, ...]) -> None:
+    flow = query.flows[-1]
+    nbytes = int(flow.rows * flow.row_bytes)
+    site = placement.sites[-1]
+    senders = places if site == HOME else (site,)
+    moved = [account.carry(p, site, nbytes // len(places)) for p in places if p not in senders]
+    sent = [account.carry(s, account.system.client, nbytes // len(senders)) for s in senders]
+    account.barrier += max((sum(way.values()) for way in moved), default=0)
+    account.barrier += max(sum(way.values()) for way in sent)

@@ -1,0 +1,228 @@
+"""Say where a query would run, why, and why not elsewhere: as values, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wherry.base.units import format_bytes, format_ns
+from wherry.devices.system import System
+from wherry.plan.breakeven import break_even
+from wherry.plan.cost import Cost, predict
+from wherry.plan.place import Choice, host_only, place
+from wherry.plan.placement import HOME, Placement, homes_of, stages_of
+from wherry.plan.query import Query
+
+_OTHERS_SHOWN = 5
+_SHOWN_SHARE = 0.01
+"""Resources busy for less of the predicted time than this are left to the JSON form."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageExplained:
+    """One stage: where it runs, what it does, and what of it is not native there."""
+
+    segments: tuple[str, ...]
+    operators: tuple[str, ...]
+    site: str
+    devices: tuple[str, ...]
+    rows_out: float
+    rows_out_low: float
+    rows_out_high: float
+    residuals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CostExplained:
+    """A predicted cost; every time is modelled, in nanoseconds."""
+
+    placement: str
+    modelled_ns: int
+    setup_ns: int
+    bottleneck: str
+    busy_ns: Mapping[str, int]
+    fill_ns: int
+    barrier_ns: int
+    link_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalExplained:
+    """A site that cannot run a segment, with every reason."""
+
+    segment: str
+    site: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything the planner knows of a query on a system.
+
+    Attributes
+    ----------
+    operators : tuple of str
+        The pipeline, one line an operator, as declared.
+    chunks, chunks_stored : int
+        Chunks to be read, and chunks there are.
+    break_even_selectivity : float or None
+        Share of rows at which the chosen placement stops being cheaper than the host alone.
+    """
+
+    system: str
+    operators: tuple[str, ...]
+    chunks: int
+    chunks_stored: int
+    rows_scanned: float
+    stages: tuple[StageExplained, ...]
+    chosen: CostExplained
+    host_only: CostExplained
+    others: tuple[CostExplained, ...]
+    refused: tuple[RefusalExplained, ...]
+    break_even_selectivity: float | None
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def explain(
+    query: Query, system: System, choice: Choice, residuals: Sequence[tuple[str, ...]]
+) -> Explanation:
+    """Give the explanation of a choice.
+
+    Parameters
+    ----------
+    residuals : sequence of tuple of str
+        For each stage, what of its program is not native and why; programs are rendered above
+        this layer.
+    """
+    baseline = _baseline(query, system)
+    placement = choice.chosen.placement
+    even = None
+    if baseline[0] != placement:
+        even = break_even(query, system, placement, baseline[0])
+    return Explanation(
+        system=system.name,
+        operators=(query.scan.describe(), *(o.describe() for o in query.operators)),
+        chunks=len(query.chunks),
+        chunks_stored=len(query.scan.source.chunks()),
+        rows_scanned=query.flows[0].rows,
+        stages=_stages(query, system, choice, residuals),
+        chosen=_cost(query, choice.chosen.placement, choice.chosen.cost),
+        host_only=_cost(query, *baseline),
+        others=tuple(_cost(query, a.placement, a.cost) for a in choice.others),
+        refused=tuple(
+            RefusalExplained(segment.kind, site, reasons)
+            for segment, sites in zip(query.segments, choice.refused, strict=True)
+            for site, reasons in sites.items()
+        ),
+        break_even_selectivity=even,
+    )
+
+
+def _baseline(query: Query, system: System) -> tuple[Placement, Cost]:
+    chosen = place(query, system, pins=host_only(query, system)).chosen
+    return chosen.placement, predict(query, system, chosen.placement)
+
+
+def _stages(
+    query: Query, system: System, choice: Choice, residuals: Sequence[tuple[str, ...]]
+) -> tuple[StageExplained, ...]:
+    homes = homes_of(query, system)
+    found = []
+    for stage, left in zip(
+        stages_of(query.segments, choice.chosen.placement), residuals, strict=True
+    ):
+        segments = query.segments[stage.first : stage.last + 1]
+        flow = query.flows[stage.last]
+        found.append(
+            StageExplained(
+                segments=tuple(segment.kind for segment in segments),
+                operators=tuple(dict.fromkeys(o for s in segments for o in s.operators)),
+                site=stage.site,
+                devices=homes.devices if stage.site == HOME else (stage.site,),
+                rows_out=flow.rows,
+                rows_out_low=flow.rows_low,
+                rows_out_high=flow.rows_high,
+                residuals=left,
+            )
+        )
+    return tuple(found)
+
+
+def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
+    return CostExplained(
+        placement=placement.describe(query.segments),
+        modelled_ns=cost.time.ns,
+        setup_ns=cost.setup,
+        bottleneck=cost.bottleneck,
+        busy_ns=cost.busy,
+        fill_ns=cost.fill,
+        barrier_ns=cost.barrier,
+        link_bytes=cost.link_bytes,
+    )
+
+
+def _lines(e: Explanation) -> list[str]:
+    lines = [f"on {e.system}: {e.chosen.placement}"]
+    lines += [f"{'  ' * depth}{'└ ' if depth else ''}{o}" for depth, o in enumerate(e.operators)]
+    lines.append(f"reads {e.chunks} of {e.chunks_stored} chunks, {e.rows_scanned:,.0f} rows")
+    for index, stage in enumerate(e.stages):
+        lines += _stage_lines(index, stage)
+    lines += _cost_lines(e.chosen)
+    lines += _comparison(e)
+    lines += [
+        f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
+        for refusal in e.refused
+    ]
+    return lines
+
+
+def _stage_lines(index: int, stage: StageExplained) -> list[str]:
+    spread = f"{stage.rows_out_low:,.0f} to {stage.rows_out_high:,.0f}"
+    exact = stage.rows_out_low == stage.rows_out_high
+    lines = [
+        f"stage {index} [{' + '.join(stage.segments)}] on {', '.join(stage.devices)}: "
+        f"{', '.join(stage.operators)}; {stage.rows_out:,.0f} rows out"
+        + ("" if exact else f" (surely {spread})")
+    ]
+    return lines + [f"  through pyarrow: {reason}" for reason in stage.residuals]
+
+
+def _cost_lines(cost: CostExplained) -> list[str]:
+    lines = [
+        (
+            f"predicted {format_ns(cost.modelled_ns)} modelled = "
+            f"setup {format_ns(cost.setup_ns)} + "
+            f"{cost.bottleneck} {format_ns(cost.busy_ns.get(cost.bottleneck, 0))} + "
+            f"fill {format_ns(cost.fill_ns)} + barrier {format_ns(cost.barrier_ns)}"
+        )
+    ]
+    lines += [
+        f"  busy {name}: {format_ns(ns)} modelled"
+        for name, ns in cost.busy_ns.items()
+        if ns >= _SHOWN_SHARE * cost.modelled_ns
+    ]
+    return lines + [
+        f"  {name}: {format_bytes(nbytes)}" for name, nbytes in sorted(cost.link_bytes.items())
+    ]
+
+
+def _comparison(e: Explanation) -> list[str]:
+    lines = []
+    if e.host_only.placement != e.chosen.placement:
+        ratio = e.host_only.modelled_ns / max(1, e.chosen.modelled_ns)
+        lines.append(
+            f"host alone: {format_ns(e.host_only.modelled_ns)} modelled, {ratio:.2f} times as long"
+        )
+    if e.break_even_selectivity is not None:
+        lines.append(
+            f"pays while less than {e.break_even_selectivity:.1%} of the rows pass (modelled)"
+        )
+    lines += [
+        f"not {o.placement}: {format_ns(o.modelled_ns)} modelled, held by {o.bottleneck}"
+        for o in e.others[:_OTHERS_SHOWN]
+    ]
+    if len(e.others) > _OTHERS_SHOWN:
+        lines.append(f"and {len(e.others) - _OTHERS_SHOWN} dearer placements")
+    return lines

@@ -1,0 +1,96 @@
+"""Choose a placement: predict all that are possible, take the cheapest, keep why not others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wherry.base.errors import Refused
+from wherry.devices.system import System
+from wherry.plan.cost import Cost, predict
+from wherry.plan.placement import HOME, Placement, homes_of, placements, refusals
+from wherry.plan.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A placement and its predicted cost."""
+
+    placement: Placement
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The cheapest placement, every other one, and what was refused.
+
+    Attributes
+    ----------
+    chosen : Alternative
+        Least predicted time; of equals, the first in the order of the system's devices.
+    others : tuple of Alternative
+        All other possible placements, cheapest first.
+    refused : tuple of dict
+        For each segment, the sites that cannot run it, with every reason.
+    """
+
+    chosen: Alternative
+    others: tuple[Alternative, ...]
+    refused: tuple[dict[str, tuple[str, ...]], ...]
+
+
+def place(query: Query, system: System, *, pins: Mapping[str, str] | None = None) -> Choice:
+    """Give the best placement of a query on a system.
+
+    Parameters
+    ----------
+    pins : dict, optional
+        Segment kind to site (a device, or "home") for segments that must run there.
+
+    Raises
+    ------
+    Refused
+        If no placement is possible, with the reasons of every segment and site.
+    """
+    refused = refusals(query, system)
+    found = [
+        Alternative(placement, predict(query, system, placement))
+        for placement in placements(query, system, refused)
+        if _pinned(query, placement, pins or {})
+    ]
+    if not found:
+        raise Refused(
+            f"no device of {system.name} can run the query", _all_reasons(query, refused, pins)
+        )
+    ranked = sorted(found, key=lambda alternative: alternative.cost.time)
+    return Choice(ranked[0], tuple(ranked[1:]), refused)
+
+
+def _pinned(query: Query, placement: Placement, pins: Mapping[str, str]) -> bool:
+    kinds = [segment.kind for segment in query.segments]
+    return all(
+        site == pins.get(kind, site) for kind, site in zip(kinds, placement.sites, strict=True)
+    )
+
+
+def _all_reasons(
+    query: Query,
+    refused: tuple[dict[str, tuple[str, ...]], ...],
+    pins: Mapping[str, str] | None,
+) -> list[str]:
+    reasons = [
+        f"{segment.kind} at {site}: {reason}"
+        for segment, sites in zip(query.segments, refused, strict=True)
+        for site, every in sites.items()
+        for reason in every
+    ]
+    return reasons + [f"{kind} is pinned to {site}" for kind, site in (pins or {}).items()]
+
+
+def host_only(query: Query, system: System) -> dict[str, str]:
+    """Give the pins that run everything on the host: the baseline that offload is compared with."""
+    host = system.host
+    homes = homes_of(query, system)
+    site = HOME if homes.devices == (host,) else host
+    chunkwise = {"near", "partial"}
+    return {s.kind: site if s.kind in chunkwise else host for s in query.segments}

@@ -1,0 +1,171 @@
+"""A query ready to be placed: the plan that travels, the values that differ, the chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+
+import pyarrow as pa
+
+from wherry.base.ids import digest
+from wherry.data.chunk import ChunkRef
+from wherry.data.source import Source
+from wherry.ir.codec import encode, register
+from wherry.ir.expr import Literal
+from wherry.ir.literals import lift
+from wherry.ir.stage import Pass, Step, input_columns, output_schema
+from wherry.ops.estimate import Estimate
+from wherry.ops.operator import Operator
+from wherry.ops.scan import Scan, integer_bounds, scan_estimate
+from wherry.plan.chunks import needed_chunks, order_terms
+from wherry.plan.segments import Segment, cut, split
+
+register(Segment)
+
+_BOUND_MAX = 1 << 63
+"""Bounds beyond 64 bits are not sent: they would choose no narrower program."""
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What travels once to each device and is kept by its digest: shape without constants.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the dataset; devices know datasets by name, never by path.
+    fingerprint : bytes
+        Of the dataset's stored rows when the plan was made.
+    fields : tuple of (str, pyarrow.DataType)
+        The columns read, in order.
+    bounds : tuple of (str, int, int)
+        Smallest and largest unscaled integer of exact columns, where known.
+    segments : tuple of Segment
+        In order; literals are parameters.
+    """
+
+    dataset: str
+    fingerprint: bytes
+    fields: tuple[tuple[str, pa.DataType], ...]
+    bounds: tuple[tuple[str, int, int], ...]
+    segments: tuple[Segment, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns read."""
+        return pa.schema([pa.field(name, t) for name, t in self.fields])
+
+    def bounds_map(self) -> Mapping[str, tuple[int, int]]:
+        """Give the bounds by column."""
+        return {name: (low, high) for name, low, high in self.bounds}
+
+
+@dataclass(frozen=True)
+class Query:
+    """A pipeline, checked, pruned and cut, with everything placement needs to know."""
+
+    scan: Scan
+    operators: tuple[Operator, ...]
+    segments: tuple[Segment, ...]
+    literals: tuple[Literal, ...]
+    plan: Plan
+    chunks: tuple[ChunkRef, ...]
+    flows: tuple[Estimate, ...]
+    schema: pa.Schema
+
+    @cached_property
+    def plan_bytes(self) -> bytes:
+        """The plan as it travels."""
+        return encode(self.plan)
+
+    @cached_property
+    def plan_digest(self) -> bytes:
+        """The plan's identity."""
+        return digest(self.plan_bytes)
+
+
+def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
+    """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen."""
+    segments = cut(source.schema, operators)
+    scan = Scan(source, tuple(_columns(segments, source.schema)))
+    rows = sum(ref.rows for ref in source.chunks())
+    stored = scan_estimate(scan, rows)
+    segments = tuple(_ordered(segment, stored) for segment in segments)
+    plan, literals = _plan(scan, segments)
+    chunks = needed_chunks(source, _first_steps(segments))
+    flows = _flows(segments, operators, stored, chunks)
+    return Query(scan, operators, segments, literals, plan, chunks, flows, schema)
+
+
+def _first_steps(segments: tuple[Segment, ...]) -> tuple[Step, ...]:
+    return next((s.steps for s in segments if s.steps), ())
+
+
+def _columns(segments: tuple[Segment, ...], schema: pa.Schema) -> list[str]:
+    """Give the stored columns that the first pass reads, in stored order; never none."""
+    first = _first_steps(segments)[0]
+    needed = input_columns(first)
+    return [name for name in schema.names if name in needed] or schema.names[:1]
+
+
+def _ordered(segment: Segment, stored: Estimate) -> Segment:
+    steps = tuple(
+        replace(step, predicate=order_terms(step.predicate, stored))
+        if isinstance(step, Pass) and step.predicate is not None
+        else step
+        for step in segment.steps
+    )
+    return replace(segment, steps=steps)
+
+
+def _plan(scan: Scan, segments: tuple[Segment, ...]) -> tuple[Plan, tuple[Literal, ...]]:
+    bounds = tuple(
+        (name, low, high)
+        for name, (low, high) in integer_bounds(scan).items()
+        if low >= -_BOUND_MAX and high < _BOUND_MAX
+    )
+    fields = tuple((field.name, field.type) for field in scan.schema())
+    plan = Plan(scan.source.name, scan.source.fingerprint, fields, bounds, segments)
+    return lift(plan)
+
+
+def _flows(
+    segments: tuple[Segment, ...],
+    operators: tuple[Operator, ...],
+    stored: Estimate,
+    chunks: tuple[ChunkRef, ...],
+) -> tuple[Estimate, ...]:
+    """Give what comes out of each segment, summed over chunks; routing gives what is scanned."""
+    apart, together = split(operators)
+    count = max(1, len(chunks))
+    rows = float(sum(ref.rows for ref in chunks))
+    scanned = replace(stored, rows_low=rows, rows=rows, rows_high=rows)
+    near = reduce(lambda flow, operator: operator.estimate(flow), apart, scanned)
+    merged = reduce(lambda flow, operator: operator.estimate(flow), together, near)
+    partial = near
+    if together:
+        partial = _times(together[0].estimate(_times(near, 1 / count)), count)
+    by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
+    return tuple(by_kind.get(segment.kind, merged) for segment in segments)
+
+
+def _times(flow: Estimate, factor: float) -> Estimate:
+    return replace(
+        flow,
+        rows_low=flow.rows_low * factor,
+        rows=flow.rows * factor,
+        rows_high=flow.rows_high * factor,
+    )
+
+
+def segment_schemas(plan: Plan) -> tuple[pa.Schema, ...]:
+    """Give the schema that goes into each segment."""
+    schema = plan.schema
+    found = []
+    for segment in plan.segments:
+        found.append(schema)
+        for step in segment.steps:
+            schema = output_schema(step, schema)
+    return tuple(found)

@@ -1,0 +1,140 @@
+"""The work behind commands, without time: what executor and simulator both do to carry them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from wherry.base.units import Time
+from wherry.data.chunk import ChunkRef, referenced_bytes
+from wherry.data.ledger import LedgerEntry
+from wherry.devices.work import Work
+from wherry.run.machine import (
+    Accepted,
+    Install,
+    Installed,
+    Missing,
+    Piece,
+    Read,
+    Route,
+    Routed,
+    Run,
+    Send,
+)
+from wherry.run.worker import Hop, MissingPlan, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What ran where: one entry for each run of a program.
+
+    Attributes
+    ----------
+    rows_in, rows_selected, rows_out : int
+        Rows given, rows that passed the first predicate, rows made.
+    nbytes : int
+        Bytes of what was made.
+    work : Work
+        What it was charged for.
+    time : Modelled or Measured
+        Of the core it ran on.
+    residuals : tuple of str
+        Every expression or step that went through pyarrow, with the reason; empty says that all of
+        it was native.
+    """
+
+    device: str
+    stage: int
+    chunk: int
+    rows_in: int
+    rows_selected: int
+    rows_out: int
+    nbytes: int
+    work: Work
+    time: Time
+    residuals: tuple[str, ...]
+
+
+@dataclass
+class Carrier:
+    """The workers of a system, the messages they hold, and the pieces they made for one query."""
+
+    workers: Mapping[str, Worker]
+    plan_bytes: bytes
+    _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
+    _refs: dict[int, ChunkRef] = field(default_factory=dict)
+    pieces: dict[Piece, pa.RecordBatch] = field(default_factory=dict)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+
+    def send(self, command: Send) -> Accepted | Missing:
+        """Hand the message's bytes to the worker of the target."""
+        try:
+            hop = self.workers[command.target].receive(command.message)
+        except MissingPlan:
+            return Missing(command.target, command.stage)
+        self._hops[command.target, command.stage] = hop
+        return Accepted(command.target, command.stage)
+
+    def install(self, command: Install) -> Installed:
+        """Hand the plan's bytes to the worker of the target."""
+        self.workers[command.target].install(self.plan_bytes)
+        return Installed(command.target, command.stage)
+
+    def route(self, command: Route) -> Routed:
+        """Let the worker choose the chunks."""
+        return Routed(self.workers[command.device].route(self._hops[command.device, -1]))
+
+    def read(self, command: Read) -> pa.RecordBatch:
+        """Make the chunk a piece: its columns, by reference to where they are stored."""
+        hop = self._hops[command.target, 0]
+        batch = self.workers[command.device].read(hop, command.ref)
+        self.pieces[-1, command.chunk] = batch
+        return batch
+
+    def run(self, command: Run) -> Evidence:
+        """Run a stage; its input pieces are let go, its result becomes a piece."""
+        worker = self.workers[command.device]
+        hop = self._hops[command.device, command.stage]
+        program = worker.program(hop)
+        batch = self._input(command, program.schema)
+        execution = worker.run(hop, batch)
+        output = execution.output
+        self.pieces[command.stage, command.chunk] = output.batch
+        self.ledger.append(
+            LedgerEntry(
+                command.stage,
+                command.device,
+                output.referenced_bytes,
+                output.copied_bytes,
+                output.why,
+            )
+        )
+        found = Evidence(
+            device=command.device,
+            stage=command.stage,
+            chunk=command.chunk,
+            rows_in=batch.num_rows,
+            rows_selected=output.rows_selected,
+            rows_out=output.batch.num_rows,
+            nbytes=referenced_bytes([output.batch]),
+            work=output.work,
+            time=execution.time,
+            residuals=program.residuals,
+        )
+        self.evidence.append(found)
+        return found
+
+    def _input(self, command: Run, schema: pa.Schema) -> pa.RecordBatch:
+        """Give the pieces of a run as one batch; several are put together, which copies them."""
+        batches = [self.pieces.pop(piece) for piece in command.pieces]
+        if len(batches) == 1:
+            return batches[0]
+        if not batches:
+            return pa.RecordBatch.from_pylist([], schema=schema)
+        self.ledger.append(
+            LedgerEntry(command.stage, command.device, 0, referenced_bytes(batches), "gathered")
+        )
+        return pa.concat_batches(batches)

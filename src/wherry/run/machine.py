@@ -1,0 +1,421 @@
+"""Carrying a query out, without doing anything: events in, commands out.
+
+The machine knows the placement and what has happened; it says what to do next and never does it. It
+has no clock, no thread, no randomness and no I/O, so the executor, the simulator and a test carry
+out the same commands in the same order.
+
+    Send      -> Accepted | Missing       a continuation to a device
+    Install   -> Installed                the plan's bytes to a device that lacks them
+    Route     -> Routed                   choose the chunks
+    Read      -> Loaded                   a chunk from where it is stored
+    Move      -> Moved                    rows from device to device
+    Run       -> Ran                      a stage over a chunk, or over all that came together
+    Deliver   -> Delivered                rows to the client
+    Finish                                the answer is whole
+
+A piece is what a stage made of a chunk: (stage, chunk); stage -1 is the chunk as stored, chunk -1
+is what came of all chunks together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from wherry.data.chunk import ChunkRef
+from wherry.plan.placement import HOME, Stage
+from wherry.run.continuation import Continuation, freeze
+
+Piece = tuple[int, int]
+ROUTING = -1
+ALL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Carry a continuation from device to device."""
+
+    source: str
+    target: str
+    stage: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Carry the plan's bytes to a device that lacks them."""
+
+    source: str
+    target: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Choose the chunks on `device`."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read a chunk on the device that stores it, for `target`."""
+
+    device: str
+    target: str
+    chunk: int
+    ref: ChunkRef
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Carry a piece from device to device, for stage `stage`."""
+
+    source: str
+    target: str
+    piece: Piece
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run stage `stage` on `device` over `pieces`, in order; the result is piece (stage, chunk)."""
+
+    device: str
+    stage: int
+    chunk: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Carry a piece to the client."""
+
+    source: str
+    target: str
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The answer is `pieces`, in this order; nothing is left to do."""
+
+    pieces: tuple[Piece, ...]
+
+
+Command = Send | Install | Route | Read | Move | Run | Deliver | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A device opened the continuation of a stage."""
+
+    device: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A device lacks the plan of a continuation."""
+
+    device: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A device has the plan now."""
+
+    device: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The chunks that can hold an answer, in stored order."""
+
+    chunks: tuple[ChunkRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A chunk was read."""
+
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A piece arrived at a device."""
+
+    piece: Piece
+    device: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A stage made `rows` rows of a chunk."""
+
+    stage: int
+    chunk: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The client has a piece."""
+
+    piece: Piece
+
+
+Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a machine is told: everything that does not change during a run.
+
+    Attributes
+    ----------
+    client : str
+        The node that asks.
+    continuation : Continuation
+        As it leaves the client: no chunks yet.
+    stages : tuple of Stage
+        In order; chunkwise ones first.
+    homes : mapping of int to str
+        The device that stores each file or table of the dataset.
+    windows : mapping of str to int
+        How many chunks a device works on at once: read, moved or running.
+    enough : int or None
+        A query that needs only its first rows stops reading once it has this many.
+    key : bytes
+        Seals messages.
+    """
+
+    client: str
+    continuation: Continuation
+    stages: tuple[Stage, ...]
+    homes: Mapping[int, str]
+    windows: Mapping[str, int]
+    enough: int | None
+    key: bytes
+
+
+@dataclass
+class Machine:
+    """The state of one run; `start` it once, then `handle` every event."""
+
+    orders: Orders
+    _chunks: tuple[ChunkRef, ...] = ()
+    _wanted: int = 0
+    _hops: int = 0
+    _asked: set[tuple[str, int]] = field(default_factory=set)
+    _accepted: set[tuple[str, int]] = field(default_factory=set)
+    _waiting: dict[tuple[str, int], list[Callable[[], list[Command]]]] = field(default_factory=dict)
+    _senders: dict[tuple[str, int], str] = field(default_factory=dict)
+    _unread: dict[str, deque[int]] = field(default_factory=dict)
+    _flying: dict[str, int] = field(default_factory=dict)
+    _rows: dict[int, int] = field(default_factory=dict)
+    _gathered: set[int] = field(default_factory=set)
+    _merged: bool = False
+    _delivered: set[Piece] = field(default_factory=set)
+
+    def start(self) -> list[Command]:
+        """Send the continuation to the device that routes."""
+        return self._send(self.orders.client, self._router, ROUTING)
+
+    def handle(self, event: Event) -> list[Command]:
+        """Give what to do next, now that `event` has happened."""
+        match event:
+            case Missing(device, stage):
+                return [Install(self._senders[device, stage], device, stage)]
+            case Installed(device, stage):
+                return self._send(self._senders[device, stage], device, stage)
+            case Accepted(device, stage):
+                return self._on_accepted(device, stage)
+            case Routed(chunks):
+                return self._on_routed(chunks)
+            case Loaded(chunk):
+                return self._advance((-1, chunk), self._home(chunk))
+            case Moved(piece, device, stage):
+                return self._enter(piece, device, stage)
+            case Ran(stage, chunk, rows):
+                return self._on_ran(stage, chunk, rows)
+            case Delivered(piece):
+                return self._on_delivered(piece)
+
+    # Where things are.
+
+    @property
+    def _router(self) -> str:
+        return self.orders.continuation.sites[0]
+
+    @property
+    def _merge(self) -> int | None:
+        """The index of the stage that needs all chunks, if there is one."""
+        last = len(self.orders.stages) - 1
+        return None if self.orders.stages[last].chunkwise else last
+
+    def _home(self, chunk: int) -> str:
+        return self.orders.homes[self._chunks[chunk].fragment]
+
+    def _device(self, stage: int, chunk: int) -> str:
+        site = self.orders.stages[stage].site
+        return self._home(chunk) if site == HOME else site
+
+    # Continuations on their way.
+
+    def _send(self, source: str, device: str, stage: int) -> list[Command]:
+        self._asked.add((device, stage))
+        self._senders[device, stage] = source
+        segments = (0, 0) if stage == ROUTING else self._segments(stage)
+        chunks = self._chunks_for(device) if stage == 0 else ()
+        continuation = replace(
+            self.orders.continuation,
+            hop=self._hops,
+            first=segments[0],
+            last=segments[1],
+            chunks=chunks,
+        )
+        self._hops += 1
+        return [Send(source, device, stage, freeze(continuation, self.orders.key))]
+
+    def _segments(self, stage: int) -> tuple[int, int]:
+        return self.orders.stages[stage].first, self.orders.stages[stage].last
+
+    def _chunks_for(self, device: str) -> tuple[ChunkRef, ...]:
+        mine = (i for i in range(len(self._chunks)) if self._device(0, i) == device)
+        return tuple(self._chunks[i] for i in mine)
+
+    def _when_accepted(
+        self, source: str, device: str, stage: int, then: Callable[[], list[Command]]
+    ) -> list[Command]:
+        """Do `then` once `device` has the continuation of `stage`; send it if nobody has."""
+        if (device, stage) in self._accepted:
+            return then()
+        self._waiting.setdefault((device, stage), []).append(then)
+        return [] if (device, stage) in self._asked else self._send(source, device, stage)
+
+    def _on_accepted(self, device: str, stage: int) -> list[Command]:
+        if stage == ROUTING:
+            return [Route(device)]
+        self._accepted.add((device, stage))
+        waiting = self._waiting.pop((device, stage), [])
+        return [command for then in waiting for command in then()]
+
+    # Chunks on their way.
+
+    def _on_routed(self, chunks: tuple[ChunkRef, ...]) -> list[Command]:
+        self._chunks, self._wanted = chunks, len(chunks)
+        if not chunks:
+            return self._gather_if_whole(self._router)
+        for chunk in range(len(chunks)):
+            self._unread.setdefault(self._device(0, chunk), deque()).append(chunk)
+        commands: list[Command] = []
+        for device in list(self._unread):
+            commands += self._when_accepted(self._router, device, 0, self._pumper(device))
+        return commands
+
+    def _pumper(self, device: str) -> Callable[[], list[Command]]:
+        return lambda: self._pump(device)
+
+    def _pump(self, device: str) -> list[Command]:
+        """Begin as many chunks as the device's window has room for."""
+        commands: list[Command] = []
+        unread = self._unread[device]
+        while unread and self._flying.get(device, 0) < self.orders.windows[device]:
+            chunk = unread.popleft()
+            if chunk >= self._wanted:
+                continue
+            self._flying[device] = self._flying.get(device, 0) + 1
+            commands.append(Read(self._home(chunk), device, chunk, self._chunks[chunk]))
+        return commands
+
+    def _advance(self, piece: Piece, device: str) -> list[Command]:
+        """Take a piece that is at `device` to its next stage, or to the client."""
+        made, chunk = piece
+        stage = made + 1
+        if stage == len(self.orders.stages):
+            return self._respond(piece, device)
+        target = self.orders.stages[stage].site if stage == self._merge else None
+        target = target or self._device(stage, chunk)
+        if target == device:
+            return self._when_accepted(
+                device, device, stage, lambda: self._enter(piece, device, stage)
+            )
+        move = Move(device, target, piece, stage)
+        return self._when_accepted(device, target, stage, lambda: [move])
+
+    def _enter(self, piece: Piece, device: str, stage: int) -> list[Command]:
+        """Use a piece that has arrived where its next stage runs."""
+        if stage == len(self.orders.stages):
+            return [Deliver(device, self.orders.client, piece)]
+        if stage == self._merge:
+            self._gathered.add(piece[1])
+            return self._gather_if_whole(device)
+        return [Run(device, stage, piece[1], (piece,))]
+
+    def _on_ran(self, stage: int, chunk: int, rows: int) -> list[Command]:
+        if stage == self._merge:
+            return self._advance((stage, ALL), self.orders.stages[stage].site)
+        device = self._device(stage, chunk)
+        commands: list[Command] = []
+        if self._is_last_chunkwise(stage):
+            self._rows[chunk] = rows
+            commands += self._stop_if_enough()
+        if stage == 0:
+            self._flying[device] -= 1
+            commands += self._pump(device)
+        if chunk >= self._wanted:
+            return commands
+        return commands + self._advance((stage, chunk), device)
+
+    def _is_last_chunkwise(self, stage: int) -> bool:
+        return stage + 1 == (len(self.orders.stages) if self._merge is None else self._merge)
+
+    def _stop_if_enough(self) -> list[Command]:
+        """Want no more chunks than the first ones that hold enough rows."""
+        if self.orders.enough is None:
+            return []
+        rows = 0
+        for chunk in range(self._wanted):
+            if chunk not in self._rows:
+                return []
+            rows += self._rows[chunk]
+            if rows >= self.orders.enough:
+                self._wanted = chunk + 1
+                merge = self._merge
+                return (
+                    [] if merge is None else self._gather_if_whole(self.orders.stages[merge].site)
+                )
+        return []
+
+    # Where chunks meet, and the answer.
+
+    def _gather_if_whole(self, device: str) -> list[Command]:
+        stage = self._merge
+        if stage is None:
+            return [Finish(())] if not self._chunks else []
+        site = self.orders.stages[stage].site
+        if self._merged or not self._gathered.issuperset(range(self._wanted)):
+            return []
+        self._merged = True
+        pieces = tuple((stage - 1, chunk) for chunk in range(self._wanted))
+        run = Run(site, stage, ALL, pieces)
+        return self._when_accepted(device, site, stage, lambda: [run])
+
+    def _respond(self, piece: Piece, device: str) -> list[Command]:
+        site = self.orders.continuation.sites[-1]
+        if site in {HOME, device}:
+            return [Deliver(device, self.orders.client, piece)]
+        return [Move(device, site, piece, len(self.orders.stages))]
+
+    def _on_delivered(self, piece: Piece) -> list[Command]:
+        self._delivered.add(piece)
+        stage = len(self.orders.stages) - 1
+        chunks = (ALL,) if self._merge is not None else tuple(range(self._wanted))
+        pieces = tuple((stage, chunk) for chunk in chunks)
+        return [Finish(pieces)] if self._delivered.issuperset(pieces) else []

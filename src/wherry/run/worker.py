@@ -1,0 +1,151 @@
+"""A device's side of a hop: receive a message, know its plan, run its segments on its chunks.
+
+A worker trusts nothing but its key: plans arrive as bytes and are kept by the digest it computed,
+messages are opened with the key, datasets are looked up by name and must be what the plan saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from wherry.base.errors import CorruptError, InputError, Retryable
+from wherry.base.ids import digest
+from wherry.data.chunk import ChunkRef
+from wherry.data.segment import SegmentPool
+from wherry.data.source import Source
+from wherry.data.types import from_plain
+from wherry.devices.driver import Driver, Execution
+from wherry.ir.codec import decode
+from wherry.ir.expr import Literal
+from wherry.ir.literals import bind, parameters
+from wherry.ir.types import value_type
+from wherry.plan.chunks import needed_chunks
+from wherry.plan.query import Plan, segment_schemas
+from wherry.plan.segments import stage_of
+from wherry.render.program import Program, render
+from wherry.run.continuation import Continuation, thaw
+
+
+class MissingPlan(Retryable):
+    """The device has not seen the plan yet; send its bytes and then the message again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A received continuation with its plan and its literals at hand."""
+
+    continuation: Continuation
+    plan: Plan
+    literals: tuple[Literal, ...]
+
+
+@dataclass
+class Worker:
+    """What runs on a device, emulated or real.
+
+    Attributes
+    ----------
+    driver : Driver
+        Runs programs.
+    datasets : mapping of str to Source
+        What the device can read, by name.
+    key : bytes
+        Seals messages.
+    pool : SegmentPool
+        Where results are written.
+    """
+
+    driver: Driver
+    datasets: Mapping[str, Source]
+    key: bytes
+    pool: SegmentPool
+    _plans: dict[bytes, Plan] = field(default_factory=dict)
+    _programs: dict[tuple[bytes, int, int], Program] = field(default_factory=dict)
+
+    def install(self, plan_bytes: bytes) -> None:
+        """Keep a plan by the digest of its bytes.
+
+        Raises
+        ------
+        CorruptError
+            If the bytes are not a plan.
+        """
+        plan = decode(plan_bytes)
+        if not isinstance(plan, Plan):
+            raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
+        self._plans[digest(plan_bytes)] = plan
+
+    def receive(self, message: bytes) -> Hop:
+        """Open a message and find its plan.
+
+        Raises
+        ------
+        MissingPlan
+            If the plan is not installed here.
+        CorruptError
+            If the message is not whole, or does not fit its plan.
+        """
+        continuation = thaw(message, self.key)
+        plan = self._plans.get(continuation.plan)
+        if plan is None:
+            raise MissingPlan(f"{self.driver.name} lacks plan {continuation.plan.hex()}")
+        if not continuation.first <= continuation.last < len(plan.segments):
+            raise CorruptError(
+                f"continuation: segments {continuation.first}..{continuation.last} of a plan "
+                f"with {len(plan.segments)}"
+            )
+        return Hop(continuation, plan, self._literals(continuation, plan))
+
+    @staticmethod
+    def _literals(continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
+        wanted = parameters(plan)
+        if len(wanted) != len(continuation.values):
+            raise CorruptError(
+                f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
+            )
+        return tuple(
+            Literal(from_plain(value, value_type(p.type)), p.type)
+            for p, value in zip(wanted, continuation.values, strict=True)
+        )
+
+    def _source(self, hop: Hop) -> Source:
+        source = self.datasets.get(hop.plan.dataset)
+        if source is None:
+            known = ", ".join(sorted(self.datasets)) or "none"
+            raise InputError(
+                f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
+            )
+        if source.fingerprint != hop.plan.fingerprint:
+            raise InputError(f"dataset {hop.plan.dataset!r} changed after the query was planned")
+        return source
+
+    def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
+        """Choose the chunks that can hold an answer: the routing segment."""
+        steps = next((s.steps for s in hop.plan.segments if s.steps), ())
+        return needed_chunks(self._source(hop), bind(steps, hop.literals))
+
+    def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
+        """Give the plan's columns of a chunk, by reference."""
+        return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
+
+    def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution:
+        """Run the continuation's segments over a batch."""
+        return self.driver.execute(self.program(hop), batch, hop.literals, self.pool)
+
+    def program(self, hop: Hop) -> Program:
+        """Give the program of the continuation's segments, rendered once."""
+        key = (hop.continuation.plan, hop.continuation.first, hop.continuation.last)
+        if key not in self._programs:
+            first, last = hop.continuation.first, hop.continuation.last
+            stage = stage_of(hop.plan.segments[first : last + 1])
+            schema = segment_schemas(hop.plan)[first]
+            bounds = hop.plan.bounds_map() if first == _first_with_steps(hop.plan) else {}
+            self._programs[key] = render(stage, schema, bounds)
+        return self._programs[key]
+
+
+def _first_with_steps(plan: Plan) -> int:
+    return next(i for i, segment in enumerate(plan.segments) if segment.steps)

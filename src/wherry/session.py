@@ -1,0 +1,296 @@
+"""Plan, place, run and explain declared pipelines on a system; the engine room of the façade."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import pyarrow as pa
+
+from wherry.base.errors import Refused
+from wherry.base.units import Time
+from wherry.data.ledger import Ledger, merge
+from wherry.data.segment import SegmentPool
+from wherry.data.source import Source
+from wherry.data.types import to_plain
+from wherry.devices.cpu import CpuDriver
+from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.system import System, home, load_system
+from wherry.devices.this_machine import THIS_MACHINE
+from wherry.ir.stage import Take
+from wherry.ops.operator import Operator
+from wherry.plan.explain import Explanation
+from wherry.plan.explain import explain as explain_choice
+from wherry.plan.place import Choice, host_only, place
+from wherry.plan.placement import stages_of
+from wherry.plan.query import Query, prepare, segment_schemas
+from wherry.plan.segments import stage_of
+from wherry.render.program import render
+from wherry.run.carrier import Carrier, Evidence
+from wherry.run.continuation import Continuation
+from wherry.run.executor import Executor
+from wherry.run.machine import Machine, Orders
+from wherry.run.worker import Worker
+from wherry.sim.simulator import Flight, simulate
+from wherry.trace.receipt import Receipt, receipts
+from wherry.trace.timeline import Timeline
+
+SystemLike = str | Path | System
+Pins = Mapping[str, str] | Literal["host-only"]
+HOST_ONLY: Final = "host-only"
+"""Placement that runs every segment on the host: what offload is compared with."""
+
+_WINDOW_PER_CORE = 2
+"""Chunks a device works on at once, per core: one runs while the next is on its way."""
+
+
+class Declared(Protocol):
+    """What can be run: a source and operators over it."""
+
+    @property
+    def source(self) -> Source:
+        """What is scanned."""
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """What is done, in order."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An answer and the account of how it was made.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The answer.
+    placement : str
+        Which site ran each segment: `routing@dpu0 near@home ...`.
+    time : Modelled or Measured
+        From the request to the last byte of the answer.
+    timeline : Timeline
+        Every use of every resource.
+    ledger : Ledger
+        Bytes referenced and copied, per stage, device and reason.
+    receipts : tuple of Receipt
+        What each stage used on each device.
+    evidence : tuple of Evidence
+        What really ran where, one entry for each run of a program.
+    """
+
+    table: pa.Table
+    placement: str
+    time: Time
+    timeline: Timeline
+    ledger: Ledger
+    receipts: tuple[Receipt, ...]
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run.
+
+    Attributes
+    ----------
+    pins : mapping of str to str, or "host-only"
+        Segment kind to site, for segments that must run there; the rest is the planner's choice.
+    strict : bool
+        Refuse to run anything through pyarrow that has no native program.
+    warm : bool
+        Emulated devices have the plan already; otherwise its installation is part of the time.
+    """
+
+    pins: Pins = field(default_factory=dict)
+    strict: bool = False
+    warm: bool = False
+
+
+def explain(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Explanation:
+    """Give where a pipeline would run on a system, why, and why not elsewhere."""
+    found = _system(system)
+    query = prepare(declared.source, declared.operators, declared.schema)
+    choice = _place(query, found, options or Options())
+    return explain_choice(query, found, choice, _residuals(query, choice))
+
+
+def run(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Result:
+    """Run a pipeline on a system: measured on this machine, modelled on any other."""
+    return run_many([declared], system, options)[0]
+
+
+def run_many(
+    declared: Sequence[Declared],
+    system: SystemLike = THIS_MACHINE,
+    options: Options | None = None,
+    *,
+    in_flight: int = 1,
+) -> list[Result]:
+    """Run pipelines on one system; emulated ones share its devices, `in_flight` at a time."""
+    found = _system(system)
+    journeys = [_journey(d, found, options or Options()) for d in declared]
+    if found.name == THIS_MACHINE:
+        return [_measured(journey) for journey in journeys]
+    return _modelled(journeys, found, in_flight)
+
+
+def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa.RecordBatch]:
+    """Give the batches of the answer in order, as they are made."""
+    found = _system(system)
+    if found.name != THIS_MACHINE:
+        yield from run(declared, found).table.to_batches()
+        return
+    journey = _journey(declared, found, Options())
+    yield from Executor(journey.carrier, _threads()).answer(journey.machine)
+
+
+def _system(system: SystemLike) -> System:
+    return system if isinstance(system, System) else load_system(system)
+
+
+def _place(query: Query, system: System, options: Options) -> Choice:
+    pins = options.pins
+    return place(query, system, pins=host_only(query, system) if pins == HOST_ONLY else pins)
+
+
+def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
+    schemas = segment_schemas(query.plan)
+    found = []
+    for stage in stages_of(query.segments, choice.chosen.placement):
+        program = stage_of(query.plan.segments[stage.first : stage.last + 1])
+        bounds = query.plan.bounds_map() if stage.first == 1 else {}
+        found.append(render(program, schemas[stage.first], bounds).residuals)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Journey:
+    """One query with everything its run needs."""
+
+    query: Query
+    choice: Choice
+    machine: Machine
+    carrier: Carrier
+    system: System
+
+    @property
+    def placement(self) -> str:
+        return self.choice.chosen.placement.describe(self.query.segments)
+
+
+def _journey(declared: Declared, system: System, options: Options) -> _Journey:
+    query = prepare(declared.source, declared.operators, declared.schema)
+    choice = _place(query, system, options)
+    if options.strict:
+        left = [reason for stage in _residuals(query, choice) for reason in stage]
+        if left:
+            raise Refused("strict: part of the query has no native program", left)
+    key = os.urandom(32)
+    workers = {name: _worker(name, system, query, key) for name in system.devices}
+    orders = _orders(query, choice, system, key)
+    carrier = Carrier(workers, query.plan_bytes)
+    if options.warm:
+        for worker in workers.values():
+            worker.install(query.plan_bytes)
+    return _Journey(query, choice, Machine(orders), carrier, system)
+
+
+def _worker(name: str, system: System, query: Query, key: bytes) -> Worker:
+    profile = system.devices[name]
+    real = system.name == THIS_MACHINE
+    driver = CpuDriver(name, profile) if real else EmulatedDriver(name, profile)
+    source = query.scan.source
+    return Worker(driver, {source.name: source}, key, _segments())
+
+
+def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
+    placement = choice.chosen.placement
+    source = query.scan.source
+    continuation = Continuation(
+        query=os.urandom(16),
+        epoch=0,
+        hop=0,
+        plan=query.plan_digest,
+        first=0,
+        last=0,
+        values=tuple(to_plain(literal.value) for literal in query.literals),
+        chunks=(),
+        sites=placement.sites,
+    )
+    return Orders(
+        client=system.client,
+        continuation=continuation,
+        stages=stages_of(query.segments, placement),
+        homes={f: home(system, source.name, f) for f in range(source.fragments)},
+        windows={
+            name: _WINDOW_PER_CORE * profile.cores.count.value
+            for name, profile in system.devices.items()
+            if profile.cores is not None
+        },
+        enough=_enough(query),
+        key=key,
+    )
+
+
+def _enough(query: Query) -> int | None:
+    """Give the rows after which a query that only wants its first rows can stop reading."""
+    for segment in query.segments:
+        if segment.kind == "merge" and segment.steps and isinstance(segment.steps[0], Take):
+            return segment.steps[0].count
+    return None
+
+
+def _measured(journey: _Journey) -> Result:
+    executor = Executor(journey.carrier, _threads())
+    batches = list(executor.answer(journey.machine))
+    timeline = Timeline("measured", tuple(executor.spans))
+    return _result(journey, batches, executor.elapsed, timeline)
+
+
+def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
+    flights = [Flight(journey.machine, journey.carrier) for journey in journeys]
+    simulate(system, flights, in_flight=in_flight)
+    results = []
+    for journey, flight in zip(journeys, flights, strict=True):
+        batches = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        timeline = Timeline("modelled", tuple(flight.spans))
+        results.append(_result(journey, batches, flight.time, timeline))
+    return results
+
+
+def _result(
+    journey: _Journey, batches: list[pa.RecordBatch], time: Time, timeline: Timeline
+) -> Result:
+    carrier = journey.carrier
+    return Result(
+        table=pa.Table.from_batches(batches, schema=journey.query.schema),
+        placement=journey.placement,
+        time=time,
+        timeline=timeline,
+        ledger=merge([Ledger(tuple(carrier.ledger))]),
+        receipts=receipts(timeline.spans, journey.system.devices),
+        evidence=tuple(carrier.evidence),
+    )
+
+
+@cache
+def _segments() -> SegmentPool:
+    return SegmentPool()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="wherry")

@@ -1,0 +1,269 @@
+import msgspec
+import pytest
+
+from wherry.base.errors import InputError, Refused
+from wherry.devices.profile import (
+    OPERATOR_NAMES,
+    TYPE_FAMILIES,
+    Profile,
+    check_profiles,
+    load_profile,
+    profile_names,
+)
+
+GOOD = """
+[device]
+name = "tiny"
+kind = "csd"
+title = "A drive for tests"
+
+[cores]
+count = { value = 4, source = "paper: four" }
+clock_ghz = { value = 1.5, source = "estimate: a middle, from 1 and 2" }
+
+[rates]
+relative_scan = { value = 0.5, source = "paper: half" }
+relative_filter = { value = 0.5, source = "paper: half" }
+relative_arithmetic = { value = 0.5, source = "paper: half" }
+relative_string = { value = 0.5, source = "paper: half" }
+relative_hash = { value = 0.5, source = "paper: half" }
+relative_write = { value = 0.5, source = "paper: half" }
+relative_sort = { value = 0.5, source = "paper: half" }
+
+[memory]
+capacity_bytes = { value = 1024, source = "datasheet: 1 KiB" }
+bandwidth_gb_per_s = { value = 10, source = "measured: 10 GB/s" }
+
+[media]
+read_gb_per_s = { value = 3.0, source = "datasheet: 3 GB/s" }
+channels = { value = 8, source = "datasheet: 8" }
+latency_us = { value = 0, source = "measured: none" }
+request_bytes_max = { value = 131072, source = "datasheet: 128 KiB" }
+
+[start]
+kernel_start_us = { value = 1.0, source = "measured: 1 us" }
+hop_receive_us = { value = 1.0, source = "measured: 1 us" }
+program_install_us = { value = 1.0, source = "measured: 1 us" }
+
+[capabilities]
+types = ["integer", "string"]
+operators = ["scan", "filter"]
+"""
+
+DRIVE = """
+[device]
+name = "tiny"
+kind = "drive"
+title = "A plain drive"
+
+[media]
+read_gb_per_s = { value = 3.0, source = "datasheet: 3 GB/s" }
+channels = { value = 8, source = "datasheet: 8" }
+latency_us = { value = 80.0, source = "datasheet: 80 us" }
+request_bytes_max = { value = 131072, source = "datasheet: 128 KiB" }
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Gives a function that writes a profile named tiny, with replacements, and gives its path."""
+
+    def write(text=GOOD, *replacements):
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "tiny.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def reasons(path):
+    with pytest.raises(Refused) as caught:
+        load_profile(path)
+    assert caught.value.exit_code == 2
+    assert all(reason.startswith(f"{path}: ") for reason in caught.value.reasons)
+    return [reason.removeprefix(f"{path}: ") for reason in caught.value.reasons]
+
+
+def test_a_good_file_becomes_a_value(written):
+    profile = load_profile(written())
+    assert profile.device.kind == "csd"
+    assert profile.cores.count.value == 4
+    assert profile.cores.clock_ghz.source == "estimate: a middle, from 1 and 2"
+    assert profile.memory.bandwidth_gb_per_s.value == 10.0
+    assert profile.capabilities.operators == ("scan", "filter")
+    assert profile.power is None
+    assert hash(profile) == hash(load_profile(str(written())))
+    assert msgspec.json.decode(msgspec.json.encode(profile), type=Profile) == profile
+
+
+def test_a_drive_needs_no_cores(written):
+    profile = load_profile(written(DRIVE))
+    assert (profile.cores, profile.rates, profile.memory) == (None, None, None)
+    assert profile.media.channels.value == 8
+
+
+COUNT = 'count = { value = 4, source = "paper: four" }'
+CLOCK = 'clock_ghz = { value = 1.5, source = "estimate: a middle, from 1 and 2" }'
+KINDS = "datasheet, paper, measured, estimate"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            "clock_ghz",
+            "clock_mhz",
+            "no key 'clock_mhz' in [cores]; did you mean 'clock_ghz'? keys: count, clock_ghz",
+        ),
+        (
+            "[media]",
+            "[powr]\n[media]",
+            (
+                "no key 'powr'; did you mean 'power'? keys: device, cores, rates, memory, media, "
+                "start, capabilities, power"
+            ),
+        ),
+        (COUNT, "", "key 'count' is missing in [cores]"),
+        (
+            COUNT,
+            "count = 4",
+            (
+                "[cores] count must be { value = ..., source = '...' }, not 4: "
+                "a figure carries its source"
+            ),
+        ),
+        ("value = 4, ", "", "[cores] count has no value"),
+        ("value = 4,", "value = '4',", "[cores] count must be a number, not '4'"),
+        ("value = 4,", "value = true,", "[cores] count must be a number, not True"),
+        ("value = 4,", "value = nan,", "[cores] count must be a number, not nan"),
+        ("value = 4,", "value = 4.5,", "[cores] count must be a whole number, not 4.5"),
+        ("value = 4,", "value = -4,", "[cores] count must not be negative, but is -4"),
+        ("value = 4,", "value = 0,", "[cores] count must be greater than 0"),
+        (
+            'value = 4, source = "paper: four"',
+            "value = 4",
+            f"[cores] count has no source; begin it with one of: {KINDS}",
+        ),
+        (
+            "paper: four",
+            "hearsay: four",
+            (
+                f"source of [cores] count must be '<kind>: <text>', not 'hearsay: four'; "
+                f"kinds: {KINDS}"
+            ),
+        ),
+        (
+            "paper: four",
+            "paper:",
+            f"source of [cores] count must be '<kind>: <text>', not 'paper:'; kinds: {KINDS}",
+        ),
+        (
+            "a middle, from 1 and 2",
+            "a middle",
+            (
+                "source of [cores] clock_ghz must say what the estimate is derived from "
+                "('... from ...')"
+            ),
+        ),
+        (
+            "value = 4,",
+            "unit = 'GHz', value = 4,",
+            "no key 'unit' in [cores] count; keys: value, source",
+        ),
+        (
+            'kind = "csd"',
+            'kind = "csb"',
+            (
+                "[device] kind cannot be 'csb'; did you mean 'csd'? possible: nic, csd, "
+                "drive, gpu, cpu"
+            ),
+        ),
+        (
+            '"string"]',
+            '"sting"]',
+            "[capabilities] types cannot be 'sting'; did you mean 'string'? possible: "
+            + ", ".join(TYPE_FAMILIES),
+        ),
+        (
+            '["scan", "filter"]',
+            '"scan"',
+            "[capabilities] operators must be a list, not 'scan'",
+        ),
+        ('"A drive for tests"', "7", "[device] title must be text, not 7"),
+        ('name = "tiny"', 'name = "huge"', "[device] name is 'huge', but the file is tiny.toml"),
+        ('kind = "csd"', 'kind = "nic"', "table [media] makes no sense for a device of kind 'nic'"),
+    ],
+)
+def test_one_mistake_gives_one_clear_reason(written, old, new, reason):
+    assert reasons(written(GOOD, (old, new))) == [reason]
+
+
+def test_a_table_that_a_kind_needs_is_asked_for(written):
+    assert reasons(written(DRIVE, ('kind = "drive"', 'kind = "csd"'))) == [
+        f"table [{table}] is missing: a device of kind 'csd' needs it"
+        for table in ("cores", "rates", "memory", "start", "capabilities")
+    ]
+
+
+def test_a_table_may_not_be_a_number(written):
+    text = "power = 3\n" + GOOD
+    assert reasons(written(text)) == ["[power] must be a table, not 3"]
+
+
+def test_all_mistakes_are_told_at_once(written):
+    path = written(
+        GOOD,
+        ("clock_ghz", "clock_mhz"),
+        ("value = 10,", "value = -10,"),
+        ("datasheet: 1 KiB", "1 KiB"),
+        ('kind = "csd"', 'kind = "nic"'),
+    )
+    assert reasons(path) == [
+        "no key 'clock_mhz' in [cores]; did you mean 'clock_ghz'? keys: count, clock_ghz",
+        f"source of [memory] capacity_bytes must be '<kind>: <text>', not '1 KiB'; kinds: {KINDS}",
+        "[memory] bandwidth_gb_per_s must not be negative, but is -10",
+        "table [media] makes no sense for a device of kind 'nic'",
+    ]
+    with pytest.raises(Refused, match=r"^tiny\.toml has 4 problems; "):
+        load_profile(path)
+
+
+def test_what_is_not_toml_is_said_with_its_line(written):
+    path = written("[device\n")
+    with pytest.raises(InputError, match=r"tiny\.toml: not TOML: .*line 1"):
+        load_profile(path)
+
+
+def test_what_is_not_text_is_said(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_bytes(b"[device]\n\xff")
+    with pytest.raises(InputError, match=r"tiny\.toml: not UTF-8 text at byte 9$"):
+        load_profile(path)
+
+
+def test_an_absent_file_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml: cannot be read: No such file"):
+        load_profile(tmp_path / "none.toml")
+
+
+def test_an_unknown_name_lists_the_profiles():
+    with pytest.raises(InputError) as caught:
+        load_profile("blufield-3")
+    assert str(caught.value) == (
+        "no profile 'blufield-3'; did you mean 'bluefield-3'? profiles: "
+        "bluefield-3, newport, plain-nvme-gen4, sapphire-rapids"
+    )
+
+
+def test_all_shipped_profiles_are_good():
+    assert {"bluefield-3", "newport", "plain-nvme-gen4", "sapphire-rapids"} <= {*profile_names()}
+    assert check_profiles() == []
+
+
+def test_the_shipped_cpu_can_run_everything():
+    capabilities = load_profile("sapphire-rapids").capabilities
+    assert {*capabilities.operators} == {*OPERATOR_NAMES}
+    assert {*capabilities.types} == {*TYPE_FAMILIES}

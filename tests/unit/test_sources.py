@@ -1,0 +1,422 @@
+"""Sources: zero copy by address, every accepted form, and every kind of bad input."""
+
+import datetime as dt
+import random
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import feather, ipc, parquet
+
+from wherry.base.errors import CorruptError, InputError
+from wherry.data import arrow_ipc
+from wherry.data.chunk import (
+    ChunkRef,
+    buffer_addresses,
+    column_bytes,
+    referenced_bytes,
+    shares_memory,
+)
+from wherry.data.ledger import Ledger, LedgerEntry, merge
+from wherry.data.source import open_source
+from wherry.data.types import from_plain, supported_type, to_plain, type_class
+
+DAY = dt.date(1994, 1, 1)
+
+
+def _table(rows: int = 1000) -> pa.Table:
+    number = np.arange(rows)
+    text = [f"text number {i}" * (i % 3) if i % 5 else None for i in range(rows)]
+    return pa.table(
+        {
+            "i": pa.array(number, mask=number % 7 == 0),
+            "f": number / 3,
+            "b": pa.array([bool(i % 3) for i in range(rows)]),
+            "s": text,
+            "v": pa.array(text, pa.string_view()),
+            "d": pa.array([f"a{i % 4}" for i in range(rows)]).dictionary_encode(),
+            "m": pa.array([Decimal(i) / 100 for i in range(rows)], pa.decimal128(15, 2)),
+            "day": pa.array([DAY + dt.timedelta(i % 99) for i in range(rows)]),
+        }
+    )
+
+
+def _write(path, table, *, stream=False, batch_rows=300, **options):
+    make = ipc.new_stream if stream else ipc.new_file
+    with make(path, table.schema, options=ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table, max_chunksize=batch_rows)
+    return path
+
+
+def _read(source, columns=None):
+    names = source.schema.names if columns is None else columns
+    return pa.Table.from_batches([source.read(ref, names) for ref in source.chunks()])
+
+
+@pytest.fixture
+def mappings(monkeypatch):
+    """Every mapping that a source makes, for comparing addresses."""
+    made = []
+    plain = arrow_ipc._map
+
+    def remember(path):
+        made.append(plain(path))
+        return made[-1]
+
+    monkeypatch.setattr(arrow_ipc, "_map", remember)
+    return made
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_file_is_read_from_its_mapping(tmp_path, mappings, stream):
+    table = _table()
+    source = open_source(_write(tmp_path / "t.arrow", table, stream=stream))
+    allocated = pa.total_allocated_bytes()
+    batches = [source.read(ref, source.schema.names) for ref in source.chunks()]
+    assert [batch.num_rows for batch in batches] == [300, 300, 300, 100]
+    if stream:  # the statistics of a file allocate once; a stream needs none
+        assert pa.total_allocated_bytes() == allocated
+    for batch in batches:
+        assert len(buffer_addresses(batch)) > len(table.schema)
+        assert shares_memory(batch, [mappings[0].buffer])
+    assert pa.Table.from_batches(batches).equals(table)
+
+
+def test_shares_memory_sees_a_copy():
+    batch = _table(64).to_batches()[0]
+    copy = pa.record_batch({"i": pa.array(batch["i"].to_pylist())})
+    assert shares_memory(batch.slice(3, 5), [batch])
+    assert not shares_memory(copy, [batch])
+
+
+def test_compressed_files_are_read_too(tmp_path, mappings):
+    table = _table()
+    source = open_source(_write(tmp_path / "t.arrow", table, compression="zstd"))
+    assert _read(source).equals(table)
+    batch = source.read(source.chunks()[0], ["i"])
+    assert not shares_memory(batch, [mappings[0].buffer])
+
+
+def test_large_batches_are_cut_without_copying(mappings, tmp_path):
+    rows = 2 * 131072 + 5
+    table = pa.table({"k": np.arange(rows), "b": np.arange(rows) % 2 == 0})
+    path = _write(tmp_path / "big.arrow", table, batch_rows=rows)
+    for source in (open_source(path), open_source(table)):
+        sizes = [(ref.batch, ref.offset, ref.rows) for ref in source.chunks()]
+        assert sizes == [(0, 0, 131072), (0, 131072, 131072), (0, 262144, 5)]
+        assert _read(source).equals(table)
+    last = open_source(path).read(ChunkRef(0, 0, 262144, 5), ["k"])
+    assert last["k"].to_pylist() == list(range(262144, rows))
+    assert shares_memory(last, [mappings[-1].buffer])
+
+
+def test_a_table_is_referenced():
+    table = pa.concat_tables([_table(100), _table(50).slice(7, 20)])
+    source = open_source(table)
+    assert (source.name, source.fragments, len(source.chunks())) == ("memory", 1, 2)
+    for ref in source.chunks():
+        assert shares_memory(source.read(ref, source.schema.names), table.to_batches())
+    assert _read(source).equals(table)
+
+
+def test_columns_come_in_the_order_asked():
+    source = open_source(_table(10))
+    (ref,) = source.chunks()
+    assert source.read(ref, ["s", "i"]).schema.names == ["s", "i"]
+    assert source.read(ref, []).num_rows == 10
+    with pytest.raises(InputError, match="no column 'dya'; did you mean 'day'"):
+        source.read(ref, ["dya"])
+
+
+@pytest.mark.parametrize(
+    "ref", [(1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 0, 11), (0, 0, -1, 1), (-1, 0, 0, 1), (0, -1, 0, 1)]
+)
+def test_a_chunk_that_is_not_stored_is_refused(ref):
+    with pytest.raises(InputError, match="has no rows ChunkRef"):
+        open_source(_table(10)).read(ChunkRef(*ref), ["i"])
+
+
+def test_accepted_forms(tmp_path, monkeypatch):
+    table = _table()
+    whole = _write(tmp_path / "whole.arrow", table)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    _write(parts / "b.arrow", table.slice(400))
+    _write(parts / "a.arrows", table.slice(0, 400), stream=True)
+    _write(parts / ".hidden.arrow", table)
+    (parts / "README.txt").write_text("not data")
+    monkeypatch.chdir(tmp_path)
+    forms = {
+        "whole": [whole, str(whole), "whole.arrow", [whole], "who*.arrow"],
+        "parts": [parts, "parts", [parts / "a.arrows", parts / "b.arrow"], f"{parts}/*.arrow*"],
+        "memory": [table, table.to_reader(), table.to_batches()[0], _Stream(table)],
+    }
+    for name, given in forms.items():
+        for form in given:
+            source = open_source(form)
+            assert source.name == name, form
+            assert _read(source).equals(table), form
+            assert open_source(source) is source
+    assert open_source(parts).fragments == 2
+
+
+class _Stream:
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_feather_version_2_is_arrow(tmp_path):
+    feather.write_feather(_table(20), str(tmp_path / "t.feather"), compression="uncompressed")
+    assert _read(open_source(tmp_path)).equals(_table(20))
+
+
+def test_sources_without_rows(tmp_path):
+    empty = _table(8).slice(8)
+    _write(tmp_path / "e.arrow", empty)
+    with ipc.new_file(tmp_path / "b.arrow", empty.schema) as writer:
+        writer.write_batch(_no_rows(empty.schema))
+    for source in (open_source(empty), open_source(tmp_path), open_source(tmp_path / "e.arrow")):
+        assert source.chunks() == ()
+        assert source.schema.equals(empty.schema)
+
+
+def _no_rows(schema):
+    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+
+
+def test_fingerprint_follows_the_data(tmp_path):
+    path = _write(tmp_path / "t.arrow", _table(10))
+    first = open_source(path).fingerprint
+    assert len(first) == 16
+    assert open_source(path).fingerprint == first
+    _write(path, _table(11))
+    assert open_source(path).fingerprint != first
+    table = _table(10)
+    assert open_source(table).fingerprint == open_source(table).fingerprint
+    assert open_source(table).fingerprint != open_source(table.slice(1)).fingerprint
+
+
+def test_missing_and_foreign_input(tmp_path):
+    (tmp_path / "empty.arrow").touch()
+    (tmp_path / "junk.arrow").write_bytes(b"hello, this is not Arrow")
+    parquet.write_table(_table(5), tmp_path / "t.parquet")
+    (tmp_path / "folder").mkdir()
+    cases = {
+        tmp_path / "none.arrow": "none.arrow cannot be read: No such file",
+        tmp_path / "empty.arrow": "empty.arrow is empty",
+        tmp_path / "junk.arrow": "junk.arrow begins with b'hello, t', not an Arrow",
+        tmp_path / "t.parquet": "t.parquet is a Parquet file, not an Arrow",
+        tmp_path / "folder": r"folder has no \.arrow",
+        f"{tmp_path}/x*.arrow": r"no file matches .*x\*\.arrow",
+        42: "cannot scan a int; what can be scanned: a path",
+        (): "cannot scan a tuple",
+    }
+    for given, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            open_source(given)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", [b"column", b"Zone/City"])
+def test_names_that_are_no_text_are_corrupt(tmp_path, text, stream):
+    table = pa.table({"column": pa.array([1], pa.timestamp("s", "Zone/City"))})
+    path = _write(tmp_path / "t.arrow", table, stream=stream)
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" + text[1:]))
+    with pytest.raises(CorruptError, match="cannot be read: 'utf-8' codec"):
+        open_source(path)
+
+
+def test_files_must_agree(tmp_path):
+    _write(tmp_path / "a.arrow", pa.table({"x": [1], "y": [1.0]}))
+    _write(tmp_path / "b.arrow", pa.table({"x": [1], "y": ["1"]}))
+    with pytest.raises(InputError, match=r"b.arrow has field .*y.*string.*, wanted .*y.*double"):
+        open_source(tmp_path)
+    _write(tmp_path / "b.arrow", pa.table({"x": [1]}))
+    with pytest.raises(InputError, match=r"b.arrow has 1 fields, wanted 2"):
+        open_source(tmp_path)
+
+
+def test_types_that_are_not_read_are_refused_by_name(tmp_path):
+    path = _write(tmp_path / "l.arrow", pa.table({"k": [1], "x": [[1, 2]]}))
+    with pytest.raises(InputError, match=r"column 'x' of .*l.arrow has type list<.*; types: bool"):
+        open_source(path)
+    for given in (pa.table({"h": pa.array([1], pa.float16())}), pa.table({"n": pa.nulls(2)})):
+        with pytest.raises(InputError, match="of the table has type"):
+            open_source(given)
+    with pytest.raises(InputError, match="two columns named 'a'"):
+        open_source(pa.Table.from_arrays([pa.array([1])] * 2, ["a", "a"]))
+    with pytest.raises(InputError, match="has no columns"):
+        open_source(pa.table({}))
+
+
+def test_type_classes():
+    classes = {
+        "boolean": [pa.bool_()],
+        "integer": [pa.int8(), pa.uint64()],
+        "float": [pa.float32(), pa.float64()],
+        "decimal": [pa.decimal128(38, 5)],
+        "temporal": [pa.date32(), pa.timestamp("ns", "UTC"), pa.timestamp("s")],
+        "string": [pa.utf8(), pa.large_utf8(), pa.string_view()],
+        "dictionary": [pa.dictionary(pa.uint16(), pa.large_utf8())],
+    }
+    for name, types in classes.items():
+        assert {type_class(t) for t in types} == {name}
+    refused = [pa.float16(), pa.date64(), pa.binary(), pa.decimal256(40, 1), pa.time32("s")]
+    refused += [pa.decimal128(9, -1), pa.decimal128(9, 39)]
+    assert not any(map(supported_type, [*refused, pa.dictionary(pa.int8(), pa.int64())]))
+
+
+@pytest.mark.parametrize(
+    ("value", "t"),
+    [
+        (None, pa.int8()),
+        (True, pa.bool_()),
+        (2**64 - 1, pa.uint64()),
+        (-0.5, pa.float32()),
+        (Decimal("-12.340"), pa.decimal128(9, 3)),
+        (dt.date(1, 1, 1), pa.date32()),
+        (dt.datetime(1969, 7, 20, 20, 17, 40, 5), pa.timestamp("us")),  # noqa: DTZ001
+        (dt.datetime(2024, 2, 29, tzinfo=dt.UTC), pa.timestamp("s", "Asia/Tokyo")),
+        ("é", pa.string_view()),
+    ],
+)
+def test_plain_images_lose_nothing(value, t):
+    assert from_plain(to_plain(value), t) == value
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_truncation_is_reported(tmp_path, stream):
+    raw = _write(tmp_path / "t.arrow", _table(), stream=stream).read_bytes()
+    cut = tmp_path / "cut.arrow"
+    for size in {*range(1, len(raw), len(raw) // 60), *range(len(raw) - 24, len(raw))}:
+        cut.write_bytes(raw[:size])
+        with pytest.raises(InputError, match=r"cut\.arrow"):
+            open_source(cut)
+
+
+def test_a_stream_cut_between_batches_is_truncated(tmp_path):
+    path = _write(tmp_path / "t.arrows", _table(), stream=True)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-8])
+    with pytest.raises(CorruptError, match=f"stops at offset {len(raw) - 8} without an end"):
+        open_source(path)
+    path.write_bytes(raw + raw)
+    with pytest.raises(CorruptError, match=f"has {len(raw)} bytes behind its end at offset"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_flipped_bytes_never_crash(tmp_path, monkeypatch, stream, compression):
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_: str(tmp_path / "cache"))
+    raw = _write(tmp_path / "t", _table(), stream=stream, compression=compression).read_bytes()
+    draw = random.Random(7)
+    bad = tmp_path / "bad.arrow"
+    refused = unnamed = 0
+    for _ in range(150):
+        spoilt = bytearray(raw)
+        where = draw.choice([draw.randrange(2000), -1 - draw.randrange(2500)])
+        spoilt[where] ^= 1 << draw.randrange(8)
+        bad.write_bytes(spoilt)
+        try:
+            source = open_source(bad)
+            source.schema.to_string()
+            for ref in source.chunks():
+                source.read(ref, source.schema.names)
+                source.statistics(ref)
+        except InputError as error:
+            refused += 1
+            unnamed += "bad.arrow" not in str(error)
+    assert refused > 20
+    assert unnamed == 0
+
+
+def _offsets(middle):
+    data = [None, pa.py_buffer(np.array([0, middle, 6], np.int32)), pa.py_buffer(b"abcdef")]
+    return pa.Array.from_buffers(pa.utf8(), 2, data)
+
+
+def _index(index):
+    values = pa.array(["a", "b"])
+    return pa.DictionaryArray.from_arrays(pa.array([0, index], pa.int8()), values, safe=False)
+
+
+def _view(size):
+    text = b"abcdefghijklmno"
+    prefix = int.from_bytes(text[:4], "little")
+    views = pa.py_buffer(np.array([0, 0, 0, 0, size, prefix, 0, 0], np.int32))
+    return pa.Array.from_buffers(pa.string_view(), 2, [None, views, pa.py_buffer(text)])
+
+
+@pytest.mark.parametrize(
+    ("make", "good", "bad"), [(_offsets, 2, 99), (_index, 1, 2), (_view, 15, 90)]
+)
+@pytest.mark.parametrize("stored", [False, True])
+def test_offsets_and_indices_out_of_range_are_caught(tmp_path, make, good, bad, stored):
+    def opened(value):
+        table = pa.table({"k": [1, 2], "x": make(value)})
+        return open_source(_write(tmp_path / "t.arrow", table) if stored else table)
+
+    source = opened(good)
+    assert source.read(source.chunks()[0], ["x"]).num_rows == 2
+    source = opened(bad)
+    with pytest.raises(CorruptError, match="record batch 0: column 'x' is corrupt"):
+        source.read(source.chunks()[0], ["x"])
+    with pytest.raises(CorruptError, match="record batch 0: column 'x' is corrupt"):
+        source.statistics(source.chunks()[0])
+
+
+@pytest.mark.parametrize("view", [(-9, 0, 0, 0), (20, 0, 1, 0), (20, 0, -1, 0), (20, 0, 0, 1)])
+def test_views_under_nulls_are_looked_at(view):
+    def opened(view):
+        views = pa.py_buffer(np.array([(0, 0, 0, 0), view], np.int32))
+        buffers = [pa.py_buffer(b"\x01"), views, pa.py_buffer(b"x" * 20)]
+        return open_source(pa.table({"x": pa.Array.from_buffers(pa.string_view(), 2, buffers)}))
+
+    good, bad = opened((20, 0, 0, 0)), opened(view)
+    assert good.read(good.chunks()[0], ["x"])["x"].to_pylist() == ["", None]
+    for look in (lambda ref: bad.read(ref, ["x"]), bad.statistics):
+        with pytest.raises(CorruptError, match="column 'x' is corrupt: a view under a null"):
+            look(bad.chunks()[0])
+
+
+def test_nulls_where_none_may_be_are_refused():
+    schema = pa.schema([pa.field("x", pa.int64(), nullable=False)])
+    source = open_source(pa.Table.from_arrays([pa.array([1, None])], schema=schema))
+    with pytest.raises(CorruptError, match="column 'x' is not nullable but has nulls"):
+        source.read(source.chunks()[0], ["x"])
+    hidden = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))
+    source = open_source(pa.table({"d": hidden}))
+    with pytest.raises(InputError, match="the dictionary of column 'd' holds a null"):
+        source.read(source.chunks()[0], ["d"])
+
+
+def test_column_bytes_counts_what_the_rows_refer_to():
+    whole = pa.array(["ab", None, "cdef", "", "xyz"])
+    assert column_bytes(whole) == 1 + 6 * 4 + 9
+    assert column_bytes(whole.slice(2, 2)) == 1 + 3 * 4 + 4
+    assert column_bytes(pa.array([True] * 9)) == 2
+    assert column_bytes(pa.array([True] * 16).slice(7, 2)) == 2
+    assert column_bytes(pa.array([1, None, 3], pa.int32())) == 1 + 12
+    assert column_bytes(pa.array([], pa.int64())) == 0
+    views = pa.array(["short", "much longer than twelve", None], pa.string_view())
+    assert column_bytes(views) == 1 + 3 * 16 + 23
+    codes = pa.array(["aa", "bb", "aa"]).dictionary_encode()
+    assert column_bytes(codes) == 3 * 4 + (3 * 4 + 4)
+    batch = pa.record_batch({"d": codes})
+    assert referenced_bytes([batch, batch.slice(1)]) == 3 * 4 + 2 * 4 + (3 * 4 + 4)
+
+
+def test_ledgers_sum_equal_entries():
+    one = Ledger((LedgerEntry(0, "csd", 100, 8, "filter"), LedgerEntry(1, "cpu", 8, 0, "pass")))
+    two = merge([one, one, Ledger((LedgerEntry(0, "cpu", 1, 1, "filter"),))])
+    assert two.entries == (
+        LedgerEntry(0, "csd", 200, 16, "filter"),
+        LedgerEntry(1, "cpu", 16, 0, "pass"),
+        LedgerEntry(0, "cpu", 1, 1, "filter"),
+    )
+    assert (two.referenced_bytes, two.copied_bytes) == (217, 17)
