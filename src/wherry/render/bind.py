@@ -7,6 +7,7 @@ same functions run over them and nothing is read behind the end of a buffer.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -30,6 +31,14 @@ _TESTS: Final = {
     "narrow": strings.test_narrow.address,
     "wide": strings.test_wide.address,
     "views": strings.test_views.address,
+}
+_FIXED: Final = {
+    t.id
+    for t in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.date32()),
+        *(pa.timestamp("us"), pa.decimal128(9, 0)),
+    )
 }
 _EMPTY: Final = np.zeros(BLOCK * 16 + 64, np.uint8)
 """What the address of a buffer that Arrow left out is taken from: never read, but not 0."""
@@ -67,24 +76,23 @@ class Chunk:
 class Context:
     """Addresses of both contexts; `keep` holds whatever they point to besides the columns."""
 
-    whole: np.ndarray[Any, Any]
-    padded: np.ndarray[Any, Any]
+    whole: array[int]
+    padded: array[int]
     keep: list[Any]
 
     @property
     def addresses(self) -> tuple[int, int]:
         """Give where the two contexts lie."""
-        return self.whole.ctypes.data, self.padded.ctypes.data
+        return self.whole.buffer_info()[0], self.padded.buffer_info()[0]
 
 
 def bind_slots(slots: Mapping[Slot, int], chunk: Chunk, literals: np.ndarray[Any, Any]) -> Context:
     """Give the contexts for `slots` over a chunk; `literals` is what `pack_literals` gave."""
-    size = max(1, len(slots))
-    made = Context(np.zeros(size, np.int64), np.zeros(size, np.int64), [literals])
-    for (kind, name), number in slots.items():
-        whole, padded = _addresses(kind, name, chunk, literals, made.keep)
-        made.whole[number], made.padded[number] = whole, padded
-    return made
+    # Slots are numbered in the order they stand in. array is a list whose address is at hand: this
+    # runs for every chunk, after a kernel has emptied the caches of everything Python needs.
+    keep: list[Any] = [literals]
+    found = [_addresses(kind, name, chunk, literals, keep) for kind, name in slots]
+    return Context(array("q", [w for w, _ in found]), array("q", [p for _, p in found]), keep)
 
 
 def _addresses(
@@ -98,7 +106,7 @@ def _addresses(
         case "data":
             return (_data_address(chunk.columns[name], keep),) * 2
         case "test":
-            return (_TESTS[name],) * 2
+            return (int(_TESTS[name]),) * 2
         case "parts":
             return (_parts(name).ctypes.data,) * 2
         case "table" | "known":
@@ -108,16 +116,19 @@ def _addresses(
     return (chunk.numbers[kind, name],) * 2
 
 
-def _column(kind: str, array: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple[int, int]:
+def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple[int, int]:
     rows, rest = chunk.rows, chunk.rest
+    if kind == "values" and not rest:
+        address = values_address(column)
+        return address, address
     if kind in {"valid", "bits"}:
-        address = bitmap_address(array, 0 if kind == "valid" else 1, keep)
+        address = bitmap_address(column, 0 if kind == "valid" else 1, keep)
         return address, _padded(address + (rows - rest) // 8, (rest + 7) // 8, keep)
-    address = values_address(array)
-    if kind == "values" or pa.types.is_string_view(array.type):
-        width = 16 if kind == "text" else array.type.bit_width // 8
+    address = values_address(column)
+    if kind == "values" or pa.types.is_string_view(column.type):
+        width = 16 if kind == "text" else column.type.bit_width // 8
         return address, _padded(address + (rows - rest) * width, rest * width, keep)
-    width = offset_width(array.type)
+    width = offset_width(column.type)
     place = _padded(address + (rows - rest) * width, (rest + 1) * width if rest else 0, keep)
     return address, place
 
@@ -137,35 +148,37 @@ def offset_width(t: pa.DataType) -> int:
     return 8 if pa.types.is_large_string(t) else 4
 
 
-def values_address(array: pa.Array) -> int:
+def values_address(column: pa.Array) -> int:
     """Give the address of the first row's value, offset or view."""
-    buffer = array.buffers()[1]
+    buffer = column.buffers()[1]
     if buffer is None or not buffer.size:
         return int(_EMPTY.ctypes.data)
-    t = array.type
+    t = column.type
+    if t.id in _FIXED:
+        return int(buffer.address + column.offset * (t.bit_width >> 3))
     plain = pa.types.is_string(t) or pa.types.is_large_string(t)
     width = offset_width(t) if plain else 16 if pa.types.is_string_view(t) else t.bit_width // 8
-    return int(buffer.address + array.offset * width)
+    return int(buffer.address + column.offset * width)
 
 
-def bitmap_address(array: pa.Array, number: int, keep: list[Any]) -> int:
+def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     """Give the address of a bitmap from its first row's bit on, copied if it must be moved."""
-    buffer = array.buffers()[number]
+    buffer = column.buffers()[number]
     if buffer is None or not buffer.size:
-        assert len(array) == 0, "asked for a bitmap that is not there"
+        assert len(column) == 0, "asked for a bitmap that is not there"
         return int(_EMPTY.ctypes.data)
-    if array.offset % 8 == 0:
-        return int(buffer.address + array.offset // 8)
-    start, end = array.offset // 8, (array.offset + len(array) + 7) // 8
+    if column.offset % 8 == 0:
+        return int(buffer.address + column.offset // 8)
+    start, end = column.offset // 8, (column.offset + len(column) + 7) // 8
     bits = np.unpackbits(np.frombuffer(buffer, np.uint8)[start:end], bitorder="little")
-    moved = np.packbits(bits[array.offset % 8 :], bitorder="little")
+    moved = np.packbits(bits[column.offset % 8 :], bitorder="little")
     keep.append(moved)
     return int(moved.ctypes.data)
 
 
-def _data_address(array: pa.Array, keep: list[Any]) -> int:
-    data = array.buffers()[2:]
-    if not pa.types.is_string_view(array.type):
+def _data_address(column: pa.Array, keep: list[Any]) -> int:
+    data = column.buffers()[2:]
+    if not pa.types.is_string_view(column.type):
         return int(_EMPTY.ctypes.data if not data or data[0] is None else data[0].address)
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)

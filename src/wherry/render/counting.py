@@ -7,7 +7,7 @@ query wherever it runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -40,11 +40,20 @@ class _PerRow:
     values: int
     texts: int
     hashes: int
-    columns: tuple[str, ...]
+    columns: dict[str, pa.DataType]
 
 
-Costs = tuple[_PerRow, _PerRow]
-"""What a row costs the predicate, and what a row that passed costs the sink."""
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a row costs the predicate, and what one that passed costs the sink; what both read.
+
+    `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row.
+    """
+
+    test: _PerRow
+    sink: _PerRow
+    bits: int
+    texts: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -63,11 +72,10 @@ class Counter:
 
     def add_pass(self, costs: Costs, given: pa.RecordBatch, selected: int) -> None:
         """Count a pass over `given`, of whose rows `selected` passed; writing not included."""
-        test, sink = costs
-        names = given.schema.names
-        for name in dict.fromkeys((*test.columns, *sink.columns)):
-            self.scan_bytes += _scan_bytes(given.column(names.index(name)))
-        for cost, rows in ((test, given.num_rows), (sink, selected)):
+        self.scan_bytes += given.num_rows * costs.bits // 8
+        for name in costs.texts:
+            self.scan_bytes += column_bytes(given.column(name))
+        for cost, rows in ((costs.test, given.num_rows), (costs.sink, selected)):
             self.filter_terms += cost.terms * rows
             self.arithmetic_values += cost.values * rows
             self.string_rows += cost.texts * rows
@@ -103,18 +111,22 @@ def costs_of(step: Pass) -> Costs:
     cost = _cost(nodes)
     calls = 0 if isinstance(step.sink, Rows) else len(step.sink.calls)
     hashes = cost.hashes + isinstance(step.sink, Groups)
-    return _cost(predicate), _PerRow(
-        cost.terms, cost.values + calls, cost.texts, hashes, cost.columns
-    )
+    test = _cost(predicate)
+    read = {**test.columns, **cost.columns}
+    sizes = {name: _row_bits(t) for name, t in read.items()}
+    bits = sum(size for size in sizes.values() if size is not None)
+    texts = tuple(name for name, size in sizes.items() if size is None)
+    sink = replace(cost, values=cost.values + calls, hashes=hashes)
+    return Costs(test, sink, bits, texts)
 
 
 def _cost(nodes: Iterable[Node]) -> _PerRow:
     terms = values = texts = hashes = 0
-    columns: dict[str, None] = {}
+    columns: dict[str, pa.DataType] = {}
     for node in (n for root in nodes for n in walk(root)):
         match node:
-            case Column(name):
-                columns[name] = None
+            case Column(name, t):
+                columns[name] = t
             case Compare(_, operand, _) | Match(_, operand, _) | IsIn(operand, _):
                 count = max(1, len(node.values)) if isinstance(node, IsIn) else 1
                 if _is_plain_text(operand):
@@ -127,7 +139,7 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 values += 1
             case Shard():
                 hashes += 1
-    return _PerRow(terms, values, texts, hashes, tuple(columns))
+    return _PerRow(terms, values, texts, hashes, columns)
 
 
 def _is_plain_text(node: Node) -> bool:
@@ -135,10 +147,10 @@ def _is_plain_text(node: Node) -> bool:
     return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
 
 
-def _scan_bytes(array: pa.Array) -> int:
-    if pa.types.is_string_view(array.type):
-        return 16 * len(array)
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        bits = array.type.bit_width
-        return len(array) * bits // 8 + (len(array) // 8 if array.null_count else 0)
-    return column_bytes(array, dictionary=False)
+def _row_bits(t: pa.DataType) -> int | None:
+    """Give the bits a row of a column has, None for texts that lie side by side."""
+    if pa.types.is_string(t) or pa.types.is_large_string(t):
+        return None
+    if pa.types.is_dictionary(t):
+        return int(t.index_type.bit_width)
+    return 128 if pa.types.is_string_view(t) else int(t.bit_width)

@@ -19,7 +19,7 @@ from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import initial, read, stride
+from wherry.render.state import read, stride
 
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
@@ -80,7 +80,7 @@ class Run:
         computed = {
             number: compute_column(
                 schema.types[number], self._address(f"values{number}"), self._context, self._chunk,
-                kept, self._pool,
+                kept, pool=self._pool,
             )
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)
@@ -132,7 +132,7 @@ class Run:
         return places_of(keys, kept.count, after)
 
     def _totals(self) -> list[pa.Array]:
-        state = np.frombuffer(bytearray(initial(self._code.cells)), np.uint8)
+        state = np.frombuffer(bytearray(self._code.begin), np.uint8)
         self.selected = aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
@@ -167,7 +167,7 @@ class Run:
         seen, progress = np.empty(slots, np.int64), np.zeros(1, np.int64)
         states = np.empty((slots, stride(cells)), np.uint8)
         begin, scratch = (
-            np.frombuffer(initial(cells) or b"\0", np.uint8),
+            np.frombuffer(self._code.begin or b"\0", np.uint8),
             np.empty(2 * BLOCK, np.int64),
         )
         groups = group_by.direct(
@@ -186,7 +186,7 @@ class Run:
 
     def _hashed(self) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
         cells, words = self._code.cells, self._code.key_words
-        begin = np.frombuffer(initial(cells) or b"\0", np.uint8)
+        begin = np.frombuffer(self._code.begin or b"\0", np.uint8)
         scratch = np.empty((words + 1) * BLOCK, np.int64)
         progress = np.zeros(3, np.int64)
         capacity = _FIRST_GROUPS
@@ -196,8 +196,8 @@ class Run:
         while not group_by.hashed(
             self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
             self._chunk.blocks, self._padded, self._chunk.rest, words, table.ctypes.data,
-            len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells), begin.ctypes.data,
-            scratch.ctypes.data, progress.ctypes.data,
+            len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
+            begin.ctypes.data, scratch.ctypes.data, progress.ctypes.data,
         ):  # fmt: skip
             capacity *= _GROWTH
             seen, states = _grown(seen, capacity), _grown(states, capacity)

@@ -57,7 +57,7 @@ class Writer:
 
     def loop(self, function: Any, head: Any, needed: Any = None) -> Loop:
         """Give a loop over the lanes of a block."""
-        return Loop(function, head, self.slots, self.variant, lower, needed)
+        return Loop(function, head, self.slots, self.variant, lower, needed=needed)
 
 
 def writer(variant: Variant) -> Writer:
@@ -137,7 +137,7 @@ def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
     function, head = w.begin("accumulate", 4, result=False)
     loop, mask = w.loop(function, head), function.args[2]
     bits = loop.slice(mask)
-    parts = []
+    parts: list[tuple[Cell, Any, list[Any]]] = []
     for cell in cells:
         if cell.argument is None:
             parts.append((cell, None, []))
@@ -180,7 +180,8 @@ def _update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
 def write_scatter(w: Writer, cells: Sequence[Cell], stride: int) -> None:
     """Write `scatter`: arguments of a block are computed in lanes, then added row by row."""
     function, head = w.begin("scatter", 5, result=False)
-    loop, found = w.loop(function, head), []
+    loop = w.loop(function, head)
+    found: list[tuple[Cell, Any, list[Any]]] = []
     for cell in cells:
         if cell.argument is None:
             found.append((cell, None, []))
@@ -247,9 +248,9 @@ def write_slots(w: Writer, keys: Sequence[Node]) -> None:
         else:
             codes = widen(b, value.data, I64)
         if value.valid is not None:
-            null = loop.once(("size", number), lambda n=number: _splat(loop, "size", n))
+            null = _splat(loop, "size", number)
             codes = b.select(flags(b, value.valid), codes, null)
-        stride = loop.once(("stride", number), lambda n=number: _splat(loop, "stride", n))
+        stride = _splat(loop, "stride", number)
         total = b.add(total, b.mul(codes, stride))
     store(loop.body, total, _word_at(loop, function.args[2], 0))
     loop.close().ret(ir.Constant(I64, 0))

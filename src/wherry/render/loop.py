@@ -92,6 +92,7 @@ class Loop:
         slots: dict[Slot, int],
         variant: Variant,
         lower: Callable[[Node, Loop], Value],
+        *,
         needed: Any = None,
     ) -> None:
         self.head, self.variant = head, variant

@@ -339,8 +339,10 @@ def _(node: Not, loop: Loop) -> Value:
 
 @lower.register
 def _(node: IsNull, loop: Loop) -> Value:
-    column = isinstance(node.operand, Column)
-    valid = loop.valid(node.operand.name) if column else loop.value(node.operand).valid
+    if isinstance(node.operand, Column):
+        valid = loop.valid(node.operand.name)
+    else:
+        valid = loop.value(node.operand).valid
     return Value(ir.Constant(BITS, 0) if valid is None else loop.body.not_(valid))
 
 

@@ -153,6 +153,7 @@ def compute_column(
     context: Context,
     chunk: Chunk,
     selection: Selection,
+    *,
     pool: SegmentPool,
 ) -> pa.Array:
     """Give a computed column for the kept rows of `selection`, whose `order` is None."""

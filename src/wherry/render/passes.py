@@ -7,7 +7,7 @@ the keys' domains are small; each combination is a variant, compiled when it is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from wherry.render.engine import engine
 from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
 from wherry.render.split import Lookup, Split, is_fixed
-from wherry.render.state import Cell, layout, stride
+from wherry.render.state import Cell, initial, layout, stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Compiled:
     addresses: dict[str, int]
     slots: dict[Slot, int]
     cells: tuple[Cell, ...]
+    begin: bytes
     key_widths: tuple[int, ...]
     key_words: int
 
@@ -194,11 +195,19 @@ def read_columns(plan: PassPlan) -> frozenset[str]:
     nodes = [n for root in plan.roots for n in walk(root) if not isinstance(root, Column)]
     bare = [*plan.keys, *(c.argument for c in plan.calls)]
     nodes += [n for n in (*bare, plan.predicate) if isinstance(n, Column)]
-    return frozenset(
-        n.name if isinstance(n, Column) else n.column
-        for n in nodes
-        if isinstance(n, Column | Lookup)
-    )
+    return _names(nodes)
+
+
+def _names(nodes: Iterable[Node]) -> frozenset[str]:
+    read = [n for n in nodes if isinstance(n, Column | Lookup)]
+    return frozenset(n.column if isinstance(n, Lookup) else n.name for n in read)
+
+
+def needed_columns(plan: PassPlan) -> frozenset[str]:
+    """Give the names of the stored columns that native code or the answer takes."""
+    nodes = (*plan.roots, *(item.node for item in plan.encoded))
+    found = {n for root in nodes for n in walk(root)}
+    return _names(found)
 
 
 def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
@@ -228,4 +237,4 @@ def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
         write("accumulate", lambda: fn.write_accumulate(w, cells))
     text = str(w.module)
     found = engine(plan.folder).functions(text, tuple(names)).addresses if names else {}
-    return Compiled(text, found, w.slots, cells, widths, words)
+    return Compiled(text, found, w.slots, cells, initial(cells), widths, words)

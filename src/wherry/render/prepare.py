@@ -15,7 +15,7 @@ from wherry.ir.reference import evaluate
 from wherry.render.bind import Chunk, Table
 from wherry.render.encode import MOST_SLOTS, codes_of, ranks_of
 from wherry.render.loop import Slot
-from wherry.render.passes import PassPlan, read_columns
+from wherry.render.passes import PassPlan, needed_columns, read_columns
 from wherry.render.split import Lookup
 
 _MOST_TABLES: Final = 64
@@ -47,6 +47,9 @@ class Preparer:
     def __init__(self, plan: PassPlan) -> None:
         self._plan = plan
         self._read = read_columns(plan)
+        names, wanted = plan.schema.names, needed_columns(plan)
+        self._given = [(name, number) for number, name in enumerate(names) if name in wanted]
+        self._simple = not (plan.residuals or plan.encoded or plan.lookups or plan.keys)
         self._lock = threading.Lock()
         self._tables: dict[Any, tuple[Any, Table]] = {}
 
@@ -58,7 +61,10 @@ class Preparer:
         InputError
             If a residual has no value in some row, be it a row that would not pass.
         """
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns = {name: batch.column(number) for name, number in self._given}
+        if self._simple:
+            nulls = frozenset([n for n in self._read if columns[n].null_count])
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None)
         numbers: dict[Slot, int] = {}
         for node, column in self._plan.residuals.items():
             columns[column.name] = evaluate(bind(node, literals), batch)
