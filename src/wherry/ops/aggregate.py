@@ -32,6 +32,7 @@ class Aggregate:
     """Aggregate all rows into one; `calls` are pairs of name and resolved aggregate."""
 
     name: ClassVar[str] = "aggregate"
+    chunk_needs: ClassVar[str] = "aggregate"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = True
 

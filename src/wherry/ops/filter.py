@@ -22,6 +22,7 @@ class Filter:
     """Keep the rows for which `predicate` (resolved, of type bool) is true."""
 
     name: ClassVar[str] = "filter"
+    chunk_needs: ClassVar[str] = "filter"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = False
 

@@ -26,6 +26,7 @@ class GroupBy:
     """Aggregate by `keys`; keys and `calls` are pairs of name and resolved expression."""
 
     name: ClassVar[str] = "group_by"
+    chunk_needs: ClassVar[str] = "group_by"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = True
 

@@ -18,6 +18,7 @@ class Limit:
     """Keep the first `count` rows."""
 
     name: ClassVar[str] = "limit"
+    chunk_needs: ClassVar[str] = "limit"
     ordered: ClassVar[bool] = True
     gathers: ClassVar[bool] = True
 

@@ -36,6 +36,9 @@ class Operator(Protocol):
     ----------
     name : str
         The word for it in plans, profiles (`capabilities.operators`) and errors.
+    chunk_needs : str
+        The capability a device needs to run its near steps, as profiles list it: a request is
+        routed elsewhere, and what is left of it where the rows are is a filter.
     ordered : bool
         Whether rows come out in an order the query asked for. Answers that are not ordered are
         compared as multisets.
@@ -44,6 +47,7 @@ class Operator(Protocol):
     """
 
     name: ClassVar[str]
+    chunk_needs: ClassVar[str]
     ordered: ClassVar[bool]
     gathers: ClassVar[bool]
 

@@ -29,6 +29,7 @@ class RouteRequest:
     """
 
     name: ClassVar[str] = "route"
+    chunk_needs: ClassVar[str] = "filter"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = False
 
@@ -69,6 +70,7 @@ class RouteRows:
     """Bring rows into shard order and add the int32 column `shard`."""
 
     name: ClassVar[str] = "route"
+    chunk_needs: ClassVar[str] = "with_columns"
     ordered: ClassVar[bool] = True
     gathers: ClassVar[bool] = True
 

@@ -26,6 +26,7 @@ class Select:
     """Give exactly the columns `outputs`: pairs of name and resolved expression."""
 
     name: ClassVar[str] = "select"
+    chunk_needs: ClassVar[str] = "select"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = False
 

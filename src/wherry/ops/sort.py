@@ -19,6 +19,7 @@ class Sort:
     """Bring all rows into the order of `by`."""
 
     name: ClassVar[str] = "sort"
+    chunk_needs: ClassVar[str] = "sort"
     ordered: ClassVar[bool] = True
     gathers: ClassVar[bool] = True
 
@@ -55,6 +56,7 @@ class TopK:
     """Keep the first `count` rows in the order of `by`."""
 
     name: ClassVar[str] = "top_k"
+    chunk_needs: ClassVar[str] = "top_k"
     ordered: ClassVar[bool] = True
     gathers: ClassVar[bool] = True
 

@@ -21,6 +21,7 @@ class WithColumns:
     """Add the columns `added`, or replace those of the same name, where they stand."""
 
     name: ClassVar[str] = "with_columns"
+    chunk_needs: ClassVar[str] = "with_columns"
     ordered: ClassVar[bool] = False
     gathers: ClassVar[bool] = False
 

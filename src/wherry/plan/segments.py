@@ -36,7 +36,7 @@ class Segment:
     kind : str
         What it is for; the words are in the module's docstring.
     operators : tuple of str
-        Names of the operators it carries out, as profiles list them.
+        What a device needs to be able to do for it, as profiles list it.
     steps : tuple of Step
         What runs; empty for routing and respond.
     """
@@ -76,8 +76,8 @@ def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]
     ends = len(near), len(near) + len(partial)
     pieces = (
         Segment("routing", ("route",), ()),
-        Segment("near", _names(apart) or ("select",), fuse(pruned[: ends[0]])),
-        Segment("partial", _names(together[:1]), fuse(pruned[ends[0] : ends[1]])),
+        Segment("near", _chunk_needs(apart) or ("select",), fuse(pruned[: ends[0]])),
+        Segment("partial", _chunk_needs(together[:1]), fuse(pruned[ends[0] : ends[1]])),
         Segment("merge", _names(together), fuse(pruned[ends[1] :])),
         Segment("respond", ("respond",), ()),
     )
@@ -86,6 +86,10 @@ def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]
 
 def _names(operators: Sequence[Operator]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(operator.name for operator in operators))
+
+
+def _chunk_needs(operators: Sequence[Operator]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(operator.chunk_needs for operator in operators))
 
 
 def type_families(steps: tuple[Step, ...], given: pa.Schema) -> frozenset[str]:
