@@ -30,6 +30,7 @@ from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.gather import batches_of
 from wherry.render.program import render
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
@@ -265,7 +266,8 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     simulate(system, flights, in_flight=in_flight)
     results = []
     for journey, flight in zip(journeys, flights, strict=True):
-        batches = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        pieces = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        batches = [batch for piece in pieces for batch in batches_of(piece)]
         timeline = Timeline("modelled", tuple(flight.spans))
         results.append(_result(journey, batches, flight.time, timeline))
     return results

@@ -46,6 +46,8 @@ class Estimate:
         Mean bytes of one row of the columns that are there.
     columns : mapping of str to ColumnStatistics
         What is known of stored columns: minimum, maximum, nulls.
+    distinct : mapping of str to int
+        Number of values in the dictionary of dictionary columns.
     """
 
     rows_low: float
@@ -53,6 +55,7 @@ class Estimate:
     rows_high: float
     row_bytes: float
     columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
+    distinct: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:

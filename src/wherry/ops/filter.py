@@ -22,8 +22,8 @@ class Filter:
     """Keep the rows for which `predicate` (resolved, of type bool) is true."""
 
     name: ClassVar[str] = "filter"
-    chunk_needs: ClassVar[str] = "filter"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("filter",)
     gathers: ClassVar[bool] = False
 
     predicate: Node

@@ -26,8 +26,8 @@ class GroupBy:
     """Aggregate by `keys`; keys and `calls` are pairs of name and resolved expression."""
 
     name: ClassVar[str] = "group_by"
-    chunk_needs: ClassVar[str] = "group_by"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("group_by",)
     gathers: ClassVar[bool] = True
 
     keys: tuple[tuple[str, Node], ...]
@@ -41,16 +41,19 @@ class GroupBy:
     def _key_columns(self) -> tuple[tuple[str, Node], ...]:
         return tuple((name, Column(name, type_of(node))) for name, node in self.keys)
 
+    def _key_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.keys)
+
     def near(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Give a row of partial values for each key of a chunk."""
-        return (Pass(None, Groups(self.keys, partial_calls(self.calls))),)
+        return (Pass(None, Groups(self.keys, partial_calls(self.calls, self._key_names()))),)
 
     def gather(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Merge partial rows of equal keys and finish."""
-        keys = self._key_columns()
+        keys, names = self._key_columns(), self._key_names()
         return (
-            Pass(None, Groups(keys, merge_calls(self.calls))),
-            Pass(None, Rows((*keys, *final_outputs(self.calls)))),
+            Pass(None, Groups(keys, merge_calls(self.calls, names))),
+            Pass(None, Rows((*keys, *final_outputs(self.calls, names)))),
         )
 
     def estimate(self, given: Estimate) -> Estimate:
@@ -66,6 +69,7 @@ class GroupBy:
             rows_high=min(given.rows_high, domain),
             row_bytes=width,
             columns={},
+            distinct={},
         )
 
     def reference(self, rows: pa.Table) -> pa.Table:
@@ -100,4 +104,6 @@ def _domain(node: Node, given: Estimate) -> float:
             return known.max - known.min + 2.0
         if isinstance(known.min, str) and known.min == known.max:
             return 2.0
-    return 256.0 if pa.types.is_dictionary(type_of(node)) else float("inf")
+    if isinstance(node, Column) and node.name in given.distinct:
+        return given.distinct[node.name] + 1.0
+    return float("inf")

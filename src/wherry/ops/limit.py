@@ -18,8 +18,8 @@ class Limit:
     """Keep the first `count` rows."""
 
     name: ClassVar[str] = "limit"
-    chunk_needs: ClassVar[str] = "limit"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("limit",)
     gathers: ClassVar[bool] = True
 
     count: int

@@ -35,20 +35,19 @@ class Operator(Protocol):
     Attributes
     ----------
     name : str
-        The word for it in plans, profiles (`capabilities.operators`) and errors.
-    chunk_needs : str
-        The capability a device needs to run its near steps, as profiles list it: a request is
-        routed elsewhere, and what is left of it where the rows are is a filter.
+        The word for it in plans and errors.
     ordered : bool
         Whether rows come out in an order the query asked for. Answers that are not ordered are
         compared as multisets.
+    needs : tuple of str
+        What a device must be able to do to run its steps, as profiles list it.
     gathers : bool
         Whether it needs all rows in one place: `gather` gives steps.
     """
 
     name: ClassVar[str]
-    chunk_needs: ClassVar[str]
     ordered: ClassVar[bool]
+    needs: ClassVar[tuple[str, ...]]
     gathers: ClassVar[bool]
 
     def schema(self, given: pa.Schema) -> pa.Schema:

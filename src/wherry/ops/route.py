@@ -29,8 +29,8 @@ class RouteRequest:
     """
 
     name: ClassVar[str] = "route"
-    chunk_needs: ClassVar[str] = "filter"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("filter",)
     gathers: ClassVar[bool] = False
 
     key: Column
@@ -70,8 +70,8 @@ class RouteRows:
     """Bring rows into shard order and add the int32 column `shard`."""
 
     name: ClassVar[str] = "route"
-    chunk_needs: ClassVar[str] = "with_columns"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("with_columns", "sort")
     gathers: ClassVar[bool] = True
 
     shard: Shard

@@ -36,7 +36,17 @@ def scan_estimate(scan: Scan, rows: int) -> Estimate:
         name: found for name, found in column_bounds(scan.source).items() if name in scan.columns
     }
     width = sum(type_bytes(field.type) for field in scan.schema())
-    return Estimate(rows, rows, rows, width, known)
+    return Estimate(rows, rows, rows, width, known, _distinct(scan))
+
+
+def _distinct(scan: Scan) -> dict[str, int]:
+    """Give the size of the dictionary of each dictionary column, as its first chunk holds it."""
+    names = [f.name for f in scan.schema() if pa.types.is_dictionary(f.type)]
+    chunks = scan.source.chunks()
+    if not names or not chunks:
+        return {}
+    first = scan.source.read(chunks[0], names)
+    return {name: len(first.column(name).dictionary) for name in names}
 
 
 def integer_bounds(scan: Scan) -> dict[str, tuple[int, int]]:

@@ -26,8 +26,8 @@ class Select:
     """Give exactly the columns `outputs`: pairs of name and resolved expression."""
 
     name: ClassVar[str] = "select"
-    chunk_needs: ClassVar[str] = "select"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("select",)
     gathers: ClassVar[bool] = False
 
     outputs: tuple[tuple[str, Node], ...]
@@ -46,13 +46,14 @@ class Select:
 
     def estimate(self, given: Estimate) -> Estimate:
         """Give as many rows, of the outputs' width; renamed columns keep their statistics."""
-        kept = {
-            name: given.columns[node.name]
-            for name, node in self.outputs
-            if isinstance(node, Column) and node.name in given.columns
-        }
+        passed = {name: n.name for name, n in self.outputs if isinstance(n, Column)}
         width = sum(type_bytes(type_of(node)) for _, node in self.outputs)
-        return replace(given, row_bytes=width, columns=kept)
+        return replace(
+            given,
+            row_bytes=width,
+            columns={k: given.columns[v] for k, v in passed.items() if v in given.columns},
+            distinct={k: given.distinct[v] for k, v in passed.items() if v in given.distinct},
+        )
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Evaluate each output."""

@@ -19,8 +19,8 @@ class Sort:
     """Bring all rows into the order of `by`."""
 
     name: ClassVar[str] = "sort"
-    chunk_needs: ClassVar[str] = "sort"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("sort",)
     gathers: ClassVar[bool] = True
 
     by: tuple[SortKey, ...]
@@ -56,8 +56,8 @@ class TopK:
     """Keep the first `count` rows in the order of `by`."""
 
     name: ClassVar[str] = "top_k"
-    chunk_needs: ClassVar[str] = "top_k"
     ordered: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("top_k",)
     gathers: ClassVar[bool] = True
 
     count: int

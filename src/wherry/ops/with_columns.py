@@ -21,8 +21,8 @@ class WithColumns:
     """Add the columns `added`, or replace those of the same name, where they stand."""
 
     name: ClassVar[str] = "with_columns"
-    chunk_needs: ClassVar[str] = "with_columns"
     ordered: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("with_columns",)
     gathers: ClassVar[bool] = False
 
     added: tuple[tuple[str, Node], ...]

@@ -3,15 +3,13 @@
     time = setup + max over resources of (demand / capacity) + fill + barrier
 
 Setup is what happens before the first byte is read; resources are media, links and cores, each busy
-for the sum of what it is asked; fill is one chunk's way through them, which nothing overlaps;
-barrier is what follows the last chunk: the merge, and the answer's way to the client. The formula
-is that of notes on near-data systems (a bottleneck model with a pipeline's fill); the simulator,
-not this file, is the judge of it.
+for the sum of what it is asked; fill is what one chunk spends outside the busiest resource on its
+way, which nothing overlaps; barrier is what follows the last chunk: the merge, and the answer's way
+to the client. It is a bottleneck model with a pipeline's fill; the simulator is the judge of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from wherry.base.units import Modelled
@@ -26,7 +24,7 @@ from wherry.devices.charge import (
     transfer_ns,
 )
 from wherry.devices.profile import Profile
-from wherry.devices.system import Lane, System, lanes
+from wherry.devices.system import System, lanes
 from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.stage import Pass
 from wherry.ir.work import Counts, work_of
@@ -70,35 +68,57 @@ class Cost:
         return Modelled(self.setup + max(self.busy.values(), default=0) + self.fill + self.barrier)
 
 
+Way = dict[str, int]
+"""Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
+
+
 @dataclass
 class _Sum:
     """The account that `predict` fills: what each resource is asked for."""
 
     system: System
     setup: int = 0
-    fill: int = 0
     barrier: int = 0
+    ways: list[Way] = field(default_factory=list)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
 
     def use(self, resource: str, ns: int) -> None:
         self.busy[resource] = self.busy.get(resource, 0) + ns
 
-    def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> int:
-        """Charge `times` transfers to every lane of the way; give the time of one alone."""
-        alone = 0
+    def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> Way:
+        """Charge `times` transfers to every lane of the way; give where one of them spends time."""
+        way: Way = {}
         for lane in lanes(self.system, source, target):
             link = self.system.links[lane.link]
             occupied = transfer_ns(link, nbytes)
             self.use(f"link {lane}", occupied * times)
             self.link_bytes[str(lane)] = self.link_bytes.get(str(lane), 0) + nbytes * times
-            alone += occupied + latency_ns(link)
-        return alone
+            _spend(way, {f"link {lane}": occupied, "alone": latency_ns(link)})
+        return way
 
-    def latency(self, source: str, target: str) -> int:
-        """Give the time of an empty message."""
-        way: Iterable[Lane] = lanes(self.system, source, target)
-        return sum(latency_ns(self.system.links[lane.link]) for lane in way)
+    def message(self, source: str, target: str) -> int:
+        """Charge a continuation; give the time until it is opened."""
+        way = self.carry(source, target, MESSAGE_BYTES)
+        return sum(way.values()) + receive_ns(self.profile(target))
+
+    def profile(self, device: str) -> Profile:
+        return self.system.devices[device]
+
+    def cost(self) -> Cost:
+        longest = max(self.busy.values(), default=0)
+        fill = max(map(self._through, self.ways), default=longest) - longest
+        return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
+
+    def _through(self, way: Way) -> int:
+        """Give the time until one home's chunks are through: the busiest part, and the rest."""
+        busiest = max(way, key=lambda name: self.busy.get(name, 0))
+        return self.busy.get(busiest, 0) + sum(way.values()) - way[busiest]
+
+
+def _spend(way: Way, more: Way) -> None:
+    for resource, ns in more.items():
+        way[resource] = way.get(resource, 0) + ns
 
 
 def predict(query: Query, system: System, placement: Placement, *, warm: bool = True) -> Cost:
@@ -113,14 +133,9 @@ def predict(query: Query, system: System, placement: Placement, *, warm: bool = 
     homes = homes_of(query, system)
     stages = stages_of(query.segments, placement)
     _route(account, query, placement, homes, stages, warm=warm)
-    chunkwise = [stage for stage in stages if stage.chunkwise]
-    _chunks(account, query, homes, chunkwise)
+    _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
     _gather(account, query, placement, homes, stages)
-    return Cost(account.setup, account.fill, account.barrier, account.busy, account.link_bytes)
-
-
-def _profile(account: _Sum, device: str) -> Profile:
-    return account.system.devices[device]
+    return account.cost()
 
 
 def _at(site: str, homes: Homes) -> tuple[str, ...]:
@@ -138,66 +153,54 @@ def _route(
     warm: bool,
 ) -> None:
     router = placement.sites[0]
-    profile = _profile(account, router)
+    profile = account.profile(router)
     work = Work(filter_terms=len(query.chunks))
-    account.setup += account.carry(account.system.client, router, MESSAGE_BYTES)
-    account.setup += receive_ns(profile) + start_ns(profile)
-    account.setup += core_ns(work, profile, load_reference())
-    ways = [account.carry(router, d, MESSAGE_BYTES) for d in _at(stages[0].site, homes)]
-    receives = [receive_ns(_profile(account, d)) for d in _at(stages[0].site, homes)]
-    account.setup += max(way + receive for way, receive in zip(ways, receives, strict=True))
+    account.setup += account.message(account.system.client, router)
+    account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
+    account.setup += max(account.message(router, d) for d in _at(stages[0].site, homes))
     if not warm:
         users = {d for stage in stages for d in _at(stage.site, homes)}
-        account.setup += max(install_ns(_profile(account, d)) for d in users)
+        account.setup += max(install_ns(account.profile(device)) for device in users)
 
 
 def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:
-    """Charge reading, moving and running the chunks, and one chunk's own way as fill."""
-    count = len(query.chunks)
-    if not count:
-        return
-    scanned = query.flows[0]
-    chunk_bytes = int(scanned.rows * scanned.row_bytes / count)
-    longest = 0
+    """Charge reading, moving and running the chunks, and keep one chunk's way from each home."""
     for device in dict.fromkeys(homes.of_chunk):
         share = homes.of_chunk.count(device)
-        way = _read(account, device, chunk_bytes, share)
+        nbytes = _out_bytes(query, 0)
+        way = _read(account, device, nbytes, share)
         place = device
         for stage in stages:
             target = device if stage.site == HOME else stage.site
-            nbytes = chunk_bytes if stage is stages[0] else _out_bytes(query, stage.first - 1)
             if target != place:
-                way += account.carry(place, target, nbytes, share)
-            way += _compute(account, query, stage, target, share)
-            place = target
-        longest = max(longest, way)
-    account.fill += longest
+                _spend(way, account.carry(place, target, nbytes, share))
+            _spend(way, _compute(account, query, stage, target, share))
+            place, nbytes = target, _out_bytes(query, stage.last)
+        account.ways.append(way)
 
 
-def _read(account: _Sum, device: str, nbytes: int, times: int) -> int:
-    profile = _profile(account, device)
+def _read(account: _Sum, device: str, nbytes: int, times: int) -> Way:
+    profile = account.profile(device)
     occupied = media_ns(profile, nbytes)
     if profile.media is not None:
         account.use(f"media {device}", occupied * times)
-    return occupied + media_latency_ns(profile)
+    return {f"media {device}": occupied, "alone": media_latency_ns(profile)}
 
 
-def _compute(account: _Sum, query: Query, stage: Stage, device: str, times: int) -> int:
-    profile = _profile(account, device)
-    assert profile.cores is not None
+def _compute(account: _Sum, query: Query, stage: Stage, device: str, times: int) -> Way:
+    profile = account.profile(device)
     work = _stage_work(query, stage, len(query.chunks))
     core = start_ns(profile) + core_ns(work, profile, load_reference())
-    shared = memory_ns(profile, work.scan_bytes + work.write_bytes)
-    account.use(f"cores {device}", max(core * times // profile.cores.count.value, shared * times))
-    return core
+    cores = 1 if profile.cores is None else profile.cores.count.value
+    share = max(core // cores, memory_ns(profile, work.scan_bytes + work.write_bytes))
+    account.use(f"cores {device}", share * times)
+    return {f"cores {device}": share, "alone": max(0, core - share)}
 
 
 def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
     """Give the estimated work of one of `parts` equal runs of a stage."""
-    segments = query.segments[stage.first : stage.last + 1]
-    program = stage_of(segments)
-    given = query.flows[stage.first - 1]
-    made = query.flows[stage.last]
+    program = stage_of(query.segments[stage.first : stage.last + 1])
+    given, made = query.flows[stage.first - 1], query.flows[stage.last]
     first = program.steps[0]
     filters = isinstance(first, Pass) and first.predicate is not None
     selected = query.flows[stage.first].rows if filters else given.rows
@@ -235,9 +238,8 @@ def _gather(
         nbytes = _out_bytes(query, stage.first - 1)
         for source in places:
             if source != stage.site:
-                times = homes.of_chunk.count(source) or 1
-                account.carry(source, stage.site, nbytes, times)
-        profile = _profile(account, stage.site)
+                account.carry(source, stage.site, nbytes, homes.of_chunk.count(source) or 1)
+        profile = account.profile(stage.site)
         core = core_ns(_stage_work(query, stage, 1), profile, load_reference())
         account.barrier += start_ns(profile) + core
         places = (stage.site,)
@@ -251,4 +253,5 @@ def _answer(account: _Sum, query: Query, placement: Placement, places: tuple[str
     senders = places if site == HOME else (site,)
     moved = [account.carry(p, site, nbytes // len(places)) for p in places if p not in senders]
     sent = [account.carry(s, account.system.client, nbytes // len(senders)) for s in senders]
-    account.barrier += max(moved, default=0) + max(sent)
+    account.barrier += max((sum(way.values()) for way in moved), default=0)
+    account.barrier += max(sum(way.values()) for way in sent)

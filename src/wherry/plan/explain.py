@@ -14,6 +14,8 @@ from wherry.plan.placement import HOME, Placement, homes_of, stages_of
 from wherry.plan.query import Query
 
 _OTHERS_SHOWN = 5
+_SHOWN_SHARE = 0.01
+"""Resources busy for less of the predicted time than this are left to the JSON form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,11 @@ def _cost_lines(cost: CostExplained) -> list[str]:
             f"fill {format_ns(cost.fill_ns)} + barrier {format_ns(cost.barrier_ns)}"
         )
     ]
-    lines += [f"  busy {name}: {format_ns(ns)} modelled" for name, ns in cost.busy_ns.items() if ns]
+    lines += [
+        f"  busy {name}: {format_ns(ns)} modelled"
+        for name, ns in cost.busy_ns.items()
+        if ns >= _SHOWN_SHARE * cost.modelled_ns
+    ]
     return lines + [
         f"  {name}: {format_bytes(nbytes)}" for name, nbytes in sorted(cost.link_bytes.items())
     ]

@@ -36,7 +36,7 @@ class Segment:
     kind : str
         What it is for; the words are in the module's docstring.
     operators : tuple of str
-        What a device needs to be able to do for it, as profiles list it.
+        What a device must be able to do to run it, as profiles list it.
     steps : tuple of Step
         What runs; empty for routing and respond.
     """
@@ -76,20 +76,16 @@ def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]
     ends = len(near), len(near) + len(partial)
     pieces = (
         Segment("routing", ("route",), ()),
-        Segment("near", _chunk_needs(apart) or ("select",), fuse(pruned[: ends[0]])),
-        Segment("partial", _chunk_needs(together[:1]), fuse(pruned[ends[0] : ends[1]])),
-        Segment("merge", _names(together), fuse(pruned[ends[1] :])),
+        Segment("near", _needs(apart) or ("select",), fuse(pruned[: ends[0]])),
+        Segment("partial", _needs(together[:1]), fuse(pruned[ends[0] : ends[1]])),
+        Segment("merge", _needs(together), fuse(pruned[ends[1] :])),
         Segment("respond", ("respond",), ()),
     )
     return tuple(p for p in pieces if p.steps or p.kind in {"routing", "respond"})
 
 
-def _names(operators: Sequence[Operator]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(operator.name for operator in operators))
-
-
-def _chunk_needs(operators: Sequence[Operator]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(operator.chunk_needs for operator in operators))
+def _needs(operators: Sequence[Operator]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for operator in operators for word in operator.needs))
 
 
 def type_families(steps: tuple[Step, ...], given: pa.Schema) -> frozenset[str]:

@@ -7,8 +7,7 @@ query wherever it runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -30,7 +29,7 @@ from wherry.ir.expr import (
     walk,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Step, expressions
+from wherry.ir.stage import Groups, Order, Pass, Rows, Take, expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +40,68 @@ class _PerRow:
     values: int
     texts: int
     hashes: int
-    columns: tuple[str, ...]
+    columns: dict[str, pa.DataType]
 
-    def times(self, rows: int) -> Work:
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a row costs the predicate, and what one that passed costs the sink; what both read.
+
+    `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row.
+    """
+
+    test: _PerRow
+    sink: _PerRow
+    bits: int
+    texts: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Counter:
+    """Counts in the making.
+
+    A Work is made of them once, because adding Works takes longer than the kernel of a small chunk.
+    """
+
+    scan_bytes: int = 0
+    filter_terms: int = 0
+    arithmetic_values: int = 0
+    string_rows: int = 0
+    hash_rows: int = 0
+    sort_steps: int = 0
+
+    def add_pass(self, costs: Costs, given: pa.RecordBatch, selected: int) -> None:
+        """Count a pass over `given`, of whose rows `selected` passed; writing not included."""
+        self.scan_bytes += given.num_rows * costs.bits // 8
+        for name in costs.texts:
+            self.scan_bytes += column_bytes(given.column(name))
+        for cost, rows in ((costs.test, given.num_rows), (costs.sink, selected)):
+            self.filter_terms += cost.terms * rows
+            self.arithmetic_values += cost.values * rows
+            self.string_rows += cost.texts * rows
+            self.hash_rows += cost.hashes * rows
+
+    def add_after(self, steps: Iterable[Order | Take], rows: int) -> None:
+        """Count orders and takes of `rows` rows."""
+        for step in steps:
+            if isinstance(step, Order):
+                self.sort_steps += rows * max(0, rows - 1).bit_length()
+            rows = rows if step.count is None else min(rows, step.count)
+
+    def work(self, write_bytes: int) -> Work:
+        """Give what was counted, with the bytes that were written."""
         return Work(
-            filter_terms=self.terms * rows,
-            arithmetic_values=self.values * rows,
-            string_rows=self.texts * rows,
-            hash_rows=self.hashes * rows,
+            self.scan_bytes,
+            self.filter_terms,
+            self.arithmetic_values,
+            self.string_rows,
+            self.hash_rows,
+            write_bytes,
+            self.sort_steps,
         )
 
 
-def count_step(step: Step, given: pa.RecordBatch, selected: int) -> Work:
-    """Give the work of a step on `given`, of whose rows `selected` passed; writing not included."""
-    rows = given.num_rows
-    if isinstance(step, Order):
-        return Work(sort_steps=rows * max(0, rows - 1).bit_length())
-    if not isinstance(step, Pass):
-        return Work()
-    test, sink = _per_row(step)
-    read = dict.fromkeys((*test.columns, *sink.columns))
-    scanned = sum(_scan_bytes(given.column(name)) for name in read)
-    return Work(scan_bytes=scanned) + test.times(rows) + sink.times(selected)
-
-
-@lru_cache(maxsize=256)
-def _per_row(step: Pass) -> tuple[_PerRow, _PerRow]:
+def costs_of(step: Pass) -> Costs:
     """Give the cost of the predicate for each row in, and of the sink for each row that passed."""
     predicate = () if step.predicate is None else (step.predicate,)
     nodes = expressions(step)[len(predicate) :]
@@ -76,18 +111,22 @@ def _per_row(step: Pass) -> tuple[_PerRow, _PerRow]:
     cost = _cost(nodes)
     calls = 0 if isinstance(step.sink, Rows) else len(step.sink.calls)
     hashes = cost.hashes + isinstance(step.sink, Groups)
-    return _cost(predicate), _PerRow(
-        cost.terms, cost.values + calls, cost.texts, hashes, cost.columns
-    )
+    test = _cost(predicate)
+    read = {**test.columns, **cost.columns}
+    sizes = {name: _row_bits(t) for name, t in read.items()}
+    bits = sum(size for size in sizes.values() if size is not None)
+    texts = tuple(name for name, size in sizes.items() if size is None)
+    sink = replace(cost, values=cost.values + calls, hashes=hashes)
+    return Costs(test, sink, bits, texts)
 
 
 def _cost(nodes: Iterable[Node]) -> _PerRow:
     terms = values = texts = hashes = 0
-    columns: dict[str, None] = {}
+    columns: dict[str, pa.DataType] = {}
     for node in (n for root in nodes for n in walk(root)):
         match node:
-            case Column(name):
-                columns[name] = None
+            case Column(name, t):
+                columns[name] = t
             case Compare(_, operand, _) | Match(_, operand, _) | IsIn(operand, _):
                 count = max(1, len(node.values)) if isinstance(node, IsIn) else 1
                 if _is_plain_text(operand):
@@ -100,7 +139,7 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 values += 1
             case Shard():
                 hashes += 1
-    return _PerRow(terms, values, texts, hashes, tuple(columns))
+    return _PerRow(terms, values, texts, hashes, columns)
 
 
 def _is_plain_text(node: Node) -> bool:
@@ -108,7 +147,10 @@ def _is_plain_text(node: Node) -> bool:
     return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
 
 
-def _scan_bytes(array: pa.Array) -> int:
-    if pa.types.is_string_view(array.type):
-        return 16 * len(array)
-    return column_bytes(array, dictionary=False)
+def _row_bits(t: pa.DataType) -> int | None:
+    """Give the bits a row of a column has, None for texts that lie side by side."""
+    if pa.types.is_string(t) or pa.types.is_large_string(t):
+        return None
+    if pa.types.is_dictionary(t):
+        return int(t.index_type.bit_width)
+    return 128 if pa.types.is_string_view(t) else int(t.bit_width)

@@ -33,6 +33,7 @@ from wherry.ir.stage import (
 )
 
 _WIDE_DIGITS: Final = 76
+_ROW: Final = "row"
 
 
 def run_reference(
@@ -166,8 +167,11 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns[f"c{i}"] = _summand(values) if call.kind == "sum" else plain(values)
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
-    # One thread, because only then groups come in order of first appearance.
-    made = pa.TableGroupBy(pa.table(columns), keys, use_threads=False).aggregate(wanted)
+    # Arrow's hash table numbers new keys of a mini-batch in no order, so the first row decides.
+    columns[_ROW] = pa.array(range(batch.num_rows), pa.int64())
+    table = pa.table(columns)
+    made = pa.TableGroupBy(table, keys, use_threads=False).aggregate([*wanted, (_ROW, "min")])
+    made = made.take(pc.sort_indices(made.column(f"{_ROW}_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
