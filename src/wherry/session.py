@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import pyarrow as pa
 
-from wherry.base.errors import Refused
+from wherry.base.errors import InputError, Refused
 from wherry.base.units import Time
 from wherry.data.ledger import Ledger, merge
 from wherry.data.segment import SegmentPool
@@ -141,6 +141,8 @@ def run_many(
     in_flight: int = 1,
 ) -> list[Result]:
     """Run pipelines on one system; emulated ones share its devices, `in_flight` at a time."""
+    if in_flight < 1:
+        raise InputError(f"in_flight is {in_flight}; at least 1 query has to be on its way")
     found = _system(system)
     journeys = [_journey(d, found, options or Options()) for d in declared]
     if found.name == THIS_MACHINE:

@@ -185,7 +185,24 @@ class Program:
 
         Rows that are only ordered or cut are written once, straight from where the pieces lie;
         pieces that are aggregated are put together first.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed, or the pieces' dictionaries have more values together
+            than their index type can number.
         """
+        try:
+            return self._run_gathered(pieces, literals, pool)
+        except pa.ArrowInvalid as problem:
+            raise InputError(
+                f"{len(pieces)} chunks cannot be put together: {problem} "
+                "Cast dictionary columns with narrow indices to pa.utf8() first."
+            ) from problem
+
+    def _run_gathered(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
         first = self._parts[0]
         if not pieces or first.plan is not None:
             empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]

@@ -131,7 +131,7 @@ def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @_sunk.register
 def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.array([_total(call, batch).as_py()], call_type(call)) for _, call in sink.calls]
+    columns = [pa.array([_total(call, batch)], call_type(call)) for _, call in sink.calls]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
 
 

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import HOME, Stage
 from wherry.run.continuation import Continuation, freeze
@@ -222,16 +223,31 @@ class Machine:
     _gathered: set[int] = field(default_factory=set)
     _merged: bool = False
     _delivered: set[PieceId] = field(default_factory=set)
+    _installed: set[tuple[str, int]] = field(default_factory=set)
+    _finished: bool = False
 
     def start(self) -> list[Command]:
         """Send the continuation to the device that routes."""
         return self._send(self.orders.client, self._router, ROUTING)
 
     def handle(self, event: Event) -> list[Command]:
-        """Give what to do next, now that `event` has happened."""
+        """Give what to do next, now that `event` has happened; nothing once the answer is whole.
+
+        Raises
+        ------
+        Retryable
+            If a device lacks a plan that was installed there for this very message.
+        """
+        if self._finished:
+            return []
+        commands = self._after(event)
+        self._finished = any(isinstance(command, Finish) for command in commands)
+        return commands
+
+    def _after(self, event: Event) -> list[Command]:
         match event:
             case Missing(device, stage):
-                return [Install(self._senders[device, stage], device, stage)]
+                return self._on_missing(device, stage)
             case Installed(device, stage):
                 return self._send(self._senders[device, stage], device, stage)
             case Accepted(device, stage):
@@ -289,6 +305,12 @@ class Machine:
     def _chunks_for(self, device: str) -> tuple[ChunkRef, ...]:
         mine = (i for i in range(len(self._chunks)) if self._device(0, i) == device)
         return tuple(self._chunks[i] for i in mine)
+
+    def _on_missing(self, device: str, stage: int) -> list[Command]:
+        if (device, stage) in self._installed:
+            raise Retryable(f"{device} lost the plan of stage {stage} as soon as it was installed")
+        self._installed.add((device, stage))
+        return [Install(self._senders[device, stage], device, stage)]
 
     def _when_accepted(
         self, source: str, device: str, stage: int, then: Callable[[], list[Command]]
