@@ -18,7 +18,11 @@ class CpuDriver:
     name: str
     profile: Profile
 
-    def execute(self, task: Callable[[], Made], given_bytes: int) -> Execution[Made]:  # noqa: ARG002
+    def execute(
+        self,
+        task: Callable[[], Made],
+        given_bytes: Callable[[], int],  # noqa: ARG002
+    ) -> Execution[Made]:
         """Do `task` and measure this thread's wall time."""
         start = time.perf_counter_ns()
         output = task()

@@ -45,8 +45,8 @@ class Driver(Protocol):
     def profile(self) -> Profile:
         """What the device is."""
 
-    def execute(self, task: Callable[[], Made], given_bytes: int) -> Execution[Made]:
-        """Do `task`, a program over rows of `given_bytes` bytes.
+    def execute(self, task: Callable[[], Made], given_bytes: Callable[[], int]) -> Execution[Made]:
+        """Do `task`, a program over rows of as many bytes as `given_bytes` counts.
 
         Raises
         ------

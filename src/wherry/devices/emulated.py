@@ -24,10 +24,10 @@ class EmulatedDriver:
     name: str
     profile: Profile
 
-    def execute(self, task: Callable[[], Made], given_bytes: int) -> Execution[Made]:
+    def execute(self, task: Callable[[], Made], given_bytes: Callable[[], int]) -> Execution[Made]:
         """Do `task`, refuse what the device's memory could not hold, and model the time."""
         output = task()
-        self._check_memory(given_bytes + output.nbytes)
+        self._check_memory(given_bytes() + output.nbytes)
         core = core_ns(output.work, self.profile, load_reference())
         return Execution(output, Modelled(start_ns(self.profile) + core))
 

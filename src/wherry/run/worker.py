@@ -140,7 +140,7 @@ class Worker:
         def task() -> ChunkOutput:
             return program.run(batch, hop.literals, self.pool, defer=defer)
 
-        return self.driver.execute(task, piece_bytes(batch))
+        return self.driver.execute(task, lambda: piece_bytes(batch))
 
     def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
         """Run the continuation's segments over everything that has come together."""
@@ -149,7 +149,7 @@ class Worker:
         def task() -> ChunkOutput:
             return program.run_gathered(pieces, hop.literals, self.pool)
 
-        return self.driver.execute(task, sum(map(piece_bytes, pieces)))
+        return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
         """Tell whether what follows runs here too and only orders or cuts the rows."""
