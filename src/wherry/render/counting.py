@@ -1,7 +1,8 @@
 """How much work a step is: counted from the step and its rows, the same on every device.
 
 Nothing here looks at a clock or at what runs natively, so the emulator charges one price for one
-query wherever it runs.
+query wherever it runs. What counts is what `wherry.ir.work` counts for an estimate; here rows are
+known step by step, and the tree is walked once per program instead of once per chunk.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from wherry.ir.expr import (
     Compare,
     DatePart,
     IsIn,
-    IsNull,
     Match,
-    Negate,
     Node,
     Shard,
     When,
@@ -30,6 +29,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Order, Pass, Rows, Take, expressions
+from wherry.ir.types import is_textual
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,41 +110,29 @@ def costs_of(step: Pass) -> Costs:
         nodes = tuple(n for n in nodes if not isinstance(n, Column))
     cost = _cost(nodes)
     calls = 0 if isinstance(step.sink, Rows) else len(step.sink.calls)
-    hashes = cost.hashes + isinstance(step.sink, Groups)
+    hashes = int(isinstance(step.sink, Groups))
     test = _cost(predicate)
     read = {**test.columns, **cost.columns}
     sizes = {name: _row_bits(t) for name, t in read.items()}
     bits = sum(size for size in sizes.values() if size is not None)
     texts = tuple(name for name, size in sizes.items() if size is None)
-    sink = replace(cost, values=cost.values + calls, hashes=hashes)
+    sink = replace(cost, terms=0, values=cost.values + calls, hashes=hashes)
     return Costs(test, sink, bits, texts)
 
 
 def _cost(nodes: Iterable[Node]) -> _PerRow:
-    terms = values = texts = hashes = 0
+    terms = values = texts = 0
     columns: dict[str, pa.DataType] = {}
     for node in (n for root in nodes for n in walk(root)):
         match node:
             case Column(name, t):
                 columns[name] = t
             case Compare(_, operand, _) | Match(_, operand, _) | IsIn(operand, _):
-                count = max(1, len(node.values)) if isinstance(node, IsIn) else 1
-                if _is_plain_text(operand):
-                    texts += count
-                else:
-                    terms += count
-            case IsNull():
-                terms += 1
-            case Arithmetic() | Negate() | Cast() | DatePart() | When():
+                text = is_textual(type_of(operand))
+                texts, terms = texts + text, terms + (not text)
+            case Arithmetic() | Cast() | DatePart() | When() | Shard():
                 values += 1
-            case Shard():
-                hashes += 1
-    return _PerRow(terms, values, texts, hashes, columns)
-
-
-def _is_plain_text(node: Node) -> bool:
-    t = type_of(node)
-    return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
+    return _PerRow(terms, values, texts, 0, columns)
 
 
 def _row_bits(t: pa.DataType) -> int | None:
