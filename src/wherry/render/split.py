@@ -186,7 +186,9 @@ def _refuse_test(node: Compare | Match | IsIn) -> str | None:
     if isinstance(node, Match):
         assert isinstance(node.pattern, Literal)
         special = "\0_\\" if node.kind == "like" else "\0"
-        return "a pattern with _, \\ or NUL" if set(special) & set(str(node.pattern.value)) else None
+        return (
+            "a pattern with _, \\ or NUL" if set(special) & set(str(node.pattern.value)) else None
+        )
     values = (node.right,) if isinstance(node, Compare) else node.values
     return _refuse_values(operand, values, _MOST_TEXTS)
 
