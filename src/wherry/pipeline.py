@@ -242,7 +242,9 @@ def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
         If the data does not exist, is not Arrow, or has types Wherry does not know.
     """
     source = open_source(data)
-    whole = Pipeline(source, (), source.schema)
+    # Nullability and metadata are of the stored columns; what programs make has name and type.
+    fields = [pa.field(field.name, field.type) for field in source.schema]
+    whole = Pipeline(source, (), pa.schema(fields))
     return whole if columns is None else whole.select(*columns)
 
 

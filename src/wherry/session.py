@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import pyarrow as pa
 
-from wherry.base.errors import Refused
+from wherry.base.errors import InputError, Refused
 from wherry.base.units import Time
 from wherry.data.ledger import Ledger, merge
 from wherry.data.segment import SegmentPool
@@ -30,6 +30,7 @@ from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.gather import batches_of
 from wherry.render.program import render
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
@@ -140,6 +141,8 @@ def run_many(
     in_flight: int = 1,
 ) -> list[Result]:
     """Run pipelines on one system; emulated ones share its devices, `in_flight` at a time."""
+    if in_flight < 1:
+        raise InputError(f"in_flight is {in_flight}; at least 1 query has to be on its way")
     found = _system(system)
     journeys = [_journey(d, found, options or Options()) for d in declared]
     if found.name == THIS_MACHINE:
@@ -265,7 +268,8 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     simulate(system, flights, in_flight=in_flight)
     results = []
     for journey, flight in zip(journeys, flights, strict=True):
-        batches = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        pieces = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        batches = [batch for piece in pieces for batch in batches_of(piece)]
         timeline = Timeline("modelled", tuple(flight.spans))
         results.append(_result(journey, batches, flight.time, timeline))
     return results

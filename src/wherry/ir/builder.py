@@ -134,6 +134,8 @@ class Expr:
 
     def cast(self, to: pa.DataType) -> Expr:
         """Give the value in type `to`; a value that has none there makes the run fail."""
+        if not isinstance(to, pa.DataType):
+            raise InputError(f"cast needs a pyarrow type such as pa.int64(); got {to!r}")
         return Expr(Cast(self.node, to), self.name)
 
     @property
@@ -315,8 +317,18 @@ def _constant(value: Value) -> Literal:
             return value.node
         raise InputError(f"a constant is needed here; got {to_text(value.node)}")
     if isinstance(value, pa.Scalar):
-        return Literal(value.as_py(), value.type)
+        return Literal(_python_value(value), value.type)
     return Literal(value)
+
+
+def _python_value(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as problem:
+        raise InputError(
+            f"a constant of type {scalar.type} has no Python value: constants of time are whole "
+            "microseconds in the years 1 to 9999"
+        ) from problem
 
 
 def _compare(op: str, left: Value, right: Value) -> Expr:

@@ -1,7 +1,8 @@
 """Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
 
 Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
-values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp.
+values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp (in
+UTC if it has a zone: a zone's name would make the decoder look for a file).
 Nothing is imported while decoding, and a name that is not registered is refused.
 """
 
@@ -9,21 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pyarrow as pa
 
 from wherry.base.errors import CorruptError, InputError
+from wherry.data.types import type_class
 from wherry.ir import expr
 from wherry.ir.types import type_from_text, type_to_text
 
 VERSION: Final = 1
 _DEPTH_MAX: Final = 200
 """Deeper trees are refused: the decoder recurses once a level."""
+
+_REFUSED: Final = (
+    *(msgspec.DecodeError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, RecursionError, InputError),
+)
+"""What hostile bytes can make msgspec, the constructors of values and types raise."""
 
 _NODES: Final[dict[str, type[Any]]] = {}
 T = TypeVar("T")
@@ -42,8 +49,14 @@ for _node in vars(expr).values():
 
 
 def encode(value: object) -> bytes:
-    """Give the bytes of a node, or of a tuple of nodes."""
-    return msgspec.msgpack.encode([VERSION, _plain(value)])
+    """Give the bytes of a node, or of a tuple of nodes.
+
+    Raises
+    ------
+    InputError
+        If the tree is deeper than a decoder accepts.
+    """
+    return msgspec.msgpack.encode([VERSION, _plain(value, 0)])
 
 
 def decode(data: bytes) -> Any:
@@ -56,37 +69,44 @@ def decode(data: bytes) -> Any:
     """
     try:
         version, value = msgspec.msgpack.decode(data)
-        if version != VERSION:
-            raise CorruptError(f"plan of version {version!r}; this Wherry reads {VERSION}")
+        _check_version(version)
         return _value(value, 0)
-    except (msgspec.DecodeError, TypeError, ValueError, InvalidOperation, InputError) as problem:
-        if isinstance(problem, CorruptError):
-            raise
+    except CorruptError:
+        raise
+    except _REFUSED as problem:
         raise CorruptError(f"{len(data)} bytes are not an encoded plan: {problem}") from None
 
 
-def _plain(value: object) -> object:
+def _check_version(version: object) -> None:
+    if type(version) is not int or version != VERSION:
+        raise CorruptError(f"plan of version {version!r}; this Wherry reads {VERSION}")
+
+
+def _plain(value: object, depth: int) -> object:
+    if depth > _DEPTH_MAX:
+        raise InputError(
+            f"the query nests expressions more than {_DEPTH_MAX} levels deep; "
+            "let one step compute less of them, or fewer steps follow each other"
+        )
     if is_dataclass(value) and _NODES.get(type(value).__name__) is type(value):
         name = type(value).__name__
-        return {"n": name, "f": [_plain(getattr(value, f.name)) for f in fields(value)]}
+        return {"n": name, "f": [_plain(getattr(value, f.name), depth + 1) for f in fields(value)]}
     match value:
         case tuple():
-            return [_plain(item) for item in value]
+            return [_plain(item, depth + 1) for item in value]
         case pa.DataType():
             return {"t": type_to_text(value)}
         case Decimal():
             return {"d": str(value)}
         case datetime():
-            return {"T": [value.replace(tzinfo=None).isoformat(), _zone(value)]}
+            aware = value.tzinfo is not None
+            naive = value.astimezone(UTC).replace(tzinfo=None) if aware else value
+            return {"T": [naive.isoformat(), "UTC" if aware else None]}
         case date():
             return {"D": value.isoformat()}
         case None | bool() | int() | float() | str() | bytes():
             return value
     raise TypeError(f"a plan cannot hold a {type(value).__name__}")
-
-
-def _zone(value: datetime) -> str | None:
-    return None if value.tzinfo is None else str(value.tzinfo)
 
 
 def _value(plain: Any, depth: int) -> Any:
@@ -118,12 +138,22 @@ def _node_of(plain: dict[Any, Any], depth: int) -> Any:
 
 def _timestamp(content: Any) -> datetime:
     text, zone = content
+    if zone not in {None, "UTC"}:
+        raise CorruptError(
+            f"a plan holds a moment in zone {zone!r}; moments are in UTC, or in none"
+        )
     moment = datetime.fromisoformat(text)
-    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
+    return moment if zone is None else moment.replace(tzinfo=UTC)
+
+
+def _type(content: Any) -> pa.DataType:
+    found = type_from_text(content)
+    type_class(found)  # refuses a type that no column of Wherry has
+    return found
 
 
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
-    "t": type_from_text,
+    "t": _type,
     "d": Decimal,
     "D": date.fromisoformat,
     "T": _timestamp,

@@ -60,6 +60,7 @@ _MATCH: Final[dict[str, Callable[..., Any]]] = {
     "contains": pc.match_substring,
     "like": pc.match_like,
 }
+_UNITS: Final = ("s", "ms", "us", "ns")
 _PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
 
@@ -127,9 +128,17 @@ def _(node: Literal, batch: pa.RecordBatch) -> Operand:
 def _(node: Cast, batch: pa.RecordBatch) -> Operand:
     operand = _value(node.operand, batch)
     source, target = type_of(node.operand), node.type
+    return pc.cast(operand, target, safe=not _lossy_by_design(source, target))
+
+
+def _lossy_by_design(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether a cast rounds (integer to float) or drops what is finer (time to coarser)."""
     classes = type_class(source), type_class(target)
-    lossy_by_design = classes in {("integer", "float"), ("temporal", "temporal")}
-    return pc.cast(operand, target, safe=not lossy_by_design)
+    if classes != ("temporal", "temporal"):
+        return classes == ("integer", "float")
+    if pa.types.is_date(target) or pa.types.is_date(source):
+        return bool(pa.types.is_date(target))
+    return _UNITS.index(target.unit) < _UNITS.index(source.unit)
 
 
 @_value.register

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import singledispatch
+from struct import Struct
+from typing import Final
 
 import pyarrow as pa
 
@@ -35,8 +37,17 @@ from wherry.ir.expr import (
     Parameter,
     Shard,
     When,
+    children,
 )
 from wherry.ir.text import to_text
+
+DEPTH_MAX: Final = 100
+"""Deeper expressions are refused: passes recurse, and Python's own limit is no error message."""
+
+_FLOAT32: Final = Struct("<f")
+_NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
+_NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
+"""A little inside what 64 bits of nanoseconds hold, so that no time zone leads outside."""
 
 
 def type_of(node: Node) -> pa.DataType:
@@ -71,7 +82,20 @@ def resolve(node: Node, schema: pa.Schema) -> Node:
     InputError
         If a column does not exist or types do not fit; the message quotes the expression.
     """
+    _check_depth(node)
     return _resolve(node, schema)
+
+
+def _check_depth(node: Node) -> None:
+    level = [node]
+    for _ in range(DEPTH_MAX):
+        level = [child for parent in level for child in children(parent)]
+        if not level:
+            return
+    raise InputError(
+        f"an expression is nested more than {DEPTH_MAX} levels deep; "
+        "compute parts of it in a with_columns() before"
+    )
 
 
 def resolve_call(call: Call, schema: pa.Schema) -> Call:
@@ -208,7 +232,9 @@ def _(node: Negate, schema: pa.Schema) -> Node:
     if not types.is_numeric(t) or pa.types.is_unsigned_integer(t):
         raise InputError(f"-{to_text(operand)} does not apply to {types.type_to_text(t)}")
     if isinstance(operand, Literal) and operand.value is not None:
-        return Literal(-operand.value, t)  # type: ignore[operator]
+        negated = Literal(-operand.value, t)  # type: ignore[operator]
+        if not pa.types.is_integer(t) or _to_integer(negated, t) is not negated:
+            return negated
     return Negate(operand)
 
 
@@ -357,7 +383,15 @@ def _to_integer(node: Literal, target: pa.DataType) -> Literal:
 def _to_float(node: Literal, target: pa.DataType) -> Literal:
     if isinstance(node.value, bool) or not isinstance(node.value, int | float | Decimal):
         return node
-    return Literal(float(node.value), target)
+    value = float(node.value)
+    if not pa.types.is_float32(target):
+        return Literal(value, target)
+    try:
+        # Statistics are asked about the literal, so it holds the very value rows are compared with.
+        (nearest,) = _FLOAT32.unpack(_FLOAT32.pack(value))
+    except OverflowError:
+        return Literal(value, pa.float64())
+    return Literal(nearest, target)
 
 
 def _to_decimal(node: Literal, target: pa.DataType) -> Literal:
@@ -392,6 +426,11 @@ def _to_time(node: Literal, target: pa.DataType) -> Literal:
         value = datetime(value.year, value.month, value.day)  # noqa: DTZ001
     if (value.tzinfo is None) != (target.tz is None):
         return node
+    if target.unit == "ns" and not _NS_FIRST <= value.replace(tzinfo=None) <= _NS_LAST:
+        raise InputError(
+            f"{value} lies outside what {types.type_to_text(target)} holds, "
+            f"{_NS_FIRST.date()} to {_NS_LAST.date()}; cast the column to timestamp in us"
+        )
     return Literal(value, pa.timestamp("us", target.tz) if target.unit in "sms" else target)
 
 

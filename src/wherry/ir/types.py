@@ -51,11 +51,12 @@ def literal_type(value: object) -> pa.DataType:
         case float():
             return pa.float64()
         case str():
+            _check_text(value)
             return pa.utf8()
         case Decimal():
             return decimal_literal_type(value)
         case datetime():
-            return pa.timestamp("us", tz=None if value.tzinfo is None else str(value.tzinfo))
+            return pa.scalar(value).type
         case date():
             return pa.date32()
     seen = type(value).__name__
@@ -64,6 +65,13 @@ def literal_type(value: object) -> pa.DataType:
         "possible: bool, int, float, str, Decimal, date, datetime, or lit(None).cast(type)"
     )
     raise InputError(msg)
+
+
+def _check_text(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the text {value!r} holds half a surrogate pair, no character") from None
 
 
 def _integer_literal_type(value: int) -> pa.DataType:

@@ -7,7 +7,6 @@ one that needs two: a sum and a count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,11 +16,14 @@ import pyarrow.compute as pc
 from wherry.ir.codec import register
 from wherry.ir.expr import Arithmetic, Call, Cast, Column, IsNull, Literal, Node, When
 from wherry.ir.reference import evaluate
-from wherry.ir.resolve import call_type
+from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Pass, Rows, Step, Totals
 from wherry.ir.text import call_text
 from wherry.ops.estimate import Estimate, exactly
 from wherry.ops.operator import one_batch
+
+Calls = tuple[tuple[str, Call], ...]
+"""Pairs of name and resolved aggregate."""
 
 _MERGE = {"sum": "sum", "count": "sum", "min": "min", "max": "max"}
 
@@ -82,7 +84,7 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
 
 
 def whole(call: Call, batch: pa.RecordBatch) -> object:
-    """Give an aggregate over all rows of a batch, by the reference."""
+    """Give an aggregate over all rows of a batch, by the reference: a scalar, or an int."""
     if call.argument is None:
         return batch.num_rows
     values = evaluate(call.argument, batch)
@@ -91,43 +93,68 @@ def whole(call: Call, batch: pa.RecordBatch) -> object:
     if call.kind == "count":
         return len(values) - values.null_count
     if call.kind == "mean":
-        return pc.mean(values.cast(pa.float64())).as_py()
+        return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal128(38, values.type.scale))
-    found = {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
-    return found.as_py()
+    return {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
 
 
-def _parts(name: str, call: Call) -> Iterator[tuple[str, Call]]:
-    if call.kind == "mean":
-        yield f"{name}.sum", Call("sum", call.argument)
-        yield f"{name}.count", Call("count", call.argument)
-    else:
-        yield name, call
+def _mark(calls: Calls, keys: tuple[str, ...]) -> str:
+    """Give what stands between a mean's name and "sum" or "count" so that no name stands twice."""
+    names = {*keys, *(name for name, _ in calls)}
+    mark = "."
+    while any(f"{name}{mark}{part}" in names for name in names for part in ("sum", "count")):
+        mark += "."
+    return mark
 
 
-def partial_calls(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Call], ...]:
-    """Give the aggregates each chunk computes: means as sums and counts."""
-    return tuple(part for name, call in calls for part in _parts(name, call))
+def _summed(call: Call) -> Call:
+    """Give the sum of a mean: 64-bit integers as float64, because their int64 sum could wrap."""
+    argument = call.argument
+    assert argument is not None
+    t = type_of(argument)
+    if pa.types.is_integer(t) and t.bit_width == 64:
+        return Call("sum", Cast(argument, pa.float64()))
+    return Call("sum", argument)
 
 
-def merge_calls(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Call], ...]:
+def partial_calls(calls: Calls, keys: tuple[str, ...] = ()) -> Calls:
+    """Give the aggregates each chunk computes: means as sums and counts.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Names that stand beside the aggregates.
+    """
+    mark = _mark(calls, keys)
+    found: list[tuple[str, Call]] = []
+    for name, call in calls:
+        if call.kind == "mean":
+            found.append((f"{name}{mark}sum", _summed(call)))
+            found.append((f"{name}{mark}count", Call("count", call.argument)))
+        else:
+            found.append((name, call))
+    return tuple(found)
+
+
+def merge_calls(calls: Calls, keys: tuple[str, ...] = ()) -> Calls:
     """Give the aggregates that merge partial values, by the names `partial_calls` gave them."""
     return tuple(
         (name, Call(_MERGE[call.kind], Column(name, call_type(call))))
-        for name, call in partial_calls(calls)
+        for name, call in partial_calls(calls, keys)
     )
 
 
-def final_outputs(calls: tuple[tuple[str, Call], ...]) -> tuple[tuple[str, Node], ...]:
+def final_outputs(calls: Calls, keys: tuple[str, ...] = ()) -> tuple[tuple[str, Node], ...]:
     """Give the expressions that make answers of merged values."""
-    return tuple((name, _final(name, call)) for name, call in calls)
+    mark = _mark(calls, keys)
+    return tuple((name, _final(name, call, mark)) for name, call in calls)
 
 
-def _final(name: str, call: Call) -> Node:
+def _final(name: str, call: Call, mark: str) -> Node:
     if call.kind != "mean":
         return Column(name, call_type(call))
-    total = Column(f"{name}.sum", call_type(Call("sum", call.argument)))
-    count = Column(f"{name}.count", pa.int64())
+    total = Column(f"{name}{mark}sum", call_type(_summed(call)))
+    count = Column(f"{name}{mark}count", pa.int64())
     as_float = [n if n.type == pa.float64() else Cast(n, pa.float64()) for n in (total, count)]
     return Arithmetic("/", as_float[0], as_float[1], pa.float64())

@@ -41,16 +41,19 @@ class GroupBy:
     def _key_columns(self) -> tuple[tuple[str, Node], ...]:
         return tuple((name, Column(name, type_of(node))) for name, node in self.keys)
 
+    def _key_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.keys)
+
     def near(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Give a row of partial values for each key of a chunk."""
-        return (Pass(None, Groups(self.keys, partial_calls(self.calls))),)
+        return (Pass(None, Groups(self.keys, partial_calls(self.calls, self._key_names()))),)
 
     def gather(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Merge partial rows of equal keys and finish."""
-        keys = self._key_columns()
+        keys, names = self._key_columns(), self._key_names()
         return (
-            Pass(None, Groups(keys, merge_calls(self.calls))),
-            Pass(None, Rows((*keys, *final_outputs(self.calls)))),
+            Pass(None, Groups(keys, merge_calls(self.calls, names))),
+            Pass(None, Rows((*keys, *final_outputs(self.calls, names)))),
         )
 
     def estimate(self, given: Estimate) -> Estimate:

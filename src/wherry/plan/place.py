@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
-from wherry.base.errors import Refused
+from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.system import System
 from wherry.plan.cost import Cost, predict
 from wherry.plan.placement import HOME, Placement, homes_of, placements, refusals
 from wherry.plan.query import Query
+from wherry.plan.segments import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,12 @@ def place(query: Query, system: System, *, pins: Mapping[str, str] | None = None
 
     Raises
     ------
+    InputError
+        If a pin names no segment or no site of the system.
     Refused
         If no placement is possible, with the reasons of every segment and site.
     """
+    _check_pins(pins or {}, system)
     refused = refusals(query, system)
     found = [
         Alternative(placement, predict(query, system, placement))
@@ -64,6 +69,16 @@ def place(query: Query, system: System, *, pins: Mapping[str, str] | None = None
         )
     ranked = sorted(found, key=lambda alternative: alternative.cost.time)
     return Choice(ranked[0], tuple(ranked[1:]), refused)
+
+
+def _check_pins(pins: object, system: System) -> None:
+    if not isinstance(pins, Mapping):
+        raise InputError(f"placement {pins!r}; possible: a mapping of segment to site, 'host-only'")
+    for kind, site in pins.items():
+        if kind not in get_args(Kind):
+            raise unknown_name("segment", kind, get_args(Kind))
+        if site != HOME and site not in system.devices:
+            raise unknown_name("site", site, (HOME, *system.devices))
 
 
 def _pinned(query: Query, placement: Placement, pins: Mapping[str, str]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,25 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.work import Costs, Counter, costs_of
 from wherry.render.bind import pack_literals
-from wherry.render.counting import Costs, Counter, costs_of
 from wherry.render.engine import object_folder
-from wherry.render.execute import Arrangement, Run, arrange
+from wherry.render.execute import Run, arrange
+from wherry.render.gather import (
+    Arrangement,
+    Deferred,
+    Piece,
+    choose,
+    first_rows,
+    gather,
+    piece_bytes,
+)
 from wherry.render.ledger import account, written
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
@@ -33,7 +43,7 @@ class ChunkOutput:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch
+    batch : pyarrow.RecordBatch or Deferred
         The result.
     rows_in, rows_selected : int
         Rows of the chunk, and how many of them passed the first predicate.
@@ -45,13 +55,23 @@ class ChunkOutput:
         Counted work, the same on every device.
     """
 
-    batch: pa.RecordBatch
+    batch: Piece
     rows_in: int
     rows_selected: int
     referenced_bytes: int
     copied_bytes: int
     why: str
     work: Work
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the rows made."""
+        return piece_bytes(self.batch)
+
+
+_CHOSEN = "rows are chosen, and written where they meet"
+_REFERENCED = "rows are cut by reference"
+_GATHERED = "rows are written once, where they meet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,12 @@ class Program:
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
         # Totals are new bytes whatever the chunk is, so their addresses need no look.
         self._refers = not any(isinstance(sink, Totals) for sink in sinks)
+        # A program that only keeps rows may leave writing them to who orders or cuts them.
+        self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
+        rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
+        self._rest = None
+        if self._parts and self._parts[0].plan is None and rest:
+            self._rest = Program(Stage(rest), schema, {}, folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
     @property
@@ -112,9 +138,20 @@ class Program:
         return "\n".join([self.listing, *(plan.compiled(frozenset()).text for plan in plans)])
 
     def run(
-        self, batch: pa.RecordBatch, literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        batch: pa.RecordBatch,
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        *,
+        defer: bool = False,
     ) -> ChunkOutput:
         """Give what the program makes of one chunk; any thread may call this at any time.
+
+        Parameters
+        ----------
+        defer : bool
+            Only choose the rows, if the program does nothing else: what comes next on this device
+            orders or cuts them, and writes them once.
 
         Raises
         ------
@@ -122,18 +159,76 @@ class Program:
             If a value cannot be computed.
         """
         packed = self._pack(literals)
-        made, selected, counter = batch, batch.num_rows, Counter()
+        defer = defer and self._chooses
+        made: Piece = batch
+        selected, counter = batch.num_rows, Counter()
         for number, part in enumerate(self._parts):
             given = made
-            made, passed = _run_part(part, given, literals, packed, pool)
+            made, passed = _run_part(part, given, literals, packed, pool, defer=defer)
             selected = passed if number == 0 else selected
             if part.costs is not None:
-                counter.add_pass(part.costs, given, passed)
+                texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
+                counter.add_pass(part.costs, given.num_rows, passed, texts)
             counter.add_after(part.after, passed)
+        if isinstance(made, Deferred):
+            chosen = made.nbytes
+            work = counter.work(0)
+            return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work)
         referenced, copied = account(made, batch) if self._refers else (0, written(made))
         why = _why(self.stage, copied)
         work = counter.work(copied)
         return ChunkOutput(made, batch.num_rows, selected, referenced, copied, why, work)
+
+    def run_gathered(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        """Give what the program makes of everything that has come together, in its order.
+
+        Rows that are only ordered or cut are written once, straight from where the pieces lie;
+        pieces that are aggregated are put together first.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed, or the pieces' dictionaries have more values together
+            than their index type can number.
+        """
+        try:
+            return self._run_gathered(pieces, literals, pool)
+        except pa.ArrowInvalid as problem:
+            raise InputError(
+                f"{len(pieces)} chunks cannot be put together: {problem} "
+                "Cast dictionary columns with narrow indices to pa.utf8() first."
+            ) from problem
+
+    def _run_gathered(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        first = self._parts[0]
+        if not pieces or first.plan is not None:
+            empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
+            whole = pa.concat_batches(list(pieces) or empty)
+            made = self.run(whole, literals, pool)
+            gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
+            return replace(made, copied_bytes=made.copied_bytes + gathered)
+        rows = sum(piece.num_rows for piece in pieces)
+        cut = first_rows(pieces, first.after) if self._rest is None else None
+        if cut is not None:
+            return ChunkOutput(cut, rows, rows, piece_bytes(cut), 0, _REFERENCED, Work())
+        ordered = gather(pieces, first.after, pool)
+        copied = referenced_bytes([ordered])
+        counter = Counter()
+        counter.add_after(first.after, rows)
+        arranged = ChunkOutput(ordered, rows, rows, 0, copied, _GATHERED, counter.work(copied))
+        if self._rest is None:
+            return arranged
+        made = self._rest.run(ordered, literals, pool)
+        return replace(
+            arranged,
+            batch=made.batch,
+            copied_bytes=copied + made.copied_bytes,
+            work=arranged.work + made.work,
+        )
 
     def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
         kept = self._packed
@@ -191,12 +286,19 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
 
 
 def _run_part(
-    part: _Part, batch: pa.RecordBatch, literals: Any, packed: Any, pool: SegmentPool
-) -> tuple[pa.RecordBatch, int]:
+    part: _Part,
+    batch: pa.RecordBatch,
+    literals: Any,
+    packed: Any,
+    pool: SegmentPool,
+    *,
+    defer: bool,
+) -> tuple[Piece, int]:
     """Give what a part makes of `batch`, and how many rows passed its predicate."""
     plan, preparer = part.plan, part.preparer
     if plan is None or preparer is None:
-        return arrange(batch, part.after, pool), batch.num_rows
+        arranged = choose(batch, part.after) if defer else arrange(batch, part.after, pool)
+        return arranged, batch.num_rows
     rows = batch.num_rows
     after = part.after
     if (
@@ -211,7 +313,7 @@ def _run_part(
     except InputError:
         return _run_slowly(part, batch, literals)
     run = Run(plan, prepared, packed, pool)
-    made = run.output(after)
+    made = run.output(after, defer=defer)
     return made, rows if plan.predicate is None else run.selected
 
 

@@ -131,7 +131,7 @@ def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @_sunk.register
 def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.array([_total(call, batch).as_py()], call_type(call)) for _, call in sink.calls]
+    columns = [pa.array([_total(call, batch)], call_type(call)) for _, call in sink.calls]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
 
 
@@ -144,7 +144,7 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
             return pc.count(values)
         case "sum":
             return pc.cast(pc.sum(_summand(values)), call_type(call))
-    return getattr(pc, call.kind)(plain(values))
+    return getattr(pc, call.kind)(plain(values)).cast(call_type(call))
 
 
 def _summand(values: pa.Array) -> pa.Array:

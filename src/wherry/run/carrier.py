@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from wherry.base.units import Time
-from wherry.data.chunk import ChunkRef, referenced_bytes
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
+from wherry.render.gather import Piece
 from wherry.run.machine import (
+    ALL,
     Accepted,
     Install,
     Installed,
     Missing,
-    Piece,
+    PieceId,
     Read,
     Route,
     Routed,
@@ -64,8 +65,7 @@ class Carrier:
     workers: Mapping[str, Worker]
     plan_bytes: bytes
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
-    _refs: dict[int, ChunkRef] = field(default_factory=dict)
-    pieces: dict[Piece, pa.RecordBatch] = field(default_factory=dict)
+    pieces: dict[PieceId, Piece] = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -99,8 +99,11 @@ class Carrier:
         worker = self.workers[command.device]
         hop = self._hops[command.device, command.stage]
         program = worker.program(hop)
-        batch = self._input(command, program.schema)
-        execution = worker.run(hop, batch)
+        given = [self.pieces.pop(piece) for piece in command.pieces]
+        if command.chunk == ALL:
+            execution = worker.run_gathered(hop, given)
+        else:
+            execution = worker.run(hop, *given)
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
         self.ledger.append(
@@ -116,25 +119,13 @@ class Carrier:
             device=command.device,
             stage=command.stage,
             chunk=command.chunk,
-            rows_in=batch.num_rows,
+            rows_in=output.rows_in,
             rows_selected=output.rows_selected,
             rows_out=output.batch.num_rows,
-            nbytes=referenced_bytes([output.batch]),
+            nbytes=output.nbytes,
             work=output.work,
             time=execution.time,
             residuals=program.residuals,
         )
         self.evidence.append(found)
         return found
-
-    def _input(self, command: Run, schema: pa.Schema) -> pa.RecordBatch:
-        """Give the pieces of a run as one batch; several are put together, which copies them."""
-        batches = [self.pieces.pop(piece) for piece in command.pieces]
-        if len(batches) == 1:
-            return batches[0]
-        if not batches:
-            return pa.RecordBatch.from_pylist([], schema=schema)
-        self.ledger.append(
-            LedgerEntry(command.stage, command.device, 0, referenced_bytes(batches), "gathered")
-        )
-        return pa.concat_batches(batches)

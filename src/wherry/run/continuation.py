@@ -31,7 +31,7 @@ from typing import Final
 
 import msgspec
 
-from wherry.base.errors import CorruptError
+from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.data.chunk import ChunkRef
 from wherry.data.types import Plain
@@ -86,12 +86,24 @@ class Continuation:
 
 
 def freeze(continuation: Continuation, key: bytes) -> bytes:
-    """Give the message of a continuation, sealed with `key`."""
+    """Give the message of a continuation, sealed with `key`.
+
+    Raises
+    ------
+    InputError
+        If it would be longer than `MESSAGE_BYTES_MAX`, which no receiver reads.
+    """
     c = continuation
     frame = msgspec.msgpack.encode(_Frame(c.values, tuple(_runs(c.chunks)), c.sites))
     header = _HEADER.pack(
         MAGIC, VERSION, 0, c.hop, c.query, c.epoch, c.first, c.last, c.plan, len(frame)
     )
+    length = len(header) + len(frame) + DIGEST_BYTES
+    if length > MESSAGE_BYTES_MAX:
+        raise InputError(
+            f"the query's {len(c.values)} constants and {len(c.chunks)} chunks need a message of "
+            f"{length} bytes; possible: {MESSAGE_BYTES_MAX}"
+        )
     return header + frame + seal(key, header + frame)
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from wherry.base.events import Span
 from wherry.base.units import Measured
+from wherry.render.gather import batches_of
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.machine import (
     Command,
@@ -74,7 +75,8 @@ class Executor:
                 while todo:
                     command = todo.popleft()
                     if isinstance(command, Finish):
-                        yield from (self.carrier.pieces.pop(piece) for piece in command.pieces)
+                        for piece in command.pieces:
+                            yield from batches_of(self.carrier.pieces.pop(piece))
                         return
                     event = self._carry(command)
                     if event is not None:

@@ -23,11 +23,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import HOME, Stage
 from wherry.run.continuation import Continuation, freeze
 
-Piece = tuple[int, int]
+PieceId = tuple[int, int]
 ROUTING = -1
 ALL = -1
 
@@ -74,7 +75,7 @@ class Move:
 
     source: str
     target: str
-    piece: Piece
+    piece: PieceId
     stage: int
 
 
@@ -85,7 +86,7 @@ class Run:
     device: str
     stage: int
     chunk: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PieceId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,14 @@ class Deliver:
 
     source: str
     target: str
-    piece: Piece
+    piece: PieceId
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is `pieces`, in this order; nothing is left to do."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PieceId, ...]
 
 
 Command = Send | Install | Route | Read | Move | Run | Deliver | Finish
@@ -149,7 +150,7 @@ class Loaded:
 class Moved:
     """A piece arrived at a device."""
 
-    piece: Piece
+    piece: PieceId
     device: str
     stage: int
 
@@ -167,7 +168,7 @@ class Ran:
 class Delivered:
     """The client has a piece."""
 
-    piece: Piece
+    piece: PieceId
 
 
 Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Delivered
@@ -221,17 +222,32 @@ class Machine:
     _rows: dict[int, int] = field(default_factory=dict)
     _gathered: set[int] = field(default_factory=set)
     _merged: bool = False
-    _delivered: set[Piece] = field(default_factory=set)
+    _delivered: set[PieceId] = field(default_factory=set)
+    _installed: set[tuple[str, int]] = field(default_factory=set)
+    _finished: bool = False
 
     def start(self) -> list[Command]:
         """Send the continuation to the device that routes."""
         return self._send(self.orders.client, self._router, ROUTING)
 
     def handle(self, event: Event) -> list[Command]:
-        """Give what to do next, now that `event` has happened."""
+        """Give what to do next, now that `event` has happened; nothing once the answer is whole.
+
+        Raises
+        ------
+        Retryable
+            If a device lacks a plan that was installed there for this very message.
+        """
+        if self._finished:
+            return []
+        commands = self._after(event)
+        self._finished = any(isinstance(command, Finish) for command in commands)
+        return commands
+
+    def _after(self, event: Event) -> list[Command]:
         match event:
             case Missing(device, stage):
-                return [Install(self._senders[device, stage], device, stage)]
+                return self._on_missing(device, stage)
             case Installed(device, stage):
                 return self._send(self._senders[device, stage], device, stage)
             case Accepted(device, stage):
@@ -290,6 +306,12 @@ class Machine:
         mine = (i for i in range(len(self._chunks)) if self._device(0, i) == device)
         return tuple(self._chunks[i] for i in mine)
 
+    def _on_missing(self, device: str, stage: int) -> list[Command]:
+        if (device, stage) in self._installed:
+            raise Retryable(f"{device} lost the plan of stage {stage} as soon as it was installed")
+        self._installed.add((device, stage))
+        return [Install(self._senders[device, stage], device, stage)]
+
     def _when_accepted(
         self, source: str, device: str, stage: int, then: Callable[[], list[Command]]
     ) -> list[Command]:
@@ -334,7 +356,7 @@ class Machine:
             commands.append(Read(self._home(chunk), device, chunk, self._chunks[chunk]))
         return commands
 
-    def _advance(self, piece: Piece, device: str) -> list[Command]:
+    def _advance(self, piece: PieceId, device: str) -> list[Command]:
         """Take a piece that is at `device` to its next stage, or to the client."""
         made, chunk = piece
         stage = made + 1
@@ -349,7 +371,7 @@ class Machine:
         move = Move(device, target, piece, stage)
         return self._when_accepted(device, target, stage, lambda: [move])
 
-    def _enter(self, piece: Piece, device: str, stage: int) -> list[Command]:
+    def _enter(self, piece: PieceId, device: str, stage: int) -> list[Command]:
         """Use a piece that has arrived where its next stage runs."""
         if stage == len(self.orders.stages):
             return [Deliver(device, self.orders.client, piece)]
@@ -407,13 +429,13 @@ class Machine:
         run = Run(site, stage, ALL, pieces)
         return self._when_accepted(device, site, stage, lambda: [run])
 
-    def _respond(self, piece: Piece, device: str) -> list[Command]:
+    def _respond(self, piece: PieceId, device: str) -> list[Command]:
         site = self.orders.continuation.sites[-1]
         if site in {HOME, device}:
             return [Deliver(device, self.orders.client, piece)]
         return [Move(device, site, piece, len(self.orders.stages))]
 
-    def _on_delivered(self, piece: Piece) -> list[Command]:
+    def _on_delivered(self, piece: PieceId) -> list[Command]:
         self._delivered.add(piece)
         stage = len(self.orders.stages) - 1
         chunks = (ALL,) if self._merge is not None else tuple(range(self._wanted))

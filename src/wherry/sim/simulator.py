@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 import simpy
 
 from wherry.base.events import Span
@@ -19,6 +18,7 @@ from wherry.data.chunk import referenced_bytes
 from wherry.devices.charge import install_ns, start_ns
 from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
+from wherry.render.gather import piece_bytes
 from wherry.run.carrier import Carrier
 from wherry.run.machine import (
     ROUTING,
@@ -31,7 +31,7 @@ from wherry.run.machine import (
     Machine,
     Move,
     Moved,
-    Piece,
+    PieceId,
     Ran,
     Read,
     Route,
@@ -55,11 +55,11 @@ class Flight:
 
     machine: Machine
     carrier: Carrier
-    answer: tuple[Piece, ...] = ()
+    answer: tuple[PieceId, ...] = ()
     spans: list[Span] = field(default_factory=list)
     begin: int = 0
     end: int = -1
-    arrived: dict[Piece, int] = field(default_factory=dict)
+    arrived: dict[PieceId, int] = field(default_factory=dict)
 
     @property
     def time(self) -> Modelled:
@@ -176,9 +176,8 @@ def _read(clockwork: Clockwork, flight: Flight, command: Read) -> Steps:
     return Loaded(command.chunk)
 
 
-def _bytes(flight: Flight, piece: Piece) -> int:
-    batch: pa.RecordBatch = flight.carrier.pieces[piece]
-    return referenced_bytes([batch])
+def _bytes(flight: Flight, piece: PieceId) -> int:
+    return piece_bytes(flight.carrier.pieces[piece])
 
 
 def _move(clockwork: Clockwork, flight: Flight, command: Move) -> Steps:
@@ -188,7 +187,7 @@ def _move(clockwork: Clockwork, flight: Flight, command: Move) -> Steps:
     return Moved(command.piece, command.target, command.stage)
 
 
-def _hold(clockwork: Clockwork, flight: Flight, piece: Piece, device: str, nbytes: int) -> None:
+def _hold(clockwork: Clockwork, flight: Flight, piece: PieceId, device: str, nbytes: int) -> None:
     """Record how long a piece lay in a device's memory, and let the next device's stay begin."""
     since = flight.arrived.get(piece, clockwork.now)
     use = Use("hold", piece[0], piece[1], nbytes)
