@@ -189,7 +189,8 @@ def _(node: Cast, loop: Loop) -> Value:
         convert = b.uitofp if pa.types.is_unsigned_integer(source) else b.sitofp
         data = convert(operand.data, vector(F64))
         if pa.types.is_decimal(source) and source.scale:
-            data = b.fdiv(data, constant(F64, 10.0**source.scale))
+            # Arrow multiplies by the rounded power, so a division would differ in the last bit.
+            data = b.fmul(data, constant(F64, 10.0**-source.scale))
     else:
         data = _rescaled(loop, node, operand.data, element)
     return Value(data, operand.valid)

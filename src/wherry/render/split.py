@@ -185,8 +185,10 @@ def _refuse_test(node: Compare | Match | IsIn) -> str | None:
         return "a text that is not a plain column"
     if isinstance(node, Match):
         assert isinstance(node.pattern, Literal)
-        special = node.kind == "like" and set("_\\") & set(str(node.pattern.value))
-        return "a pattern with _ or \\" if special else None
+        special = "\0_\\" if node.kind == "like" else "\0"
+        return (
+            "a pattern with _, \\ or NUL" if set(special) & set(str(node.pattern.value)) else None
+        )
     values = (node.right,) if isinstance(node, Compare) else node.values
     return _refuse_values(operand, values, _MOST_TEXTS)
 
