@@ -19,6 +19,7 @@ from wherry.data.chunk import (
     shares_memory,
 )
 from wherry.data.ledger import Ledger, LedgerEntry, merge
+from wherry.data.fragments import MAX_CHUNK_ROWS
 from wherry.data.source import open_source
 from wherry.data.types import from_plain, supported_type, to_plain, type_class
 
@@ -99,12 +100,13 @@ def test_compressed_files_are_read_too(tmp_path, mappings):
 
 
 def test_large_batches_are_cut_without_copying(mappings, tmp_path):
-    rows = 2 * 131072 + 5
+    rows = 2 * MAX_CHUNK_ROWS + 5
     table = pa.table({"k": np.arange(rows), "b": np.arange(rows) % 2 == 0})
     path = _write(tmp_path / "big.arrow", table, batch_rows=rows)
     for source in (open_source(path), open_source(table)):
         sizes = [(ref.batch, ref.offset, ref.rows) for ref in source.chunks()]
-        assert sizes == [(0, 0, 131072), (0, 131072, 131072), (0, 262144, 5)]
+        cut = MAX_CHUNK_ROWS
+        assert sizes == [(0, 0, cut), (0, cut, cut), (0, 2 * cut, 5)]
         assert _read(source).equals(table)
     last = open_source(path).read(ChunkRef(0, 0, 262144, 5), ["k"])
     assert last["k"].to_pylist() == list(range(262144, rows))
