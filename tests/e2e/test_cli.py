@@ -317,7 +317,7 @@ def test_interrupted_generation_leaves_nothing(wherry, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tpch, "_make", interrupted)
-    said = wherry("run", "q6", "--data", tmp_path, "--sf", "0.001")
+    said = wherry("run", "q6", "--data", tmp_path / "new", "--sf", "0.001")
     assert (said.code, said.out, said.err) == (130, "", "wherry: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -64,7 +64,8 @@ def grid(
     out.width = page_width()
     with out.capture() as captured:
         out.print(table)
-    say("\n".join(f"  {line.rstrip()}" for line in captured.get().splitlines()))
+    lines = "\n".join(f"  {line.rstrip()}" for line in captured.get().splitlines())
+    out.print(Text.from_ansi(lines), soft_wrap=True)
 
 
 def show_json(value: object) -> None:
