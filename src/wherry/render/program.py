@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import InputError
-from wherry.data.chunk import referenced_bytes
+from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.work import Costs, Counter, costs_of
 from wherry.render.bind import pack_literals
-from wherry.render.counting import Costs, Counter, costs_of
 from wherry.render.engine import object_folder
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
@@ -167,7 +167,8 @@ class Program:
             made, passed = _run_part(part, given, literals, packed, pool, defer=defer)
             selected = passed if number == 0 else selected
             if part.costs is not None:
-                counter.add_pass(part.costs, given, passed)
+                texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
+                counter.add_pass(part.costs, given.num_rows, passed, texts)
             counter.add_after(part.after, passed)
         if isinstance(made, Deferred):
             chosen = made.nbytes

@@ -144,7 +144,7 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
             return pc.count(values)
         case "sum":
             return pc.cast(pc.sum(_summand(values)), call_type(call))
-    return getattr(pc, call.kind)(plain(values))
+    return getattr(pc, call.kind)(plain(values)).cast(call_type(call))
 
 
 def _summand(values: pa.Array) -> pa.Array:
