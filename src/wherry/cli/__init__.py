@@ -18,7 +18,8 @@ from wherry.cli.output import say, show_json
 from wherry.cli.version import wherry_version
 
 _INTERRUPTED: Final = 130
-_CLOSED_PIPE: Final = 141
+_CLOSED_PIPE: Final = 1
+"""As rich and Typer have it where they notice it first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

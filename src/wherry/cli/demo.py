@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import typer
+
 from wherry.base.errors import WherryError
 from wherry.base.units import Measured, format_bytes
 from wherry.benchmarks.offload import Measure, Outcome, compare
@@ -38,11 +40,11 @@ def command(
     with progress(_STEPS_EACH * len(WORKLOADS)) as begin:
         outcomes = [compare(w, folders, found, begin) for w in WORKLOADS.values()]
     took = Measured(time.perf_counter_ns() - start)
+    wrong = [f"{outcome.name}: {outcome.difference}" for outcome in outcomes if outcome.difference]
     if as_json:
         show_json(_as_json(found.name, sf, outcomes, took))
-    else:
-        _show(found.name, sf, outcomes, took)
-    wrong = [f"{outcome.name}: {outcome.difference}" for outcome in outcomes if outcome.difference]
+        raise typer.Exit(1 if wrong else 0)  # the JSON names the differences
+    _show(found.name, sf, outcomes, took)
     if wrong:
         raise WherryError(f"not equal to DuckDB: {'; '.join(wrong)}")
 

@@ -25,6 +25,8 @@ _WIDTH = 120
 
 _TURNED_ROWS = 6
 """Answers of more rows stay upright, however wide."""
+_CELL = 32
+"""Characters shown of one value; JSON has all of it."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -62,7 +64,8 @@ def grid(
     out.width = page_width()
     with out.capture() as captured:
         out.print(table)
-    say("\n".join(f"  {line.rstrip()}" for line in captured.get().splitlines()))
+    lines = "\n".join(f"  {line.rstrip()}" for line in captured.get().splitlines())
+    out.print(Text.from_ansi(lines), soft_wrap=True)
 
 
 def show_json(value: object) -> None:
@@ -155,7 +158,8 @@ def _width(names: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
 
 
 def _cell(value: Any) -> str:
-    return "null" if value is None else str(value)
+    text = "null" if value is None else str(value)
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
 
 
 def _numeric(schema: pa.Schema) -> list[int]:

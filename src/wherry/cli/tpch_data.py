@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -16,14 +17,17 @@ from wherry.cli.progress import progress
 def tables(scale_factor: float, data: Path | None) -> Tables:
     """Give the tables at a scale factor, made on first use; interrupted, nothing of them stays."""
     folder = (data or default_folder()) / f"tpch-{scale_factor:g}"
-    new = not folder.exists()
+    missing = [path for path in (folder, folder.parent) if not path.exists()]
     try:
         with progress() as begin:
             begin(f"TPC-H tables at scale factor {scale_factor:g}")
             return generate(folder, scale_factor)
     except BaseException:
-        if new:
+        if folder in missing:
             shutil.rmtree(folder, ignore_errors=True)
+        if folder.parent in missing:
+            with suppress(OSError):  # never made, or somebody else's tables are in it by now
+                folder.parent.rmdir()
         raise
 
 
