@@ -18,8 +18,8 @@ from wherry.data.chunk import (
     referenced_bytes,
     shares_memory,
 )
-from wherry.data.ledger import Ledger, LedgerEntry, merge
 from wherry.data.fragments import MAX_CHUNK_ROWS
+from wherry.data.ledger import Ledger, LedgerEntry, merge
 from wherry.data.source import open_source
 from wherry.data.types import from_plain, supported_type, to_plain, type_class
 
@@ -108,8 +108,8 @@ def test_large_batches_are_cut_without_copying(mappings, tmp_path):
         cut = MAX_CHUNK_ROWS
         assert sizes == [(0, 0, cut), (0, cut, cut), (0, 2 * cut, 5)]
         assert _read(source).equals(table)
-    last = open_source(path).read(ChunkRef(0, 0, 262144, 5), ["k"])
-    assert last["k"].to_pylist() == list(range(262144, rows))
+    last = open_source(path).read(ChunkRef(0, 0, 2 * MAX_CHUNK_ROWS, 5), ["k"])
+    assert last["k"].to_pylist() == list(range(2 * MAX_CHUNK_ROWS, rows))
     assert shares_memory(last, [mappings[-1].buffer])
 
 

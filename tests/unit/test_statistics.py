@@ -110,7 +110,7 @@ def test_sliced_chunks_have_the_statistics_of_their_batch():
     assert len(source.chunks()) == 2
     assert {source.statistics(ref).rows for ref in source.chunks()} == {300_000}
     nulls = open_source(pa.table({"x": pa.array([None] * 300_000, pa.int8())}))
-    assert column_bounds(nulls)["x"] == ColumnStatistics(None, None, 200_000)
+    assert column_bounds(nulls)["x"] == ColumnStatistics(None, None, 300_000)
 
 
 def test_merging_keeps_unknown_bounds_unknown():
