@@ -26,8 +26,8 @@ class Measure:
     ----------
     role : str
         "planner's choice", "near the data", "host only".
-    warm : bool
-        Whether devices had the programs before.
+    cold : bool
+        Whether devices lacked the programs at first.
     placement : str
         Of the first pipeline; pins and one shape give all of them the same.
     time : Modelled or Measured
@@ -39,7 +39,7 @@ class Measure:
     """
 
     role: str
-    warm: bool
+    cold: bool
     placement: str
     time: Time
     p50: Time
@@ -86,8 +86,8 @@ def compare(
             tried.run("near the data", workload.near(system))
     tried.run("host only", HOST_ONLY)
     if workload.placed_by == "planner":
-        tried.run("planner's choice", {}, warm=False)
-        tried.run("host only", HOST_ONLY, warm=False)
+        tried.run("the same choice", _pins_of(tried.runs[0].placement), cold=True)
+        tried.run("host only", HOST_ONLY, cold=True)
     report(f"{workload.name}: DuckDB")
     wanted = workload.reference(tables)
     return Outcome(
@@ -111,20 +111,26 @@ class _Tried:
         self.runs: list[Measure] = []
         self.answers: list[list[pa.Table]] = []
 
-    def run(self, role: str, pins: Pins, *, warm: bool = True) -> None:
-        self.report(f"{self.workload.name}: {role}{'' if warm else ', cold'}")
-        options = Options(pins=pins, warm=warm)
+    def run(self, role: str, pins: Pins, *, cold: bool = False) -> None:
+        self.report(f"{self.workload.name}: {role}{', cold' if cold else ''}")
+        options = Options(pins=pins, cold=cold)
         in_flight = self.workload.in_flight
         results = run_many(self.pipelines, self.system, options, in_flight=in_flight)
-        self.runs.append(_measure(role, warm, results))
+        self.runs.append(_measure(role, cold, results))
         self.answers.append([result.table for result in results])
+
+
+def _pins_of(placement: str) -> dict[str, str]:
+    """Read a placement's text back: `near@home merge@host0`."""
+    parts = (part.partition("@") for part in placement.split())
+    return {kind: site for kind, _, site in parts}
 
 
 def _all_on(site: str, placement: str) -> bool:
     return all(part.endswith(f"@{site}") for part in placement.split())
 
 
-def _measure(role: str, warm: bool, results: Sequence[Result]) -> Measure:
+def _measure(role: str, cold: bool, results: Sequence[Result]) -> Measure:
     times = sorted((result.time for result in results), key=lambda time: time.ns)
     links: dict[str, int] = {}
     for result in results:
@@ -132,7 +138,7 @@ def _measure(role: str, warm: bool, results: Sequence[Result]) -> Measure:
             links[name] = links.get(name, 0) + nbytes
     return Measure(
         role=role,
-        warm=warm,
+        cold=cold,
         placement=results[0].placement,
         time=_altogether(results),
         p50=_percentile(times, 50),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +38,7 @@ from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
 from wherry.run.worker import Worker
 from wherry.sim.simulator import Flight, simulate
+from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
 
@@ -96,6 +97,11 @@ class Result:
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
 
+    @property
+    def trace(self) -> bytes:
+        """The timeline as a file for ui.perfetto.dev or chrome://tracing."""
+        return chrome_trace(self.timeline)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -107,13 +113,14 @@ class Options:
         Segment kind to site, for segments that must run there; the rest is the planner's choice.
     strict : bool
         Refuse to run anything through pyarrow that has no native program.
-    warm : bool
-        Emulated devices have the plan already; otherwise its installation is part of the time.
+    cold : bool
+        Emulated devices lack the plan at first; otherwise an earlier run has installed it. Where
+        stages run, and how long it takes, then counts the installation.
     """
 
     pins: Pins = field(default_factory=dict)
     strict: bool = False
-    warm: bool = False
+    cold: bool = False
 
 
 def explain(
@@ -122,8 +129,9 @@ def explain(
     """Give where a pipeline would run on a system, why, and why not elsewhere."""
     found = _system(system)
     query = prepare(declared.source, declared.operators, declared.schema)
-    choice = _place(query, found, options or Options())
-    return explain_choice(query, found, choice, _residuals(query, choice))
+    chosen = options or Options()
+    choice = _place(query, found, chosen)
+    return explain_choice(query, found, choice, _residuals(query, choice), cold=chosen.cold)
 
 
 def run(
@@ -144,7 +152,8 @@ def run_many(
     if in_flight < 1:
         raise InputError(f"in_flight is {in_flight}; at least 1 query has to be on its way")
     found = _system(system)
-    journeys = [_journey(d, found, options or Options()) for d in declared]
+    workers = _workers(found, [d.source for d in declared])
+    journeys = [_journey(d, found, options or Options(), workers) for d in declared]
     if found.name == THIS_MACHINE:
         return [_measured(journey) for journey in journeys]
     return _modelled(journeys, found, in_flight)
@@ -156,7 +165,7 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
     if found.name != THIS_MACHINE:
         yield from run(declared, found).table.to_batches()
         return
-    journey = _journey(declared, found, Options())
+    journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
     yield from Executor(journey.carrier, _threads()).answer(journey.machine)
 
 
@@ -166,7 +175,8 @@ def _system(system: SystemLike) -> System:
 
 def _place(query: Query, system: System, options: Options) -> Choice:
     pins = options.pins
-    return place(query, system, pins=host_only(query, system) if pins == HOST_ONLY else pins)
+    pins = host_only(query, system) if pins == HOST_ONLY else pins
+    return place(query, system, pins=pins, cold=options.cold)
 
 
 def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
@@ -194,29 +204,37 @@ class _Journey:
         return self.choice.chosen.placement.describe(self.query.segments)
 
 
-def _journey(declared: Declared, system: System, options: Options) -> _Journey:
+def _journey(
+    declared: Declared, system: System, options: Options, workers: Mapping[str, Worker]
+) -> _Journey:
     query = prepare(declared.source, declared.operators, declared.schema)
     choice = _place(query, system, options)
     if options.strict:
         left = [reason for stage in _residuals(query, choice) for reason in stage]
         if left:
             raise Refused("strict: part of the query has no native program", left)
-    key = os.urandom(32)
-    workers = {name: _worker(name, system, query, key) for name in system.devices}
-    orders = _orders(query, choice, system, key)
-    carrier = Carrier(workers, query.plan_bytes)
-    if options.warm:
+    if not options.cold:
         for worker in workers.values():
             worker.install(query.plan_bytes)
-    return _Journey(query, choice, Machine(orders), carrier, system)
+    key = next(iter(workers.values())).key
+    machine = Machine(_orders(query, choice, system, key))
+    return _Journey(query, choice, machine, Carrier(workers, query.plan_bytes), system)
 
 
-def _worker(name: str, system: System, query: Query, key: bytes) -> Worker:
-    profile = system.devices[name]
+def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
+    """Give a worker for every device; all read the same datasets and share a fresh key."""
+    key = os.urandom(32)
+    datasets = tuple({(s.name, s.fingerprint): s for s in sources}.values())
     real = system.name == THIS_MACHINE
-    driver = CpuDriver(name, profile) if real else EmulatedDriver(name, profile)
-    source = query.scan.source
-    return Worker(driver, {source.name: source}, key, _segments())
+    return {
+        name: Worker(
+            CpuDriver(name, profile) if real else EmulatedDriver(name, profile),
+            datasets,
+            key,
+            _segments(),
+        )
+        for name, profile in system.devices.items()
+    }
 
 
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:

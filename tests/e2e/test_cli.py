@@ -64,7 +64,7 @@ def test_run_on_this_machine_is_measured(wherry, small, query):
 
 
 def test_run_on_an_emulated_system_is_modelled(wherry, small):
-    said = wherry("run", "q6", *small, *SYSTEM, "--warm", "--json")
+    said = wherry("run", "q6", *small, *SYSTEM, "--json")
     assert said.code == 0
     found = said.json
     assert found["time"]["origin"] == "modelled"

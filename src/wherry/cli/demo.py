@@ -80,7 +80,7 @@ def _show(system: str, sf: float, outcomes: Sequence[Outcome], took: Measured) -
 
 
 def _show_times(outcome: Outcome) -> None:
-    rows = [_time_row(run, _baseline(outcome, warm=run.warm)) for run in outcome.runs]
+    rows = [_time_row(run, _baseline(outcome, cold=run.cold)) for run in outcome.runs]
     grid(("", "placement", "time", "against host only"), rows, right=(2, 3))
     if outcome.requests > 1:
         say()
@@ -92,13 +92,13 @@ def _show_times(outcome: Outcome) -> None:
         grid(headers, latencies, right=(1, 2, 3))
 
 
-def _baseline(outcome: Outcome, *, warm: bool) -> Measure:
+def _baseline(outcome: Outcome, *, cold: bool) -> Measure:
     """Give the host alone under the same conditions; every outcome has it."""
-    return next(run for run in outcome.runs if run.role == "host only" and run.warm == warm)
+    return next(run for run in outcome.runs if run.role == "host only" and run.cold == cold)
 
 
 def _time_row(run: Measure, host: Measure) -> list[str]:
-    role = run.role if run.warm else f"{run.role}, cold"
+    role = f"{run.role}, cold" if run.cold else run.role
     against = "" if run is host else f"{host.time.ns / max(1, run.time.ns):.2f} x"
     return [role, short_placement(run.placement), str(run.time), against]
 
@@ -108,7 +108,7 @@ def _rate(requests: int, run: Measure) -> str:
 
 
 def _show_links(outcome: Outcome) -> None:
-    runs = [run for run in outcome.runs if run.warm]
+    runs = [run for run in outcome.runs if not run.cold]
     names = sorted({name for run in runs for name in run.link_bytes})
     rows = [[name, *(format_bytes(run.link_bytes.get(name, 0)) for run in runs)] for name in names]
     totals = [format_bytes(sum(run.link_bytes.values())) for run in runs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.options import (
+    Cold,
     Data,
     Json,
     PlacementText,
@@ -31,12 +32,13 @@ def command(
     data: Data = None,
     sf: ScaleFactor = 0.1,
     placement: PlacementText = None,
+    cold: Cold = False,
     as_json: Json = False,
 ) -> None:
     """Show stages, devices, predicted costs, dearer placements, and what is refused and why."""
     pins = pins_of(placement)
     found = load_system(system)
-    explanation = load_target(target, sf, data).explain(found, placement=pins)
+    explanation = load_target(target, sf, data).explain(found, placement=pins, cold=cold)
     if as_json:
         show_json({"target": target, "origin": "modelled", **plain(explanation)})
     else:

@@ -33,6 +33,9 @@ Data = Annotated[
 ScaleFactor = Annotated[
     float, typer.Option("--sf", metavar="SF", help="Scale factor of the TPC-H tables.")
 ]
+Cold = Annotated[
+    bool, typer.Option("--cold", help="Emulated devices lack the query's programs at first.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PlacementText = Annotated[
     str | None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from wherry.base.units import format_bytes, format_ns
 from wherry.cli.options import (
+    Cold,
     Data,
     Json,
     PlacementText,
@@ -38,6 +40,7 @@ Examples:
   wherry run q6
   wherry run q6 --system dpu-csd-host --sf 0.1
   wherry run q1 --system dpu-csd-host --placement host-only
+  wherry run q6 --system dpu-csd-host --trace q6.json
   wherry run my_query.py:late_orders --strict --json
 """
 
@@ -52,9 +55,14 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse what has no native program.")
     ] = False,
-    warm: Annotated[
-        bool, typer.Option("--warm", help="Emulated devices have the programs already.")
-    ] = False,
+    cold: Cold = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the timeline there, for ui.perfetto.dev or chrome://tracing.",
+        ),
+    ] = None,
     rows: Annotated[int, typer.Option(min=0, help="How many rows of the answer to show.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -64,11 +72,13 @@ def command(
     pipeline = load_target(target, sf, data)
     with progress() as begin:
         begin(f"{target} on {found.name}")
-        result = pipeline.run(found, placement=pins, strict=strict, warm=warm)
+        result = pipeline.run(found, placement=pins, strict=strict, cold=cold)
+    if trace is not None:
+        trace.write_bytes(result.trace)
     if as_json:
         show_json(_as_json(target, found.name, result, rows))
     else:
-        _show(target, found.name, result, rows, warm=warm)
+        _show(target, found.name, result, rows, cold=cold)
 
 
 def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, Any]:
@@ -86,8 +96,8 @@ def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, A
     }
 
 
-def _show(target: str, system: str, result: Result, rows: int, *, warm: bool) -> None:
-    emulated = ", programs installed before" if warm else ", programs installed on the way"
+def _show(target: str, system: str, result: Result, rows: int, *, cold: bool) -> None:
+    emulated = ", programs installed on the way" if cold else ", programs installed before"
     heading(f"{target} on {system}: {short_placement(result.placement)}")
     say(f"{result.time}{emulated if result.timeline.origin == 'modelled' else ''}")
     say()

@@ -123,18 +123,19 @@ def _spend(way: Way, more: Way) -> None:
         way[resource] = way.get(resource, 0) + ns
 
 
-def predict(query: Query, system: System, placement: Placement, *, warm: bool = True) -> Cost:
+def predict(query: Query, system: System, placement: Placement, *, cold: bool = False) -> Cost:
     """Give the predicted cost of a query placed so.
 
     Parameters
     ----------
-    warm : bool
-        Whether devices have the programs already; if not, setup includes installing them.
+    cold : bool
+        Whether devices lack the plan; setup then includes installing it, first where chunks are
+        chosen, then wherever stages run.
     """
     account = _Sum(system)
     homes = homes_of(query, system)
     stages = stages_of(query.segments, placement)
-    _route(account, query, placement, homes, stages, warm=warm)
+    _route(account, query, placement, homes, stages, cold=cold)
     _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
     _gather(account, query, placement, homes, stages)
     return account.cost()
@@ -152,7 +153,7 @@ def _route(
     homes: Homes,
     stages: tuple[Stage, ...],
     *,
-    warm: bool,
+    cold: bool,
 ) -> None:
     router = placement.sites[0]
     profile = account.profile(router)
@@ -160,9 +161,10 @@ def _route(
     account.setup += account.message(account.system.client, router)
     account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
     account.setup += max(account.message(router, d) for d in _at(stages[0].site, homes))
-    if not warm:
-        users = {d for stage in stages for d in _at(stage.site, homes)}
-        account.setup += max(install_ns(account.profile(device)) for device in users)
+    if cold:
+        users = {d for stage in stages for d in _at(stage.site, homes)} - {router}
+        installs = [install_ns(account.profile(device)) for device in users]
+        account.setup += install_ns(profile) + max(installs, default=0)
 
 
 def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:

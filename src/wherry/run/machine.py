@@ -14,13 +14,13 @@ out the same commands in the same order.
     Finish                                the answer is whole
 
 A piece is what a stage made of a chunk: (stage, chunk); stage -1 is the chunk as stored, chunk -1
-is what came of all chunks together.
+is what came of all chunks together; NOTHING is an empty answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wherry.base.errors import Retryable
@@ -31,6 +31,8 @@ from wherry.run.continuation import Continuation, freeze
 PieceId = tuple[int, int]
 ROUTING = -1
 ALL = -1
+NOTHING: PieceId = (ROUTING, ALL)
+"""What is delivered if no chunk can hold an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class Machine:
     _rows: dict[int, int] = field(default_factory=dict)
     _gathered: set[int] = field(default_factory=set)
     _merged: bool = False
-    _delivered: set[PieceId] = field(default_factory=set)
+    _delivered: set[int] = field(default_factory=set)
     _installed: set[tuple[str, int]] = field(default_factory=set)
     _finished: bool = False
 
@@ -420,9 +422,10 @@ class Machine:
     def _gather_if_whole(self, device: str) -> list[Command]:
         stage = self._merge
         if stage is None:
-            return [Finish(())] if not self._chunks else []
+            # No chunk can hold an answer: the client is told so.
+            return [] if self._chunks else [Deliver(device, self.orders.client, NOTHING)]
         site = self.orders.stages[stage].site
-        if self._merged or not self._gathered.issuperset(range(self._wanted)):
+        if self._merged or not _holds(self._gathered, range(self._wanted)):
             return []
         self._merged = True
         pieces = tuple((stage - 1, chunk) for chunk in range(self._wanted))
@@ -436,8 +439,16 @@ class Machine:
         return [Move(device, site, piece, len(self.orders.stages))]
 
     def _on_delivered(self, piece: PieceId) -> list[Command]:
-        self._delivered.add(piece)
+        if piece == NOTHING:
+            return [Finish(())]
+        self._delivered.add(piece[1])
+        chunks = (ALL,) if self._merge is not None else range(self._wanted)
+        if not _holds(self._delivered, chunks):
+            return []
         stage = len(self.orders.stages) - 1
-        chunks = (ALL,) if self._merge is not None else tuple(range(self._wanted))
-        pieces = tuple((stage, chunk) for chunk in chunks)
-        return [Finish(pieces)] if self._delivered.issuperset(pieces) else []
+        return [Finish(tuple((stage, chunk) for chunk in chunks))]
+
+
+def _holds(found: set[int], wanted: Sequence[int]) -> bool:
+    """Tell whether all wanted numbers are there; quick while too few are."""
+    return len(found) >= len(wanted) and found.issuperset(wanted)

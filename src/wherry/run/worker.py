@@ -6,7 +6,7 @@ messages are opened with the key, datasets are looked up by name and must be wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -52,8 +52,8 @@ class Worker:
     ----------
     driver : Driver
         Runs programs.
-    datasets : mapping of str to Source
-        What the device can read, by name.
+    datasets : sequence of Source
+        What the device can read; a plan names one, and says by its fingerprint which rows it saw.
     key : bytes
         Seals messages.
     pool : SegmentPool
@@ -61,7 +61,7 @@ class Worker:
     """
 
     driver: Driver
-    datasets: Mapping[str, Source]
+    datasets: Sequence[Source]
     key: bytes
     pool: SegmentPool
     _plans: dict[bytes, Plan] = field(default_factory=dict)
@@ -114,15 +114,16 @@ class Worker:
         )
 
     def _source(self, hop: Hop) -> Source:
-        source = self.datasets.get(hop.plan.dataset)
-        if source is None:
-            known = ", ".join(sorted(self.datasets)) or "none"
-            raise InputError(
-                f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
-            )
-        if source.fingerprint != hop.plan.fingerprint:
+        named = [source for source in self.datasets if source.name == hop.plan.dataset]
+        for source in named:
+            if source.fingerprint == hop.plan.fingerprint:
+                return source
+        if named:
             raise InputError(f"dataset {hop.plan.dataset!r} changed after the query was planned")
-        return source
+        known = ", ".join(sorted({source.name for source in self.datasets})) or "none"
+        raise InputError(
+            f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
+        )
 
     def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
         """Choose the chunks that can hold an answer: the routing segment."""
