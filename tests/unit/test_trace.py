@@ -1,5 +1,6 @@
 """The picture of a timeline, and the sums over it."""
 
+import itertools
 import json
 
 from wherry.base.events import Span
@@ -27,7 +28,7 @@ def test_every_span_is_drawn_once_and_no_two_on_a_lane_overlap():
         lane.append((event["ts"], event["ts"] + event["dur"]))
     for lane in lanes.values():
         lane.sort()
-        assert all(end <= start for (_, end), (start, _) in zip(lane, lane[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(lane))
     assert len(lanes) == 5
 
 
