@@ -66,7 +66,10 @@ class Source(Protocol):
         ...
 
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
-        """Give the statistics of the stored batch that `ref` lies in."""
+        """Give the statistics of the stored batch that `ref` lies in.
+
+        Columns may be validated and measured only when they are looked at.
+        """
         ...
 
 
