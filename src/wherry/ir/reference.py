@@ -8,6 +8,7 @@ digits is an error only if a value does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Context
 from functools import singledispatch
 from typing import Any, Final, TypeAlias
 
@@ -60,6 +61,9 @@ _MATCH: Final[dict[str, Callable[..., Any]]] = {
     "contains": pc.match_substring,
     "like": pc.match_like,
 }
+_WIDEST: Final = 76
+"""Most digits of a decimal256."""
+_EXACT: Final = Context(prec=80)
 _UNITS: Final = ("s", "ms", "us", "ns")
 _PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
@@ -126,7 +130,7 @@ def _(node: Literal, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: Cast, batch: pa.RecordBatch) -> Operand:
-    operand = _value(node.operand, batch)
+    operand = _plain(_value(node.operand, batch))
     source, target = type_of(node.operand), node.type
     return pc.cast(operand, target, safe=not _lossy_by_design(source, target))
 
@@ -150,9 +154,21 @@ def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
 
 
 def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Operand:
+    if node.op == "*" and left.type.precision + right.type.precision + 1 > _WIDEST:
+        return _long_product(left, right, node.type)
     wide = [pa.decimal256(v.type.precision, v.type.scale) for v in (left, right)]
     exact = _ARITHMETIC[node.op](left.cast(wide[0]), right.cast(wide[1]))
     return pc.cast(exact, node.type)
+
+
+def _long_product(left: Operand, right: Operand, t: pa.DataType) -> pa.Array:
+    """Multiply one by one, because pyarrow would name a type wider than any it has."""
+    rows = max(len(v) for v in (left, right) if not isinstance(v, pa.Scalar))
+    sides = [
+        [v.as_py()] * rows if isinstance(v, pa.Scalar) else v.to_pylist() for v in (left, right)
+    ]
+    pairs = zip(*sides, strict=True)
+    return pa.array([None if None in pair else _EXACT.multiply(*pair) for pair in pairs], t)
 
 
 @_value.register

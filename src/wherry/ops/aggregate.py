@@ -83,15 +83,15 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
     return ", ".join(f"{name} = {call_text(call)}" for name, call in calls)
 
 
-def whole(call: Call, batch: pa.RecordBatch) -> object:
-    """Give an aggregate over all rows of a batch, by the reference: a scalar, or an int."""
+def whole(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
+    """Give an aggregate over all rows of a batch, by the reference."""
     if call.argument is None:
-        return batch.num_rows
+        return pa.scalar(batch.num_rows)
     values = evaluate(call.argument, batch)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if call.kind == "count":
-        return len(values) - values.null_count
+        return pc.count(values)
     if call.kind == "mean":
         return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):
