@@ -140,13 +140,18 @@ class Pipeline:
         return self._route_rows(key, shards, tuple(bounds or ()))
 
     def explain(
-        self, system: SystemLike = THIS_MACHINE, *, placement: Pins | None = None
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        cold: bool = False,
     ) -> Explanation:
         """Give where the pipeline would run on a system, why, and why not elsewhere.
 
-        `print` it, or read its fields; every predicted time in it is modelled.
+        `print` it, or read its fields; every predicted time in it is modelled. Parameters are
+        those of `run`.
         """
-        return session.explain(self, system, Options(pins=placement or {}))
+        return session.explain(self, system, Options(pins=placement or {}, cold=cold))
 
     def run(
         self,
@@ -154,7 +159,7 @@ class Pipeline:
         *,
         placement: Pins | None = None,
         strict: bool = False,
-        warm: bool = False,
+        cold: bool = False,
     ) -> Result:
         """Run the pipeline and give the answer with the account of how it was made.
 
@@ -166,15 +171,16 @@ class Pipeline:
             Sites for segments that must run there: `{"near": "home", "merge": "host0"}`.
         strict : bool
             Refuse if part of the query would go through pyarrow instead of a native program.
-        warm : bool
-            Let emulated devices have the query's programs already.
+        cold : bool
+            Let emulated devices lack the query's plan at first: installing it takes time, and the
+            planner counts that.
 
         Raises
         ------
         Refused
             If no placement is possible, with every reason.
         """
-        options = Options(pins=placement or {}, strict=strict, warm=warm)
+        options = Options(pins=placement or {}, strict=strict, cold=cold)
         return session.run(self, system, options)
 
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
@@ -182,7 +188,11 @@ class Pipeline:
         return self.run(system).table
 
     def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
-        """Run the pipeline and give the batches of its answer as they are made."""
+        """Run the pipeline and give the batches of its answer, in order, as they are made.
+
+        On this machine nothing new is begun while the consumer takes its time; on an emulated
+        system the whole run is simulated before the first batch.
+        """
         return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:

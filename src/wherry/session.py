@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,6 +30,7 @@ from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.gather import batches_of
 from wherry.render.program import render
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
@@ -37,6 +38,7 @@ from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
 from wherry.run.worker import Worker
 from wherry.sim.simulator import Flight, simulate
+from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
 
@@ -46,7 +48,9 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks a device works on at once, per core: one runs while the next is on its way."""
+"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+_WINDOW_PER_THREAD = 16
+"""Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
 
 class Declared(Protocol):
@@ -95,6 +99,11 @@ class Result:
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
 
+    @property
+    def trace(self) -> bytes:
+        """The timeline as a file for ui.perfetto.dev or chrome://tracing."""
+        return chrome_trace(self.timeline)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -106,13 +115,14 @@ class Options:
         Segment kind to site, for segments that must run there; the rest is the planner's choice.
     strict : bool
         Refuse to run anything through pyarrow that has no native program.
-    warm : bool
-        Emulated devices have the plan already; otherwise its installation is part of the time.
+    cold : bool
+        Emulated devices lack the plan at first; otherwise an earlier run has installed it. Where
+        stages run, and how long it takes, then counts the installation.
     """
 
     pins: Pins = field(default_factory=dict)
     strict: bool = False
-    warm: bool = False
+    cold: bool = False
 
 
 def explain(
@@ -121,8 +131,9 @@ def explain(
     """Give where a pipeline would run on a system, why, and why not elsewhere."""
     found = _system(system)
     query = prepare(declared.source, declared.operators, declared.schema)
-    choice = _place(query, found, options or Options())
-    return explain_choice(query, found, choice, _residuals(query, choice))
+    chosen = options or Options()
+    choice = _place(query, found, chosen)
+    return explain_choice(query, found, choice, _residuals(query, choice), cold=chosen.cold)
 
 
 def run(
@@ -143,7 +154,8 @@ def run_many(
     if in_flight < 1:
         raise InputError(f"in_flight is {in_flight}; at least 1 query has to be on its way")
     found = _system(system)
-    journeys = [_journey(d, found, options or Options()) for d in declared]
+    workers = _workers(found, [d.source for d in declared])
+    journeys = [_journey(d, found, options or Options(), workers) for d in declared]
     if found.name == THIS_MACHINE:
         return [_measured(journey) for journey in journeys]
     return _modelled(journeys, found, in_flight)
@@ -155,8 +167,8 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
     if found.name != THIS_MACHINE:
         yield from run(declared, found).table.to_batches()
         return
-    journey = _journey(declared, found, Options())
-    yield from Executor(journey.carrier, _threads()).answer(journey.machine)
+    journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
+    yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
 
 
 def _system(system: SystemLike) -> System:
@@ -165,7 +177,8 @@ def _system(system: SystemLike) -> System:
 
 def _place(query: Query, system: System, options: Options) -> Choice:
     pins = options.pins
-    return place(query, system, pins=host_only(query, system) if pins == HOST_ONLY else pins)
+    pins = host_only(query, system) if pins == HOST_ONLY else pins
+    return place(query, system, pins=pins, cold=options.cold)
 
 
 def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
@@ -193,34 +206,43 @@ class _Journey:
         return self.choice.chosen.placement.describe(self.query.segments)
 
 
-def _journey(declared: Declared, system: System, options: Options) -> _Journey:
+def _journey(
+    declared: Declared, system: System, options: Options, workers: Mapping[str, Worker]
+) -> _Journey:
     query = prepare(declared.source, declared.operators, declared.schema)
     choice = _place(query, system, options)
     if options.strict:
         left = [reason for stage in _residuals(query, choice) for reason in stage]
         if left:
             raise Refused("strict: part of the query has no native program", left)
-    key = os.urandom(32)
-    workers = {name: _worker(name, system, query, key) for name in system.devices}
-    orders = _orders(query, choice, system, key)
-    carrier = Carrier(workers, query.plan_bytes)
-    if options.warm:
+    if not options.cold:
         for worker in workers.values():
             worker.install(query.plan_bytes)
-    return _Journey(query, choice, Machine(orders), carrier, system)
+    key = next(iter(workers.values())).key
+    machine = Machine(_orders(query, choice, system, key))
+    return _Journey(query, choice, machine, Carrier(workers, query.plan_bytes), system)
 
 
-def _worker(name: str, system: System, query: Query, key: bytes) -> Worker:
-    profile = system.devices[name]
+def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
+    """Give a worker for every device; all read the same datasets and share a fresh key."""
+    key = os.urandom(32)
+    datasets = tuple({(s.name, s.fingerprint): s for s in sources}.values())
     real = system.name == THIS_MACHINE
-    driver = CpuDriver(name, profile) if real else EmulatedDriver(name, profile)
-    source = query.scan.source
-    return Worker(driver, {source.name: source}, key, _segments())
+    return {
+        name: Worker(
+            CpuDriver(name, profile) if real else EmulatedDriver(name, profile),
+            datasets,
+            key,
+            _segments(),
+        )
+        for name, profile in system.devices.items()
+    }
 
 
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
+    window = _WINDOW_PER_THREAD if system.name == THIS_MACHINE else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,
@@ -238,7 +260,7 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         stages=stages_of(query.segments, placement),
         homes={f: home(system, source.name, f) for f in range(source.fragments)},
         windows={
-            name: _WINDOW_PER_CORE * profile.cores.count.value
+            name: window * profile.cores.count.value
             for name, profile in system.devices.items()
             if profile.cores is not None
         },
@@ -256,7 +278,7 @@ def _enough(query: Query) -> int | None:
 
 
 def _measured(journey: _Journey) -> Result:
-    executor = Executor(journey.carrier, _threads())
+    executor = Executor(journey.carrier, _threads(), _cores())
     batches = list(executor.answer(journey.machine))
     timeline = Timeline("measured", tuple(executor.spans))
     return _result(journey, batches, executor.elapsed, timeline)
@@ -267,7 +289,8 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     simulate(system, flights, in_flight=in_flight)
     results = []
     for journey, flight in zip(journeys, flights, strict=True):
-        batches = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        pieces = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        batches = [batch for piece in pieces for batch in batches_of(piece)]
         timeline = Timeline("modelled", tuple(flight.spans))
         results.append(_result(journey, batches, flight.time, timeline))
     return results
@@ -293,6 +316,10 @@ def _segments() -> SegmentPool:
     return SegmentPool()
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="wherry")
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="wherry")

@@ -15,7 +15,7 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.sharding import ShardScheme
 from wherry.data.statistics import ChunkStatistics
 
-MAX_CHUNK_ROWS = 131072
+MAX_CHUNK_ROWS = 1 << 18
 """Longest chunk, in rows; a multiple of 64, so that cuts fall on whole words of a bitmap."""
 
 

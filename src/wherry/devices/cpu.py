@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
 
 from wherry.base.units import Measured
-from wherry.data.segment import SegmentPool
-from wherry.devices.driver import Execution, Program
+from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Profile
 
 
@@ -22,9 +19,11 @@ class CpuDriver:
     profile: Profile
 
     def execute(
-        self, program: Program, batch: pa.RecordBatch, literals: Any, pool: SegmentPool
-    ) -> Execution:
-        """Run `program` and measure this thread's wall time."""
+        self,
+        task: Callable[[], Made],
+        given_bytes: Callable[[], int],  # noqa: ARG002
+    ) -> Execution[Made]:
+        """Do `task` and measure this thread's wall time."""
         start = time.perf_counter_ns()
-        output = program.run(batch, literals, pool)
+        output = task()
         return Execution(output, Measured(time.perf_counter_ns() - start))

@@ -6,17 +6,13 @@ cores, media, memory and links are shared among chunks is the simulator's part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.base.units import Modelled, format_bytes
-from wherry.data.chunk import referenced_bytes
-from wherry.data.segment import SegmentPool
 from wherry.devices.charge import start_ns
-from wherry.devices.driver import Execution, Program
+from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Profile
 from wherry.devices.work import core_ns, load_reference
 
@@ -28,12 +24,10 @@ class EmulatedDriver:
     name: str
     profile: Profile
 
-    def execute(
-        self, program: Program, batch: pa.RecordBatch, literals: Any, pool: SegmentPool
-    ) -> Execution:
-        """Run `program`, refuse what the device's memory could not hold, and model the time."""
-        output = program.run(batch, literals, pool)
-        self._check_memory(referenced_bytes([batch]) + referenced_bytes([output.batch]))
+    def execute(self, task: Callable[[], Made], given_bytes: Callable[[], int]) -> Execution[Made]:
+        """Do `task`, refuse what the device's memory could not hold, and model the time."""
+        output = task()
+        self._check_memory(given_bytes() + output.nbytes)
         core = core_ns(output.work, self.profile, load_reference())
         return Execution(output, Modelled(start_ns(self.profile) + core))
 

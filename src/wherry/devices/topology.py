@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -96,6 +97,7 @@ def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def shortest(links: tuple[Link, ...], start: str) -> dict[str, tuple[Lane, ...]]:
     """Give the best way from `start` to every node that can be reached, `start` included."""
     done: dict[str, tuple[Lane, ...]] = {}

@@ -24,8 +24,9 @@ from wherry.ir.types import DECIMAL_DIGITS
 def fuse(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Give the same meaning in fewer steps.
 
-    A pass that only keeps rows is merged into the pass after it, unless that would compute
-    something that can fail on rows which the first one drops.
+    A pass that only keeps rows is merged into the pass after it, unless the second tests something
+    that can fail on rows which the first one drops. (What a sink computes is computed for rows that
+    passed, or computed again for them alone if it failed.)
     """
     fused: list[Step] = []
     for step in steps:
@@ -56,7 +57,7 @@ def _merged(first: Step | None, second: Step) -> Pass | None:
     """Give two passes as one, or None if they must stay two."""
     if not (isinstance(first, Pass) and isinstance(second, Pass) and isinstance(first.sink, Rows)):
         return None
-    if first.predicate is not None and any(map(can_fail, expressions(second))):
+    if first.predicate is not None and second.predicate is not None and can_fail(second.predicate):
         return None
     outputs = dict(first.sink.outputs)
     terms: list[Node] = []

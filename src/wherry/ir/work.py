@@ -1,84 +1,161 @@
-"""What a stage makes a core do, counted from its steps and from how many rows went through.
+"""How much work a step is: counted from the step and its rows, the same on every device.
 
-The same counts are charged for an estimate and for a real run, on every device: time follows from
-them and from a profile, never from a clock.
+Nothing here looks at a clock or at what runs natively, so the emulator charges one price for one
+query wherever it runs; the planner counts by the same rules, with estimated rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, log2
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import pyarrow as pa
 
 from wherry.devices.work import Work
-from wherry.ir.expr import Arithmetic, Cast, Compare, DatePart, IsIn, Match, Node, Shard, When, walk
+from wherry.ir.expr import (
+    Arithmetic,
+    Cast,
+    Column,
+    Compare,
+    DatePart,
+    IsIn,
+    IsNull,
+    Match,
+    Negate,
+    Node,
+    Shard,
+    When,
+    walk,
+)
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Take, Totals, expressions
-from wherry.ir.types import is_textual
+from wherry.ir.stage import Groups, Order, Pass, Rows, Take, expressions
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What went through a stage: rows and bytes in, selected rows, rows and bytes out."""
+class _PerRow:
+    """What one row costs in an expression, and the columns it reads."""
 
-    rows_in: int
-    bytes_in: int
-    rows_selected: int
-    rows_out: int
-    bytes_out: int
-
-
-def work_of(stage: Stage, counts: Counts) -> Work:
-    """Give the work of running `stage` once over `counts`."""
-    work = Work(scan_bytes=counts.bytes_in)
-    rows, selected = counts.rows_in, counts.rows_selected
-    for step in stage.steps:
-        match step:
-            case Pass():
-                work += _of_pass(step, rows, selected, counts)
-                rows = selected if isinstance(step.sink, Rows) else counts.rows_out
-                selected = rows
-            case Order():
-                work += Work(sort_steps=rows * ceil(log2(rows)) if rows > 1 else 0)
-                rows = selected = counts.rows_out
-            case Take():
-                rows = selected = min(rows, step.count)
-    return work
+    terms: int
+    values: int
+    texts: int
+    hashes: int
+    columns: dict[str, pa.DataType]
 
 
-def _of_pass(step: Pass, rows: int, selected: int, counts: Counts) -> Work:
-    tests = [] if step.predicate is None else list(walk(step.predicate))
-    text = sum(_compares_text(n) for n in tests)
-    terms = sum(isinstance(n, Compare | IsIn) for n in tests) - sum(
-        _compares_text(n) and not isinstance(n, Match) for n in tests
-    )
-    values = sum(_computes(n) for n in tests) * rows
-    sinks = expressions(step)[0 if step.predicate is None else 1 :]
-    values += sum(_computes(n) for e in sinks for n in walk(e)) * selected
-    text_rows = text * rows + sum(_compares_text(n) for e in sinks for n in walk(e)) * selected
-    hashed = written = 0
-    match step.sink:
-        case Groups(_, calls):
-            hashed, values = selected, values + len(calls) * selected
-        case Totals(calls):
-            values += len(calls) * selected
-        case Rows(outputs):
-            moves = step.predicate is not None or any(_computes(n) for _, n in outputs)
-            written = counts.bytes_out if moves else 0
-    return Work(
-        filter_terms=max(0, terms) * rows,
-        arithmetic_values=values,
-        string_rows=text_rows,
-        hash_rows=hashed,
-        write_bytes=written,
-    )
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a row costs the predicate, and what one that passed costs the sink; what both read.
+
+    `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row.
+    """
+
+    test: _PerRow
+    sink: _PerRow
+    bits: int
+    texts: tuple[str, ...]
 
 
-def _compares_text(node: Node) -> bool:
-    match node:
-        case Match(_, operand, _) | Compare(_, operand, _) | IsIn(operand, _):
-            return is_textual(type_of(operand))
-    return False
+@dataclass(slots=True)
+class Counter:
+    """Counts in the making.
+
+    A Work is made of them once, because adding Works takes longer than the kernel of a small chunk.
+    """
+
+    scan_bytes: int = 0
+    filter_terms: int = 0
+    arithmetic_values: int = 0
+    string_rows: int = 0
+    hash_rows: int = 0
+    sort_steps: int = 0
+
+    def add_pass(self, costs: Costs, rows: int, selected: int, text_bytes: int) -> None:
+        """Count a pass over `rows` rows, of which `selected` passed; writing not included.
+
+        Parameters
+        ----------
+        text_bytes : int
+            Bytes of the columns `costs.texts`: the only ones whose size their rows do not tell.
+        """
+        self.scan_bytes += rows * costs.bits // 8 + text_bytes
+        for cost, times in ((costs.test, rows), (costs.sink, selected)):
+            self.filter_terms += cost.terms * times
+            self.arithmetic_values += cost.values * times
+            self.string_rows += cost.texts * times
+            self.hash_rows += cost.hashes * times
+
+    def add_after(self, steps: Iterable[Order | Take], rows: int) -> None:
+        """Count orders and takes of `rows` rows."""
+        for step in steps:
+            if isinstance(step, Order):
+                self.sort_steps += rows * max(0, rows - 1).bit_length()
+            rows = rows if step.count is None else min(rows, step.count)
+
+    def work(self, write_bytes: int) -> Work:
+        """Give what was counted, with the bytes that were written."""
+        return Work(
+            self.scan_bytes,
+            self.filter_terms,
+            self.arithmetic_values,
+            self.string_rows,
+            self.hash_rows,
+            write_bytes,
+            self.sort_steps,
+        )
 
 
-def _computes(node: Node) -> bool:
-    return isinstance(node, Arithmetic | Cast | When | DatePart | Shard)
+@lru_cache(maxsize=1024)
+def costs_of(step: Pass) -> Costs:
+    """Give the cost of the predicate for each row in, and of the sink for each row that passed."""
+    predicate = () if step.predicate is None else (step.predicate,)
+    nodes = expressions(step)[len(predicate) :]
+    if isinstance(step.sink, Rows) and step.predicate is None:
+        # A column that passes through untested is a reference: nobody reads it.
+        nodes = tuple(n for n in nodes if not isinstance(n, Column))
+    cost = _cost(nodes)
+    calls = 0 if isinstance(step.sink, Rows) else len(step.sink.calls)
+    hashes = cost.hashes + isinstance(step.sink, Groups)
+    test = _cost(predicate)
+    read = {**test.columns, **cost.columns}
+    sizes = {name: _row_bits(t) for name, t in read.items()}
+    bits = sum(size for size in sizes.values() if size is not None)
+    texts = tuple(name for name, size in sizes.items() if size is None)
+    sink = replace(cost, values=cost.values + calls, hashes=hashes)
+    return Costs(test, sink, bits, texts)
+
+
+def _cost(nodes: Iterable[Node]) -> _PerRow:
+    terms = values = texts = hashes = 0
+    columns: dict[str, pa.DataType] = {}
+    for node in (n for root in nodes for n in walk(root)):
+        match node:
+            case Column(name, t):
+                columns[name] = t
+            case Compare(_, operand, _) | Match(_, operand, _) | IsIn(operand, _):
+                count = max(1, len(node.values)) if isinstance(node, IsIn) else 1
+                if _is_plain_text(operand):
+                    texts += count
+                else:
+                    terms += count
+            case IsNull():
+                terms += 1
+            case Arithmetic() | Negate() | Cast() | DatePart() | When():
+                values += 1
+            case Shard():
+                hashes += 1
+    return _PerRow(terms, values, texts, hashes, columns)
+
+
+def _is_plain_text(node: Node) -> bool:
+    t = type_of(node)
+    return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
+
+
+def _row_bits(t: pa.DataType) -> int | None:
+    """Give the bits a row of a column has, None for texts that lie side by side."""
+    if pa.types.is_string(t) or pa.types.is_large_string(t):
+        return None
+    if pa.types.is_dictionary(t):
+        return int(t.index_type.bit_width)
+    return 128 if pa.types.is_string_view(t) else int(t.bit_width)

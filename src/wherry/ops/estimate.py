@@ -98,7 +98,7 @@ def selectivity(predicate: Node, given: Estimate) -> Selectivity:
         case Compare(op, Column(name), Literal(value)):
             return _compared(op, given.columns.get(name), value)
         case Compare(op, Literal(value), Column(name)):
-            return _compared(_MIRRORED[op], given.columns.get(name), value)
+            return _compared(MIRRORED[op], given.columns.get(name), value)
         case IsIn(Column(name), values):
             known = given.columns.get(name)
             each = [_compared("==", known, v.value) for v in values if isinstance(v, Literal)]
@@ -110,7 +110,7 @@ def selectivity(predicate: Node, given: Estimate) -> Selectivity:
     return NOTHING_KNOWN
 
 
-_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def _all(operands: tuple[Node, ...], given: Estimate) -> Selectivity:
@@ -157,14 +157,13 @@ def _nulls(given: Estimate, name: str) -> Selectivity:
 
 def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selectivity:
     default = _GUESS_EQUAL if op == "==" else _GUESS_OTHER
-    if known is None or known.min is None or known.max is None:
+    decision = decided(op, known, value)
+    if decision is False:
+        return Selectivity(0.0, 0.0, 0.0)
+    if known is None or known.min is None:
         return Selectivity(0.0, default, 1.0)
-    try:
-        exact = _outside_or_whole(op, known, value)
-    except TypeError:
-        return Selectivity(0.0, default, 1.0)
-    if exact is not None:
-        return exact
+    if decision:
+        return Selectivity(0.0 if known.nulls else 1.0, 1.0, 1.0)
     low, high, point = map(_number, (known.min, known.max, value))
     if low is None or high is None or point is None:
         return Selectivity(0.0, default, 1.0)
@@ -176,21 +175,36 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
     return Selectivity(0.0, below if op in {"<", "<="} else 1 - below, 1.0)
 
 
-def _outside_or_whole(op: str, known: ColumnStatistics, value: Any) -> Selectivity | None:
-    """Give the answer that the bounds alone decide, compared exactly, or None."""
+def decided(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
+    """Give what the bounds of a column alone say of `column op value`: true, false, or None.
+
+    The values are compared exactly; True speaks of values that are not null.
+    """
+    if known is None or known.min is None or known.max is None:
+        return None
     low: Any = known.min
     high: Any = known.max
-    never, always = {
-        "==": (value < low or value > high, low == high == value),
-        "!=": (low == high == value, value < low or value > high),
-        "<": (value <= low, value > high),
-        "<=": (value < low, value >= high),
-        ">": (value >= high, value < low),
-        ">=": (value > high, value <= low),
-    }[op]
-    if never:
-        return Selectivity(0.0, 0.0, 0.0)
-    return Selectivity(0.0 if known.nulls else 1.0, 1.0, 1.0) if always else None
+    try:
+        never, always = _extremes(op, low, high, value)
+    except TypeError:
+        return None
+    return False if never else True if always else None
+
+
+def _extremes(op: str, low: Any, high: Any, value: Any) -> tuple[bool, bool]:
+    """Tell whether `op value` holds for no value, or for every value, from low to high."""
+    match op:
+        case "==":
+            return value < low or value > high, low == high == value
+        case "!=":
+            return low == high == value, value < low or value > high
+        case "<":
+            return value <= low, value > high
+        case "<=":
+            return value < low, value >= high
+        case ">":
+            return value >= high, value < low
+    return value > high, value <= low
 
 
 def _number(value: object) -> float | None:

@@ -16,7 +16,7 @@ from wherry.ir.text import to_text
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import one_batch
 
-_TEXT_BYTES = 16
+TEXT_BYTES = 16
 """Assumed bytes of a text value where nothing is measured; it sizes estimates only."""
 
 
@@ -79,4 +79,4 @@ def type_bytes(t: pa.DataType) -> float:
     try:
         return t.bit_width / 8
     except ValueError:
-        return _TEXT_BYTES
+        return TEXT_BYTES

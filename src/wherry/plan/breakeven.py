@@ -14,7 +14,9 @@ _STEPS = 20
 """Halvings of [0, 1]: the answer is good to a millionth."""
 
 
-def break_even(query: Query, system: System, near: Placement, baseline: Placement) -> float | None:
+def break_even(
+    query: Query, system: System, near: Placement, baseline: Placement, *, cold: bool = False
+) -> float | None:
     """Give the share of rows at which `near` stops being predicted cheaper than `baseline`.
 
     Returns
@@ -28,7 +30,8 @@ def break_even(query: Query, system: System, near: Placement, baseline: Placemen
 
     def gains(share: float) -> bool:
         other = with_selectivity(query, share)
-        return predict(other, system, near).time < predict(other, system, baseline).time
+        ours, theirs = (predict(other, system, p, cold=cold) for p in (near, baseline))
+        return ours.time < theirs.time
 
     if gains(0.0) == gains(1.0):
         return None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wherry.data.chunk import ChunkRef
 from wherry.data.sharding import shard_of_value
 from wherry.data.source import Source
-from wherry.ir.expr import Column, Compare, Literal, Logic, Node, conjuncts
+from wherry.data.statistics import ColumnStatistics
+from wherry.ir.expr import Column, Compare, IsIn, IsNull, Literal, Logic, Node, conjuncts
 from wherry.ir.stage import Pass, Step
-from wherry.ops.estimate import Estimate, selectivity
+from wherry.ops.estimate import MIRRORED, Estimate, decided, selectivity
 
 
 def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]:
@@ -34,17 +35,27 @@ def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]
             continue
         batch = (ref.fragment, ref.batch)
         if batch not in alive:
-            alive[batch] = _may_match(source, ref, predicate)
+            alive[batch] = _may_match(predicate, source.statistics(ref).columns)
         if alive[batch]:
             found.append(ref)
     return tuple(found)
 
 
-def _may_match(source: Source, ref: ChunkRef, predicate: Node) -> bool:
-    known = source.statistics(ref)
-    rows = float(known.rows)
-    share = selectivity(predicate, Estimate(rows, rows, rows, 0.0, known.columns))
-    return share.high > 0.0
+def _may_match(node: Node, known: Mapping[str, ColumnStatistics]) -> bool:
+    """Tell whether some row within these bounds may satisfy the predicate."""
+    match node:
+        case Logic(op, operands):
+            return (all if op == "and" else any)(_may_match(n, known) for n in operands)
+        case Compare(op, Column(name), Literal(value)):
+            return decided(op, known.get(name), value) is not False
+        case Compare(op, Literal(value), Column(name)):
+            return decided(MIRRORED[op], known.get(name), value) is not False
+        case IsIn(Column(name), values):
+            wanted = (v.value for v in values if isinstance(v, Literal))
+            return any(decided("==", known.get(name), v) is not False for v in wanted)
+        case IsNull(Column(name)) if name in known:
+            return known[name].nulls > 0
+    return True
 
 
 def _shards(source: Source, predicate: Node) -> frozenset[int] | None:

@@ -26,9 +26,11 @@ from wherry.devices.charge import (
 from wherry.devices.profile import Profile
 from wherry.devices.system import System, lanes
 from wherry.devices.work import Work, core_ns, load_reference
-from wherry.ir.stage import Pass
-from wherry.ir.work import Counts, work_of
+from wherry.ir.expr import Column
+from wherry.ir.stage import Pass, Rows, Step, expressions
+from wherry.ir.work import Counter, costs_of
 from wherry.ops.estimate import Estimate
+from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
 from wherry.plan.query import Query
 from wherry.plan.segments import stage_of
@@ -121,18 +123,19 @@ def _spend(way: Way, more: Way) -> None:
         way[resource] = way.get(resource, 0) + ns
 
 
-def predict(query: Query, system: System, placement: Placement, *, warm: bool = True) -> Cost:
+def predict(query: Query, system: System, placement: Placement, *, cold: bool = False) -> Cost:
     """Give the predicted cost of a query placed so.
 
     Parameters
     ----------
-    warm : bool
-        Whether devices have the programs already; if not, setup includes installing them.
+    cold : bool
+        Whether devices lack the plan; setup then includes installing it, first where chunks are
+        chosen, then wherever stages run.
     """
     account = _Sum(system)
     homes = homes_of(query, system)
     stages = stages_of(query.segments, placement)
-    _route(account, query, placement, homes, stages, warm=warm)
+    _route(account, query, placement, homes, stages, cold=cold)
     _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
     _gather(account, query, placement, homes, stages)
     return account.cost()
@@ -150,7 +153,7 @@ def _route(
     homes: Homes,
     stages: tuple[Stage, ...],
     *,
-    warm: bool,
+    cold: bool,
 ) -> None:
     router = placement.sites[0]
     profile = account.profile(router)
@@ -158,9 +161,10 @@ def _route(
     account.setup += account.message(account.system.client, router)
     account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
     account.setup += max(account.message(router, d) for d in _at(stages[0].site, homes))
-    if not warm:
-        users = {d for stage in stages for d in _at(stage.site, homes)}
-        account.setup += max(install_ns(account.profile(device)) for device in users)
+    if cold:
+        users = {d for stage in stages for d in _at(stage.site, homes)} - {router}
+        installs = [install_ns(account.profile(device)) for device in users]
+        account.setup += install_ns(profile) + max(installs, default=0)
 
 
 def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:
@@ -200,20 +204,27 @@ def _compute(account: _Sum, query: Query, stage: Stage, device: str, times: int)
 def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
     """Give the estimated work of one of `parts` equal runs of a stage."""
     program = stage_of(query.segments[stage.first : stage.last + 1])
-    given, made = query.flows[stage.first - 1], query.flows[stage.last]
-    first = program.steps[0]
-    filters = isinstance(first, Pass) and first.predicate is not None
-    selected = query.flows[stage.first].rows if filters else given.rows
-    return work_of(
-        program,
-        Counts(
-            rows_in=int(given.rows / parts),
-            bytes_in=int(given.rows * given.row_bytes / parts),
-            rows_selected=int(selected / parts),
-            rows_out=int(made.rows / parts),
-            bytes_out=int(made.rows * made.row_bytes / parts),
-        ),
-    )
+    near, made = query.flows[stage.first], query.flows[stage.last]
+    rows = int(query.flows[stage.first - 1].rows / parts)
+    counter = Counter()
+    for step in program.steps:
+        if isinstance(step, Pass):
+            selected = rows if step.predicate is None else int(near.rows / parts)
+            costs = costs_of(step)
+            counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+            rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
+        else:
+            counter.add_after((step,), rows)
+            rows = rows if step.count is None else min(rows, step.count)
+    return counter.work(_written(program.steps, int(made.rows * made.row_bytes / parts)))
+
+
+def _written(steps: tuple[Step, ...], nbytes: int) -> int:
+    """Give the bytes a stage writes: none if its columns only pass through."""
+    first = steps[0]
+    passes = isinstance(first, Pass) and first.predicate is None and isinstance(first.sink, Rows)
+    columns = passes and all(isinstance(n, Column) for n in expressions(first))
+    return 0 if columns and len(steps) == 1 else nbytes
 
 
 def _out_bytes(query: Query, segment: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wherry.base.units import format_bytes, format_ns
 from wherry.devices.system import System
 from wherry.plan.breakeven import break_even
-from wherry.plan.cost import Cost, predict
+from wherry.plan.cost import Cost
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import HOME, Placement, homes_of, stages_of
 from wherry.plan.query import Query
@@ -61,6 +61,8 @@ class Explanation:
 
     Attributes
     ----------
+    cold : bool
+        Whether installing the plan on the devices is part of every predicted time.
     operators : tuple of str
         The pipeline, one line an operator, as declared.
     chunks, chunks_stored : int
@@ -70,6 +72,7 @@ class Explanation:
     """
 
     system: str
+    cold: bool
     operators: tuple[str, ...]
     chunks: int
     chunks_stored: int
@@ -86,7 +89,12 @@ class Explanation:
 
 
 def explain(
-    query: Query, system: System, choice: Choice, residuals: Sequence[tuple[str, ...]]
+    query: Query,
+    system: System,
+    choice: Choice,
+    residuals: Sequence[tuple[str, ...]],
+    *,
+    cold: bool = False,
 ) -> Explanation:
     """Give the explanation of a choice.
 
@@ -95,14 +103,17 @@ def explain(
     residuals : sequence of tuple of str
         For each stage, what of its program is not native and why; programs are rendered above
         this layer.
+    cold : bool
+        Whether the choice was made for devices that lack the plan.
     """
-    baseline = _baseline(query, system)
+    baseline = _baseline(query, system, cold=cold)
     placement = choice.chosen.placement
     even = None
     if baseline[0] != placement:
-        even = break_even(query, system, placement, baseline[0])
+        even = break_even(query, system, placement, baseline[0], cold=cold)
     return Explanation(
         system=system.name,
+        cold=cold,
         operators=(query.scan.describe(), *(o.describe() for o in query.operators)),
         chunks=len(query.chunks),
         chunks_stored=len(query.scan.source.chunks()),
@@ -120,9 +131,9 @@ def explain(
     )
 
 
-def _baseline(query: Query, system: System) -> tuple[Placement, Cost]:
-    chosen = place(query, system, pins=host_only(query, system)).chosen
-    return chosen.placement, predict(query, system, chosen.placement)
+def _baseline(query: Query, system: System, *, cold: bool) -> tuple[Placement, Cost]:
+    chosen = place(query, system, pins=host_only(query, system), cold=cold).chosen
+    return chosen.placement, chosen.cost
 
 
 def _stages(
@@ -170,6 +181,7 @@ def _lines(e: Explanation) -> list[str]:
     for index, stage in enumerate(e.stages):
         lines += _stage_lines(index, stage)
     lines += _cost_lines(e.chosen)
+    lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
     lines += _comparison(e)
     lines += [
         f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"

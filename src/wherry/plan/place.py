@@ -41,13 +41,17 @@ class Choice:
     refused: tuple[dict[str, tuple[str, ...]], ...]
 
 
-def place(query: Query, system: System, *, pins: Mapping[str, str] | None = None) -> Choice:
+def place(
+    query: Query, system: System, *, pins: Mapping[str, str] | None = None, cold: bool = False
+) -> Choice:
     """Give the best placement of a query on a system.
 
     Parameters
     ----------
-    pins : dict, optional
+    pins : mapping, optional
         Segment kind to site (a device, or "home") for segments that must run there.
+    cold : bool
+        Whether devices lack the plan, so that installing it counts.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def place(query: Query, system: System, *, pins: Mapping[str, str] | None = None
     _check_pins(pins or {}, system)
     refused = refusals(query, system)
     found = [
-        Alternative(placement, predict(query, system, placement))
+        Alternative(placement, predict(query, system, placement, cold=cold))
         for placement in placements(query, system, refused)
         if _pinned(query, placement, pins or {})
     ]

@@ -30,6 +30,11 @@ def account(made: pa.RecordBatch, given: pa.RecordBatch) -> tuple[int, int]:
     return referenced, copied
 
 
+def written(made: pa.RecordBatch) -> int:
+    """Give the bytes of a batch that is known to be all new."""
+    return sum(column_bytes(column) for column in made.columns)
+
+
 class _Regions:
     def __init__(self, batch: pa.RecordBatch) -> None:
         found = {(b.address, b.size) for b in _buffers(batch)}

@@ -1,21 +1,39 @@
-"""A stage as a program: what it is, what it will not do natively, and what a run of it gives."""
+"""A stage as a program: rendered once, run on many chunks from many threads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from wherry.base.errors import InputError
+from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.reference import evaluate
-from wherry.ir.stage import Pass, Stage
-from wherry.render.counting import count_step
-from wherry.render.ledger import account
+from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.work import Costs, Counter, costs_of
+from wherry.render.bind import pack_literals
+from wherry.render.engine import object_folder
+from wherry.render.execute import Run, arrange
+from wherry.render.gather import (
+    Arrangement,
+    Deferred,
+    Piece,
+    choose,
+    first_rows,
+    gather,
+    piece_bytes,
+)
+from wherry.render.ledger import account, written
+from wherry.render.passes import PassPlan, plan_pass
+from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
 
 
@@ -25,7 +43,7 @@ class ChunkOutput:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch
+    batch : pyarrow.RecordBatch or Deferred
         The result.
     rows_in, rows_selected : int
         Rows of the chunk, and how many of them passed the first predicate.
@@ -37,7 +55,7 @@ class ChunkOutput:
         Counted work, the same on every device.
     """
 
-    batch: pa.RecordBatch
+    batch: Piece
     rows_in: int
     rows_selected: int
     referenced_bytes: int
@@ -45,56 +63,307 @@ class ChunkOutput:
     why: str
     work: Work
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the rows made."""
+        return piece_bytes(self.batch)
+
+
+_CHOSEN = "rows are chosen, and written where they meet"
+_REFERENCED = "rows are cut by reference"
+_GATHERED = "rows are written once, where they meet"
+
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A stage made ready for chunks of one schema.
+class _Part:
+    """A pass, or None at the beginning, and the orders and takes that follow it."""
 
-    Parameters
+    plan: PassPlan | None
+    preparer: Preparer | None
+    costs: Costs | None
+    after: Arrangement
+
+
+class Program:
+    """A stage made ready for chunks of one schema; a value: `run` changes nothing that shows.
+
+    Attributes
     ----------
     stage : Stage
         Lifted: its literals are parameters.
-    schema : pyarrow.Schema
-        Of the chunks.
     text : str
-        What runs, for a person to read.
+        What runs, for a person to read: the stage by expression, then the block functions' LLVM IR
+        for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
     """
 
-    stage: Stage
-    schema: pa.Schema
-    text: str
-    residuals: tuple[str, ...]
+    def __init__(self, stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> None:
+        check_stage(stage)
+        self.stage, self.schema = stage, schema
+        self._parts = _parts(stage, schema, bounds, folder)
+        sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
+        # Totals are new bytes whatever the chunk is, so their addresses need no look.
+        self._refers = not any(isinstance(sink, Totals) for sink in sinks)
+        # A program that only keeps rows may leave writing them to who orders or cuts them.
+        self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
+        rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
+        self._rest = None
+        if self._parts and self._parts[0].plan is None and rest:
+            self._rest = Program(Stage(rest), schema, {}, folder)
+        self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
+
+    @property
+    def residuals(self) -> tuple[str, ...]:
+        """Give what does not run natively, and why."""
+        found = [reason for part in self._parts if part.plan for reason in part.plan.reasons]
+        if any(isinstance(step, Order) for step in self.stage.steps):
+            found.append("order: pyarrow sort_indices")
+        return tuple(found)
+
+    @property
+    def listing(self) -> str:
+        """Give the stage by expression: the readable part of `text`."""
+        lines = []
+        for part in self._parts:
+            if part.plan is not None:
+                lines += [_skeletons(part.plan.step), *part.plan.listing("  ")]
+            lines += [_arrangement(step) for step in part.after]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def text(self) -> str:
+        """Give the listing and the LLVM IR of the variants for chunks without nulls."""
+        plans = [part.plan for part in self._parts if part.plan is not None]
+        return "\n".join([self.listing, *(plan.compiled(frozenset()).text for plan in plans)])
 
     def run(
         self,
         batch: pa.RecordBatch,
         literals: tuple[Literal, ...],
-        pool: SegmentPool,  # noqa: ARG002
+        pool: SegmentPool,
+        *,
+        defer: bool = False,
     ) -> ChunkOutput:
-        """Give what the program makes of one chunk; any thread may call this at any time."""
-        found, selected, work = batch, batch.num_rows, Work()
-        for number, step in enumerate(bind(self.stage, literals).steps):
-            if number == 0 and isinstance(step, Pass) and step.predicate is not None:
-                passed = evaluate(step.predicate, batch)
-                selected = pc.sum(passed, min_count=0).as_py()
-            work += count_step(step, found, selected if number == 0 else found.num_rows)
-            found = run_step(step, found)
-        referenced, copied = account(found, batch)
-        work += Work(write_bytes=copied)
-        why = "gathered by pyarrow"
-        return ChunkOutput(found, batch.num_rows, selected, referenced, copied, why, work)
+        """Give what the program makes of one chunk; any thread may call this at any time.
+
+        Parameters
+        ----------
+        defer : bool
+            Only choose the rows, if the program does nothing else: what comes next on this device
+            orders or cuts them, and writes them once.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        """
+        packed = self._pack(literals)
+        defer = defer and self._chooses
+        made: Piece = batch
+        selected, counter = batch.num_rows, Counter()
+        for number, part in enumerate(self._parts):
+            given = made
+            made, passed = _run_part(part, given, literals, packed, pool, defer=defer)
+            selected = passed if number == 0 else selected
+            if part.costs is not None:
+                texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
+                counter.add_pass(part.costs, given.num_rows, passed, texts)
+            counter.add_after(part.after, passed)
+        if isinstance(made, Deferred):
+            chosen = made.nbytes
+            work = counter.work(0)
+            return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work)
+        referenced, copied = account(made, batch) if self._refers else (0, written(made))
+        why = _why(self.stage, copied)
+        work = counter.work(copied)
+        return ChunkOutput(made, batch.num_rows, selected, referenced, copied, why, work)
+
+    def run_gathered(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        """Give what the program makes of everything that has come together, in its order.
+
+        Rows that are only ordered or cut are written once, straight from where the pieces lie;
+        pieces that are aggregated are put together first.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed, or the pieces' dictionaries have more values together
+            than their index type can number.
+        """
+        try:
+            return self._run_gathered(pieces, literals, pool)
+        except pa.ArrowInvalid as problem:
+            raise InputError(
+                f"{len(pieces)} chunks cannot be put together: {problem} "
+                "Cast dictionary columns with narrow indices to pa.utf8() first."
+            ) from problem
+
+    def _run_gathered(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        first = self._parts[0]
+        if not pieces or first.plan is not None:
+            empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
+            whole = pa.concat_batches(list(pieces) or empty)
+            made = self.run(whole, literals, pool)
+            gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
+            return replace(made, copied_bytes=made.copied_bytes + gathered)
+        rows = sum(piece.num_rows for piece in pieces)
+        cut = first_rows(pieces, first.after) if self._rest is None else None
+        if cut is not None:
+            return ChunkOutput(cut, rows, rows, piece_bytes(cut), 0, _REFERENCED, Work())
+        ordered = gather(pieces, first.after, pool)
+        copied = referenced_bytes([ordered])
+        counter = Counter()
+        counter.add_after(first.after, rows)
+        arranged = ChunkOutput(ordered, rows, rows, 0, copied, _GATHERED, counter.work(copied))
+        if self._rest is None:
+            return arranged
+        made = self._rest.run(ordered, literals, pool)
+        return replace(
+            arranged,
+            batch=made.batch,
+            copied_bytes=copied + made.copied_bytes,
+            work=arranged.work + made.work,
+        )
+
+    def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
+        kept = self._packed
+        if kept is not None and kept[0] is literals:
+            return kept[1]
+        packed = pack_literals(literals)
+        self._packed = (literals, packed)
+        return packed
 
 
-def render(stage: Stage, schema: pa.Schema, bounds: Mapping[str, tuple[int, int]]) -> Program:  # noqa: ARG001
+def render(
+    stage: Stage,
+    schema: pa.Schema,
+    bounds: Mapping[str, tuple[int, int]],
+    folder: Path | None = None,
+) -> Program:
     """Give the program of `stage` for chunks of `schema`.
 
     Parameters
     ----------
+    stage : Stage
+        Resolved and lifted.
     bounds : mapping
-        The smallest and largest unscaled integer of columns, over all chunks, where known.
+        The smallest and largest unscaled integer of columns, over all chunks, where known: what
+        lets decimals be computed in 64 bits.
+    folder : Path, optional
+        Where compiled objects are kept; the user's cache unless given.
+
+    Raises
+    ------
+    InputError
+        If the stage calls for an aggregate that no program computes.
     """
-    check_stage(stage)
-    reasons = ("every step: runs through the reference interpreter",)
-    return Program(stage, schema, "\n".join(str(s) for s in stage.steps), reasons)
+    place = object_folder() if folder is None else folder
+    return _rendered(stage, schema.remove_metadata(), tuple(sorted(bounds.items())), place)
+
+
+@lru_cache(maxsize=256)
+def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Program:
+    return Program(stage, schema, dict(bounds), folder)
+
+
+def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:
+    found = [_Part(None, None, None, ())]
+    for number, step in enumerate(stage.steps):
+        if isinstance(step, Pass):
+            # Statistics speak of stored columns, so only of what the first step reads.
+            plan = plan_pass(step, schema, bounds if number == 0 else {}, folder)
+            found.append(_Part(plan, Preparer(plan), costs_of(step), ()))
+        else:
+            last = found[-1]
+            found[-1] = _Part(last.plan, last.preparer, last.costs, (*last.after, step))
+        schema = output_schema(step, schema)
+    return tuple(part for part in found if part.plan or part.after)
+
+
+def _run_part(
+    part: _Part,
+    batch: pa.RecordBatch,
+    literals: Any,
+    packed: Any,
+    pool: SegmentPool,
+    *,
+    defer: bool,
+) -> tuple[Piece, int]:
+    """Give what a part makes of `batch`, and how many rows passed its predicate."""
+    plan, preparer = part.plan, part.preparer
+    if plan is None or preparer is None:
+        arranged = choose(batch, part.after) if defer else arrange(batch, part.after, pool)
+        return arranged, batch.num_rows
+    rows = batch.num_rows
+    after = part.after
+    if (
+        plan.predicate is None
+        and isinstance(plan.step.sink, Rows)
+        and after
+        and isinstance(after[0], Take)
+    ):
+        batch, after = batch.slice(0, after[0].count), after[1:]
+    try:
+        prepared = preparer.prepare(batch, literals)
+    except InputError:
+        return _run_slowly(part, batch, literals)
+    run = Run(plan, prepared, packed, pool)
+    made = run.output(after, defer=defer)
+    return made, rows if plan.predicate is None else run.selected
+
+
+def _run_slowly(
+    part: _Part, batch: pa.RecordBatch, literals: tuple[Literal, ...]
+) -> tuple[pa.RecordBatch, int]:
+    """Run a part whose residual failed on some row: perhaps that row does not even pass.
+
+    The interpreter computes a sink's expressions only for rows that pass, so it raises again
+    exactly if there is no answer.
+    """
+    assert part.plan is not None
+    step = bind(part.plan.step, literals)
+    counted = Pass(step.predicate, Rows(()))
+    selected = run_step(counted, batch).num_rows
+    made = run_step(step, batch)
+    for following in part.after:
+        made = run_step(following, made)
+    return made, selected
+
+
+def _skeletons(step: Pass) -> str:
+    match step.sink:
+        case Rows():
+            used = "filter.select, filter.compact" if step.predicate else "columns by reference"
+        case Groups():
+            used = "group_by.direct or group_by.hashed"
+        case _:
+            used = "aggregate.totals"
+    return f"pass ({used})"
+
+
+def _arrangement(step: Step) -> str:
+    if isinstance(step, Order):
+        keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
+        first = "" if step.count is None else f", first {step.count}"
+        return f"order (pyarrow sort_indices, filter.gather) by {keys}{first}"
+    assert isinstance(step, Take)
+    return f"take first {step.count}"
+
+
+def _why(stage: Stage, copied: int) -> str:
+    if not copied:
+        return "columns pass through by reference"
+    sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
+    if any(isinstance(sink, Groups) for sink in sinks):
+        return "groups are written once"
+    if any(not isinstance(sink, Rows) for sink in sinks):
+        return "totals are written once"
+    if any(isinstance(step, Order) for step in stage.steps):
+        return "rows are gathered in order"
+    tested = any(isinstance(step, Pass) and step.predicate is not None for step in stage.steps)
+    return "rows that passed are compacted" if tested else "columns are computed"

@@ -33,6 +33,7 @@ from wherry.ir.stage import (
 )
 
 _WIDE_DIGITS: Final = 76
+_ROW: Final = "row"
 
 
 def run_reference(
@@ -147,7 +148,7 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
             return pc.count(values)
         case "sum":
             return pc.cast(pc.sum(_summand(values)), call_type(call))
-    return getattr(pc, call.kind)(plain(values))
+    return getattr(pc, call.kind)(plain(values)).cast(call_type(call))
 
 
 def _summand(values: pa.Array) -> pa.Array:
@@ -170,11 +171,13 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns[f"c{i}"] = _summand(values) if call.kind == "sum" else plain(values)
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
-    # pyarrow numbers groups as it likes; their first rows say in which order they appeared.
-    columns["row"] = pa.array(range(batch.num_rows), pa.int64())
-    asked = [*_each_once(wanted), ("row", "min")]
-    made = pa.TableGroupBy(pa.table(columns), keys).aggregate(asked)
-    made = made.take(pc.sort_indices(made.column("row_min")))
+    # Arrow's hash table numbers new keys of a mini-batch in no order, so the first row decides.
+    columns[_ROW] = pa.array(range(batch.num_rows), pa.int64())
+    table = pa.table(columns)
+    made = pa.TableGroupBy(table, keys, use_threads=False).aggregate(
+        [*_each_once(wanted), (_ROW, "min")]
+    )
+    made = made.take(pc.sort_indices(made.column(f"{_ROW}_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from wherry.base.errors import InputError
-from wherry.data.chunk import ChunkRef, referenced_bytes
+from wherry.base.units import Time
 from wherry.data.ledger import LedgerEntry
-from wherry.devices.driver import Execution
+from wherry.devices.work import Work
+from wherry.render.gather import Piece
 from wherry.run.machine import (
+    ALL,
     Accepted,
     Install,
     Installed,
     Missing,
-    Piece,
+    PieceId,
     Read,
     Route,
     Routed,
@@ -30,16 +31,30 @@ from wherry.run.worker import Hop, MissingPlan, Worker
 class Evidence:
     """What ran where: one entry for each run of a program.
 
-    `residuals` names every expression or step that went through pyarrow, with the reason; an empty
-    tuple says that all of it was native.
+    Attributes
+    ----------
+    rows_in, rows_selected, rows_out : int
+        Rows given, rows that passed the first predicate, rows made.
+    nbytes : int
+        Bytes of what was made.
+    work : Work
+        What it was charged for.
+    time : Modelled or Measured
+        Of the core it ran on.
+    residuals : tuple of str
+        Every expression or step that went through pyarrow, with the reason; empty says that all of
+        it was native.
     """
 
     device: str
     stage: int
     chunk: int
     rows_in: int
+    rows_selected: int
     rows_out: int
-    execution: Execution
+    nbytes: int
+    work: Work
+    time: Time
     residuals: tuple[str, ...]
 
 
@@ -50,8 +65,7 @@ class Carrier:
     workers: Mapping[str, Worker]
     plan_bytes: bytes
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
-    _refs: dict[int, ChunkRef] = field(default_factory=dict)
-    pieces: dict[Piece, pa.RecordBatch] = field(default_factory=dict)
+    pieces: dict[PieceId, Piece] = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -85,11 +99,13 @@ class Carrier:
         worker = self.workers[command.device]
         hop = self._hops[command.device, command.stage]
         program = worker.program(hop)
-        batch = self._input(command, program.schema)
-        execution = worker.run(hop, batch)
+        given = [self.pieces.pop(piece) for piece in command.pieces]
+        if command.chunk == ALL:
+            execution = worker.run_gathered(hop, given)
+        else:
+            execution = worker.run(hop, *given)
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
-        rows = output.batch.num_rows
         self.ledger.append(
             LedgerEntry(
                 command.stage,
@@ -100,31 +116,16 @@ class Carrier:
             )
         )
         found = Evidence(
-            command.device,
-            command.stage,
-            command.chunk,
-            batch.num_rows,
-            rows,
-            execution,
-            program.residuals,
+            device=command.device,
+            stage=command.stage,
+            chunk=command.chunk,
+            rows_in=output.rows_in,
+            rows_selected=output.rows_selected,
+            rows_out=output.batch.num_rows,
+            nbytes=output.nbytes,
+            work=output.work,
+            time=execution.time,
+            residuals=program.residuals,
         )
         self.evidence.append(found)
         return found
-
-    def _input(self, command: Run, schema: pa.Schema) -> pa.RecordBatch:
-        """Give the pieces of a run as one batch; several are put together, which copies them."""
-        batches = [self.pieces.pop(piece) for piece in command.pieces]
-        if len(batches) == 1:
-            return batches[0]
-        if not batches:
-            return pa.RecordBatch.from_pylist([], schema=schema)
-        self.ledger.append(
-            LedgerEntry(command.stage, command.device, 0, referenced_bytes(batches), "gathered")
-        )
-        try:
-            return pa.concat_batches(batches)
-        except pa.ArrowInvalid as problem:
-            raise InputError(
-                f"{command.device} cannot put {len(batches)} chunks together: {problem} "
-                "Cast dictionary columns with narrow indices to pa.utf8() first."
-            ) from problem

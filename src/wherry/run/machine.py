@@ -14,13 +14,13 @@ out the same commands in the same order.
     Finish                                the answer is whole
 
 A piece is what a stage made of a chunk: (stage, chunk); stage -1 is the chunk as stored, chunk -1
-is what came of all chunks together.
+is what came of all chunks together; NOTHING is an empty answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wherry.base.errors import Retryable
@@ -28,9 +28,11 @@ from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import HOME, Stage
 from wherry.run.continuation import Continuation, freeze
 
-Piece = tuple[int, int]
+PieceId = tuple[int, int]
 ROUTING = -1
 ALL = -1
+NOTHING: PieceId = (ROUTING, ALL)
+"""What is delivered if no chunk can hold an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Move:
 
     source: str
     target: str
-    piece: Piece
+    piece: PieceId
     stage: int
 
 
@@ -86,7 +88,7 @@ class Run:
     device: str
     stage: int
     chunk: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PieceId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,14 @@ class Deliver:
 
     source: str
     target: str
-    piece: Piece
+    piece: PieceId
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is `pieces`, in this order; nothing is left to do."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PieceId, ...]
 
 
 Command = Send | Install | Route | Read | Move | Run | Deliver | Finish
@@ -150,7 +152,7 @@ class Loaded:
 class Moved:
     """A piece arrived at a device."""
 
-    piece: Piece
+    piece: PieceId
     device: str
     stage: int
 
@@ -168,7 +170,7 @@ class Ran:
 class Delivered:
     """The client has a piece."""
 
-    piece: Piece
+    piece: PieceId
 
 
 Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Delivered
@@ -222,7 +224,7 @@ class Machine:
     _rows: dict[int, int] = field(default_factory=dict)
     _gathered: set[int] = field(default_factory=set)
     _merged: bool = False
-    _delivered: set[Piece] = field(default_factory=set)
+    _delivered: set[int] = field(default_factory=set)
     _installed: set[tuple[str, int]] = field(default_factory=set)
     _finished: bool = False
 
@@ -262,6 +264,20 @@ class Machine:
                 return self._on_ran(stage, chunk, rows)
             case Delivered(piece):
                 return self._on_delivered(piece)
+
+    def ready_to_give(self, given: int) -> list[PieceId]:
+        """Give the pieces of the answer that are delivered and in turn, after the first `given`.
+
+        A merged answer is one piece, which `Finish` names.
+        """
+        stage = len(self.orders.stages) - 1
+        if self._merge is not None:
+            return []
+        ready = []
+        while given in self._delivered:
+            ready.append((stage, given))
+            given += 1
+        return ready
 
     # Where things are.
 
@@ -356,7 +372,7 @@ class Machine:
             commands.append(Read(self._home(chunk), device, chunk, self._chunks[chunk]))
         return commands
 
-    def _advance(self, piece: Piece, device: str) -> list[Command]:
+    def _advance(self, piece: PieceId, device: str) -> list[Command]:
         """Take a piece that is at `device` to its next stage, or to the client."""
         made, chunk = piece
         stage = made + 1
@@ -371,7 +387,7 @@ class Machine:
         move = Move(device, target, piece, stage)
         return self._when_accepted(device, target, stage, lambda: [move])
 
-    def _enter(self, piece: Piece, device: str, stage: int) -> list[Command]:
+    def _enter(self, piece: PieceId, device: str, stage: int) -> list[Command]:
         """Use a piece that has arrived where its next stage runs."""
         if stage == len(self.orders.stages):
             return [Deliver(device, self.orders.client, piece)]
@@ -420,24 +436,33 @@ class Machine:
     def _gather_if_whole(self, device: str) -> list[Command]:
         stage = self._merge
         if stage is None:
-            return [Finish(())] if not self._chunks else []
+            # No chunk can hold an answer: the client is told so.
+            return [] if self._chunks else [Deliver(device, self.orders.client, NOTHING)]
         site = self.orders.stages[stage].site
-        if self._merged or not self._gathered.issuperset(range(self._wanted)):
+        if self._merged or not _holds(self._gathered, range(self._wanted)):
             return []
         self._merged = True
         pieces = tuple((stage - 1, chunk) for chunk in range(self._wanted))
         run = Run(site, stage, ALL, pieces)
         return self._when_accepted(device, site, stage, lambda: [run])
 
-    def _respond(self, piece: Piece, device: str) -> list[Command]:
+    def _respond(self, piece: PieceId, device: str) -> list[Command]:
         site = self.orders.continuation.sites[-1]
         if site in {HOME, device}:
             return [Deliver(device, self.orders.client, piece)]
         return [Move(device, site, piece, len(self.orders.stages))]
 
-    def _on_delivered(self, piece: Piece) -> list[Command]:
-        self._delivered.add(piece)
+    def _on_delivered(self, piece: PieceId) -> list[Command]:
+        if piece == NOTHING:
+            return [Finish(())]
+        self._delivered.add(piece[1])
+        chunks = (ALL,) if self._merge is not None else range(self._wanted)
+        if not _holds(self._delivered, chunks):
+            return []
         stage = len(self.orders.stages) - 1
-        chunks = (ALL,) if self._merge is not None else tuple(range(self._wanted))
-        pieces = tuple((stage, chunk) for chunk in chunks)
-        return [Finish(pieces)] if self._delivered.issuperset(pieces) else []
+        return [Finish(tuple((stage, chunk) for chunk in chunks))]
+
+
+def _holds(found: set[int], wanted: Sequence[int]) -> bool:
+    """Tell whether all wanted numbers are there; quick while too few are."""
+    return len(found) >= len(wanted) and found.issuperset(wanted)

@@ -6,7 +6,7 @@ messages are opened with the key, datasets are looked up by name and must be wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -21,11 +21,13 @@ from wherry.devices.driver import Driver, Execution
 from wherry.ir.codec import decode
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind, parameters
+from wherry.ir.stage import Order, Take
 from wherry.ir.types import value_type
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
-from wherry.render.program import Program, render
+from wherry.render.gather import Piece, piece_bytes
+from wherry.render.program import ChunkOutput, Program, render
 from wherry.run.continuation import Continuation, thaw
 
 
@@ -50,8 +52,8 @@ class Worker:
     ----------
     driver : Driver
         Runs programs.
-    datasets : mapping of str to Source
-        What the device can read, by name.
+    datasets : sequence of Source
+        What the device can read; a plan names one, and says by its fingerprint which rows it saw.
     key : bytes
         Seals messages.
     pool : SegmentPool
@@ -59,7 +61,7 @@ class Worker:
     """
 
     driver: Driver
-    datasets: Mapping[str, Source]
+    datasets: Sequence[Source]
     key: bytes
     pool: SegmentPool
     _plans: dict[bytes, Plan] = field(default_factory=dict)
@@ -112,15 +114,16 @@ class Worker:
         )
 
     def _source(self, hop: Hop) -> Source:
-        source = self.datasets.get(hop.plan.dataset)
-        if source is None:
-            known = ", ".join(sorted(self.datasets)) or "none"
-            raise InputError(
-                f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
-            )
-        if source.fingerprint != hop.plan.fingerprint:
+        named = [source for source in self.datasets if source.name == hop.plan.dataset]
+        for source in named:
+            if source.fingerprint == hop.plan.fingerprint:
+                return source
+        if named:
             raise InputError(f"dataset {hop.plan.dataset!r} changed after the query was planned")
-        return source
+        known = ", ".join(sorted({source.name for source in self.datasets})) or "none"
+        raise InputError(
+            f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
+        )
 
     def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
         """Choose the chunks that can hold an answer: the routing segment."""
@@ -131,9 +134,32 @@ class Worker:
         """Give the plan's columns of a chunk, by reference."""
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
 
-    def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution:
-        """Run the continuation's segments over a batch."""
-        return self.driver.execute(self.program(hop), batch, hop.literals, self.pool)
+    def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over a chunk."""
+        program, defer = self.program(hop), self._defers(hop)
+
+        def task() -> ChunkOutput:
+            return program.run(batch, hop.literals, self.pool, defer=defer)
+
+        return self.driver.execute(task, lambda: piece_bytes(batch))
+
+    def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over everything that has come together."""
+        program = self.program(hop)
+
+        def task() -> ChunkOutput:
+            return program.run_gathered(pieces, hop.literals, self.pool)
+
+        return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
+
+    def _defers(self, hop: Hop) -> bool:
+        """Tell whether what follows runs here too and only orders or cuts the rows."""
+        following = hop.continuation.last + 1
+        if following >= len(hop.plan.segments):
+            return False
+        segment, site = hop.plan.segments[following], hop.continuation.sites[following]
+        here = site == self.driver.name
+        return here and segment.kind == "merge" and isinstance(segment.steps[0], Order | Take)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""

@@ -8,9 +8,8 @@ requests queue for each other's devices.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
 import simpy
 
 from wherry.base.events import Span
@@ -19,8 +18,10 @@ from wherry.data.chunk import referenced_bytes
 from wherry.devices.charge import install_ns, start_ns
 from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
+from wherry.render.gather import piece_bytes
 from wherry.run.carrier import Carrier
 from wherry.run.machine import (
+    NOTHING,
     ROUTING,
     Command,
     Deliver,
@@ -31,7 +32,7 @@ from wherry.run.machine import (
     Machine,
     Move,
     Moved,
-    Piece,
+    PieceId,
     Ran,
     Read,
     Route,
@@ -55,11 +56,11 @@ class Flight:
 
     machine: Machine
     carrier: Carrier
-    answer: tuple[Piece, ...] = ()
+    answer: tuple[PieceId, ...] = ()
     spans: list[Span] = field(default_factory=list)
     begin: int = 0
     end: int = -1
-    arrived: dict[Piece, int] = field(default_factory=dict)
+    arrived: dict[PieceId, int] = field(default_factory=dict)
 
     @property
     def time(self) -> Modelled:
@@ -176,23 +177,25 @@ def _read(clockwork: Clockwork, flight: Flight, command: Read) -> Steps:
     return Loaded(command.chunk)
 
 
-def _bytes(flight: Flight, piece: Piece) -> int:
-    batch: pa.RecordBatch = flight.carrier.pieces[piece]
-    return referenced_bytes([batch])
+def _bytes(flight: Flight, piece: PieceId) -> int:
+    return 0 if piece == NOTHING else piece_bytes(flight.carrier.pieces[piece])
 
 
 def _move(clockwork: Clockwork, flight: Flight, command: Move) -> Steps:
     use = Use("move", command.stage, command.piece[1], _bytes(flight, command.piece))
     yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    _hold(clockwork, flight, command.piece, command.source, use.nbytes)
+    _hold(clockwork, flight, command.piece, command.source, use)
     return Moved(command.piece, command.target, command.stage)
 
 
-def _hold(clockwork: Clockwork, flight: Flight, piece: Piece, device: str, nbytes: int) -> None:
-    """Record how long a piece lay in a device's memory, and let the next device's stay begin."""
+def _hold(clockwork: Clockwork, flight: Flight, piece: PieceId, device: str, use: Use) -> None:
+    """Record how long a piece lay in a device's memory, for the stage whose use of it ends now.
+
+    The next device's stay begins.
+    """
     since = flight.arrived.get(piece, clockwork.now)
-    use = Use("hold", piece[0], piece[1], nbytes)
-    flight.spans.append(use.span(f"memory {device}", device, since, clockwork.now))
+    held = Use("hold", use.stage, piece[1], use.nbytes)
+    flight.spans.append(held.span(f"memory {device}", device, since, clockwork.now))
     flight.arrived[piece] = clockwork.now
 
 
@@ -203,15 +206,14 @@ def _run(clockwork: Clockwork, flight: Flight, command: Run) -> Steps:
         yield turn
         start = clockwork.now
         evidence = flight.carrier.run(command)
-        work = evidence.execution.output.work
-        memory_bytes = work.scan_bytes + work.write_bytes
-        modelled = evidence.execution.time.ns
-        yield clockwork.env.timeout(clockwork.stretched(device, modelled, memory_bytes))
+        memory_bytes = evidence.work.scan_bytes + evidence.work.write_bytes
+        took = clockwork.stretched(device, evidence.time.ns, memory_bytes)
+        yield clockwork.env.timeout(took)
         nbytes = sum(size for _, size in sizes)
         use = Use("run", command.stage, command.chunk, nbytes, evidence.rows_out)
         flight.spans.append(use.span(f"cores {device}", device, start, clockwork.now))
     for piece, size in sizes:
-        _hold(clockwork, flight, piece, device, size)
+        _hold(clockwork, flight, piece, device, replace(use, nbytes=size))
     flight.arrived[command.stage, command.chunk] = clockwork.now
     return Ran(command.stage, command.chunk, evidence.rows_out)
 
@@ -220,5 +222,5 @@ def _deliver(clockwork: Clockwork, flight: Flight, command: Deliver) -> Steps:
     stage, chunk = command.piece
     use = Use("deliver", stage, chunk, _bytes(flight, command.piece))
     yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    _hold(clockwork, flight, command.piece, command.source, use.nbytes)
+    _hold(clockwork, flight, command.piece, command.source, use)
     return Delivered(command.piece)

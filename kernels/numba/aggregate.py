@@ -1,0 +1,33 @@
+"""Aggregation of all rows into one state."""
+
+from numba import njit, types
+
+from wherry.kernels.numba.vector import BLOCK, call_accumulate, call_mask, popcount
+
+_I = types.int64
+
+
+@njit(_I(*[_I] * 7), nogil=True, cache=True, error_model="numpy")
+def totals(mask, accumulate, context, blocks, tail, tail_rows, state):
+    """Give how many rows pass, having added them to the state.
+
+    Parameters
+    ----------
+    mask, accumulate : int
+        Addresses of block functions; mask 0 lets every row pass.
+    context, tail : int
+        Addresses of the contexts of the whole blocks and of the padded rest.
+    """
+    selected = 0
+    for block in range(blocks):
+        word = -1 if mask == 0 else call_mask(mask, context, block * BLOCK)
+        if word != 0:
+            selected += popcount(word)
+            call_accumulate(accumulate, context, block * BLOCK, word, state)
+    if tail_rows > 0:
+        word = (1 << tail_rows) - 1
+        if mask != 0:
+            word &= call_mask(mask, tail, 0)
+        selected += popcount(word)
+        call_accumulate(accumulate, tail, 0, word, state)
+    return selected

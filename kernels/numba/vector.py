@@ -1,0 +1,207 @@
+"""The vocabulary of the skeletons: raw loads and stores, bits, compress-stores, block calls.
+
+Addresses and masks are int64 throughout, because numba makes a float of int64 with uint64. A block
+is 64 rows, and bit i of its mask is row i. Everything is portable LLVM IR; with AVX-512 a compress
+becomes vpcompress, elsewhere LLVM writes it out.
+"""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+BLOCK = 64
+SLACK = 64  # bytes behind a destination that a compress-store may overwrite
+
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+_LANES = {1: (_I8, 64), 2: (_I16, 32), 4: (_I32, 16), 8: (_I64, 8)}
+
+
+def _function(builder, name, result, arguments):
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, name)
+
+
+def _load(builder, address, kind):
+    value = builder.load(builder.inttoptr(address, ir.PointerType(kind)))
+    value.align = 1
+    return value
+
+
+def _store(builder, value, address):
+    builder.store(value, builder.inttoptr(address, ir.PointerType(value.type))).align = 1
+
+
+def _count(builder, value):
+    return builder.call(_function(builder, "llvm.ctpop.i64", _I64, [_I64]), [value])
+
+
+def _loader(kind, signed):
+    @intrinsic
+    def load(typing_context, address):
+        def code(context, builder, signature, arguments):
+            value = _load(builder, arguments[0], kind)
+            if kind is _I64:
+                return value
+            return (builder.sext if signed else builder.zext)(value, _I64)
+
+        return types.int64(types.int64), code
+
+    return load
+
+
+def _storer(kind):
+    @intrinsic
+    def store(typing_context, address, value):
+        def code(context, builder, signature, arguments):
+            value = arguments[1] if kind is _I64 else builder.trunc(arguments[1], kind)
+            _store(builder, value, arguments[0])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), code
+
+    return store
+
+
+load_u8, load_i16, load_i32, load_i64 = (
+    _loader(kind, signed)
+    for kind, signed in ((_I8, False), (_I16, True), (_I32, True), (_I64, True))
+)
+store_8, store_16, store_32, store_64 = (_storer(kind) for kind in (_I8, _I16, _I32, _I64))
+
+
+@intrinsic
+def copy_16(typing_context, target, source):
+    """Copy 16 bytes."""
+
+    def code(context, builder, signature, arguments):
+        _store(builder, _load(builder, arguments[1], ir.VectorType(_I64, 2)), arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def popcount(typing_context, word):
+    """Give the number of set bits."""
+
+    def code(context, builder, signature, arguments):
+        return _count(builder, arguments[0])
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def lowest(typing_context, word):
+    """Give the position of the lowest set bit; 64 if there is none."""
+
+    def code(context, builder, signature, arguments):
+        count = _function(builder, "llvm.cttz.i64", _I64, [_I64, _I1])
+        return builder.call(count, [arguments[0], ir.Constant(_I1, 0)])
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def shift_right(typing_context, word, count):
+    """Shift right, zeros coming in; `count` is below 64."""
+
+    def code(context, builder, signature, arguments):
+        return builder.lshr(*arguments)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def compress_bits(typing_context, bits, mask):
+    """Give the bits of `bits` that `mask` selects, moved together at the low end."""
+    vector = ir.VectorType(_I8, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        flags = ir.VectorType(_I1, BLOCK)
+        bits, mask = (builder.bitcast(a, flags) for a in arguments)
+        name = "llvm.experimental.vector.compress.v64i8"
+        compress = _function(builder, name, vector, [vector, flags, vector])
+        zero = ir.Constant(vector, [0] * BLOCK)
+        packed = builder.call(compress, [builder.sext(bits, vector), mask, zero])
+        return builder.bitcast(builder.icmp_signed("<", packed, zero), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+def _compressor(width):
+    """Give an intrinsic that writes a block's selected values of `width` bytes side by side."""
+    element, lanes = _LANES[min(width, 8)]
+    rows = lanes * min(width, 8) // width
+    vector, flags = ir.VectorType(element, lanes), ir.VectorType(_I1, lanes)
+    name = f"llvm.experimental.vector.compress.v{lanes}i{element.width}"
+
+    def flags_of(builder, part):
+        bits = builder.bitcast(builder.trunc(part, ir.IntType(rows)), ir.VectorType(_I1, rows))
+        if rows == lanes:
+            return bits
+        twice = ir.Constant(ir.VectorType(_I32, lanes), [i // 2 for i in range(lanes)])
+        return builder.shuffle_vector(bits, ir.Constant(bits.type, ir.Undefined), twice)
+
+    @intrinsic
+    def compress(typing_context, target, source, mask):
+        def code(context, builder, signature, arguments):
+            target, source, mask = arguments
+            function = _function(builder, name, vector, [vector, flags, vector])
+            for start in range(0, BLOCK, rows):
+                part = builder.lshr(mask, ir.Constant(_I64, start))
+                if rows < BLOCK:
+                    part = builder.and_(part, ir.Constant(_I64, (1 << rows) - 1))
+                at = builder.add(source, ir.Constant(_I64, start * width))
+                values = _load(builder, at, vector)
+                unset = ir.Constant(vector, ir.Undefined)
+                _store(
+                    builder,
+                    builder.call(function, [values, flags_of(builder, part), unset]),
+                    target,
+                )
+                step = builder.mul(_count(builder, part), ir.Constant(_I64, width))
+                target = builder.add(target, step)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), code
+
+    return compress
+
+
+compress_1, compress_2, compress_4, compress_8, compress_16 = map(_compressor, (1, 2, 4, 8, 16))
+
+
+def _caller(count, result):
+    """Give an intrinsic that calls the function at an address with `count` int64 arguments."""
+    kind = ir.FunctionType(_I64 if result else ir.VoidType(), [_I64] * count)
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.PointerType(kind))
+        value = builder.call(pointer, list(arguments[1:]))
+        return value if result else context.get_dummy_value()
+
+    return (types.int64 if result else types.void)(*[types.int64] * (count + 1)), code
+
+
+@intrinsic
+def call_mask(typing_context, function, context, row):
+    """Call `mask(context, row)`: the bits of the rows that pass."""
+    return _caller(2, True)
+
+
+@intrinsic
+def call_values(typing_context, function, context, row, target):
+    """Call `values(context, row, target)`: 64 values written, their validity bits returned."""
+    return _caller(3, True)
+
+
+@intrinsic
+def call_accumulate(typing_context, function, context, row, mask, state):
+    """Call `accumulate(context, row, mask, state)`."""
+    return _caller(4, False)
+
+
+@intrinsic
+def call_scatter(typing_context, function, context, row, mask, ids, states):
+    """Call `scatter(context, row, mask, ids, states)`: one state per group."""
+    return _caller(5, False)

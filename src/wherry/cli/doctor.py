@@ -1,0 +1,57 @@
+"""`wherry doctor`: what this machine has for Wherry's tiers, and why it lacks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wherry.base.units import format_bytes
+from wherry.cli.options import Json
+from wherry.cli.output import grid, heading, plain, say, show_json
+from wherry.cli.progress import progress
+from wherry.cli.version import wherry_version
+from wherry.devices.probe import Found, Machine, probe
+
+EXAMPLES = """\b
+Examples:
+  wherry doctor
+  wherry doctor --json
+"""
+
+
+def command(as_json: Json = False) -> None:
+    """Show cores, memory bandwidth, CUDA, GDS, XDP, Ray and versions on this machine."""
+    with progress() as begin:
+        begin("measuring memory bandwidth")
+        machine = probe()
+    if as_json:
+        show_json({"wherry": wherry_version(), **plain(machine)})
+    else:
+        _show(machine)
+
+
+def _show(machine: Machine) -> None:
+    heading(f"wherry {wherry_version()} on Python {machine.python}, Linux {machine.kernel}")
+    grid(
+        ("machine", ""),
+        [
+            ("cores", f"{machine.cores} of {machine.cpu}"),
+            ("instructions", ", ".join(machine.features) or "none that programs make use of"),
+            ("memory", format_bytes(machine.memory_bytes)),
+            ("reading, 1 thread", f"{machine.read_gb_per_s_one_thread} GB/s measured"),
+            (
+                f"reading, {machine.cores} threads",
+                f"{machine.read_gb_per_s_all_threads} GB/s measured",
+            ),
+        ],
+    )
+    say()
+    tiers = {
+        name: getattr(machine, name) for name in ("cuda", "cupy", "kvikio", "gds", "xdp", "ray")
+    }
+    grid(("tier", "", ""), _found(tiers.items()))
+    say()
+    grid(("package", "", ""), _found(machine.packages.items()))
+
+
+def _found(items: Iterable[tuple[str, Found]]) -> list[tuple[str, str, str]]:
+    return [(name, "yes" if found.present else "no", found.detail) for name, found in items]

@@ -1,0 +1,168 @@
+"""`wherry run`: run one query and show its answer with the account of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wherry.base.units import format_bytes, format_ns
+from wherry.cli.options import (
+    Cold,
+    Data,
+    Json,
+    PlacementText,
+    ScaleFactor,
+    SystemName,
+    Target,
+    pins_of,
+)
+from wherry.cli.output import (
+    answer,
+    grid,
+    heading,
+    plain,
+    say,
+    short_placement,
+    show_answer,
+    show_json,
+)
+from wherry.cli.progress import progress
+from wherry.cli.target import load_target
+from wherry.devices.system import load_system
+from wherry.devices.this_machine import THIS_MACHINE
+from wherry.session import Result
+
+EXAMPLES = """\b
+Examples:
+  wherry run q6
+  wherry run q6 --system dpu-csd-host --sf 0.1
+  wherry run q1 --system dpu-csd-host --placement host-only
+  wherry run q6 --system dpu-csd-host --trace q6.json
+  wherry run my_query.py:late_orders --strict --json
+"""
+
+
+def command(
+    target: Target,
+    *,
+    system: SystemName = THIS_MACHINE,
+    data: Data = None,
+    sf: ScaleFactor = 0.1,
+    placement: PlacementText = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse what has no native program.")
+    ] = False,
+    cold: Cold = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the timeline there, for ui.perfetto.dev or chrome://tracing.",
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows of the answer to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Run a query and show its answer, where it ran, and what that took."""
+    pins = pins_of(placement)
+    found = load_system(system)
+    pipeline = load_target(target, sf, data)
+    with progress() as begin:
+        begin(f"{target} on {found.name}")
+        result = pipeline.run(found, placement=pins, strict=strict, cold=cold)
+    if trace is not None:
+        trace.write_bytes(result.trace)
+    if as_json:
+        show_json(_as_json(target, found.name, result, rows))
+    else:
+        _show(target, found.name, result, rows, cold=cold)
+
+
+def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, Any]:
+    origin = result.timeline.origin
+    return {
+        "target": target,
+        "system": system,
+        "placement": result.placement,
+        "time": result.time,
+        "answer": answer(result.table, rows),
+        "link_bytes": result.timeline.link_bytes(),
+        "ledger": result.ledger,
+        "receipts": [{"origin": origin, **plain(receipt)} for receipt in result.receipts],
+        "through_pyarrow": _residuals(result),
+    }
+
+
+def _show(target: str, system: str, result: Result, rows: int, *, cold: bool) -> None:
+    emulated = ", programs installed on the way" if cold else ", programs installed before"
+    heading(f"{target} on {system}: {short_placement(result.placement)}")
+    say(f"{result.time}{emulated if result.timeline.origin == 'modelled' else ''}")
+    say()
+    show_answer(result.table, rows)
+    _show_ledger(result)
+    _show_receipts(result)
+    residuals = _residuals(result)
+    if residuals:
+        say()
+        heading("through pyarrow, not native")
+        grid(("stage", "reason"), [(str(r["stage"]), r["reason"]) for r in residuals])
+
+
+def _show_ledger(result: Result) -> None:
+    say()
+    heading("ledger: bytes of each stage's output")
+    grid(
+        ("stage", "device", "referenced", "copied", "why"),
+        [
+            (
+                str(entry.stage),
+                entry.device,
+                format_bytes(entry.referenced_bytes),
+                format_bytes(entry.copied_bytes),
+                entry.why,
+            )
+            for entry in result.ledger.entries
+        ],
+        right=(2, 3),
+    )
+
+
+def _show_receipts(result: Result) -> None:
+    origin = result.timeline.origin
+    say()
+    heading(f"receipts: what each stage used, {origin}")
+    grid(
+        ("stage", "device", "cores", "reads", "memory", "NIC buffer", "bytes sent"),
+        [
+            (
+                "routing" if receipt.stage < 0 else str(receipt.stage),
+                receipt.device,
+                format_ns(receipt.core_ns),
+                f"{receipt.iops:,}",
+                _byte_seconds(receipt.ram_byte_ns),
+                _byte_seconds(receipt.nic_buffer_byte_ns),
+                _links(receipt.link_bytes.items()),
+            )
+            for receipt in result.receipts
+        ],
+        right=(2, 3, 4, 5),
+    )
+
+
+def _byte_seconds(byte_ns: int) -> str:
+    amount = byte_ns / 1_000_000_000
+    return f"{format_bytes(int(amount)) if amount >= 1 else f'{amount:.2g} B'} s"
+
+
+def _links(sent: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {format_bytes(nbytes)}" for name, nbytes in sent) or "none"
+
+
+def _residuals(result: Result) -> list[dict[str, Any]]:
+    found = dict.fromkeys(
+        (evidence.stage, reason) for evidence in result.evidence for reason in evidence.residuals
+    )
+    return [{"stage": stage, "reason": reason} for stage, reason in sorted(found)]

@@ -1,0 +1,91 @@
+"""What TARGET means: a built-in query by name, or a pipeline that a Python file defines."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from wherry.base.errors import InputError, WherryError, unknown_name
+from wherry.benchmarks.workloads import q1, q6
+from wherry.cli.tpch_data import tables
+from wherry.pipeline import Pipeline
+
+_BUILT_IN = {"q1": q1.pipeline, "q6": q6.pipeline}
+_MODULE = "wherry_target"
+_DEFAULT = "pipeline"
+_LINES_SHOWN = 4
+
+
+def load_target(target: str, scale_factor: float, data: Path | None) -> Pipeline:
+    """Give the pipeline that a command was asked for.
+
+    Raises
+    ------
+    InputError
+        No such query, file or pipeline.
+    WherryError
+        The file fails by itself; the message has its own lines of the traceback.
+    """
+    path, _, name = target.partition(":")
+    if path.endswith(".py"):
+        return _chosen(_load(Path(path)), path, name)
+    if target not in _BUILT_IN:
+        raise unknown_name("target", target, [*_BUILT_IN, "FILE.py[:NAME]"])
+    return _BUILT_IN[target](tables(scale_factor, data))
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    assert spec is not None  # a .py file has a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.resolve().parent))  # as `python FILE.py` does
+    try:
+        spec.loader.exec_module(module)
+    except WherryError as error:
+        error.add_note(_place(error, path))
+        raise
+    except Exception as error:  # whatever a user's file raises
+        raise WherryError(_own_failure(error, path)) from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _chosen(module: ModuleType, path: str, name: str) -> Pipeline:
+    found = {key: value for key, value in vars(module).items() if isinstance(value, Pipeline)}
+    if name:
+        if name not in found:
+            raise unknown_name("pipeline", name, found)
+        return found[name]
+    if _DEFAULT in found:
+        return found[_DEFAULT]
+    if len(found) != 1:
+        seen = ", ".join(found) or "none"
+        raise InputError(f"{path} defines {len(found)} pipelines ({seen}); name one as {path}:NAME")
+    return next(iter(found.values()))
+
+
+def _place(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in _own_frames(error, path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _own_frames(error: BaseException, path: Path) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+
+
+def _own_failure(error: Exception, path: Path) -> str:
+    reason = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, SyntaxError) and Path(error.filename or "").resolve() == path.resolve():
+        return f"{path}, line {error.lineno}: {reason}"
+    frames = _own_frames(error, path)[-_LINES_SHOWN:]
+    lines = [f"\n  {path}, line {frame.lineno}: {frame.line}" for frame in frames]
+    return f"{path} fails: {reason}{''.join(lines)}"

@@ -1,0 +1,221 @@
+"""Contexts: the addresses that block functions read, for the whole blocks and for the padded rest.
+
+The rows behind the last whole block are copied into zeroed scratch of a block's size, so that the
+same functions run over them and nothing is read behind the end of a buffer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.data.types import type_class
+from wherry.ir.expr import Literal
+from wherry.ir.literals import unscaled
+from wherry.ir.reference import literal_scalar
+from wherry.ir.resolve import type_of
+from wherry.kernels.numba import strings
+from wherry.render.loop import Slot
+
+BLOCK: Final = 64
+_LITERAL: Final = 16
+_TESTS: Final = {
+    "narrow": strings.test_narrow.address,
+    "wide": strings.test_wide.address,
+    "views": strings.test_views.address,
+}
+_FIXED: Final = {
+    t.id
+    for t in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.date32()),
+        *(pa.timestamp("us"), pa.decimal128(9, 0)),
+    )
+}
+_EMPTY: Final = np.zeros(BLOCK * 16 + 64, np.uint8)
+"""What the address of a buffer that Arrow left out is taken from: never read, but not 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A lookup's values by code, the null's behind the last; `known` says which are valid."""
+
+    values: np.ndarray[Any, Any]
+    known: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a pass reads: columns by name, tables by number, and int64 that are no addresses."""
+
+    rows: int
+    columns: Mapping[str, pa.Array]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    numbers: Mapping[Slot, int] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> int:
+        """Give the number of whole blocks."""
+        return self.rows // BLOCK
+
+    @property
+    def rest(self) -> int:
+        """Give the number of rows behind them."""
+        return self.rows % BLOCK
+
+
+@dataclass(slots=True)
+class Context:
+    """Addresses of both contexts; `keep` holds whatever they point to besides the columns."""
+
+    whole: array[int]
+    padded: array[int]
+    keep: list[Any]
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Give where the two contexts lie."""
+        return self.whole.buffer_info()[0], self.padded.buffer_info()[0]
+
+
+def bind_slots(slots: Mapping[Slot, int], chunk: Chunk, literals: np.ndarray[Any, Any]) -> Context:
+    """Give the contexts for `slots` over a chunk; `literals` is what `pack_literals` gave."""
+    # Slots are numbered in the order they stand in. array is a list whose address is at hand: this
+    # runs for every chunk, after a kernel has emptied the caches of everything Python needs.
+    keep: list[Any] = [literals]
+    found = [_addresses(kind, name, chunk, literals, keep) for kind, name in slots]
+    return Context(array("q", [w for w, _ in found]), array("q", [p for _, p in found]), keep)
+
+
+def _addresses(
+    kind: str, name: str, chunk: Chunk, literals: Any, keep: list[Any]
+) -> tuple[int, int]:
+    match kind:
+        case "values" | "valid" | "bits" | "text":
+            return _column(kind, chunk.columns[name], chunk, keep)
+        case "literals":
+            return (literals.ctypes.data,) * 2
+        case "data":
+            return (_data_address(chunk.columns[name], keep),) * 2
+        case "test":
+            return (int(_TESTS[name]),) * 2
+        case "parts":
+            return (_parts(name).ctypes.data,) * 2
+        case "table" | "known":
+            values = getattr(chunk.tables[name], "values" if kind == "table" else "known")
+            keep.append(values)
+            return (values.ctypes.data,) * 2
+    return (chunk.numbers[kind, name],) * 2
+
+
+def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple[int, int]:
+    rows, rest = chunk.rows, chunk.rest
+    if kind == "values" and not rest:
+        address = values_address(column)
+        return address, address
+    if kind in {"valid", "bits"}:
+        address = bitmap_address(column, 0 if kind == "valid" else 1, keep)
+        return address, _padded(address + (rows - rest) // 8, (rest + 7) // 8, keep)
+    address = values_address(column)
+    if kind == "values" or pa.types.is_string_view(column.type):
+        width = 16 if kind == "text" else column.type.bit_width // 8
+        return address, _padded(address + (rows - rest) * width, rest * width, keep)
+    width = offset_width(column.type)
+    place = _padded(address + (rows - rest) * width, (rest + 1) * width if rest else 0, keep)
+    return address, place
+
+
+def _padded(address: int, nbytes: int, keep: list[Any]) -> int:
+    """Copy `nbytes` into fresh zeros with room for a block of any type; give where they lie."""
+    if not nbytes:
+        return int(_EMPTY.ctypes.data)
+    room = np.zeros(BLOCK * 16 + 64, np.uint8)
+    ctypes.memmove(room.ctypes.data, address, nbytes)
+    keep.append(room)
+    return room.ctypes.data
+
+
+def offset_width(t: pa.DataType) -> int:
+    """Give the bytes of an offset of a text type."""
+    return 8 if pa.types.is_large_string(t) else 4
+
+
+def values_address(column: pa.Array) -> int:
+    """Give the address of the first row's value, offset or view."""
+    buffer = column.buffers()[1]
+    if buffer is None or not buffer.size:
+        return int(_EMPTY.ctypes.data)
+    t = column.type
+    if t.id in _FIXED:
+        return int(buffer.address + column.offset * (t.bit_width >> 3))
+    plain = pa.types.is_string(t) or pa.types.is_large_string(t)
+    width = offset_width(t) if plain else 16 if pa.types.is_string_view(t) else t.bit_width // 8
+    return int(buffer.address + column.offset * width)
+
+
+def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
+    """Give the address of a bitmap from its first row's bit on, copied if it must be moved."""
+    buffer = column.buffers()[number]
+    if buffer is None or not buffer.size:
+        assert len(column) == 0, "asked for a bitmap that is not there"
+        return int(_EMPTY.ctypes.data)
+    if column.offset % 8 == 0:
+        return int(buffer.address + column.offset // 8)
+    start, end = column.offset // 8, (column.offset + len(column) + 7) // 8
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8)[start:end], bitorder="little")
+    moved = np.packbits(bits[column.offset % 8 :], bitorder="little")
+    keep.append(moved)
+    return int(moved.ctypes.data)
+
+
+def _data_address(column: pa.Array, keep: list[Any]) -> int:
+    data = column.buffers()[2:]
+    if not pa.types.is_string_view(column.type):
+        return int(_EMPTY.ctypes.data if not data or data[0] is None else data[0].address)
+    table = np.array([b.address for b in data] or [0], np.int64)
+    keep.append(table)
+    return int(table.ctypes.data)
+
+
+@lru_cache(maxsize=1024)
+def _parts(name: str) -> np.ndarray[Any, Any]:
+    """Give parts as kernels.numba.strings reads them; kept, because programs point to them."""
+    parts = [part.encode() for part in name.split("\0")]
+    head = np.array([len(parts), *map(len, parts)], np.int64).tobytes()
+    return np.frombuffer(head + b"".join(parts) + bytes(8), np.uint8)
+
+
+def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
+    """Give literals as block functions read them: 16 bytes each, a text's address and length."""
+    texts = b"".join(v.value.encode() for v in literals if isinstance(v.value, str))
+    area = np.zeros(_LITERAL * len(literals) + len(texts) + 8, np.uint8)
+    at = _LITERAL * len(literals)
+    for number, literal in enumerate(literals):
+        image = _image(literal)
+        if isinstance(literal.value, str):
+            area[at : at + len(image)] = np.frombuffer(image, np.uint8)
+            start, at = int(area.ctypes.data) + at, at + len(image)
+            image = np.array([start, len(image)], np.int64).tobytes()
+        begin = _LITERAL * number
+        area[begin : begin + len(image)] = np.frombuffer(image, np.uint8)
+    return area
+
+
+def _image(literal: Literal) -> bytes:
+    value, t = literal.value, type_of(literal)
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bool):
+        return int(value).to_bytes(16, "little")
+    if isinstance(value, int | Decimal) and type_class(t) in {"integer", "decimal"}:
+        return unscaled(literal).to_bytes(16, "little", signed=True)
+    buffer = pa.array([literal_scalar(literal)], t).buffers()[1]
+    return bytes(buffer)[: t.bit_width // 8]

@@ -1,0 +1,99 @@
+"""Texts as small integers: codes for keys of groups, ranks for the smallest and largest text."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.render.reference import plain
+
+MOST_SLOTS: Final = 4096
+"""Largest product of domains that is addressed directly: its table fits the first-level cache."""
+
+
+def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Give int32 codes and their texts; equal texts have equal codes, nulls are null."""
+    if pa.types.is_dictionary(array.type):
+        texts = array.dictionary
+        if not texts.null_count and len(pc.unique(texts)) == len(texts):
+            return array.indices.cast(pa.int32()), texts
+    coded = plain(array).dictionary_encode()
+    return coded.indices, coded.dictionary
+
+
+def ranks_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Give int32 ranks and the texts in order; a smaller text has a smaller rank."""
+    codes, texts = codes_of(array)
+    order = pc.sort_indices(texts)
+    ranks = np.empty(len(texts), np.int32)
+    ranks[order.to_numpy()] = np.arange(len(texts), dtype=np.int32)
+    return pc.take(pa.array(ranks), codes), texts.take(order)
+
+
+def decoded(codes: pa.Array, texts: pa.Array, t: pa.DataType) -> pa.Array:
+    """Give the texts that codes stand for, as type `t`."""
+    if pa.types.is_dictionary(t) and texts.type.equals(t.value_type):
+        indices = codes.cast(t.index_type)
+        return pa.DictionaryArray.from_arrays(indices, texts, ordered=t.ordered)
+    return texts.take(codes).cast(t)
+
+
+def key_arrays(
+    words: np.ndarray[Any, Any],
+    types: tuple[pa.DataType, ...],
+    widths: tuple[int, ...],
+    *,
+    nulls: bool,
+) -> list[pa.Array]:
+    """Give the columns of keys out of their words.
+
+    Parameters
+    ----------
+    words : numpy.ndarray
+        int64, one row a group; with `nulls` the last column holds a bit per null key.
+    types : tuple of DataType
+        Of the keys, texts as int32.
+    widths : tuple of int
+        Words of each key.
+    """
+    found, at = [], 0
+    for number, (t, width) in enumerate(zip(types, widths, strict=True)):
+        none = (words[:, -1] >> number & 1).astype(bool) if nulls else None
+        found.append(_key_array(np.ascontiguousarray(words[:, at : at + width]), t, none))
+        at += width
+    return found
+
+
+def _key_array(words: np.ndarray[Any, Any], t: pa.DataType, none: Any) -> pa.Array:
+    mask = none if none is not None and none.any() else None
+    if pa.types.is_decimal(t):
+        if words.shape[1] == 1:
+            words = np.hstack([words, words >> 63])
+        validity = None if mask is None else pa.array(~mask).buffers()[1]
+        buffers = [validity, pa.py_buffer(np.ascontiguousarray(words))]
+        return pa.Array.from_buffers(t, len(words), buffers)
+    flat = words.reshape(-1)
+    if pa.types.is_boolean(t):
+        return pa.array(flat.astype(bool), mask=mask)
+    if pa.types.is_floating(t):
+        return pa.array(flat.view(np.float64).astype(t.to_pandas_dtype()), t, mask=mask)
+    stored = pa.array(flat.astype(f"{_letter(t)}{t.bit_width // 8}"), mask=mask)
+    return stored if stored.type.equals(t) else stored.view(t)
+
+
+def _letter(t: pa.DataType) -> str:
+    return "u" if pa.types.is_unsigned_integer(t) else "i"
+
+
+def slot_arrays(slots: np.ndarray[Any, Any], sizes: tuple[int, ...]) -> list[pa.Array]:
+    """Give the int32 codes of keys out of their one word; code `size` is the null's."""
+    found = []
+    for size in sizes:
+        codes = (slots % (size + 1)).astype(np.int32)
+        slots = slots // (size + 1)
+        none = codes == size
+        found.append(pa.array(codes, mask=none if none.any() else None))
+    return found

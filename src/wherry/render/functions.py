@@ -1,0 +1,326 @@
+"""The block functions of a pass: what the skeletons call for every 64 rows.
+
+mask(context, row) -> bits                      which rows pass the predicate
+values(context, row, target) -> validity        64 values of one output
+accumulate(context, row, mask, state)           rows into one state
+keys(context, row, target) -> 0                 64 group keys, word by word
+scatter(context, row, mask, ids, states) -> 0   rows into the state of their group
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from llvmlite import ir
+
+from wherry.ir.expr import Node, columns_of, conjuncts
+from wherry.ir.resolve import type_of
+from wherry.render.loop import (
+    BITS,
+    F64,
+    I1,
+    I64,
+    Loop,
+    Slot,
+    Variant,
+    constant,
+    declare,
+    element_bytes,
+    element_of,
+    flags,
+    load,
+    store,
+    stored_element,
+    vector,
+    widen,
+)
+from wherry.render.lower import lower
+from wherry.render.state import Cell, combined, identity, lanes_of, reduced
+
+
+@dataclass
+class Writer:
+    """A module in the making, and the context entries that its functions read."""
+
+    variant: Variant
+    module: Any
+    slots: dict[Slot, int]
+
+    def begin(self, name: str, arguments: int, *, result: bool = True) -> tuple[Any, Any]:
+        """Give a new function of `arguments` int64 and the builder of its entry."""
+        kind = ir.FunctionType(I64 if result else ir.VoidType(), [I64] * arguments)
+        function = ir.Function(self.module, kind, name)
+        return function, ir.IRBuilder(function.append_basic_block("entry"))
+
+    def loop(self, function: Any, head: Any, needed: Any = None) -> Loop:
+        """Give a loop over the lanes of a block."""
+        return Loop(function, head, self.slots, self.variant, lower, needed=needed)
+
+
+def writer(variant: Variant) -> Writer:
+    """Give an empty module."""
+    module = ir.Module("program")
+    return Writer(variant, module, {})
+
+
+def write_mask(w: Writer, predicate: Node) -> None:
+    """Write `mask`: conjuncts in their order, and no later one once no row is left.
+
+    Neighbouring conjuncts over the same columns share a loop; another column is not read before the
+    rows that need it are known.
+    """
+    function, head = w.begin("mask", 2)
+    running: Any = ir.Constant(I64, -1)
+    groups = _grouped(conjuncts(predicate))
+    for number, terms in enumerate(groups):
+        loop = w.loop(function, head, running)
+        bits: Any = ir.Constant(BITS, -1)
+        for term in terms:
+            value = loop.value(term)
+            bits = loop.body.and_(bits, value.data)
+            bits = bits if value.valid is None else loop.body.and_(bits, value.valid)
+        word = loop.gather_word(bits)
+        head = loop.close()
+        running = head.and_(running, word())
+        if number + 1 < len(groups):
+            head = _unless_zero(function, head, running)
+    head.ret(running)
+
+
+def _grouped(terms: Sequence[Node]) -> list[list[Node]]:
+    groups: list[list[Node]] = []
+    for term in terms:
+        if groups and columns_of(term) == columns_of(groups[-1][-1]):
+            groups[-1].append(term)
+        else:
+            groups.append([term])
+    return groups
+
+
+def _unless_zero(function: Any, head: Any, word: Any) -> Any:
+    none, following = (function.append_basic_block(n) for n in ("none", "more"))
+    empty = head.icmp_unsigned("==", word, ir.Constant(I64, 0))
+    head.cbranch(empty, none, following)
+    ir.IRBuilder(none).ret(ir.Constant(I64, 0))
+    return ir.IRBuilder(following)
+
+
+def write_values(w: Writer, name: str, node: Node) -> None:
+    """Write `values` for one output, in the layout of its Arrow type; truth as a word of bits."""
+    function, head = w.begin(name, 3)
+    loop = w.loop(function, head)
+    value, boolean = loop.value(node), pa.types.is_boolean(type_of(node))
+    known = None if value.valid is None else loop.gather_word(value.valid)
+    if boolean:
+        truth = loop.gather_word(value.data)
+    else:
+        element = stored_element(type_of(node))
+        data = value.data if element is F64 else _as_stored(loop, value.data, element)
+        size = ir.Constant(I64, element_bytes(element))
+        at = loop.body.add(function.args[2], loop.body.mul(loop.lane, size))
+        store(loop.body, data, at)
+    after = loop.close()
+    if boolean:
+        store(after, truth(), function.args[2])
+    after.ret(ir.Constant(I64, -1) if known is None else known())
+
+
+def _as_stored(loop: Loop, data: Any, element: Any) -> Any:
+    return widen(loop.body, data, element) if isinstance(element, ir.IntType) else data
+
+
+def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
+    """Write `accumulate`: all aggregates of a block in one loop, then one update of the state."""
+    function, head = w.begin("accumulate", 4, result=False)
+    loop, mask = w.loop(function, head), function.args[2]
+    bits = loop.slice(mask)
+    parts: list[tuple[Cell, Any, list[Any]]] = []
+    for cell in cells:
+        if cell.argument is None:
+            parts.append((cell, None, []))
+            continue
+        value = loop.value(cell.argument)
+        part = bits if value.valid is None else loop.body.and_(bits, value.valid)
+        known = None if value.valid is None else loop.gather_word(part)
+        sums = []
+        for lanes in lanes_of(cell, loop.body, value.data):
+            carried = loop.carry(constant(lanes.type.element, identity(cell, lanes.type.element)))
+            chosen = loop.body.select(
+                flags(loop.body, part), combined(cell, loop.body, carried, lanes), carried
+            )
+            loop.keep(carried, chosen)
+            sums.append(chosen)
+        parts.append((cell, known, sums))
+    after = loop.close()
+    for cell, known, sums in parts:
+        at = after.add(function.args[3], ir.Constant(I64, cell.offset))
+        _add_count(after, at, popcount(after, mask if known is None else known()))
+        for number, lanes in enumerate(sums):
+            _update(cell, after, at, number, reduced(cell, after, lanes))
+    after.ret_void()
+
+
+def popcount(b: Any, word: Any) -> Any:
+    """Give the number of set bits."""
+    return b.call(declare(b.module, "llvm.ctpop.i64", ir.FunctionType(I64, [I64])), [word])
+
+
+def _add_count(b: Any, at: Any, count: Any) -> None:
+    store(b, b.add(load(b, at, I64), count), at)
+
+
+def _update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
+    place = b.add(at, ir.Constant(I64, 8 + cell.element_bytes * number))
+    store(b, combined(cell, b, load(b, place, cell.element), value), place)
+
+
+def write_scatter(w: Writer, cells: Sequence[Cell], stride: int) -> None:
+    """Write `scatter`: arguments of a block are computed in lanes, then added row by row."""
+    function, head = w.begin("scatter", 5, result=False)
+    loop = w.loop(function, head)
+    found: list[tuple[Cell, Any, list[Any]]] = []
+    for cell in cells:
+        if cell.argument is None:
+            found.append((cell, None, []))
+            continue
+        value = loop.value(cell.argument)
+        known = None if value.valid is None else loop.gather_word(value.valid)
+        rooms = []
+        for lanes in lanes_of(cell, loop.body, value.data):
+            room = head.alloca(vector(lanes.type.element, 64))
+            room.align = 64
+            address = head.ptrtoint(room, I64)
+            size = ir.Constant(I64, element_bytes(lanes.type.element))
+            store(loop.body, lanes, loop.body.add(address, loop.body.mul(loop.lane, size)))
+            rooms.append((address, lanes.type.element))
+        found.append((cell, known, rooms))
+    after = loop.close()
+    words = [None if known is None else known() for _, known, _ in found]
+    _each_row(function, after, stride, found, words)
+
+
+def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any]) -> None:
+    """Write the loop over the set bits of the mask; it has at least one."""
+    block, done = function.append_basic_block("row"), function.append_basic_block("done")
+    b = ir.IRBuilder(block)
+    rest = b.phi(I64, "rest")
+    rest.add_incoming(function.args[2], head.block)
+    head.branch(block)
+    kind = ir.FunctionType(I64, [I64, I1])
+    lane = b.call(declare(b.module, "llvm.cttz.i64", kind), [rest, ir.Constant(I1, 1)])
+    group = load(b, b.add(function.args[3], b.mul(lane, ir.Constant(I64, 8))), I64)
+    state = b.add(function.args[4], b.mul(group, ir.Constant(I64, stride)))
+    for (cell, _, rooms), word in zip(found, words, strict=True):
+        at = b.add(state, ir.Constant(I64, cell.offset))
+        one = ir.Constant(I64, 1)
+        bit = one if word is None else b.and_(b.lshr(word, lane), one)
+        _add_count(b, at, bit)
+        for number, (address, element) in enumerate(rooms):
+            size = ir.Constant(I64, element_bytes(element))
+            value = load(b, b.add(address, b.mul(lane, size)), element)
+            if word is not None:
+                nothing = ir.Constant(element, identity(cell, element))
+                value = b.select(b.trunc(bit, I1), value, nothing)
+            _update(cell, b, at, number, widened(cell, b, value))
+    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
+    rest.add_incoming(less, block)
+    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
+    ir.IRBuilder(done).ret_void()
+
+
+def widened(cell: Cell, b: Any, value: Any) -> Any:
+    """Give a lane's value in the type of the state."""
+    return value if value.type == cell.element else b.sext(value, cell.element)
+
+
+def write_slots(w: Writer, keys: Sequence[Node]) -> None:
+    """Write `keys` for a small domain: the one word is the sum of code times stride."""
+    function, head = w.begin("keys", 3)
+    loop = w.loop(function, head)
+    total = constant(I64, 0)
+    for number, node in enumerate(keys):
+        value, b = loop.value(node), loop.body
+        if pa.types.is_boolean(type_of(node)):
+            codes = b.zext(flags(b, value.data), vector(I64))
+        else:
+            codes = widen(b, value.data, I64)
+        if value.valid is not None:
+            null = _splat(loop, "size", number)
+            codes = b.select(flags(b, value.valid), codes, null)
+        stride = _splat(loop, "stride", number)
+        total = b.add(total, b.mul(codes, stride))
+    store(loop.body, total, _word_at(loop, function.args[2], 0))
+    loop.close().ret(ir.Constant(I64, 0))
+
+
+def _splat(loop: Loop, kind: str, number: int) -> Any:
+    return loop.splat(loop.slot(kind, str(number)))
+
+
+def _word_at(loop: Loop, target: Any, number: int) -> Any:
+    place = loop.body.mul(loop.lane, ir.Constant(I64, 8))
+    return loop.body.add(loop.body.add(target, place), ir.Constant(I64, 512 * number))
+
+
+def key_words(node: Node, variant: Variant) -> int:
+    """Give how many int64 words a key takes."""
+    return 2 if element_of_key(node, variant) == 128 else 1
+
+
+def element_of_key(node: Node, variant: Variant) -> int:
+    """Give the bits of the values of a key."""
+    if pa.types.is_boolean(type_of(node)):
+        return 1
+    element = element_of(node, variant)
+    return element_bytes(element) * 8
+
+
+def write_keys(w: Writer, keys: Sequence[Node]) -> int:
+    """Write `keys` for hashing; give how many words a key has: values, then one of null bits."""
+    function, head = w.begin("keys", 3)
+    loop = w.loop(function, head)
+    words: list[Any] = []
+    nulls, nullable = constant(I64, 0), False
+    for number, node in enumerate(keys):
+        value, b = loop.value(node), loop.body
+        parts = _key_parts(loop, value.data, type_of(node))
+        if value.valid is not None:
+            nullable, known = True, flags(b, value.valid)
+            parts = [b.select(known, part, constant(I64, 0)) for part in parts]
+            bit = b.select(known, constant(I64, 0), constant(I64, 1 << number))
+            nulls = b.or_(nulls, bit)
+        words += parts
+    if nullable:
+        words.append(nulls)
+    for number, word in enumerate(words):
+        store(loop.body, word, _word_at(loop, function.args[2], number))
+    loop.close().ret(ir.Constant(I64, 0))
+    return len(words)
+
+
+def _key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
+    """Give a key as int64 words: equal keys have equal words."""
+    b = loop.body
+    if pa.types.is_boolean(t):
+        return [b.zext(flags(b, data), vector(I64))]
+    if pa.types.is_floating(t):
+        return [_float_image(b, data)]
+    if data.type.element.width == 128:
+        high = b.ashr(data, constant(data.type.element, 64))
+        return [b.trunc(data, vector(I64)), b.trunc(high, vector(I64))]
+    if data.type.element.width == 64:
+        return [data]
+    widen_by = b.zext if pa.types.is_unsigned_integer(t) else b.sext
+    return [widen_by(data, vector(I64))]
+
+
+def _float_image(b: Any, data: Any) -> Any:
+    """Give floats as bits: -0.0 becomes 0.0 and every NaN the same one."""
+    if data.type.element is not F64:
+        data = b.fpext(data, vector(F64))
+    data = b.fadd(data, constant(F64, 0.0))
+    nan = b.fcmp_unordered("uno", data, data)
+    return b.select(nan, constant(I64, 0x7FF8 << 48), b.bitcast(data, vector(I64)))

@@ -1,0 +1,156 @@
+"""Rows that passed but are not written yet, and how they are written once, where they meet.
+
+A stage whose rows are only going to be ordered or cut, on the same device, does not compact them:
+it hands on where its columns lie and which rows of them are left. The stage where chunks meet puts
+the row numbers in order and writes each surviving row once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.data.chunk import column_bytes, referenced_bytes
+from wherry.data.segment import SegmentPool
+from wherry.ir.stage import Order, Take
+from wherry.render.output import Selection, keep_rows
+from wherry.render.reference import order_of, plain
+
+RowNumbers = np.ndarray[Any, Any]
+
+Arrangement = tuple[Order | Take, ...]
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Rows of columns that lie where they were stored.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        Of the rows.
+    columns : tuple of (pyarrow.Array, int64 ndarray or None)
+        Each column, and which of its values the rows have, in order; None means all.
+    num_rows : int
+        How many rows.
+    """
+
+    schema: pa.Schema
+    columns: tuple[tuple[pa.Array, RowNumbers | None], ...]
+    num_rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes the rows would take if they were written, text taken at its mean length."""
+        return sum(
+            column_bytes(array, dictionary=False) * self.num_rows // max(1, len(array))
+            for array, _ in self.columns
+        )
+
+
+Piece: TypeAlias = Any
+"""What a stage makes of a chunk: a RecordBatch, a Table or Deferred rows."""
+
+
+def piece_bytes(piece: Piece) -> int:
+    """Give the bytes of a piece's rows."""
+    return piece.nbytes if isinstance(piece, Deferred) else referenced_bytes(batches_of(piece))
+
+
+def batches_of(piece: Piece) -> list[pa.RecordBatch]:
+    """Give the batches of a piece that is written."""
+    return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
+
+
+def first_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
+    """Give the first rows of written pieces by reference, if all that is asked is to cut them."""
+    if not all(isinstance(step, Take) for step in steps):
+        return None
+    if not all(isinstance(piece, pa.RecordBatch) for piece in pieces):
+        return None
+    count = min(step.count for step in steps if isinstance(step, Take))
+    return pa.Table.from_batches(pieces).slice(0, count)
+
+
+def gather(pieces: Sequence[Piece], steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:
+    """Give the rows of all pieces after orders and takes, each row written once.
+
+    Parameters
+    ----------
+    pieces : sequence of RecordBatch or Deferred
+        Of one schema; at least one.
+    steps : tuple of Order or Take
+        What is done with the rows, all pieces taken together.
+    """
+    parts = [_deferred(piece) for piece in pieces]
+    schema = parts[0].schema
+    rows = sum(part.num_rows for part in parts)
+    names = {key.column for step in steps if isinstance(step, Order) for key in step.by}
+    keys = {
+        name: _written([part.columns[index] for part in parts], None, pool)
+        for index, name in enumerate(schema.names)
+        if name in names
+    }
+    places = places_of(keys, rows, steps)
+    columns = [
+        _written([part.columns[index] for part in parts], places, pool)
+        for index in range(len(schema.names))
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+
+def choose(batch: pa.RecordBatch, steps: Arrangement) -> Deferred:
+    """Give the rows of a batch after orders and takes, unwritten."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    places = places_of(columns, batch.num_rows, steps) if steps else None
+    rows = batch.num_rows if places is None else len(places)
+    return Deferred(batch.schema, tuple((c, places) for c in batch.columns), rows)
+
+
+def _deferred(piece: Piece) -> Deferred:
+    return piece if isinstance(piece, Deferred) else choose(piece, ())
+
+
+def _written(
+    parts: list[tuple[pa.Array, RowNumbers | None]], places: RowNumbers | None, pool: SegmentPool
+) -> pa.Array:
+    """Write one column: the rows of all parts, or those of them that `places` numbers."""
+    numbers = _numbers(parts)
+    if places is not None:
+        numbers = numbers[places]
+    arrays = [array for array, _ in parts]
+    if len(arrays) > 1 and not pa.types.is_string_view(arrays[0].type):
+        whole = pa.chunked_array(arrays).take(pa.array(numbers))
+        return whole.chunk(0) if whole.num_chunks == 1 else whole.combine_chunks()
+    # pyarrow takes no rows of text views; put together, only the 16-byte views are written twice.
+    array = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+    return keep_rows(array, Selection(len(array), len(numbers), order=numbers), pool)
+
+
+def _numbers(parts: list[tuple[pa.Array, RowNumbers | None]]) -> RowNumbers:
+    """Give the row numbers of all parts, as if their arrays lay behind one another."""
+    found, offset = [], 0
+    for array, chosen in parts:
+        found.append(offset + (np.arange(len(array)) if chosen is None else chosen))
+        offset += len(array)
+    return np.concatenate(found).astype(np.int64)
+
+
+def places_of(keys: dict[str, pa.Array], rows: int, steps: Arrangement) -> np.ndarray[Any, Any]:
+    """Give the row numbers that are left of `rows` rows, in their order, after `steps`."""
+    places: np.ndarray[Any, Any] = np.arange(rows, dtype=np.int64)
+    moved = False
+    for step in steps:
+        if isinstance(step, Order):
+            # The second order of two sees the rows as the first one left them.
+            columns = [plain(c).take(pa.array(places)) if moved else c for c in keys.values()]
+            batch = pa.RecordBatch.from_arrays(columns, names=list(keys))
+            places = places[order_of(step.by, batch).to_numpy().astype(np.int64)]
+        if step.count is not None:
+            places = places[: step.count]
+        moved = True
+    return np.ascontiguousarray(places)

@@ -1,0 +1,240 @@
+"""One pass made native: what is decided when it is rendered, and the variants compiled for it.
+
+What stays open until a chunk comes is only which columns have nulls in it and, for groups, whether
+the keys' domains are small; each combination is a variant, compiled when it is first met.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from wherry.ir.expr import Call, Column, Node, walk
+from wherry.ir.resolve import call_type, type_of
+from wherry.ir.stage import Groups, Pass, Rows, output_schema
+from wherry.ir.text import call_text, to_text
+from wherry.render import functions as fn
+from wherry.render.engine import engine
+from wherry.render.intervals import Bounds
+from wherry.render.loop import Slot, Variant
+from wherry.render.split import Lookup, Split, is_fixed
+from wherry.render.state import Cell, initial, layout, stride
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text that takes part as an int32: by code as a key, by rank in min and max."""
+
+    node: Node
+    column: Column
+    ranked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One variant of a pass: functions, what their context holds, how to read what they keep."""
+
+    text: str
+    addresses: dict[str, int]
+    slots: dict[Slot, int]
+    cells: tuple[Cell, ...]
+    begin: bytes
+    key_widths: tuple[int, ...]
+    key_words: int
+
+
+@dataclass(eq=False)
+class PassPlan:
+    """A pass as it was split into native code, lookups, texts as integers, and residuals.
+
+    Parameters
+    ----------
+    step : Pass
+        Lifted.
+    schema : pyarrow.Schema
+        Of the rows that come in.
+    predicate : Node, optional
+        In native terms, as all following.
+    outputs, keys : tuple of Node
+        Of the sink.
+    calls : tuple of Call
+        Of the sink; a text's min and max read its ranks.
+    """
+
+    step: Pass
+    schema: pa.Schema
+    bounds: Bounds
+    folder: Path
+    predicate: Node | None
+    outputs: tuple[Node, ...]
+    keys: tuple[Node, ...]
+    calls: tuple[Call, ...]
+    encoded: tuple[Encoded, ...]
+    residuals: dict[Node, Column]
+    lookups: dict[Node, Lookup]
+    reasons: tuple[str, ...]
+    _variants: dict[tuple[frozenset[str], bool], Compiled] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    @cached_property
+    def out_schema(self) -> pa.Schema:
+        """Give the schema of what comes out."""
+        return output_schema(self.step, self.schema)
+
+    @cached_property
+    def result_types(self) -> tuple[pa.DataType, ...]:
+        """Give the types of the aggregates as the stage declares them."""
+        sink = self.step.sink
+        return () if isinstance(sink, Rows) else tuple(call_type(call) for _, call in sink.calls)
+
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        """Give every native expression of the pass."""
+        arguments = (c.argument for c in self.calls if c.argument is not None)
+        first = () if self.predicate is None else (self.predicate,)
+        return (*first, *self.outputs, *self.keys, *arguments)
+
+    def compiled(self, nullable: frozenset[str], *, direct: bool = False) -> Compiled:
+        """Give the variant for chunks in which exactly the columns `nullable` have nulls."""
+        found = self._variants.get((nullable, direct))
+        if found is None:
+            with self._lock:
+                found = self._variants.get((nullable, direct))
+                if found is None:
+                    found = _compile(self, Variant(self.bounds, nullable), direct)
+                    self._variants[nullable, direct] = found
+        return found
+
+    def listing(self, indent: str) -> list[str]:
+        """Give what runs, line by line, by expression."""
+        lines = [] if self.predicate is None else [f"mask: {to_text(self.step.predicate)}"]  # type: ignore[arg-type]
+        sink = self.step.sink
+        if isinstance(sink, Rows):
+            lines += [
+                f"{name}: {to_text(node)} ({'column' if isinstance(native, Column) else 'values'})"
+                for (name, node), native in zip(sink.outputs, self.outputs, strict=True)
+            ]
+        else:
+            if isinstance(sink, Groups):
+                lines += [f"key {name}: {to_text(node)}" for name, node in sink.keys]
+            lines += [f"{name}: {call_text(call)}" for name, call in sink.calls]
+        lines += [
+            f"lookup {x.number} by code of {x.column}: {to_text(n)}"
+            for n, x in self.lookups.items()
+        ]
+        lines += [f"residual: {reason}" for reason in self.reasons]
+        return [indent + line for line in lines]
+
+
+def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> PassPlan:
+    """Give `step` split into what runs natively and what does not."""
+    split = Split(bounds)
+    encoded: list[Encoded] = []
+    reasons: list[str] = []
+    predicate = None if step.predicate is None else split.value(step.predicate)
+    outputs: tuple[Node, ...] = ()
+    keys: tuple[Node, ...] = ()
+    calls: tuple[Call, ...] = ()
+    if isinstance(step.sink, Rows):
+        outputs = tuple(_output(node, split) for _, node in step.sink.outputs)
+    else:
+        named = step.sink.keys if isinstance(step.sink, Groups) else ()
+        keys = tuple(_key(name, node, split, encoded, reasons) for name, node in named)
+        calls = tuple(_call(name, call, split, encoded, reasons) for name, call in step.sink.calls)
+    plan = PassPlan(
+        step, schema, bounds, folder, predicate, outputs, keys, calls, tuple(encoded), {}, {}, ()
+    )
+    residuals, lookups = split.used((*plan.roots, *(e.node for e in encoded)))
+    plan.residuals, plan.lookups = residuals, lookups
+    plan.reasons = (*(split.reasons[n] for n in residuals), *reasons)
+    return plan
+
+
+def _output(node: Node, split: Split) -> Node:
+    if isinstance(node, Column):
+        return node
+    if not is_fixed(type_of(node)):
+        return split.residual(node, "text is computed by pyarrow")
+    return split.value(node)
+
+
+def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -> Column:
+    source = (
+        node if isinstance(node, Column) else split.residual(node, "text is computed by pyarrow")
+    )
+    column = Column(f"${'rank' if ranked else 'code'} {len(encoded)}", pa.int32())
+    encoded.append(Encoded(source, column, ranked))
+    return column
+
+
+def _key(name: str, node: Node, split: Split, encoded: list[Encoded], reasons: list[str]) -> Node:
+    if is_fixed(type_of(node)):
+        return split.value(node)
+    if not pa.types.is_dictionary(type_of(node)):
+        reasons.append(f"key {name}: texts are numbered by pyarrow dictionary_encode")
+    return _encode(node, split, encoded, ranked=False)
+
+
+def _call(name: str, call: Call, split: Split, encoded: list[Encoded], reasons: list[str]) -> Call:
+    if call.argument is None:
+        return call
+    if is_fixed(type_of(call.argument)):
+        return Call(call.kind, split.value(call.argument))
+    reasons.append(f"{name}: texts are ranked by pyarrow for {call_text(call)}")
+    return Call(call.kind, _encode(call.argument, split, encoded, ranked=True))
+
+
+def read_columns(plan: PassPlan) -> frozenset[str]:
+    """Give the names of columns whose validity native code reads."""
+    nodes = [n for root in plan.roots for n in walk(root) if not isinstance(root, Column)]
+    bare = [*plan.keys, *(c.argument for c in plan.calls)]
+    nodes += [n for n in (*bare, plan.predicate) if isinstance(n, Column)]
+    return _names(nodes)
+
+
+def _names(nodes: Iterable[Node]) -> frozenset[str]:
+    read = [n for n in nodes if isinstance(n, Column | Lookup)]
+    return frozenset(n.column if isinstance(n, Lookup) else n.name for n in read)
+
+
+def needed_columns(plan: PassPlan) -> frozenset[str]:
+    """Give the names of the stored columns that native code or the answer takes."""
+    nodes = (*plan.roots, *(item.node for item in plan.encoded))
+    found = {n for root in nodes for n in walk(root)}
+    return _names(found)
+
+
+def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
+    w = fn.writer(variant)
+    names: list[str] = []
+
+    def write(name: str, body: Callable[[], Any]) -> Any:
+        names.append(name)
+        return body()
+
+    if plan.predicate is not None:
+        predicate = plan.predicate
+        write("mask", lambda: fn.write_mask(w, predicate))
+    for number, node in enumerate(plan.outputs):
+        if not isinstance(node, Column):
+            name = f"values{number}"
+            write(name, lambda n=node, f=name: fn.write_values(w, f, n))  # type: ignore[misc]
+    cells = layout(plan.calls, variant)
+    words, widths = 1, tuple(fn.key_words(node, variant) for node in plan.keys)
+    if isinstance(plan.step.sink, Groups):
+        if direct:
+            write("keys", lambda: fn.write_slots(w, plan.keys))
+        else:
+            words = write("keys", lambda: fn.write_keys(w, plan.keys))
+        write("scatter", lambda: fn.write_scatter(w, cells, stride(cells)))
+    elif not isinstance(plan.step.sink, Rows):
+        write("accumulate", lambda: fn.write_accumulate(w, cells))
+    text = str(w.module)
+    found = engine(plan.folder).functions(text, tuple(names)).addresses if names else {}
+    return Compiled(text, found, w.slots, cells, initial(cells), widths, words)

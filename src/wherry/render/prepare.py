@@ -1,0 +1,151 @@
+"""What a chunk needs before a pass: residual columns, texts as integers, lookups by dictionary."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.ir.expr import Literal, Node
+from wherry.ir.literals import bind
+from wherry.ir.reference import evaluate
+from wherry.render.bind import Chunk, Table
+from wherry.render.encode import MOST_SLOTS, codes_of, ranks_of
+from wherry.render.loop import Slot
+from wherry.render.passes import PassPlan, needed_columns, read_columns
+from wherry.render.split import Lookup
+
+_MOST_TABLES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A chunk ready for a pass.
+
+    Parameters
+    ----------
+    nullable : frozenset of str
+        Columns and tables with nulls: the variant.
+    texts : dict
+        By encoded column: the texts behind its integers.
+    sizes : tuple of int, optional
+        Domains of the keys if they are small together.
+    """
+
+    chunk: Chunk
+    nullable: frozenset[str]
+    texts: dict[str, pa.Array]
+    sizes: tuple[int, ...] | None
+
+
+class Preparer:
+    """Prepares chunks for one pass; keeps the tables of dictionaries that come again."""
+
+    def __init__(self, plan: PassPlan) -> None:
+        self._plan = plan
+        self._read = read_columns(plan)
+        names, wanted = plan.schema.names, needed_columns(plan)
+        self._given = [(name, number) for number, name in enumerate(names) if name in wanted]
+        self._simple = not (plan.residuals or plan.encoded or plan.lookups or plan.keys)
+        self._lock = threading.Lock()
+        self._tables: dict[Any, tuple[Any, Table]] = {}
+
+    def prepare(self, batch: pa.RecordBatch, literals: tuple[Literal, ...]) -> Prepared:
+        """Give `batch` as the pass reads it.
+
+        Raises
+        ------
+        InputError
+            If a residual has no value in some row, be it a row that would not pass.
+        """
+        columns = {name: batch.column(number) for name, number in self._given}
+        if self._simple:
+            nulls = frozenset([n for n in self._read if columns[n].null_count])
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None)
+        numbers: dict[Slot, int] = {}
+        for node, column in self._plan.residuals.items():
+            columns[column.name] = evaluate(bind(node, literals), batch)
+        texts = self._encode(columns)
+        tables = self._lookups(columns, numbers, literals)
+        nullable = {n for n in self._read if columns[n].null_count}
+        nullable |= {
+            f"table {x.number}"
+            for x in self._plan.lookups.values()
+            if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
+        }
+        sizes = self._sizes(texts)
+        for number, size in enumerate(sizes or ()):
+            numbers["size", str(number)] = size
+            before = np.prod([s + 1 for s in (sizes or ())[:number]], dtype=np.int64)
+            numbers["stride", str(number)] = int(before)
+        chunk = Chunk(batch.num_rows, columns, tables, numbers)
+        return Prepared(chunk, frozenset(nullable), texts, sizes)
+
+    def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        texts = {}
+        for item in self._plan.encoded:
+            array = columns[item.node.name]  # type: ignore[attr-defined]
+            found = (ranks_of if item.ranked else codes_of)(array)
+            columns[item.column.name], texts[item.column.name] = found
+        return texts
+
+    def _sizes(self, texts: dict[str, pa.Array]) -> tuple[int, ...] | None:
+        sizes = []
+        for key in self._plan.keys:
+            name = getattr(key, "name", None)
+            boolean = pa.types.is_boolean(getattr(key, "type", None) or pa.null())
+            if name not in texts and not boolean:
+                return None
+            sizes.append(len(texts[name]) if name in texts else 2)
+        product = np.prod([float(s + 1) for s in sizes])
+        return tuple(sizes) if sizes and product <= MOST_SLOTS else None
+
+    def _lookups(
+        self,
+        columns: dict[str, pa.Array],
+        numbers: dict[Slot, int],
+        literals: tuple[Literal, ...],
+    ) -> dict[str, Table]:
+        tables = {}
+        for node, lookup in self._plan.lookups.items():
+            array = columns[lookup.column]
+            codes = array.indices
+            wide = codes.type.equals(pa.int32())
+            columns[f"codes of {lookup.column}"] = codes if wide else codes.cast(pa.int32())
+            numbers["last", lookup.column] = len(array.dictionary)
+            tables[str(lookup.number)] = self._table(node, lookup, array, literals)
+        return tables
+
+    def _table(
+        self, node: Node, lookup: Lookup, array: pa.Array, literals: tuple[Literal, ...]
+    ) -> Table:
+        texts = array.dictionary
+        places = tuple((b.address, b.size) for b in texts.buffers() if b is not None)
+        key = (lookup.number, places, texts.offset, len(texts), id(literals))
+        with self._lock:
+            kept = self._tables.get(key)
+        if kept is not None:
+            return kept[1]
+        made = _tabulate(bind(node, literals), lookup.column, texts, array.type)
+        with self._lock:
+            if len(self._tables) >= _MOST_TABLES:
+                self._tables.clear()
+            # What the key was made of is kept with it, so that no address or id comes again.
+            self._tables[key] = ((texts, literals), made)
+        return made
+
+
+def _tabulate(node: Node, name: str, texts: pa.Array, t: pa.DataType) -> Table:
+    codes = pa.array([*range(len(texts)), None], t.index_type)
+    entries = pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
+    found = evaluate(node, pa.RecordBatch.from_arrays([entries], names=[name]))
+    known = np.asarray(found.is_valid()).astype(np.int32)
+    if pa.types.is_boolean(found.type):
+        return Table(np.asarray(found.fill_null(False)).astype(np.int32), known)
+    size = found.type.bit_width // 8
+    start = found.offset * size
+    values = np.frombuffer(found.buffers()[1], np.uint8)[start : start + len(found) * size]
+    return Table(values.copy(), known)

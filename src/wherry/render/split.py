@@ -1,0 +1,201 @@
+"""What of an expression is lowered, what becomes a lookup, and what is left to pyarrow, and why.
+
+A *residual* is a subexpression that no block function computes: the reference evaluates it over the
+chunk into a column of its own before the pass, which then reads that column. A *lookup* is a
+subexpression that reads one dictionary column and nothing else: it is evaluated once on the
+dictionary, and the pass reads the result by code. So coverage decides speed, never the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from wherry.data.types import type_class
+from wherry.ir.expr import (
+    Arithmetic,
+    Cast,
+    Column,
+    Compare,
+    DatePart,
+    IsIn,
+    IsNull,
+    Literal,
+    Logic,
+    Match,
+    Negate,
+    Node,
+    Not,
+    Parameter,
+    Shard,
+    When,
+    map_children,
+    walk,
+)
+from wherry.ir.resolve import type_of
+from wherry.ir.text import to_text
+from wherry.render.intervals import INT64, Bounds, interval, rescale, type_range, within
+
+_MOST_VALUES: Final = 64
+_MOST_TEXTS: Final = 16
+_EXACT: Final = {"integer", "decimal"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup(Node):
+    """The value of `node` found by the code of a dictionary column; `number` names its table."""
+
+    number: int
+    column: str
+    type: pa.DataType
+
+
+@dataclass
+class Split:
+    """Collects what the expressions of one pass leave to be prepared before it.
+
+    Parameters
+    ----------
+    bounds : mapping
+        What statistics say of the pass's input columns.
+    """
+
+    bounds: Bounds
+    residuals: dict[Node, Column] = field(default_factory=dict)
+    lookups: dict[Node, Lookup] = field(default_factory=dict)
+    reasons: dict[Node, str] = field(default_factory=dict)
+
+    def value(self, node: Node) -> Node:
+        """Give `node` in terms that block functions know."""
+        if isinstance(node, Column | Parameter) and is_fixed(type_of(node)):
+            return node
+        column = dictionary_column(node)
+        if column is not None and is_fixed(type_of(node)):
+            number = len(self.lookups)
+            return self.lookups.setdefault(node, Lookup(number, column, type_of(node)))
+        rest = node if tests_text(node) else map_children(node, self.value)
+        reason = refusal(rest, self.bounds)
+        return rest if reason is None else self.residual(node, reason)
+
+    def residual(self, node: Node, reason: str) -> Column:
+        """Leave `node` to the reference; give the column that will hold it."""
+        self.reasons.setdefault(node, f"{to_text(node)}: {reason}")
+        return self.residuals.setdefault(node, Column(f"${len(self.residuals)}", type_of(node)))
+
+    def used(self, roots: tuple[Node, ...]) -> tuple[dict[Node, Column], dict[Node, Lookup]]:
+        """Give the residuals and lookups that `roots` really read."""
+        seen = {n for root in roots for n in walk(root)}
+        residuals = {n: c for n, c in self.residuals.items() if c in seen}
+        return residuals, {n: c for n, c in self.lookups.items() if c in seen}
+
+
+def is_fixed(t: pa.DataType) -> bool:
+    """Tell whether block functions compute with values of type `t`."""
+    return type_class(t) not in {"string", "dictionary"}
+
+
+def dictionary_column(node: Node) -> str | None:
+    """Give the dictionary column that is all that `node` reads, if so and it is not that column."""
+    columns = {n for n in walk(node) if isinstance(n, Column)}
+    if isinstance(node, Column) or len(columns) != 1:
+        return None
+    column = columns.pop()
+    return column.name if pa.types.is_dictionary(type_of(column)) else None
+
+
+def tests_text(node: Node) -> bool:
+    """Tell whether `node` asks something of a text, whose operand is no value of its own."""
+    return isinstance(node, Compare | Match | IsIn | IsNull) and not is_fixed(
+        type_of(node.left if isinstance(node, Compare) else node.operand)
+    )
+
+
+def refusal(node: Node, bounds: Bounds) -> str | None:
+    """Give why `node` itself has no native form, its operands having one, or None if it has."""
+    match node:
+        case Logic() | Not() | Negate() | DatePart() | IsNull() | Lookup():
+            return _refuse_simple(node)
+        case Literal(value, t):
+            return None if value is None and is_fixed(t) else "a constant that was not lifted"
+        case Cast():
+            return _refuse_cast(node, bounds)
+        case Arithmetic():
+            return _refuse_arithmetic(node, bounds)
+        case Compare() | Match() | IsIn():
+            return _refuse_test(node)
+        case When(_, otherwise):
+            return None if is_fixed(type_of(otherwise)) else "a choice between texts"
+        case Shard():
+            return "shards are computed by wherry.data.sharding"
+    return "text has no native form here"
+
+
+def _refuse_simple(node: Node) -> str | None:
+    if isinstance(node, DatePart):
+        t = type_of(node.operand)
+        zoned = pa.types.is_timestamp(t) and t.tz is not None
+        return "parts of a moment in a time zone need its rules" if zoned else None
+    if isinstance(node, IsNull) and tests_text(node):
+        return None if isinstance(node.operand, Column) else "a text that is not a column"
+    return None
+
+
+def _refuse_arithmetic(node: Arithmetic, bounds: Bounds) -> str | None:
+    t = type_of(node)
+    if pa.types.is_decimal(t) and not within(interval(node, bounds), type_range(t)):
+        return f"may need more than {t.precision} digits"
+    return None
+
+
+def _refuse_cast(node: Cast, bounds: Bounds) -> str | None:
+    source, target = type_of(node.operand), node.type
+    if not (is_fixed(source) and is_fixed(target)):
+        return "a cast from or to text"
+    one, other = type_class(source), type_class(target)
+    if one in _EXACT and other in _EXACT:
+        step = rescale(source, target)
+        proven = step is not None and step >= 0
+        fits = proven and within(_cast_interval(node, bounds), type_range(target))
+        return None if fits else "a cast that may fail"
+    if other == "float" and pa.types.is_float64(target):
+        wide = one == "decimal" and not within(interval(node.operand, bounds), INT64)
+        return "a decimal of more than 64 bits to a float" if wide else None
+    if (one, other) == ("boolean", "integer"):
+        return None
+    if one == other == "temporal" and pa.types.is_date(source) and pa.types.is_timestamp(target):
+        return None
+    return "a cast that may fail or round"
+
+
+def _cast_interval(node: Cast, bounds: Bounds) -> tuple[int, int]:
+    low, high = interval(node.operand, bounds)
+    step = 10 ** (rescale(type_of(node.operand), node.type) or 0)
+    return low * step, high * step
+
+
+def _refuse_test(node: Compare | Match | IsIn) -> str | None:
+    if not tests_text(node):
+        if isinstance(node, IsIn):
+            return _refuse_values(node.operand, node.values, _MOST_VALUES)
+        return None
+    operand = node.left if isinstance(node, Compare) else node.operand
+    if not isinstance(operand, Column) or pa.types.is_dictionary(type_of(operand)):
+        return "a text that is not a plain column"
+    if isinstance(node, Match):
+        assert isinstance(node.pattern, Literal)
+        special = "\0_\\" if node.kind == "like" else "\0"
+        return (
+            "a pattern with _, \\ or NUL" if set(special) & set(str(node.pattern.value)) else None
+        )
+    values = (node.right,) if isinstance(node, Compare) else node.values
+    return _refuse_values(operand, values, _MOST_TEXTS)
+
+
+def _refuse_values(operand: Node, values: tuple[Node, ...], most: int) -> str | None:
+    if not all(isinstance(v, Parameter) for v in values):
+        return "compares with something that is not a constant"
+    if len(values) > most:
+        return f"more than {most} values"
+    return "a list of truth values" if pa.types.is_boolean(type_of(operand)) else None
