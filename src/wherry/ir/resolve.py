@@ -65,7 +65,8 @@ def type_of(node: Node) -> pa.DataType:
             return type_of(otherwise)
         case Shard():
             return pa.int32()
-    return pa.bool_()
+    # A node of a renderer's own names its type; every other is a test.
+    return getattr(node, "type", pa.bool_())
 
 
 def resolve(node: Node, schema: pa.Schema) -> Node:
