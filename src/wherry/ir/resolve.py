@@ -64,7 +64,8 @@ def type_of(node: Node) -> pa.DataType:
             return type_of(otherwise)
         case Shard():
             return pa.int32()
-    return pa.bool_()
+    # What is left is a truth value, or a node of a renderer's own, which says its type.
+    return getattr(node, "type", pa.bool_())
 
 
 def resolve(node: Node, schema: pa.Schema) -> Node:
