@@ -154,4 +154,5 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
     store(parquet / "customer.parquet", into / "customer", files=1)
     store_orders(parquet / "orders.parquet", into / "orders")
     for table in TABLES:
-        column_bounds(open_source(into / table))  # Leaves the statistics beside the files.
+        source = open_source(into / table)
+        column_bounds(source, source.schema.names)  # Leaves the statistics beside the files.

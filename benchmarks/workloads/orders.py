@@ -31,8 +31,8 @@ from requests join orders on o_custkey = customer and o_orderdate >= since
 
 def requests(tables: Tables) -> list[tuple[int, date]]:
     """Give customers and days within the bounds of the data; a third of TPC-H's order nothing."""
-    customers = column_bounds(open_source(tables["customer"]))["c_custkey"]
-    days = column_bounds(open_source(tables["orders"]))["o_orderdate"]
+    customers = column_bounds(open_source(tables["customer"]), ["c_custkey"])["c_custkey"]
+    days = column_bounds(open_source(tables["orders"]), ["o_orderdate"])["o_orderdate"]
     first, last, start, end = customers.min, customers.max, days.min, days.max
     assert isinstance(first, int)
     assert isinstance(last, int)

@@ -48,7 +48,9 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks a device works on at once, per core: one runs while the next is on its way."""
+"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+_WINDOW_PER_THREAD = 16
+"""Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
 
 class Declared(Protocol):
@@ -166,7 +168,7 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
         yield from run(declared, found).table.to_batches()
         return
     journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
-    yield from Executor(journey.carrier, _threads()).answer(journey.machine)
+    yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
 
 
 def _system(system: SystemLike) -> System:
@@ -240,6 +242,7 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
+    window = _WINDOW_PER_THREAD if system.name == THIS_MACHINE else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,
@@ -257,7 +260,7 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         stages=stages_of(query.segments, placement),
         homes={f: home(system, source.name, f) for f in range(source.fragments)},
         windows={
-            name: _WINDOW_PER_CORE * profile.cores.count.value
+            name: window * profile.cores.count.value
             for name, profile in system.devices.items()
             if profile.cores is not None
         },
@@ -275,7 +278,7 @@ def _enough(query: Query) -> int | None:
 
 
 def _measured(journey: _Journey) -> Result:
-    executor = Executor(journey.carrier, _threads())
+    executor = Executor(journey.carrier, _threads(), _cores())
     batches = list(executor.answer(journey.machine))
     timeline = Timeline("measured", tuple(executor.spans))
     return _result(journey, batches, executor.elapsed, timeline)
@@ -313,6 +316,10 @@ def _segments() -> SegmentPool:
     return SegmentPool()
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="wherry")
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="wherry")

@@ -1,5 +1,6 @@
 """Every command in text and JSON, and every error as one sentence with its exit code."""
 
+import json
 import os
 import signal
 import subprocess
@@ -377,3 +378,13 @@ def test_wide_answers_are_turned(capsys):
     assert lines[0].split() == ["row", "0", "row", "1"]
     assert lines[1].split() == ["column_00", "1", "null"]
     assert len(lines) == 22
+
+
+def test_a_trace_is_written_and_a_folder_that_is_missing_is_named(wherry, small, tmp_path):
+    drawn = tmp_path / "q6.json"
+    assert wherry("run", "q6", *small, *SYSTEM, "--trace", str(drawn)).code == 0
+    assert json.loads(drawn.read_bytes())["metadata"] == {"origin": "modelled"}
+    said = wherry("run", "q6", *small, *SYSTEM, "--trace", str(tmp_path / "none" / "q6.json"))
+    assert said.code == 1
+    assert "none/q6.json: No such file or directory" in said.err
+    assert "Traceback" not in said.err

@@ -140,7 +140,7 @@ def test_shards_round_trip(tmp_path):
         assert shard.schema.metadata == {b"made": b"by hand"}
     rows = [row for shard in shards for row in shard.to_pylist()]
     assert sorted(rows, key=str) == sorted(table.to_pylist(), key=str)
-    assert column_bounds(source)["k"].max == max(table["k"].to_pylist())
+    assert column_bounds(source, ["k"])["k"].max == max(table["k"].to_pylist())
 
 
 @pytest.mark.parametrize(

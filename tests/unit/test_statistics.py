@@ -49,7 +49,8 @@ def _count_passes(monkeypatch):
 
 
 def _bounds(path):
-    return column_bounds(open_source(path))
+    source = open_source(path)
+    return column_bounds(source, source.schema.names)
 
 
 UTC_MOMENT = dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
@@ -110,7 +111,7 @@ def test_sliced_chunks_have_the_statistics_of_their_batch():
     assert len(source.chunks()) == 2
     assert {source.statistics(ref).rows for ref in source.chunks()} == {300_000}
     nulls = open_source(pa.table({"x": pa.array([None] * 300_000, pa.int8())}))
-    assert column_bounds(nulls)["x"] == ColumnStatistics(None, None, 300_000)
+    assert column_bounds(nulls, ["x"])["x"] == ColumnStatistics(None, None, 300_000)
 
 
 def test_merging_keeps_unknown_bounds_unknown():
@@ -120,13 +121,13 @@ def test_merging_keeps_unknown_bounds_unknown():
         return ChunkStatistics(5, {"x": ColumnStatistics(low, high, nulls)})
 
     nothing = chunk(None, None, 5)
-    assert merged(schema, [chunk(1, 2, 1), nothing, chunk(-1, 1, 0)])["x"] == ColumnStatistics(
-        -1, 2, 6
-    )
-    assert merged(schema, [chunk(1, 2, 1), chunk(None, None, 0)])["x"] == ColumnStatistics(
+    assert merged(schema.names, [chunk(1, 2, 1), nothing, chunk(-1, 1, 0)])[
+        "x"
+    ] == ColumnStatistics(-1, 2, 6)
+    assert merged(schema.names, [chunk(1, 2, 1), chunk(None, None, 0)])["x"] == ColumnStatistics(
         None, None, 1
     )
-    assert merged(schema, [])["x"] == ColumnStatistics(None, None, 0)
+    assert merged(schema.names, [])["x"] == ColumnStatistics(None, None, 0)
 
 
 def test_a_file_is_measured_once(tmp_path, monkeypatch):
@@ -195,7 +196,7 @@ def test_statistics_kept_nowhere_last_as_long_as_the_source(tmp_path, monkeypatc
     measured = _count_passes(monkeypatch)
     path = _write(tmp_path / "t.arrow", pa.table({"x": range(10)}))
     source = open_source(path)
-    assert column_bounds(source) == column_bounds(source)
+    assert column_bounds(source, ["x"]) == column_bounds(source, ["x"])
     assert measured == [4, 4, 2]
     stat, schema = path.stat(), source.schema
     assert statistics_file.load(path, stat, schema, [4, 4, 2]) is None

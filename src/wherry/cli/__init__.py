@@ -17,6 +17,7 @@ from wherry.cli import demo, doctor, explain, profiles, run
 from wherry.cli.output import say, show_json
 from wherry.cli.version import wherry_version
 
+_FAILED: Final = 1
 _INTERRUPTED: Final = 130
 _CLOSED_PIPE: Final = 1
 """As rich and Typer have it where they notice it first."""
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `wherry ... | head` has seen enough
         sys.stdout = None  # or exit would flush to it again
         return _CLOSED_PIPE
+    except OSError as error:  # a full disk, a folder that is not there: the system's own words
+        where = "" if error.filename is None else f"{error.filename}: "
+        _report(f"{where}{error.strerror or error}", (), as_json=as_json)
+        return _FAILED
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code == _INTERRUPTED:

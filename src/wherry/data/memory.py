@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from wherry.base.ids import digest
 from wherry.data.chunk import buffer_addresses
-from wherry.data.statistics import ChunkStatistics, chunk_statistics
-from wherry.data.validate import check_batch, check_column
+from wherry.data.statistics import ChunkStatistics, ColumnStatistics, column_statistics
+from wherry.data.validate import check_column, check_lengths
 
 
 class Batches:
@@ -61,14 +61,39 @@ class Batches:
         return chosen
 
     def statistics(self, batch: int) -> ChunkStatistics:
-        """Give the statistics of stored batch `batch`; the first call validates and computes."""
+        """Give the statistics of stored batch `batch`; a column's are computed when looked at."""
         if batch not in self._statistics:
-            check_batch(self._batches[batch], self._name(batch))
-            self._statistics[batch] = chunk_statistics(self._batches[batch])
+            check_lengths(self._batches[batch], self._name(batch))
+            self._statistics[batch] = ChunkStatistics(self.rows[batch], _Columns(self, batch))
         return self._statistics[batch]
 
     def _name(self, batch: int) -> str:
         return f"{self.label}, record batch {batch}"
+
+
+class _Columns(Mapping[str, ColumnStatistics]):
+    """Statistics of a batch's columns, each computed once, when first looked at.
+
+    A query over a table of many columns then pays for those it reads.
+    """
+
+    def __init__(self, batches: Batches, batch: int) -> None:
+        self._batches, self._batch = batches, batch
+        self._known: dict[str, ColumnStatistics] = {}
+
+    def __getitem__(self, name: str) -> ColumnStatistics:
+        if name not in self._known:
+            if name not in self._batches.schema.names:
+                raise KeyError(name)
+            read = self._batches.read(self._batch, [name])
+            self._known[name] = column_statistics(read.column(0))
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batches.schema.names)
+
+    def __len__(self) -> int:
+        return len(self._batches.schema.names)
 
 
 def _identity(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> bytes:

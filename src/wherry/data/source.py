@@ -66,16 +66,19 @@ class Source(Protocol):
         ...
 
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
-        """Give the statistics of the stored batch that `ref` lies in."""
+        """Give the statistics of the stored batch that `ref` lies in.
+
+        Columns may be validated and measured only when they are looked at.
+        """
         ...
 
 
-def column_bounds(source: Source) -> dict[str, ColumnStatistics]:
-    """Give the statistics of every column over all stored batches of `source` that have rows."""
+def column_bounds(source: Source, names: Sequence[str]) -> dict[str, ColumnStatistics]:
+    """Give the statistics of the columns `names` over all stored batches that have rows."""
     batches: Mapping[tuple[int, int], ChunkRef] = {
         (ref.fragment, ref.batch): ref for ref in source.chunks()
     }
-    return merged(source.schema, map(source.statistics, batches.values()))
+    return merged(names, map(source.statistics, batches.values()))
 
 
 def open_source(data: object) -> Source:

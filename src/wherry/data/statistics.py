@@ -42,10 +42,13 @@ class ChunkStatistics:
 def chunk_statistics(batch: pa.RecordBatch) -> ChunkStatistics:
     """Compute the statistics of `batch`; pyarrow trusts it, so `check_batch` must come first."""
     columns = zip(batch.schema.names, batch.columns, strict=True)
-    return ChunkStatistics(batch.num_rows, {name: _of_column(array) for name, array in columns})
+    return ChunkStatistics(
+        batch.num_rows, {name: column_statistics(array) for name, array in columns}
+    )
 
 
-def _of_column(array: pa.Array) -> ColumnStatistics:
+def column_statistics(array: pa.Array) -> ColumnStatistics:
+    """Compute the statistics of one column, which must have passed `check_column`."""
     nulls = int(array.null_count)
     values = _comparable(array)
     if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
@@ -73,10 +76,10 @@ def _bound(scalar: pa.Scalar, *, up: bool) -> object | None:
     return None if isinstance(value, str) and len(value) > LONGEST_TEXT else value
 
 
-def merged(schema: pa.Schema, chunks: Iterable[ChunkStatistics]) -> dict[str, ColumnStatistics]:
-    """Give the statistics of each column of `schema` over all `chunks` together."""
+def merged(names: Iterable[str], chunks: Iterable[ChunkStatistics]) -> dict[str, ColumnStatistics]:
+    """Give the statistics of the columns `names` over all `chunks` together."""
     known = list(chunks)
-    return {name: _merge(name, known) for name in schema.names}
+    return {name: _merge(name, known) for name in names}
 
 
 def _merge(name: str, chunks: list[ChunkStatistics]) -> ColumnStatistics:

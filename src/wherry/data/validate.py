@@ -34,12 +34,17 @@ def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
         raise InputError(f"{label}: the dictionary of column {field.name!r} holds a null")
 
 
-def check_batch(batch: pa.RecordBatch, label: str) -> None:
-    """Apply `check_column` to every column of `batch`, after the lengths of the columns."""
+def check_lengths(batch: pa.RecordBatch, label: str) -> None:
+    """Look at what a batch says of itself, not at its values: lengths, and sizes of buffers."""
     try:
         batch.validate()
     except pa.ArrowException as error:
         raise CorruptError(f"{label} is corrupt: {error}") from error
+
+
+def check_batch(batch: pa.RecordBatch, label: str) -> None:
+    """Apply `check_column` to every column of `batch`, after the lengths of the columns."""
+    check_lengths(batch, label)
     for field, array in zip(batch.schema, batch.columns, strict=True):
         check_column(field, array, label)
 

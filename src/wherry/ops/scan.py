@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,9 +33,7 @@ class Scan:
 
 def scan_estimate(scan: Scan, rows: int) -> Estimate:
     """Give the size of `rows` rows of a scan: exact rows, and what statistics say of columns."""
-    known = {
-        name: found for name, found in column_bounds(scan.source).items() if name in scan.columns
-    }
+    known = column_bounds(scan.source, scan.columns)
     width = sum(type_bytes(field.type) for field in scan.schema())
     return Estimate(rows, rows, rows, width, known, _distinct(scan))
 
@@ -49,9 +48,8 @@ def _distinct(scan: Scan) -> dict[str, int]:
     return {name: len(first.column(name).dictionary) for name in names}
 
 
-def integer_bounds(scan: Scan) -> dict[str, tuple[int, int]]:
+def integer_bounds(scan: Scan, known: Mapping[str, ColumnStatistics]) -> dict[str, tuple[int, int]]:
     """Give the smallest and largest unscaled integer of each exact column of a scan."""
-    known = column_bounds(scan.source)
     found = {}
     for field in scan.schema():
         bounds = _unscaled(known.get(field.name), field.type)

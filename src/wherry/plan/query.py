@@ -93,7 +93,7 @@ def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) 
     rows = sum(ref.rows for ref in source.chunks())
     stored = scan_estimate(scan, rows)
     segments = tuple(_ordered(segment, stored) for segment in segments)
-    plan, literals = _plan(scan, segments)
+    plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
     return Query(scan, operators, segments, literals, plan, chunks, flows, schema)
@@ -120,10 +120,12 @@ def _ordered(segment: Segment, stored: Estimate) -> Segment:
     return replace(segment, steps=steps)
 
 
-def _plan(scan: Scan, segments: tuple[Segment, ...]) -> tuple[Plan, tuple[Literal, ...]]:
+def _plan(
+    scan: Scan, segments: tuple[Segment, ...], stored: Estimate
+) -> tuple[Plan, tuple[Literal, ...]]:
     bounds = tuple(
         (name, low, high)
-        for name, (low, high) in integer_bounds(scan).items()
+        for name, (low, high) in integer_bounds(scan, stored.columns).items()
         if low >= -_BOUND_MAX and high < _BOUND_MAX
     )
     fields = tuple((field.name, field.type) for field in scan.schema())

@@ -8,9 +8,10 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 
@@ -29,6 +30,7 @@ from wherry.run.machine import (
     Machine,
     Move,
     Moved,
+    PieceId,
     Ran,
     Read,
     Route,
@@ -37,6 +39,20 @@ from wherry.run.machine import (
 )
 
 Clock = Callable[[], int]
+
+
+_CHUNKS_AT_ONCE: Final = 8
+"""Chunks given to a thread at once; more would let one thread finish long after the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A program that ran, and when."""
+
+    command: Run
+    evidence: Evidence
+    begin: int
+    end: int
 
 
 @dataclass
@@ -49,39 +65,47 @@ class Executor:
         Does the work.
     pool : ThreadPoolExecutor
         Runs programs; they release the interpreter's lock.
+    threads : int
+        How many threads the pool has.
     clock : callable
         Gives nanoseconds; only differences count.
     """
 
     carrier: Carrier
     pool: ThreadPoolExecutor
+    threads: int
     clock: Clock = time.perf_counter_ns
     spans: list[Span] = field(default_factory=list)
-    _done: queue.SimpleQueue[Future[tuple[Run, Evidence, int, int]]] = field(
-        default_factory=queue.SimpleQueue
-    )
-    _running: set[Future[tuple[Run, Evidence, int, int]]] = field(default_factory=set)
+    _ready: list[Run] = field(default_factory=list)
+    _done: queue.SimpleQueue[Future[list[_Done]]] = field(default_factory=queue.SimpleQueue)
+    _running: set[Future[list[_Done]]] = field(default_factory=set)
     _start: int = 0
 
     def answer(self, machine: Machine) -> Iterator[pa.RecordBatch]:
         """Carry out the machine's commands and give the answer's batches, in order, as they come.
 
-        Whatever ends it early (an error, Ctrl-C, a consumer that stops), no program runs on.
+        Whatever ends it early (an error, Ctrl-C, a consumer that stops), no program runs on. While
+        the consumer takes its time, nothing new is begun.
         """
         self._start = self.clock()
         todo: deque[Command] = deque(machine.start())
+        given = 0
         try:
             while True:
                 while todo:
                     command = todo.popleft()
                     if isinstance(command, Finish):
-                        for piece in command.pieces:
-                            yield from batches_of(self.carrier.pieces.pop(piece))
+                        yield from self._batches(command.pieces[given:])
                         return
                     event = self._carry(command)
                     if event is not None:
                         todo.extend(machine.handle(event))
-                todo.extend(machine.handle(self._next_ran()))
+                ready = machine.ready_to_give(given)
+                given += len(ready)
+                yield from self._batches(ready)
+                self._begin()
+                for ran in self._next_ran():
+                    todo.extend(machine.handle(ran))
         finally:
             self._stop()
 
@@ -90,8 +114,12 @@ class Executor:
         """The time since the run began."""
         return Measured(self.clock() - self._start)
 
+    def _batches(self, pieces: Iterable[PieceId]) -> Iterator[pa.RecordBatch]:
+        for piece in pieces:
+            yield from batches_of(self.carrier.pieces.pop(piece))
+
     def _carry(self, command: Command) -> Event | None:
-        """Do a command; a program only begins, and its event comes later."""
+        """Do a command; a program only waits to begin, and its event comes later."""
         match command:
             case Send():
                 return self.carrier.send(command)
@@ -107,33 +135,48 @@ class Executor:
             case Deliver(piece=piece):
                 return Delivered(piece)
             case Run():
-                future = self.pool.submit(self._timed, command)
-                self._running.add(future)
-                future.add_done_callback(self._done.put)
+                self._ready.append(command)
         return None
 
-    def _timed(self, command: Run) -> tuple[Run, Evidence, int, int]:
-        begin = self.clock()
-        evidence = self.carrier.run(command)
-        return command, evidence, begin, self.clock()
+    def _begin(self) -> None:
+        """Hand what is ready to the threads, several chunks at once.
 
-    def _next_ran(self) -> Ran:
+        Waking a thread costs about as much as a small chunk, so each is given an equal share.
+        """
+        share = min(_CHUNKS_AT_ONCE, -(-len(self._ready) // self.threads))
+        for first in range(0, len(self._ready), share or 1):
+            future = self.pool.submit(self._timed, self._ready[first : first + share])
+            self._running.add(future)
+            future.add_done_callback(self._done.put)
+        self._ready.clear()
+
+    def _timed(self, commands: Sequence[Run]) -> list[_Done]:
+        done = []
+        for command in commands:
+            begin = self.clock()
+            evidence = self.carrier.run(command)
+            done.append(_Done(command, evidence, begin, self.clock()))
+        return done
+
+    def _next_ran(self) -> list[Ran]:
         future = self._done.get()
         self._running.discard(future)
-        command, evidence, begin, end = future.result()
-        self.spans.append(
-            Span(
-                "run",
-                f"cores {command.device}",
-                command.device,
-                begin - self._start,
-                end - self._start,
-                command.stage,
-                command.chunk,
-                evidence.nbytes,
-                evidence.rows_out,
-            )
+        return [self._noted(done) for done in future.result()]
+
+    def _noted(self, done: _Done) -> Ran:
+        command, evidence = done.command, done.evidence
+        use = Span(
+            kind="run",
+            resource=f"cores {command.device}",
+            device=command.device,
+            start_ns=done.begin - self._start,
+            end_ns=done.end - self._start,
+            stage=command.stage,
+            chunk=command.chunk,
+            nbytes=evidence.nbytes,
+            rows=evidence.rows_out,
         )
+        self.spans.append(use)
         return Ran(command.stage, command.chunk, evidence.rows_out)
 
     def _stop(self) -> None:

@@ -265,6 +265,20 @@ class Machine:
             case Delivered(piece):
                 return self._on_delivered(piece)
 
+    def ready_to_give(self, given: int) -> list[PieceId]:
+        """Give the pieces of the answer that are delivered and in turn, after the first `given`.
+
+        A merged answer is one piece, which `Finish` names.
+        """
+        stage = len(self.orders.stages) - 1
+        if self._merge is not None:
+            return []
+        ready = []
+        while given in self._delivered:
+            ready.append((stage, given))
+            given += 1
+        return ready
+
     # Where things are.
 
     @property
