@@ -48,3 +48,13 @@ def test_a_choice_by_dictionary_is_summed():
     made = wh.scan(table()).agg(s=flag.sum(), hi=flag.max(), x=(flag * col("x")).sum()).collect()
     wanted = sum(x for x, c in enumerate(CHOSEN) if c)
     assert made.to_pylist() == [{"s": sum(CHOSEN), "hi": 1, "x": wanted}]
+
+
+@pytest.mark.parametrize("t", [pa.int8(), pa.uint8()])
+def test_a_dictionary_may_be_longer_than_its_indices_can_number(t):
+    texts = pa.array([str(i) for i in range(300)])
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, None, 1], t), texts)
+    query = wh.scan(pa.table({"c": column}))
+    assert query.filter(col("c") == "1").collect().num_rows == 2
+    assert query.agg(hi=col("c").max()).collect().to_pylist() == [{"hi": "2"}]
+    assert query.group_by("c").agg(n=wh.count()).collect().column("n").to_pylist() == [1, 2, 1, 1]
