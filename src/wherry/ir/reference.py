@@ -36,7 +36,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import value_type
+from wherry.ir.types import DECIMAL_DIGITS, value_type
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
@@ -60,6 +60,8 @@ _MATCH: Final[dict[str, Callable[..., Any]]] = {
     "contains": pc.match_substring,
     "like": pc.match_like,
 }
+_FACTOR_DIGITS: Final = 75
+"""Digits that the factors of a product may have together: Arrow gives it one more, and has 76."""
 _UNITS: Final = ("s", "ms", "us", "ns")
 _PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
@@ -150,9 +152,23 @@ def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
 
 
 def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Operand:
-    wide = [pa.decimal256(v.type.precision, v.type.scale) for v in (left, right)]
-    exact = _ARITHMETIC[node.op](left.cast(wide[0]), right.cast(wide[1]))
+    digits = left.type.precision, right.type.precision
+    if node.op == "*" and sum(digits) > _FACTOR_DIGITS:
+        return pc.cast(_product(left, right), node.type)
+    exact = _ARITHMETIC[node.op](_wide(left, digits[0]), _wide(right, digits[1]))
     return pc.cast(exact, node.type)
+
+
+def _wide(value: Operand, digits: int) -> Operand:
+    return value.cast(pa.decimal256(digits, value.type.scale))
+
+
+def _product(left: Operand, right: Operand) -> Operand:
+    """Multiply decimals of 38 digits: Arrow has a type for the product if one of them has fewer."""
+    try:
+        return pc.multiply(_wide(left, DECIMAL_DIGITS - 1), _wide(right, DECIMAL_DIGITS))
+    except pa.ArrowInvalid:
+        return pc.multiply(_wide(left, DECIMAL_DIGITS), _wide(right, DECIMAL_DIGITS - 1))
 
 
 @_value.register
