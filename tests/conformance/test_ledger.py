@@ -65,10 +65,6 @@ def _old_dictionary(column: pa.RecordBatch, given: list[pa.RecordBatch]) -> int:
     return referenced_bytes([values]) if shares_memory(values, given) else 0
 
 
-LIMIT = pytest.mark.xfail(
-    reason="a limit writes its rows where chunks meet; a slice of the stored ones would do",
-    raises=AssertionError,
-)
 THROUGH = {
     "scan": lambda q: q,
     "select": lambda q: q.select("text", renamed=col("x")),
@@ -78,9 +74,7 @@ THROUGH = {
 
 
 @each_system
-@pytest.mark.parametrize(
-    "title", [pytest.param(t, marks=[LIMIT] if t == "limit" else []) for t in THROUGH]
-)
+@pytest.mark.parametrize("title", THROUGH)
 def test_what_passes_through_is_a_reference(system: str, title: str, stored: Pipeline) -> None:
     result = THROUGH[title](stored).run(system)
     assert result.table.num_rows > 0

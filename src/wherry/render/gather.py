@@ -67,13 +67,23 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
 
 
 def first_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
-    """Give the first rows of written pieces by reference, if all that is asked is to cut them."""
+    """Give the first rows by reference, if all that is asked is to cut pieces that lie whole."""
     if not all(isinstance(step, Take) for step in steps):
         return None
-    if not all(isinstance(piece, pa.RecordBatch) for piece in pieces):
+    batches = [_whole(piece) for piece in pieces]
+    if any(batch is None for batch in batches):
         return None
     count = min(step.count for step in steps if isinstance(step, Take))
-    return pa.Table.from_batches(pieces).slice(0, count)
+    return pa.Table.from_batches(batches).slice(0, count)
+
+
+def _whole(piece: Piece) -> pa.RecordBatch | None:
+    """Give a piece as a batch, if all rows of its columns are its rows."""
+    if not isinstance(piece, Deferred):
+        return piece
+    if any(numbers is not None for _, numbers in piece.columns):
+        return None
+    return pa.RecordBatch.from_arrays([array for array, _ in piece.columns], schema=piece.schema)
 
 
 def gather(pieces: Sequence[Piece], steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:
