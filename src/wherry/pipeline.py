@@ -188,7 +188,11 @@ class Pipeline:
         return self.run(system).table
 
     def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
-        """Run the pipeline and give the batches of its answer as they are made."""
+        """Run the pipeline and give the batches of its answer, in order, as they are made.
+
+        On this machine nothing new is begun while the consumer takes its time; on an emulated
+        system the whole run is simulated before the first batch.
+        """
         return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:

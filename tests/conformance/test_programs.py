@@ -165,7 +165,7 @@ tests = st.recursive(
         numbers.map(lambda e: e.is_null()),
         st.lists(st.integers(-4, 4), min_size=1, max_size=4).map(col("i64").is_in),
         st.just(col("d") < date(1994, 1, 1)),
-        st.just(col("t") >= datetime(1970, 1, 1)),  # noqa: DTZ001
+        st.just(col("t") >= datetime(1970, 1, 1)),
     ),
     lambda inner: st.one_of(
         st.tuples(inner, inner).map(lambda x: x[0] & x[1]),

@@ -26,7 +26,7 @@ def expected_output(block: str) -> list[str]:
     return [
         line.removeprefix("# ")
         for before, line in itertools.pairwise(lines)
-        if line.startswith("# ") and before.startswith("print(")
+        if line.startswith("# ") and before.lstrip().startswith("print(")
     ]
 
 

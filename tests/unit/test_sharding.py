@@ -151,7 +151,7 @@ def test_shards_round_trip(tmp_path):
         (pa.array([Decimal("0.10"), None, Decimal("9.99")]), (Decimal(5),)),
         (pa.array([0.1, None, 99.0]), (10,)),
         (pa.array([dt.date(1990, 1, 1), None, dt.date(2000, 1, 1)]), (dt.date(1995, 1, 1),)),
-        (pa.array([0, None, 2**50], pa.timestamp("us")), (dt.datetime(1995, 1, 1),)),  # noqa: DTZ001
+        (pa.array([0, None, 2**50], pa.timestamp("us")), (dt.datetime(1995, 1, 1),)),
     ],
     ids=lambda x: str(x.type) if isinstance(x, pa.Array) else "",
 )

@@ -281,7 +281,7 @@ def test_type_classes():
         (-0.5, pa.float32()),
         (Decimal("-12.340"), pa.decimal128(9, 3)),
         (dt.date(1, 1, 1), pa.date32()),
-        (dt.datetime(1969, 7, 20, 20, 17, 40, 5), pa.timestamp("us")),  # noqa: DTZ001
+        (dt.datetime(1969, 7, 20, 20, 17, 40, 5), pa.timestamp("us")),
         (dt.datetime(2024, 2, 29, tzinfo=dt.UTC), pa.timestamp("s", "Asia/Tokyo")),
         ("é", pa.string_view()),
     ],

@@ -8,6 +8,7 @@ digits is an error only if a value does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Context
 from functools import singledispatch
 from typing import Any, Final, TypeAlias
 
@@ -36,7 +37,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import DECIMAL_DIGITS, value_type
+from wherry.ir.types import value_type
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
@@ -60,8 +61,9 @@ _MATCH: Final[dict[str, Callable[..., Any]]] = {
     "contains": pc.match_substring,
     "like": pc.match_like,
 }
-_FACTOR_DIGITS: Final = 75
-"""Digits that the factors of a product may have together: Arrow gives it one more, and has 76."""
+_WIDEST: Final = 76
+"""Most digits of a decimal256."""
+_EXACT: Final = Context(prec=80)
 _UNITS: Final = ("s", "ms", "us", "ns")
 _PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
@@ -128,7 +130,7 @@ def _(node: Literal, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: Cast, batch: pa.RecordBatch) -> Operand:
-    operand = _value(node.operand, batch)
+    operand = _plain(_value(node.operand, batch))
     source, target = type_of(node.operand), node.type
     return pc.cast(operand, target, safe=not _lossy_by_design(source, target))
 
@@ -152,23 +154,23 @@ def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
 
 
 def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Operand:
-    digits = left.type.precision, right.type.precision
-    if node.op == "*" and sum(digits) > _FACTOR_DIGITS:
-        return pc.cast(_product(left, right), node.type)
-    exact = _ARITHMETIC[node.op](_wide(left, digits[0]), _wide(right, digits[1]))
+    if node.op == "*" and left.type.precision + right.type.precision + 1 > _WIDEST:
+        return _long_product(left, right, node.type)
+    wide = [pa.decimal256(v.type.precision, v.type.scale) for v in (left, right)]
+    exact = _ARITHMETIC[node.op](left.cast(wide[0]), right.cast(wide[1]))
     return pc.cast(exact, node.type)
 
 
-def _wide(value: Operand, digits: int) -> Operand:
-    return value.cast(pa.decimal256(digits, value.type.scale))
-
-
-def _product(left: Operand, right: Operand) -> Operand:
-    """Multiply decimals of 38 digits: Arrow has a type for the product if one of them has fewer."""
-    try:
-        return pc.multiply(_wide(left, DECIMAL_DIGITS - 1), _wide(right, DECIMAL_DIGITS))
-    except pa.ArrowInvalid:
-        return pc.multiply(_wide(left, DECIMAL_DIGITS), _wide(right, DECIMAL_DIGITS - 1))
+def _long_product(left: Operand, right: Operand, t: pa.DataType) -> Operand:
+    """Multiply one by one, because pyarrow would name a type wider than any it has."""
+    rows = [len(v) for v in (left, right) if not isinstance(v, pa.Scalar)]
+    sides = [
+        v.to_pylist() if not isinstance(v, pa.Scalar) else [v.as_py()] * max(rows, default=1)
+        for v in (left, right)
+    ]
+    pairs = zip(*sides, strict=True)
+    made = pa.array([None if None in pair else _EXACT.multiply(*pair) for pair in pairs], t)
+    return made if rows else made[0]
 
 
 @_value.register

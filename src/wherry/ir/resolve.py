@@ -45,6 +45,7 @@ DEPTH_MAX: Final = 100
 """Deeper expressions are refused: passes recurse, and Python's own limit is no error message."""
 
 _FLOAT32: Final = Struct("<f")
+_MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000}
 _NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
 _NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
 """A little inside what 64 bits of nanoseconds hold, so that no time zone leads outside."""
@@ -64,7 +65,7 @@ def type_of(node: Node) -> pa.DataType:
             return type_of(otherwise)
         case Shard():
             return pa.int32()
-    # What is left is a truth value, or a node of a renderer's own, which says its type.
+    # A node of a renderer's own names its type; every other is a test.
     return getattr(node, "type", pa.bool_())
 
 
@@ -432,7 +433,8 @@ def _to_time(node: Literal, target: pa.DataType) -> Literal:
             f"{value} lies outside what {types.type_to_text(target)} holds, "
             f"{_NS_FIRST.date()} to {_NS_LAST.date()}; cast the column to timestamp in us"
         )
-    return Literal(value, pa.timestamp("us", target.tz) if target.unit in "sms" else target)
+    finer = value.microsecond % _MICROSECONDS.get(target.unit, 1) != 0
+    return Literal(value, pa.timestamp("us", target.tz) if finer else target)
 
 
 _CONVERSIONS: dict[str, Callable[[Literal, pa.DataType], Literal]] = {

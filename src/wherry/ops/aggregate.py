@@ -62,7 +62,7 @@ class Aggregate:
     def reference(self, rows: pa.Table) -> pa.Table:
         """Aggregate each argument with `pyarrow.compute`."""
         batch = one_batch(rows)
-        values = [pa.array([whole(call, batch)], call_type(call)) for _, call in self.calls]
+        values = [scalars([whole(call, batch)], call_type(call)) for _, call in self.calls]
         return pa.Table.from_arrays(values, schema=self.schema(rows.schema))
 
     def describe(self) -> str:
@@ -83,15 +83,22 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
     return ", ".join(f"{name} = {call_text(call)}" for name, call in calls)
 
 
-def whole(call: Call, batch: pa.RecordBatch) -> object:
-    """Give an aggregate over all rows of a batch, by the reference: a scalar, or an int."""
+def scalars(values: list[pa.Scalar], t: pa.DataType) -> pa.Array:
+    """Give scalars as an array of type `t`."""
+    return pa.array(values, values[0].type).cast(t) if values else pa.array([], t)
+
+
+def whole(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
+    """Give an aggregate over all rows of a batch, by the reference."""
     if call.argument is None:
-        return batch.num_rows
+        return pa.scalar(batch.num_rows)
     values = evaluate(call.argument, batch)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_string_view(values.type):
+        values = values.cast(pa.utf8())
     if call.kind == "count":
-        return len(values) - values.null_count
+        return pc.count(values)
     if call.kind == "mean":
         return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Node
@@ -13,7 +14,7 @@ from wherry.ir.reference import evaluate
 from wherry.ir.stage import Step
 from wherry.ir.text import to_text
 from wherry.ops.estimate import Estimate, filtered
-from wherry.ops.operator import keep, one_batch
+from wherry.ops.operator import keep, one_batch, take_rows
 
 
 @register
@@ -45,9 +46,9 @@ class Filter:
         return filtered(given, self.predicate)
 
     def reference(self, rows: pa.Table) -> pa.Table:
-        """Keep rows by `pyarrow.Table.filter`."""
-        batch = one_batch(rows)
-        return pa.Table.from_batches([batch.filter(evaluate(self.predicate, batch))])
+        """Keep the rows for which the predicate is true."""
+        passed = evaluate(self.predicate, one_batch(rows))
+        return take_rows(rows, pc.indices_nonzero(passed))
 
     def describe(self) -> str:
         """Give the predicate as text."""

@@ -11,9 +11,16 @@ from wherry.ir.codec import register
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Pass, Rows, Step
-from wherry.ops.aggregate import calls_text, final_outputs, merge_calls, partial_calls, whole
+from wherry.ops.aggregate import (
+    calls_text,
+    final_outputs,
+    merge_calls,
+    partial_calls,
+    scalars,
+    whole,
+)
 from wherry.ops.estimate import Estimate
-from wherry.ops.operator import one_batch
+from wherry.ops.operator import one_batch, take_rows
 from wherry.ops.select import Select, output_text, type_bytes
 
 _GROUP_SHARE = 0.1
@@ -74,16 +81,16 @@ class GroupBy:
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Group key tuples in a Python dict: slow, and plainly right."""
-        keyed = one_batch(Select(self.keys).reference(rows))
-        batch = one_batch(rows)
+        keyed = Select(self.keys).reference(rows)
         found: dict[tuple[object, ...], list[int]] = {}
         for index, key in enumerate(zip(*(c.to_pylist() for c in keyed.columns), strict=True)):
             found.setdefault(tuple(map(_grouped, key)), []).append(index)
         first = [indices[0] for indices in found.values()]
-        arrays = [column.take(pa.array(first, pa.int64())) for column in keyed.columns]
-        parts = [batch.take(pa.array(indices, pa.int64())) for indices in found.values()]
+        arrays = take_rows(keyed, pa.array(first, pa.int64())).columns
+        groups = [take_rows(rows, pa.array(i, pa.int64())) for i in found.values()]
+        parts = [one_batch(group) for group in groups]
         for _, call in self.calls:
-            arrays.append(pa.array([whole(call, part) for part in parts], call_type(call)))
+            arrays.append(scalars([whole(call, part) for part in parts], call_type(call)))
         return pa.Table.from_arrays(arrays, schema=self.schema(rows.schema))
 
     def describe(self) -> str:

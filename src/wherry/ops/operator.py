@@ -86,6 +86,17 @@ def unique_names(names: list[str], where: str) -> None:
         raise InputError(f"{where}: the name {twice[0]!r} stands twice; rename one with .alias()")
 
 
+def take_rows(rows: pa.Table, indices: pa.Array) -> pa.Table:
+    """Give the rows at `indices`, for the reference; pyarrow takes no text views as they are."""
+    columns = [
+        c.cast(pa.utf8()).take(indices).cast(c.type)
+        if pa.types.is_string_view(c.type)
+        else c.take(indices)
+        for c in rows.columns
+    ]
+    return pa.Table.from_arrays(columns, names=rows.schema.names)
+
+
 def one_batch(rows: pa.Table) -> pa.RecordBatch:
     """Give all rows of a table as one batch, for the reference."""
     batches = rows.combine_chunks().to_batches()

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from wherry.ir.codec import register
 from wherry.ir.stage import Order, SortKey, Step
 from wherry.ops.estimate import Estimate, at_most
+from wherry.ops.operator import take_rows
 
 
 @register
@@ -43,7 +44,7 @@ class Sort:
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Sort by `pyarrow.compute.sort_indices`, with the row number as the last key."""
-        return rows.take(ordered_indices(rows, self.by))
+        return take_rows(rows, ordered_indices(rows, self.by))
 
     def describe(self) -> str:
         """Give the keys as text."""
@@ -81,7 +82,7 @@ class TopK:
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Sort and cut."""
-        return rows.take(ordered_indices(rows, self.by)[: self.count])
+        return take_rows(rows, ordered_indices(rows, self.by)[: self.count])
 
     def describe(self) -> str:
         """Give count and keys as text."""
@@ -99,7 +100,7 @@ def ordered_indices(rows: pa.Table, by: tuple[SortKey, ...]) -> pa.Array:
     keys["row"] = pa.array(range(rows.num_rows), pa.int64())
     order = [(f"{i}", "descending" if k.descending else "ascending") for i, k in enumerate(by)]
     order.append(("row", "ascending"))
-    return pc.sort_indices(pa.table(keys), sort_keys=order, null_placement="at_end")
+    return pc.sort_indices(pa.table(keys), sort_keys=order)  # nulls at the end: the default
 
 
 def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -79,9 +79,8 @@ def possible_sites(query: Query, system: System) -> tuple[dict[str, None], ...]:
     """Give, for each segment, the sites to be tried, before anything is refused."""
     homes = homes_of(query, system)
     devices = [name for name, profile in system.devices.items() if profile.cores is not None]
-    apart = devices if len(homes.devices) > 1 else [d for d in devices if d not in homes.devices]
     single = dict.fromkeys(devices)
-    chunkwise = dict.fromkeys([HOME, *(d for d in apart if d not in homes.devices)])
+    chunkwise = dict.fromkeys([HOME, *(d for d in devices if d not in homes.devices)])
     merges = any(segment.kind == "merge" for segment in query.segments)
     spread = single if merges else {HOME: None, **single}
     sites = {"near": chunkwise, "partial": chunkwise, "respond": spread}

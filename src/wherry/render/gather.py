@@ -18,7 +18,7 @@ from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.stage import Order, Take
 from wherry.render.output import Selection, keep_rows
-from wherry.render.reference import order_of
+from wherry.render.reference import order_of, plain
 
 RowNumbers = np.ndarray[Any, Any]
 
@@ -143,15 +143,14 @@ def _numbers(parts: list[tuple[pa.Array, RowNumbers | None]]) -> RowNumbers:
 def places_of(keys: dict[str, pa.Array], rows: int, steps: Arrangement) -> np.ndarray[Any, Any]:
     """Give the row numbers that are left of `rows` rows, in their order, after `steps`."""
     places: np.ndarray[Any, Any] = np.arange(rows, dtype=np.int64)
+    moved = False
     for step in steps:
         if isinstance(step, Order):
-            batch = pa.RecordBatch.from_arrays(list(keys.values()), names=list(keys))
-            chosen = Selection(rows, len(places), order=places)
-            whole = len(places) == rows
-            if not whole:
-                taken = [c.take(pa.array(chosen.numbers)) for c in batch.columns]
-                batch = pa.RecordBatch.from_arrays(taken, names=list(keys))
+            # The second order of two sees the rows as the first one left them.
+            columns = [plain(c).take(pa.array(places)) if moved else c for c in keys.values()]
+            batch = pa.RecordBatch.from_arrays(columns, names=list(keys))
             places = places[order_of(step.by, batch).to_numpy().astype(np.int64)]
         if step.count is not None:
             places = places[: step.count]
+        moved = True
     return np.ascontiguousarray(places)

@@ -132,7 +132,11 @@ def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @_sunk.register
 def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.array([_total(call, batch)], call_type(call)) for _, call in sink.calls]
+    totals = [_total(call, batch) for _, call in sink.calls]
+    columns = [
+        pa.array([total], total.type).cast(call_type(call))
+        for total, (_, call) in zip(totals, sink.calls, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
 
 
@@ -179,7 +183,9 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
     # Arrow's hash table numbers new keys of a mini-batch in no order, so the first row decides.
     columns[_ROW] = pa.array(range(batch.num_rows), pa.int64())
     table = pa.table(columns)
-    made = pa.TableGroupBy(table, keys, use_threads=False).aggregate([*wanted, (_ROW, "min")])
+    made = pa.TableGroupBy(table, keys, use_threads=False).aggregate(
+        [*_each_once(wanted), (_ROW, "min")]
+    )
     made = made.take(pc.sort_indices(made.column(f"{_ROW}_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)) for n in names]
@@ -187,6 +193,11 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
         found[i] = _fitting(call, found[i])
     found = [c.cast(t) for c, t in zip(found, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
+
+
+def _each_once(wanted: list[tuple[Any, str]]) -> list[tuple[Any, str]]:
+    """Count rows once however often it is asked: pyarrow would give two columns of one name."""
+    return [w for place, w in enumerate(wanted) if w not in wanted[:place]]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

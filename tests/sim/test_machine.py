@@ -1,0 +1,228 @@
+"""The machine alone, fed with events in every legal order: it finishes once, and loses nothing."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from support.runs import KEY, World
+
+from wherry import Retryable
+from wherry.data.chunk import ChunkRef
+from wherry.plan.placement import HOME, Stage
+from wherry.run.continuation import thaw
+from wherry.run.machine import (
+    NOTHING,
+    Accepted,
+    Command,
+    Deliver,
+    Delivered,
+    Event,
+    Finish,
+    Install,
+    Installed,
+    Loaded,
+    Machine,
+    Missing,
+    Move,
+    Moved,
+    Ran,
+    Read,
+    Route,
+    Routed,
+    Run,
+    Send,
+)
+
+SITES = (HOME, "a", "b", "c")
+DEVICES = ("a", "b", "c")
+ROWS = 10
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, enough: bool = False) -> World:
+    """Give stages at random sites: one or two chunkwise ones, then perhaps a merge."""
+    chunkwise = draw(st.lists(st.sampled_from(SITES), min_size=1, max_size=2))
+    stages = [Stage(i + 1, i + 1, site, chunkwise=True) for i, site in enumerate(chunkwise)]
+    respond = st.sampled_from(DEVICES)
+    if enough or draw(st.booleans()):
+        site = draw(st.sampled_from(DEVICES))
+        stages.append(Stage(len(stages) + 1, len(stages) + 1, site, chunkwise=False))
+    elif chunkwise[-1] == HOME:
+        respond = st.sampled_from((HOME, *DEVICES))
+    router = draw(st.sampled_from(DEVICES))
+    sites = (router, *(stage.site for stage in stages), draw(respond))
+    homes = draw(st.lists(st.integers(0, 1), max_size=9))
+    seen: Counter[int] = Counter()
+    chunks = []
+    for fragment in homes:
+        chunks.append(ChunkRef(fragment, seen[fragment], 0, ROWS))
+        seen[fragment] += 1
+    limit = draw(st.integers(0, 40)) if enough else None
+    return World(tuple(stages), sites, tuple(chunks), draw(st.integers(1, 3)), limit)
+
+
+@dataclass
+class Play:
+    """Carries commands out in an order the test draws, and checks each against the rules."""
+
+    world: World
+    data: st.DataObject | None = None
+    missing: frozenset[str] = frozenset()
+    issued: list[Command] = field(default_factory=list)
+    waiting: list[Command] = field(default_factory=list)
+    at: dict[tuple[int, int], str] = field(default_factory=dict)
+    plans: set[str] = field(default_factory=set)
+    opened: set[tuple[str, int]] = field(default_factory=set)
+    flying: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> Finish:
+        machine = Machine(self.world.orders())
+        self.take(machine.start())
+        while not any(isinstance(c, Finish) for c in self.issued):
+            assert self.waiting, "nothing is under way, and nothing is finished"
+            places = st.integers(0, len(self.waiting) - 1)
+            place = 0 if self.data is None else self.data.draw(places)
+            event = self.carry(self.waiting.pop(place))
+            self.take(machine.handle(event))
+        while self.waiting:
+            assert machine.handle(self.carry(self.waiting.pop())) == []
+        finished = [c for c in self.issued if isinstance(c, Finish)]
+        assert len(finished) == 1
+        return finished[0]
+
+    def take(self, commands: list[Command]) -> None:
+        self.issued += commands
+        self.waiting += [c for c in commands if not isinstance(c, Finish)]
+        for command in commands:
+            if isinstance(command, Read):
+                self.flying[command.target] += 1
+                assert self.flying[command.target] <= self.world.window
+
+    def carry(self, command: Command) -> Event:
+        match command:
+            case Send(_, target, stage, message):
+                assert thaw(message, KEY).sites == self.world.sites
+                if target in self.missing and target not in self.plans:
+                    return Missing(target, stage)
+                self.opened.add((target, stage))
+                return Accepted(target, stage)
+            case Install(_, target, stage):
+                self.plans.add(target)
+                return Installed(target, stage)
+            case Route(device):
+                assert device == self.world.sites[0]
+                return Routed(self.world.chunks)
+            case Read(device, _, chunk, ref):
+                assert device == "ab"[ref.fragment]
+                self.at[-1, chunk] = device
+                return Loaded(chunk)
+            case Move(source, target, piece, stage):
+                assert self.at[piece] == source != target
+                self.at[piece] = target
+                return Moved(piece, target, stage)
+            case Run():
+                return self.ran(command)
+            case Deliver(source, target, piece):
+                assert source == (self.world.sites[0] if piece == NOTHING else self.at[piece])
+                assert target == "client"
+                return Delivered(piece)
+        raise AssertionError(f"{command} was carried out")
+
+    def ran(self, command: Run) -> Ran:
+        assert (command.device, command.stage) in self.opened
+        assert all(self.at.pop(piece) == command.device for piece in command.pieces)
+        self.at[command.stage, command.chunk] = command.device
+        if command.stage == 0:
+            self.flying[command.device] -= 1
+        return Ran(command.stage, command.chunk, ROWS)
+
+    def made_of(self, finish: Finish) -> list[int]:
+        """Give the chunks of the answer, in its order."""
+        merge = self.world.stages[-1]
+        if merge.chunkwise:
+            return [chunk for _, chunk in finish.pieces]
+        (last,) = (c for c in self.issued if isinstance(c, Run) and c.chunk == -1)
+        return [chunk for _, chunk in last.pieces]
+
+
+@given(world=worlds(), data=st.data())
+def test_every_chunk_is_once_in_the_answer_and_in_order(world: World, data: st.DataObject) -> None:
+    play = Play(world, data)
+    finish = play.run()
+    assert play.made_of(finish) == list(range(len(world.chunks)))
+    delivered = [c.piece for c in play.issued if isinstance(c, Deliver)]
+    assert sorted(delivered) == sorted(finish.pieces or (NOTHING,))
+    reads = [c.chunk for c in play.issued if isinstance(c, Read)]
+    assert sorted(reads) == list(range(len(world.chunks)))
+
+
+@given(world=worlds(), data=st.data())
+def test_devices_that_lack_the_plan_get_it_once(world: World, data: st.DataObject) -> None:
+    play = Play(world, data, missing=frozenset(DEVICES))
+    finish = play.run()
+    assert play.made_of(finish) == list(range(len(world.chunks)))
+    # Two messages may reach a device before its plan does; then each asks for it.
+    installs = Counter((c.target, c.stage) for c in play.issued if isinstance(c, Install))
+    assert set(installs.values()) == {1}
+
+
+@given(world=worlds(enough=True), data=st.data())
+def test_a_limit_stops_reading_and_keeps_the_first_rows(world: World, data: st.DataObject) -> None:
+    play = Play(world, data)
+    chunks = play.made_of(play.run())
+    assert chunks == list(range(len(chunks)))
+    assert world.enough is not None
+    assert len(chunks) == len(world.chunks) or len(chunks) * ROWS >= world.enough
+    if world.chunks:
+        # No chunk after the first ones that hold enough is waited for.
+        assert (len(chunks) - 1) * ROWS < max(1, world.enough)
+
+
+def test_a_limit_reads_no_more_than_the_windows_hold() -> None:
+    chunks = tuple(ChunkRef(0, i, 0, ROWS) for i in range(50))
+    stages = (Stage(1, 1, HOME, chunkwise=True), Stage(2, 2, "c", chunkwise=False))
+    world = World(stages, ("c", HOME, "c", "c"), chunks, window=2, enough=15)
+    machine, reads = Machine(world.orders()), 0
+    waiting = machine.start()
+    play = Play(world)
+    while not isinstance(waiting[0], Finish):
+        command = waiting.pop(0)
+        reads += isinstance(command, Read)
+        waiting += machine.handle(play.carry(command))
+    assert 2 <= reads <= 4
+
+
+@given(world=worlds(), data=st.data())
+def test_pieces_are_ready_in_their_order(world: World, data: st.DataObject) -> None:
+    """A stream may give away each piece once all before it are delivered."""
+    machine, play = Machine(world.orders()), Play(world, data)
+    play.take(machine.start())
+    given_away: list[int] = []
+    delivered: set[int] = set()
+    while not any(isinstance(c, Finish) for c in play.issued):
+        event = play.carry(play.waiting.pop(data.draw(st.integers(0, len(play.waiting) - 1))))
+        if isinstance(event, Delivered):
+            delivered.add(event.piece[1])
+        play.take(machine.handle(event))
+        given_away += [chunk for _, chunk in machine.ready_to_give(len(given_away))]
+        assert delivered.issuperset(given_away)
+    merged = not world.stages[-1].chunkwise
+    assert given_away == ([] if merged else list(range(len(world.chunks))))
+
+
+def test_no_chunks_still_make_an_answer() -> None:
+    stages = (Stage(1, 1, HOME, chunkwise=True),)
+    world = World(stages, ("a", HOME, "a"), (), window=1, enough=None)
+    assert Play(world).run() == Finish(())
+
+
+def test_a_device_that_loses_the_plan_again_is_not_asked_for_ever() -> None:
+    stages = (Stage(1, 1, HOME, chunkwise=True),)
+    machine = Machine(World(stages, ("a", HOME, "a"), (), window=1, enough=None).orders())
+    machine.start()
+    assert isinstance(machine.handle(Missing("a", -1))[0], Install)
+    assert isinstance(machine.handle(Installed("a", -1))[0], Send)
+    with pytest.raises(Retryable, match="a lost the plan"):
+        machine.handle(Missing("a", -1))

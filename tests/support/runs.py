@@ -1,0 +1,70 @@
+"""Queries as sessions run them, taken apart: to test the machine and the simulator alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from wherry import Pipeline, load_system
+from wherry.data.chunk import ChunkRef
+from wherry.devices.system import System
+from wherry.plan.placement import Placement, Stage, placements, refusals
+from wherry.plan.query import Query, prepare
+from wherry.run.continuation import Continuation
+from wherry.run.machine import Orders
+
+KEY = bytes(32)
+
+
+def emulated() -> System:
+    return load_system("dpu-csd-host")
+
+
+def query_of(pipeline: Pipeline) -> Query:
+    return prepare(pipeline.source, pipeline.operators, pipeline.schema)
+
+
+def all_placements(
+    pipeline: Pipeline, system: System
+) -> Iterator[tuple[Placement, dict[str, str]]]:
+    """Give every placement of a pipeline that nothing refuses, and the pins that ask for it."""
+    query = query_of(pipeline)
+    for placement in placements(query, system, refusals(query, system)):
+        pairs = zip(query.segments, placement.sites, strict=True)
+        yield placement, {segment.kind: site for segment, site in pairs}
+
+
+def faster_link(system: System, number: int, factor: float) -> System:
+    """Give the system with one link's bandwidth multiplied."""
+    links = list(system.links)
+    figure = links[number].bandwidth_gb_per_s
+    wider = type(figure)(figure.value * factor, figure.source)
+    links[number] = replace_struct(links[number], bandwidth_gb_per_s=wider)
+    return replace_struct(system, links=tuple(links))
+
+
+def replace_struct(struct: object, **changes: object) -> object:
+    return msgspec.structs.replace(struct, **changes)
+
+
+@dataclass(frozen=True)
+class World:
+    """What a machine is told in tests: devices a to c, two homes, and chunks."""
+
+    stages: tuple[Stage, ...]
+    sites: tuple[str, ...]
+    chunks: tuple[ChunkRef, ...]
+    window: int
+    enough: int | None
+
+    def orders(self) -> Orders:
+        continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
+        return Orders(
+            client="client",
+            continuation=continuation,
+            stages=self.stages,
+            homes={0: "a", 1: "b"},
+            windows=dict.fromkeys("abc", self.window),
+            enough=self.enough,
+            key=KEY,
+        )

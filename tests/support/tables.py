@@ -1,0 +1,93 @@
+"""Tables in every shape a query may find: nulls, no rows, slices, several chunks, several files."""
+
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pyarrow as pa
+from pyarrow import ipc
+from support.expressions import Columns, Draw
+from support.typed import TYPES, Known, pool
+
+ROW = "rn"
+"""Numbers the rows as stored: what SQL needs to speak of stored order."""
+
+
+def drawn_table(draw: Draw) -> tuple[pa.Table, dict[str, Known]]:
+    """Give a table of several chunks, and what is known of its columns."""
+    types = draw(st.lists(st.sampled_from(TYPES), min_size=2, max_size=5))
+    lengths = draw(st.lists(st.integers(0, 14), min_size=1, max_size=4))
+    columns: dict[str, Known] = {}
+    values: dict[str, list[object]] = {}
+    for number, t in enumerate(types):
+        wide = pa.types.is_integer(t) and draw(st.integers(0, 3)) == 0
+        found = pool(t, wide=wide)
+        nulls = draw(st.sampled_from((0, 0, 1, 6)))
+        choice = st.sampled_from((*found, *[None] * nulls))
+        name = f"c{number}"
+        values[name] = draw(st.lists(choice, min_size=sum(lengths), max_size=sum(lengths)))
+        ends = (min(found), max(found)) if pa.types.is_integer(t) else (0, 0)
+        columns[name] = Known(t, *ends)
+    columns[ROW] = Known(pa.int64(), 0, 1000)
+    values[ROW] = list(range(sum(lengths)))
+    padding = draw(st.integers(0, 9))
+    schema = pa.schema([(name, k.type) for name, k in columns.items()])
+    return _in_chunks(values, schema, lengths, padding), columns
+
+
+def _in_chunks(
+    values: dict[str, list[object]], schema: pa.Schema, lengths: list[int], padding: int
+) -> pa.Table:
+    """Cut the values into chunks; `padding` rows before each are sliced away again."""
+    batches, start = [], 0
+    for length in lengths:
+        arrays = [
+            array_of([None] * padding + values[f.name][start : start + length], f.type)
+            for f in schema
+        ]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema).slice(padding))
+        start += length
+    return pa.Table.from_batches(batches, schema)
+
+
+def array_of(values: list[object], t: pa.DataType) -> pa.Array:
+    """Give values as an array; dictionary arrays get a dictionary of their own."""
+    if pa.types.is_dictionary(t):
+        return pa.array(values, t.value_type).dictionary_encode().cast(t)
+    return pa.array(values, t)
+
+
+def stored(draw: Draw, table: pa.Table, folder: Path) -> object:
+    """Give the table as it is, as batches of one table, or as one to three files."""
+    form = draw(st.sampled_from(("table", "table", "stream", "files")))
+    if form == "table":
+        return table
+    if form == "stream":
+        return table.to_reader()
+    folder.mkdir()
+    batches = [unified(table)] if _has_dictionary(table) else table.to_batches()
+    batches = batches or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    count = draw(st.integers(1, min(3, len(batches))))
+    paths = [folder / f"part{number}.arrow" for number in range(count)]
+    return _written(paths, batches, table.schema)
+
+
+def _written(paths: list[Path], batches: list[pa.RecordBatch], schema: pa.Schema) -> list[Path]:
+    share = -(-len(batches) // len(paths))
+    for number, path in enumerate(paths):
+        with ipc.new_file(path, schema) as writer:
+            for batch in batches[number * share : (number + 1) * share]:
+                writer.write_batch(batch)
+    return paths
+
+
+def _has_dictionary(table: pa.Table) -> bool:
+    return any(pa.types.is_dictionary(f.type) for f in table.schema)
+
+
+def unified(table: pa.Table) -> pa.RecordBatch:
+    """Give all rows as one batch: an IPC file has one dictionary for each column."""
+    batches = table.unify_dictionaries().combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+__all__ = ["ROW", "Columns", "array_of", "drawn_table", "stored"]
