@@ -24,6 +24,7 @@ from wherry.kernels.numba.vector import (
     load_i64,
     load_u8,
     lowest,
+    offset_at,
     popcount,
     shift_right,
     store_8,
@@ -241,11 +242,6 @@ def gather_bits(source, rows, count, target):
     return ones
 
 
-@njit(inline="always")
-def _offset(offsets, width, row):
-    return load_i32(offsets + row * 4) if width == 4 else load_i64(offsets + row * 8)
-
-
 @kernel(5)
 def gather_offsets(offsets, width, rows, count, target):
     """Write the offsets of the texts at the given row numbers; give their bytes in all."""
@@ -257,7 +253,7 @@ def gather_offsets(offsets, width, rows, count, target):
             store_64(target + i * 8, total)
         if i < count:
             row = load_i64(rows + i * 8)
-            total += _offset(offsets, width, row + 1) - _offset(offsets, width, row)
+            total += offset_at(offsets, width, row + 1) - offset_at(offsets, width, row)
     return total
 
 
@@ -266,7 +262,7 @@ def gather_text(offsets, width, data, rows, count, target):
     """Write the bytes of the texts at the given row numbers, one after another."""
     for i in range(count):
         row = load_i64(rows + i * 8)
-        start, end = _offset(offsets, width, row), _offset(offsets, width, row + 1)
+        start, end = offset_at(offsets, width, row), offset_at(offsets, width, row + 1)
         at, size = data + start, end - start
         while size >= 8:
             store_64(target, load_i64(at))

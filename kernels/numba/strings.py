@@ -8,7 +8,7 @@ others stand between them in order. One part alone is equality.
 from numba import njit
 
 from wherry.kernels.numba.compiled import callback
-from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, lowest
+from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, lowest, offset_at
 
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 INLINE = 12
@@ -87,30 +87,28 @@ def _holds(text, size, constant, constant_size, test):
     return order >= 0
 
 
-@callback(7)
-def test_narrow(offsets, data, row, needed, constant, constant_size, test):
-    """Give the bits of the needed rows, from `row` on, that pass; offsets are int32."""
+@njit(inline="always")
+def _tested(offsets, width, data, row, needed, constant, constant_size, test):
     found = 0
     while needed != 0:
         lane = lowest(needed)
         needed &= needed - 1
-        start = load_i32(offsets + (row + lane) * 4)
-        size = load_i32(offsets + (row + lane) * 4 + 4) - start
+        start = offset_at(offsets, width, row + lane)
+        size = offset_at(offsets, width, row + lane + 1) - start
         found |= (1 if _holds(data + start, size, constant, constant_size, test) else 0) << lane
     return found
+
+
+@callback(7)
+def test_narrow(offsets, data, row, needed, constant, constant_size, test):
+    """Give the bits of the needed rows, from `row` on, that pass; offsets are int32."""
+    return _tested(offsets, 4, data, row, needed, constant, constant_size, test)
 
 
 @callback(7)
 def test_wide(offsets, data, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for int64 offsets."""
-    found = 0
-    while needed != 0:
-        lane = lowest(needed)
-        needed &= needed - 1
-        start = load_i64(offsets + (row + lane) * 8)
-        size = load_i64(offsets + (row + lane) * 8 + 8) - start
-        found |= (1 if _holds(data + start, size, constant, constant_size, test) else 0) << lane
-    return found
+    return _tested(offsets, 8, data, row, needed, constant, constant_size, test)
 
 
 @callback(7)

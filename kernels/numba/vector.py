@@ -6,6 +6,7 @@ becomes vpcompress, elsewhere LLVM writes it out.
 """
 
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -67,6 +68,12 @@ load_u8, load_i16, load_i32, load_i64 = (
     for kind, signed in ((_I8, False), (_I16, True), (_I32, True), (_I64, True))
 )
 store_8, store_16, store_32, store_64 = (_storer(kind) for kind in (_I8, _I16, _I32, _I64))
+
+
+@njit(inline="always")
+def offset_at(offsets, width, row):
+    """Give the offset of a row's text, `width` (4 or 8) bytes as it is stored."""
+    return load_i32(offsets + row * 4) if width == 4 else load_i64(offsets + row * 8)
 
 
 @intrinsic

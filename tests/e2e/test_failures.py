@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import wherry as wh
-from wherry import InputError, col
+from wherry import InputError, col, lit
 
 ROWS = 600_000
 WIDE = [Decimal(9 * 10**37)] * 100 + [Decimal(1)] * (ROWS - 100)
@@ -44,8 +44,12 @@ def test_a_product_of_wide_decimals_that_fits_is_computed():
     wide = pa.decimal128(38, 0)
     columns = [[Decimal(10**37 - 1), Decimal(-5), None], [Decimal(10), Decimal(3), None]]
     table = pa.table({n: pa.array(c, wide) for n, c in zip("wv", columns, strict=True)})
-    made = wh.scan(table).select(a=col("w") * col("v"), b=col("v") * col("w"), c=col("w") * 10)
+    seven, two = (lit(Decimal(n)).cast(wide) for n in (7, 2))
+    made = wh.scan(table).select(
+        a=col("w") * col("v"), b=col("v") * col("w"), c=col("w") * 10, d=seven * two
+    )
     product = [Decimal(10**38 - 10), Decimal(-15), None]
     assert made.collect().to_pydict() == {
         "a": product, "b": product, "c": [product[0], Decimal(-50), None],
+        "d": [Decimal(14)] * 3,
     }  # fmt: skip

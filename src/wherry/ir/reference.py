@@ -161,14 +161,16 @@ def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Oper
     return pc.cast(exact, node.type)
 
 
-def _long_product(left: Operand, right: Operand, t: pa.DataType) -> pa.Array:
+def _long_product(left: Operand, right: Operand, t: pa.DataType) -> Operand:
     """Multiply one by one, because pyarrow would name a type wider than any it has."""
-    rows = max(len(v) for v in (left, right) if not isinstance(v, pa.Scalar))
+    rows = [len(v) for v in (left, right) if not isinstance(v, pa.Scalar)]
     sides = [
-        [v.as_py()] * rows if isinstance(v, pa.Scalar) else v.to_pylist() for v in (left, right)
+        v.to_pylist() if not isinstance(v, pa.Scalar) else [v.as_py()] * max(rows, default=1)
+        for v in (left, right)
     ]
     pairs = zip(*sides, strict=True)
-    return pa.array([None if None in pair else _EXACT.multiply(*pair) for pair in pairs], t)
+    made = pa.array([None if None in pair else _EXACT.multiply(*pair) for pair in pairs], t)
+    return made if rows else made[0]
 
 
 @_value.register
