@@ -1,13 +1,10 @@
 """Aggregation of all rows into one state."""
 
-from numba import njit, types
-
+from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import BLOCK, call_accumulate, call_mask, popcount
 
-_I = types.int64
 
-
-@njit(_I(*[_I] * 7), nogil=True, cache=True, error_model="numpy")
+@kernel(7)
 def totals(mask, accumulate, context, blocks, tail, tail_rows, state):
     """Give how many rows pass, having added them to the state.
 

@@ -5,8 +5,9 @@ blocks are copied row by row, so that only the cache lines of rows that passed a
 ones go through a compress-store, which may overwrite `vector.SLACK` bytes behind the destination.
 """
 
-from numba import njit, types
+from numba import njit
 
+from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     BLOCK,
     call_mask,
@@ -31,15 +32,10 @@ from wherry.kernels.numba.vector import (
     store_64,
 )
 
-_I = types.int64
 _SPARSE = 8
 
 
-def _kernel(arguments):
-    return njit(_I(*[_I] * arguments), nogil=True, cache=True, error_model="numpy")
-
-
-@_kernel(6)
+@kernel(6)
 def select(mask, context, blocks, tail, tail_rows, words):
     """Give how many rows pass, having written the selection's words."""
     selected = 0
@@ -54,7 +50,7 @@ def select(mask, context, blocks, tail, tail_rows, words):
     return selected
 
 
-@_kernel(4)
+@kernel(4)
 def row_numbers(words, count, target, most):
     """Write the numbers of the first `most` selected rows as int64; give how many there were."""
     written = 0
@@ -103,7 +99,7 @@ def _append(width, target, source, word):
         word &= word - 1
 
 
-@_kernel(6)
+@kernel(6)
 def compact(width, source, words, blocks, tail_rows, target):
     """Write the selected values of `width` bytes; give how many."""
     start = target
@@ -132,7 +128,7 @@ def _part_word(address, rows):
     return word
 
 
-@_kernel(5)
+@kernel(5)
 def compact_bits(source, words, blocks, tail_rows, target):
     """Write the selected bits of a bitmap; give how many of them are set."""
     held = fill = ones = 0
@@ -155,7 +151,7 @@ def compact_bits(source, words, blocks, tail_rows, target):
     return ones
 
 
-@_kernel(10)
+@kernel(10)
 def compute(values, context, blocks, tail, tail_rows, words, width, target, valid, scratch):
     """Write computed values of the selected rows, and their validity where `valid` is not 0.
 
@@ -222,7 +218,7 @@ def compute(values, context, blocks, tail, tail_rows, words, width, target, vali
     return ones
 
 
-@_kernel(5)
+@kernel(5)
 def gather(width, source, rows, count, target):
     """Write the values of `width` bytes at the given row numbers."""
     for i in range(count):
@@ -230,7 +226,7 @@ def gather(width, source, rows, count, target):
     return count
 
 
-@_kernel(4)
+@kernel(4)
 def gather_bits(source, rows, count, target):
     """Write the bits at the given row numbers; give how many of them are set."""
     held = ones = 0
@@ -250,7 +246,7 @@ def _offset(offsets, width, row):
     return load_i32(offsets + row * 4) if width == 4 else load_i64(offsets + row * 8)
 
 
-@_kernel(5)
+@kernel(5)
 def gather_offsets(offsets, width, rows, count, target):
     """Write the offsets of the texts at the given row numbers; give their bytes in all."""
     total = 0
@@ -265,7 +261,7 @@ def gather_offsets(offsets, width, rows, count, target):
     return total
 
 
-@_kernel(6)
+@kernel(6)
 def gather_text(offsets, width, data, rows, count, target):
     """Write the bytes of the texts at the given row numbers, one after another."""
     for i in range(count):

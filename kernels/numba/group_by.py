@@ -4,8 +4,9 @@ Groups are numbered in order of first appearance. A key is `words` int64 words; 
 equal words. Small domains address a table by the one word itself, others hash.
 """
 
-from numba import njit, types
+from numba import njit
 
+from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     BLOCK,
     call_mask,
@@ -20,12 +21,6 @@ from wherry.kernels.numba.vector import (
     store_64,
 )
 
-_I = types.int64
-
-
-def _kernel(arguments):
-    return njit(_I(*[_I] * arguments), nogil=True, cache=True, error_model="numpy")
-
 
 @njit(inline="always")
 def _begin(states, stride, group, initial):
@@ -33,7 +28,7 @@ def _begin(states, stride, group, initial):
         store_64(states + group * stride + i, load_i64(initial + i))
 
 
-@_kernel(14)
+@kernel(14)
 def direct(
     mask,
     keys,
@@ -90,7 +85,7 @@ def _mix(hashed, word):
     return hashed ^ shift_right(hashed, 32)
 
 
-@_kernel(17)
+@kernel(17)
 def hashed(
     mask,
     keys,
@@ -174,7 +169,7 @@ def hashed(
     return 1 if block == count else 0
 
 
-@_kernel(5)
+@kernel(5)
 def rehash(table, size, seen, words, groups):
     """Enter all groups into an empty table of `size` slots."""
     for group in range(groups):

@@ -5,14 +5,13 @@ reads: a count, the length of each, then their bytes; the first is a prefix, the
 others stand between them in order. One part alone is equality.
 """
 
-from numba import cfunc, njit, types
+from numba import njit
 
+from wherry.kernels.numba.compiled import callback
 from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, lowest
 
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 INLINE = 12
-
-_I = types.int64
 
 
 @njit(inline="always")
@@ -88,10 +87,7 @@ def _holds(text, size, constant, constant_size, test):
     return order >= 0
 
 
-_TEST = _I(*[_I] * 7)
-
-
-@cfunc(_TEST, cache=True, error_model="numpy")
+@callback(7)
 def test_narrow(offsets, data, row, needed, constant, constant_size, test):
     """Give the bits of the needed rows, from `row` on, that pass; offsets are int32."""
     found = 0
@@ -104,7 +100,7 @@ def test_narrow(offsets, data, row, needed, constant, constant_size, test):
     return found
 
 
-@cfunc(_TEST, cache=True, error_model="numpy")
+@callback(7)
 def test_wide(offsets, data, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for int64 offsets."""
     found = 0
@@ -117,7 +113,7 @@ def test_wide(offsets, data, row, needed, constant, constant_size, test):
     return found
 
 
-@cfunc(_TEST, cache=True, error_model="numpy")
+@callback(7)
 def test_views(views, buffers, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for views; `buffers` is a table of data addresses."""
     found = 0

@@ -323,3 +323,7 @@ def _cores() -> int:
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_cores(), thread_name_prefix="wherry")
+
+
+# A forked child has no thread but its own.
+os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -118,9 +118,7 @@ def checked(stage, literals, batch, bounds=None):
     made = render(stage, batch.schema, bounds or {})
     try:
         wanted = run_reference(stage, batch, literals)
-    except InputError as problem:
-        if "precision out of range" in str(problem):
-            return None  # pyarrow cannot multiply two decimals of 38 digits, whatever their values
+    except InputError:
         with pytest.raises(InputError):
             made.run(batch, literals, POOL)
         return None

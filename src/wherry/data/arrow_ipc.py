@@ -47,6 +47,24 @@ class _Mapping:
     def identity(self) -> bytes:
         return digest(self.path.name.encode(), repr(_version(self.stat)).encode())
 
+    def check_unchanged(self) -> None:
+        """Refuse a file that was written to since it was mapped; one renamed over it is no matter.
+
+        Raises
+        ------
+        InputError
+            When the path still leads to the mapped file, and its size or time is another.
+        """
+        try:
+            now = self.path.stat()
+        except OSError:
+            return  # Removed or out of reach: the mapping holds what was there.
+        if os.path.samestat(now, self.stat) and _version(now) != _version(self.stat):
+            raise InputError(
+                f"{self.path} was changed in place after it was opened; scan it again "
+                "(a file that is replaced by a rename stays readable)"
+            )
+
 
 def _version(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
@@ -139,12 +157,16 @@ class IpcFile:
         ------
         CorruptError
             When any batch of the file does not hold what its metadata promises.
+        InputError
+            When the file was changed in place.
         """
+        self._mapping.check_unchanged()
         self._validated()
         return self._batch(batch).select(list(columns))
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
+        self._mapping.check_unchanged()
         return self._validated()[batch]
 
     def _validated(self) -> tuple[ChunkStatistics, ...]:

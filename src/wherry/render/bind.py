@@ -108,7 +108,9 @@ def _addresses(
         case "test":
             return (int(_TESTS[name]),) * 2
         case "parts":
-            return (_parts(name).ctypes.data,) * 2
+            parts = _parts(name)
+            keep.append(parts)
+            return (parts.ctypes.data,) * 2
         case "table" | "known":
             values = getattr(chunk.tables[name], "values" if kind == "table" else "known")
             keep.append(values)
@@ -187,7 +189,7 @@ def _data_address(column: pa.Array, keep: list[Any]) -> int:
 
 @lru_cache(maxsize=1024)
 def _parts(name: str) -> np.ndarray[Any, Any]:
-    """Give parts as kernels.numba.strings reads them; kept, because programs point to them."""
+    """Give parts as kernels.numba.strings reads them."""
     parts = [part.encode() for part in name.split("\0")]
     head = np.array([len(parts), *map(len, parts)], np.int64).tobytes()
     return np.frombuffer(head + b"".join(parts) + bytes(8), np.uint8)

@@ -12,6 +12,8 @@ from wherry.render.reference import plain
 
 MOST_SLOTS: Final = 4096
 """Largest product of domains that is addressed directly: its table fits the first-level cache."""
+NULL_BITS: Final = 64
+"""Keys that share a word of null bits."""
 
 
 def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -53,15 +55,17 @@ def key_arrays(
     Parameters
     ----------
     words : numpy.ndarray
-        int64, one row a group; with `nulls` the last column holds a bit per null key.
+        int64, one row a group; with `nulls` there are words behind the keys' own, which hold a bit
+        per null key.
     types : tuple of DataType
         Of the keys, texts as int32.
     widths : tuple of int
         Words of each key.
     """
-    found, at = [], 0
+    found, at, behind = [], 0, sum(widths)
     for number, (t, width) in enumerate(zip(types, widths, strict=True)):
-        none = (words[:, -1] >> number & 1).astype(bool) if nulls else None
+        place, shift = divmod(number, NULL_BITS)
+        none = (words[:, behind + place] >> shift & 1).astype(bool) if nulls else None
         found.append(_key_array(np.ascontiguousarray(words[:, at : at + width]), t, none))
         at += width
     return found

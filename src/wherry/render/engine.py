@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -31,10 +32,14 @@ def object_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Functions of one program by name, and whether their object came from disk."""
+    """Functions of one program by name, and whether their object came from disk.
+
+    Whoever calls an address keeps `engine`: with it goes the memory that the code lies in.
+    """
 
     addresses: dict[str, int]
     cached: bool
+    engine: Engine
 
 
 class Engine:
@@ -94,7 +99,7 @@ class Engine:
         self._linker.finalize_object()
         self._objects.append((reference, code))
         found = {n: self._linker.get_function_address(s) for n, s in symbols.items()}
-        return Compiled(found, cached)
+        return Compiled(found, cached, self)
 
     def _compile(self, text: str) -> bytes:
         module = llvm.parse_assembly(text)
@@ -120,15 +125,17 @@ def read_object(path: Path) -> bytes | None:
 
 def write_object(path: Path, code: bytes) -> None:
     """Keep an object: whoever reads the file sees all of it or none."""
-    try:
+    # A cache that cannot be written costs time in the next process, never an answer.
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(sha256(code).digest() + code)
-        Path(name).replace(path)
-    except OSError:
-        # A cache that cannot be written costs time in the next process, never an answer.
-        return
+        part = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(sha256(code).digest() + code)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=8)

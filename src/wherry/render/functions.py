@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from wherry.ir.expr import Node, columns_of, conjuncts
 from wherry.ir.resolve import type_of
+from wherry.render.encode import NULL_BITS
 from wherry.render.loop import (
     BITS,
     F64,
@@ -279,22 +280,24 @@ def element_of_key(node: Node, variant: Variant) -> int:
 
 
 def write_keys(w: Writer, keys: Sequence[Node]) -> int:
-    """Write `keys` for hashing; give how many words a key has: values, then one of null bits."""
+    """Write `keys` for hashing; give how many words a key has: values, then those of null bits."""
     function, head = w.begin("keys", 3)
     loop = w.loop(function, head)
     words: list[Any] = []
-    nulls, nullable = constant(I64, 0), False
+    nulls = [constant(I64, 0) for _ in range(0, len(keys), NULL_BITS)]
+    nullable = False
     for number, node in enumerate(keys):
         value, b = loop.value(node), loop.body
         parts = _key_parts(loop, value.data, type_of(node))
         if value.valid is not None:
             nullable, known = True, flags(b, value.valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
-            bit = b.select(known, constant(I64, 0), constant(I64, 1 << number))
-            nulls = b.or_(nulls, bit)
+            place, shift = divmod(number, NULL_BITS)
+            bit = b.select(known, constant(I64, 0), constant(I64, 1 << shift))
+            nulls[place] = b.or_(nulls[place], bit)
         words += parts
     if nullable:
-        words.append(nulls)
+        words += nulls
     for number, word in enumerate(words):
         store(loop.body, word, _word_at(loop, function.args[2], number))
     loop.close().ret(ir.Constant(I64, 0))

@@ -20,6 +20,7 @@ from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Pass, Rows, output_schema
 from wherry.ir.text import call_text, to_text
 from wherry.render import functions as fn
+from wherry.render.engine import Compiled as MachineCode
 from wherry.render.engine import engine
 from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
@@ -38,7 +39,10 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One variant of a pass: functions, what their context holds, how to read what they keep."""
+    """One variant of a pass: functions, what their context holds, how to read what they keep.
+
+    `machine_code` keeps what the addresses point to; None if nothing was compiled.
+    """
 
     text: str
     addresses: dict[str, int]
@@ -47,6 +51,7 @@ class Compiled:
     begin: bytes
     key_widths: tuple[int, ...]
     key_words: int
+    machine_code: MachineCode | None
 
 
 @dataclass(eq=False)
@@ -236,5 +241,6 @@ def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
     elif not isinstance(plan.step.sink, Rows):
         write("accumulate", lambda: fn.write_accumulate(w, cells))
     text = str(w.module)
-    found = engine(plan.folder).functions(text, tuple(names)).addresses if names else {}
-    return Compiled(text, found, w.slots, cells, initial(cells), widths, words)
+    code = engine(plan.folder).functions(text, tuple(names)) if names else None
+    addresses = {} if code is None else code.addresses
+    return Compiled(text, addresses, w.slots, cells, initial(cells), widths, words, code)

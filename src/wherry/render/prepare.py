@@ -139,7 +139,8 @@ class Preparer:
 
 
 def _tabulate(node: Node, name: str, texts: pa.Array, t: pa.DataType) -> Table:
-    codes = pa.array([*range(len(texts)), None], t.index_type)
+    # Stored indices may be too narrow to number the entries that no row uses.
+    codes = pa.array([*range(len(texts)), None], pa.int32())
     entries = pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
     found = evaluate(node, pa.RecordBatch.from_arrays([entries], names=[name]))
     known = np.asarray(found.is_valid()).astype(np.int32)

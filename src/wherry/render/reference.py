@@ -31,6 +31,7 @@ from wherry.ir.stage import (
     Totals,
     output_schema,
 )
+from wherry.ir.text import call_text
 
 _WIDE_DIGITS: Final = 76
 _ROW: Final = "row"
@@ -147,8 +148,16 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
         case "count":
             return pc.count(values)
         case "sum":
-            return pc.cast(pc.sum(_summand(values)), call_type(call))
+            return _fitting(call, pc.sum(_summand(values)))
     return getattr(pc, call.kind)(plain(values)).cast(call_type(call))
+
+
+def _fitting(call: Call, sums: Any) -> Any:
+    """Give sums, one or many, in the type of the call."""
+    try:
+        return pc.cast(sums, call_type(call))
+    except pa.ArrowInvalid as problem:
+        raise InputError(f"{call_text(call)}: {problem}") from None
 
 
 def _summand(values: pa.Array) -> pa.Array:
@@ -179,7 +188,10 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
     )
     made = made.take(pc.sort_indices(made.column(f"{_ROW}_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
-    found = [_whole(made.column(n)).cast(t) for n, t in zip(names, schema.types, strict=True)]
+    found = [_whole(made.column(n)) for n in names]
+    for i, (_, call) in enumerate(sink.calls, len(keys)):
+        found[i] = _fitting(call, found[i])
+    found = [c.cast(t) for c, t in zip(found, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
 
 
