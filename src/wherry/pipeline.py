@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from wherry import session
 from wherry.base.errors import InputError, unknown_name
+from wherry.data.sharding import ShardScheme
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
 from wherry.devices.this_machine import THIS_MACHINE
@@ -211,6 +212,7 @@ class Pipeline:
             asked = Shard(column, "hash", shards)
         else:
             asked = Shard(column, "range", len(limits) + 1, tuple(v.value for v in limits))
+        ShardScheme(asked.by, key, asked.count, asked.bounds)  # refuses bounds that do not ascend
         shard = resolve(asked, self.schema)
         assert isinstance(shard, Shard)
         return self._then(route_rows(self.schema, shard))
@@ -218,7 +220,9 @@ class Pipeline:
     def _bound(self, key: Node, bound: Value) -> Literal:
         compared = resolve((Expr(key) < bound).node, self.schema)
         if isinstance(compared, Compare) and isinstance(compared.right, Literal):
-            return compared.right
+            literal = compared.right
+            if literal.value is not None and type_of(literal).equals(type_of(key)):
+                return literal
         raise InputError(f"route: bounds= must be constants of the type of {to_text(key)}")
 
 
