@@ -253,6 +253,9 @@ def _compare(op: str, left: Node, right: Node) -> Compare:
         raise _no_meeting(op, left, right)
     if pa.types.is_dictionary(common) and not isinstance(right, Literal):
         common = types.value_type(common)
+    if pa.types.is_integer(common) and pa.uint64() in {type_of(left), type_of(right)} - {common}:
+        # No integer type holds all of uint64 and a negative number; twenty digits do.
+        common = types.as_decimal(pa.uint64())
     return Compare(op, cast_to(left, common), cast_to(right, common))
 
 
