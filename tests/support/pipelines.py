@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
 import pyarrow as pa
-from support.expressions import Draw, Dual, condition, literal, scalar
+from support.duals import Draw, Dual, literal
+from support.expressions import condition, scalar
 from support.tables import ROW
 from support.typed import INTEGERS, Known, family, limits, sql_type
 

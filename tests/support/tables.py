@@ -5,7 +5,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pyarrow as pa
 from pyarrow import ipc
-from support.expressions import Columns, Draw
+from support.duals import Draw
 from support.typed import TYPES, Known, pool
 
 BLOCKS = (63, 64, 65, 128, 200)
@@ -94,6 +94,3 @@ def unified(table: pa.Table) -> pa.RecordBatch:
     """Give all rows as one batch: an IPC file has one dictionary for each column."""
     batches = table.unify_dictionaries().combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-__all__ = ["ROW", "Columns", "array_of", "drawn_table", "stored"]
