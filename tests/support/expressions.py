@@ -1,60 +1,14 @@
 """One random expression, twice: as Wherry's and as SQL."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
-
 import hypothesis.strategies as st
 import pyarrow as pa
-from support.typed import INTEGERS, Known, family, limits, pool, sql_literal, sql_type
+from support.duals import Columns, Draw, Dual, column, literal, pick, typed
+from support.typed import INTEGERS, Known, family, limits, sql_literal, sql_type
 
-from wherry import Expr, InputError, col, when
-from wherry.ir.resolve import resolve, type_of
-
-Draw = Callable[[st.SearchStrategy], object]
-Columns = Mapping[str, Known]
+from wherry import Expr, lit, when
 
 COMPARISONS = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 PATTERNS = ("a%", "%b%", "_b_", "%", "", "%_1", "ü%", "line%", "abc")
-
-
-@dataclass(frozen=True)
-class Dual:
-    """An expression with its SQL and what is known of its values."""
-
-    expr: Expr
-    sql: str
-    known: Known
-
-    @property
-    def type(self) -> pa.DataType:
-        return self.known.type
-
-
-def schema_of(columns: Columns) -> pa.Schema:
-    return pa.schema([(name, known.type) for name, known in columns.items()])
-
-
-def column(name: str, columns: Columns) -> Dual:
-    return Dual(col(name), f'"{name}"', columns[name])
-
-
-def _typed(expr: Expr, columns: Columns) -> pa.DataType | None:
-    """Give the type Wherry finds, or None if it refuses (then the generator draws another)."""
-    try:
-        return type_of(resolve(expr.node, schema_of(columns)))
-    except InputError:
-        return None
-
-
-def literal(draw: Draw, t: pa.DataType) -> tuple[object, str]:
-    value = draw(st.sampled_from(pool(t)))
-    return value, sql_literal(value, t)
-
-
-def _pick(draw: Draw, columns: Columns, fits: Callable[[Known], bool]) -> Dual | None:
-    names = [name for name, known in columns.items() if fits(known)]
-    return column(draw(st.sampled_from(names)), columns) if names else None
 
 
 def scalar(draw: Draw, columns: Columns, depth: int) -> Dual:
@@ -75,7 +29,7 @@ def _number(draw: Draw, columns: Columns, depth: int) -> Dual | None:
     found = scalar(draw, columns, depth - 1)
     if family(found.type) == "number":
         return found
-    return _pick(draw, columns, lambda k: family(k.type) == "number")
+    return pick(draw, columns, lambda k: family(k.type) == "number")
 
 
 def _arithmetic(draw: Draw, columns: Columns, depth: int) -> Dual | None:
@@ -90,7 +44,7 @@ def _arithmetic(draw: Draw, columns: Columns, depth: int) -> Dual | None:
         bounds = (value, value) if isinstance(value, int) else (0, 0)
         right = Dual(Expr(_node(value)), text, Known(left.type, *bounds))
     expr = _OPERATORS[op](left.expr, right.expr)
-    t = _typed(expr, columns)
+    t = typed(expr, columns)
     if t is None:
         return None
     known = _bounds(op, left.known, right.known, t)
@@ -112,8 +66,6 @@ _OPERATORS = {
 
 
 def _node(value: object) -> object:
-    from wherry import lit  # noqa: PLC0415
-
     return lit(value).node
 
 
@@ -146,7 +98,7 @@ def _divided(draw: Draw, left: Dual) -> Dual:
 
 def _negated(draw: Draw, columns: Columns, depth: int) -> Dual | None:
     inner = _number(draw, columns, depth)
-    if inner is None or _typed(-inner.expr, columns) is None:
+    if inner is None or typed(-inner.expr, columns) is None:
         return None
     k = inner.known
     if inner.type in INTEGERS and not limits(inner.type)[0] <= -k.low <= limits(inner.type)[1]:
@@ -164,7 +116,7 @@ def _case(draw: Draw, columns: Columns, depth: int) -> Dual | None:
         expr = when(test.expr).then(first.expr).otherwise(value)
         if isinstance(value, int):
             known = Known(known.type, min(known.low, value), max(known.high, value), known.exact)
-    t = _typed(expr, columns)
+    t = typed(expr, columns)
     if t is None:
         return None
     text = f"CAST(CASE WHEN {test.sql} THEN {first.sql} ELSE {sql} END AS {sql_type(t)})"
@@ -199,7 +151,7 @@ def _cast(draw: Draw, columns: Columns, depth: int) -> Dual | None:
 
 
 def _date_part(draw: Draw, columns: Columns, depth: int) -> Dual | None:
-    inner = _pick(draw, columns, lambda k: family(k.type) == "time")
+    inner = pick(draw, columns, lambda k: family(k.type) == "time")
     if inner is None:
         return None
     part = draw(st.sampled_from(("year", "month", "day")))
@@ -220,7 +172,7 @@ def condition(draw: Draw, columns: Columns, depth: int) -> Dual:
 
 def _exact_operand(draw: Draw, columns: Columns, depth: int) -> Dual | None:
     found = scalar(draw, columns, max(0, depth - 1))
-    return found if found.known.exact else _pick(draw, columns, lambda k: k.exact)
+    return found if found.known.exact else pick(draw, columns, lambda k: k.exact)
 
 
 def _truths(expr: Expr, sql: str) -> Dual:
@@ -234,11 +186,11 @@ def _compared(draw: Draw, columns: Columns, depth: int) -> Dual | None:
     if draw(st.booleans()):
         value, sql = literal(draw, left.type)
         return _truths(_compare(op, left.expr, value), f"{left.sql} {COMPARISONS[op]} {sql}")
-    right = _pick(draw, columns, lambda k: k.exact and _may_meet(left.known, k))
+    right = pick(draw, columns, lambda k: k.exact and _may_meet(left.known, k))
     if right is None:
         return None
     expr = _compare(op, left.expr, right.expr)
-    if _typed(expr, columns) is None:
+    if typed(expr, columns) is None:
         return None
     sides = [left.sql, right.sql]
     if family(left.type) == "time":
@@ -294,7 +246,7 @@ def _null_test(draw: Draw, columns: Columns, depth: int) -> Dual:
 
 
 def _matched(draw: Draw, columns: Columns, depth: int) -> Dual | None:
-    text = _pick(draw, columns, lambda k: family(k.type) == "text")
+    text = pick(draw, columns, lambda k: family(k.type) == "text")
     if text is None:
         return None
     kind = draw(st.sampled_from(("starts_with", "ends_with", "contains", "like")))
@@ -305,7 +257,7 @@ def _matched(draw: Draw, columns: Columns, depth: int) -> Dual | None:
 
 
 def _flag(draw: Draw, columns: Columns, depth: int) -> Dual | None:
-    return _pick(draw, columns, lambda k: family(k.type) == "bool")
+    return pick(draw, columns, lambda k: family(k.type) == "bool")
 
 
 def _logic(draw: Draw, columns: Columns, depth: int) -> Dual:
@@ -318,6 +270,3 @@ def _logic(draw: Draw, columns: Columns, depth: int) -> Dual:
 def _inverted(draw: Draw, columns: Columns, depth: int) -> Dual:
     inner = condition(draw, columns, depth - 1)
     return _truths(~inner.expr, f"NOT {inner.sql}")
-
-
-__all__ = ["Columns", "Decimal", "Dual", "column", "condition", "literal", "scalar", "schema_of"]

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
 import pyarrow as pa
-from support.expressions import Draw, Dual, condition, literal, scalar
+from support.duals import Draw, Dual, literal
+from support.expressions import condition, scalar
 from support.tables import ROW
 from support.typed import INTEGERS, Known, family, limits, sql_type
 
 from wherry import Pipeline, count
 from wherry.ir.builder import Aggregate
 
-ROWS_MAX = 64
+ROWS_MAX = 1024
 """More rows than any generated table has: sums of integers stay inside 64 bits by it."""
 
 
@@ -187,7 +188,7 @@ def _top_k(draw: Draw, r: Relation) -> Relation | None:
     keys = _keys(draw, r)
     if keys is None or r.order is None:
         return None
-    k, order = draw(st.integers(0, 12)), _terms(*keys) + r.order
+    k, order = draw(st.integers(0, 90)), _terms(*keys) + r.order
     sql = f"SELECT * FROM ({r.sql}) ORDER BY {', '.join(order)} LIMIT {k}"
     pipeline = r.pipeline.top_k(k, by=keys[0], descending=keys[1])
     return Relation(pipeline, sql, r.columns, order)
@@ -196,7 +197,7 @@ def _top_k(draw: Draw, r: Relation) -> Relation | None:
 def _limit(draw: Draw, r: Relation) -> Relation | None:
     if r.order is None:
         return _total_limit(draw, r)
-    n = draw(st.integers(0, 20))
+    n = draw(st.integers(0, 300))
     sql = f"SELECT * FROM ({r.sql}) ORDER BY {', '.join(r.order)} LIMIT {n}"
     return replace(r, pipeline=r.pipeline.limit(n), sql=sql)
 
@@ -206,7 +207,7 @@ def _total_limit(draw: Draw, r: Relation) -> Relation | None:
     if not all(k.exact for k in r.columns.values()):
         return None
     names = list(r.columns)
-    order, n = _terms(names, [False] * len(names)), draw(st.integers(0, 20))
+    order, n = _terms(names, [False] * len(names)), draw(st.integers(0, 90))
     sql = f"SELECT * FROM ({r.sql}) ORDER BY {', '.join(order)} LIMIT {n}"
     return Relation(r.pipeline.sort(*names).limit(n), sql, r.columns, order)
 

@@ -5,8 +5,11 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pyarrow as pa
 from pyarrow import ipc
-from support.expressions import Columns, Draw
+from support.duals import Draw
 from support.typed import TYPES, Known, pool
+
+BLOCKS = (63, 64, 65, 128, 200)
+"""Rows around the ends of a program's blocks of 64."""
 
 ROW = "rn"
 """Numbers the rows as stored: what SQL needs to speak of stored order."""
@@ -15,7 +18,8 @@ ROW = "rn"
 def drawn_table(draw: Draw) -> tuple[pa.Table, dict[str, Known]]:
     """Give a table of several chunks, and what is known of its columns."""
     types = draw(st.lists(st.sampled_from(TYPES), min_size=2, max_size=5))
-    lengths = draw(st.lists(st.integers(0, 14), min_size=1, max_size=4))
+    length = st.integers(0, 14) | st.sampled_from(BLOCKS)
+    lengths = draw(st.lists(length, min_size=1, max_size=4))
     columns: dict[str, Known] = {}
     values: dict[str, list[object]] = {}
     for number, t in enumerate(types):
@@ -24,7 +28,9 @@ def drawn_table(draw: Draw) -> tuple[pa.Table, dict[str, Known]]:
         nulls = draw(st.sampled_from((0, 0, 1, 6)))
         choice = st.sampled_from((*found, *[None] * nulls))
         name = f"c{number}"
-        values[name] = draw(st.lists(choice, min_size=sum(lengths), max_size=sum(lengths)))
+        some = draw(st.lists(choice, min_size=1, max_size=15))
+        # Each round begins one further, so that columns of equal length do not run in step.
+        values[name] = [some[(i + i // len(some)) % len(some)] for i in range(sum(lengths))]
         ends = (min(found), max(found)) if pa.types.is_integer(t) else (0, 0)
         columns[name] = Known(t, *ends)
     columns[ROW] = Known(pa.int64(), 0, 1000)
@@ -88,6 +94,3 @@ def unified(table: pa.Table) -> pa.RecordBatch:
     """Give all rows as one batch: an IPC file has one dictionary for each column."""
     batches = table.unify_dictionaries().combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-__all__ = ["ROW", "Columns", "array_of", "drawn_table", "stored"]

@@ -9,7 +9,8 @@ import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from support.expressions import condition, scalar, schema_of
+from support.duals import schema_of
+from support.expressions import condition, scalar
 from support.tables import drawn_table
 
 from wherry import CorruptError, InputError, col, scan
