@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types layers unit golden clean
+.PHONY: help demo test lint types layers unit soak golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ layers: $(VENV)/ready  ## imports run one way
 
 unit: $(VENV)/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+soak: $(VENV)/ready  ## long: thousands of new random programs and pipelines; prints what failed
+	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics
 
 golden: $(VENV)/ready  ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/python -m pytest tests/golden --update-golden

@@ -1,4 +1,4 @@
-"""One profile for every property: the same examples in every run, and no deadline."""
+"""Two profiles for properties: the same examples in every run, or (`make soak`) ever new ones."""
 
 from hypothesis import HealthCheck, settings
 
@@ -8,5 +8,8 @@ settings.register_profile(
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "soak", settings.get_profile("wherry"), derandomize=False, max_examples=5000
 )
 settings.load_profile("wherry")

@@ -33,7 +33,7 @@ from wherry import Pipeline, load_system, scan
 from wherry.plan.placement import placements, refusals
 from wherry.plan.query import prepare
 
-EXAMPLES = 500
+EXAMPLES = max(500, settings().max_examples)
 EMULATED = load_system("dpu-csd-host")
 
 

@@ -203,7 +203,8 @@ def resolved(make):
         return None
 
 
-few = settings(max_examples=60, derandomize=True, deadline=None)
+SOAK = settings().max_examples > 1000
+few = settings(max_examples=settings().max_examples if SOAK else 60)
 
 
 @few
