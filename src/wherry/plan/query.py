@@ -18,6 +18,7 @@ from wherry.ir.literals import lift
 from wherry.ir.stage import Pass, Step, input_columns, output_schema
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import Operator
+from wherry.ops.respond import Respond
 from wherry.ops.scan import Scan, integer_bounds, scan_estimate
 from wherry.plan.chunks import needed_chunks, order_terms
 from wherry.plan.segments import Segment, cut, split
@@ -113,7 +114,7 @@ def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
-    return Query(scan, operators, segments, literals, plan, chunks, flows, schema)
+    return Query(scan, (*operators, Respond()), segments, literals, plan, chunks, flows, schema)
 
 
 def _first_steps(segments: tuple[Segment, ...]) -> tuple[Step, ...]:

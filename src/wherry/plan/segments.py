@@ -23,6 +23,7 @@ from wherry.ir.fuse import fuse, prune
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Stage, Step, expressions, output_schema
 from wherry.ops.operator import Operator, keep
+from wherry.ops.respond import Respond
 
 Kind = Literal["routing", "near", "partial", "merge", "respond"]
 
@@ -79,7 +80,7 @@ def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]
         Segment("near", _needs(apart) or ("select",), fuse(pruned[: ends[0]])),
         Segment("partial", _needs(together[:1]), fuse(pruned[ends[0] : ends[1]])),
         Segment("merge", _needs(together), fuse(pruned[ends[1] :])),
-        Segment("respond", ("respond",), ()),
+        Segment("respond", Respond.needs, ()),
     )
     return tuple(p for p in pieces if p.steps or p.kind in {"routing", "respond"})
 
