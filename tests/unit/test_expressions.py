@@ -260,3 +260,18 @@ def test_moments_keep_their_instant() -> None:
     later = noon.astimezone(timezone(timedelta(hours=5)))
     assert scan(rows).filter(col("t") == later).collect().num_rows == 1
     assert scan(rows).route("t", bounds=[later]).collect()["shard"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize("system", ["this-machine", "dpu-csd-host"])
+def test_membership_compares_floats_as_equality_does(system: str) -> None:
+    nan = float("nan")
+    rows = pa.table({"x": [nan, 0.0, -0.0, 1.0]})
+    query = scan(rows)
+    # By a program, and by the reference.
+    for found in (
+        query.filter(col("x").is_in([nan, -0.0])).collect(system)["x"].to_pylist(),
+        rows.filter(
+            evaluate(resolve(col("x").is_in([nan, -0.0]).node, rows.schema), rows.to_batches()[0])
+        )["x"].to_pylist(),
+    ):
+        assert [str(x) for x in found] == ["0.0", "-0.0"]

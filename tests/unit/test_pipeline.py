@@ -132,3 +132,11 @@ def test_dictionaries_that_outgrow_their_index_say_so() -> None:
     rows = pa.table({"d": pa.chunked_array([part.cast(narrow) for part in parts])})
     with pytest.raises(InputError, match="Cast dictionary columns with narrow indices"):
         scan(rows).group_by("d").agg(n=count()).collect()
+
+
+def test_columns_of_columns_of_columns_are_refused_in_words() -> None:
+    query = scan(ROWS)
+    for _ in range(400):
+        query = query.with_columns(a=col("a") + 1)
+    with pytest.raises(InputError, match="400 operators compute columns of each other's columns"):
+        query.collect()

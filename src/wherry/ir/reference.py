@@ -207,6 +207,10 @@ def _(node: IsNull, batch: pa.RecordBatch) -> Operand:
 def _(node: IsIn, batch: pa.RecordBatch) -> Operand:
     operand = _plain(_value(node.operand, batch))
     values = _scalars(node.values, operand.type)
+    if pa.types.is_floating(operand.type):
+        # pyarrow's is_in compares bits: NaN would be in [NaN], and 0.0 not in [-0.0].
+        values = pc.add(values.filter(pc.invert(pc.is_nan(values))), pa.scalar(0.0, values.type))
+        operand = pc.add(operand, pa.scalar(0.0, operand.type))
     return pc.if_else(pc.is_valid(operand), pc.is_in(operand, values), pa.scalar(None, pa.bool_()))
 
 

@@ -8,6 +8,7 @@ from functools import cached_property, reduce
 
 import pyarrow as pa
 
+from wherry.base.errors import InputError
 from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
@@ -88,7 +89,23 @@ class Query:
 
 
 def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
-    """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen."""
+    """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen.
+
+    Raises
+    ------
+    InputError
+        If operators build on each other's columns too deeply.
+    """
+    try:
+        return _prepared(source, operators, schema)
+    except RecursionError:
+        raise InputError(
+            f"{len(operators)} operators compute columns of each other's columns, too deep to be "
+            "fused into one pass; collect() some of them first"
+        ) from None
+
+
+def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     segments = cut(source.schema, operators)
     scan = Scan(source, tuple(_columns(segments, source.schema)))
     rows = sum(ref.rows for ref in source.chunks())
