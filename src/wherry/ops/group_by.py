@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import expm1, isinf
 from typing import ClassVar
 
 import pyarrow as pa
@@ -72,7 +73,7 @@ class GroupBy:
         return replace(
             given,
             rows_low=min(1.0, given.rows_low),
-            rows=min(given.rows, domain, max(1.0, given.rows * _GROUP_SHARE)),
+            rows=_distinct(given.rows, domain),
             rows_high=min(given.rows_high, domain),
             row_bytes=width,
             columns={},
@@ -97,6 +98,13 @@ class GroupBy:
         """Give keys and calls as text."""
         keys = ", ".join(output_text(name, node) for name, node in self.keys)
         return f"group_by {keys} agg {calls_text(self.calls)}"
+
+
+def _distinct(rows: float, domain: float) -> float:
+    """Give the expected number of different values among `rows` drawn evenly from a domain."""
+    if isinf(domain):
+        return max(min(1.0, rows), rows * _GROUP_SHARE)
+    return min(rows, -domain * expm1(-rows / domain))
 
 
 def _grouped(value: object) -> object:

@@ -254,15 +254,33 @@ def _gather(
         core = core_ns(_stage_work(query, stage, 1), profile, load_reference())
         account.barrier += start_ns(profile) + core
         places = (stage.site,)
-    _answer(account, query, placement, places)
+    merged = not stages[-1].chunkwise
+    _answer(account, query, placement, homes, places, merged=merged)
 
 
-def _answer(account: _Sum, query: Query, placement: Placement, places: tuple[str, ...]) -> None:
-    flow = query.flows[-1]
-    nbytes = int(flow.rows * flow.row_bytes)
-    site = placement.sites[-1]
-    senders = places if site == HOME else (site,)
-    moved = [account.carry(p, site, nbytes // len(places)) for p in places if p not in senders]
-    sent = [account.carry(s, account.system.client, nbytes // len(senders)) for s in senders]
-    account.barrier += max((sum(way.values()) for way in moved), default=0)
-    account.barrier += max(sum(way.values()) for way in sent)
+def _answer(
+    account: _Sum,
+    query: Query,
+    placement: Placement,
+    homes: Homes,
+    places: tuple[str, ...],
+    *,
+    merged: bool,
+) -> None:
+    """Charge the answer's way to the client: at once after a merge, else a chunk at a time.
+
+    What follows the last chunk is one part's way; the parts before it travel meanwhile.
+    """
+    flow, site = query.flows[-1], placement.sites[-1]
+    parts = 1 if merged else max(1, len(query.chunks))
+    nbytes = int(flow.rows * flow.row_bytes / parts)
+    longest = 0
+    for place in places:
+        times = parts if len(places) == 1 else homes.of_chunk.count(place)
+        sender = place if site == HOME else site
+        way: Way = {}
+        if sender != place:
+            _spend(way, account.carry(place, sender, nbytes, times))
+        _spend(way, account.carry(sender, account.system.client, nbytes, times))
+        longest = max(longest, sum(way.values()))
+    account.barrier += longest
