@@ -53,6 +53,9 @@ class ChunkOutput:
         Why bytes were written, or why none were.
     work : Work
         Counted work, the same on every device.
+    fallbacks : tuple of str
+        Why the interpreter ran this chunk although a program was there: a residual failed on some
+        row, which perhaps does not even pass. Empty as a rule.
     """
 
     batch: Piece
@@ -62,6 +65,7 @@ class ChunkOutput:
     copied_bytes: int
     why: str
     work: Work
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -162,9 +166,11 @@ class Program:
         defer = defer and self._chooses
         made: Piece = batch
         selected, counter = batch.num_rows, Counter()
+        fallbacks: tuple[str, ...] = ()
         for number, part in enumerate(self._parts):
             given = made
-            made, passed = _run_part(part, given, literals, packed, pool, defer=defer)
+            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=defer)
+            fallbacks += slowly
             selected = passed if number == 0 else selected
             if part.costs is not None:
                 texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
@@ -173,11 +179,12 @@ class Program:
         if isinstance(made, Deferred):
             chosen = made.nbytes
             work = counter.work(0)
-            return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work)
+            return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work, fallbacks)
         referenced, copied = account(made, batch) if self._refers else (0, written(made))
         why = _why(self.stage, copied)
         work = counter.work(copied)
-        return ChunkOutput(made, batch.num_rows, selected, referenced, copied, why, work)
+        rows = batch.num_rows
+        return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
 
     def run_gathered(
         self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
@@ -226,6 +233,7 @@ class Program:
         return replace(
             arranged,
             batch=made.batch,
+            fallbacks=made.fallbacks,
             copied_bytes=copied + made.copied_bytes,
             work=arranged.work + made.work,
         )
@@ -293,12 +301,12 @@ def _run_part(
     pool: SegmentPool,
     *,
     defer: bool,
-) -> tuple[Piece, int]:
-    """Give what a part makes of `batch`, and how many rows passed its predicate."""
+) -> tuple[Piece, int, tuple[str, ...]]:
+    """Give what a part makes of `batch`, how many rows passed, and why it ran slowly if it did."""
     plan, preparer = part.plan, part.preparer
     if plan is None or preparer is None:
         arranged = choose(batch, part.after) if defer else arrange(batch, part.after, pool)
-        return arranged, batch.num_rows
+        return arranged, batch.num_rows, ()
     rows = batch.num_rows
     after = part.after
     if (
@@ -310,11 +318,12 @@ def _run_part(
         batch, after = batch.slice(0, after[0].count), after[1:]
     try:
         prepared = preparer.prepare(batch, literals)
-    except InputError:
-        return _run_slowly(part, batch, literals)
+    except InputError as problem:
+        reason = f"this chunk: the interpreter, for rows that pass: {problem}"
+        return (*_run_slowly(part, batch, literals), (reason,))
     run = Run(plan, prepared, packed, pool)
     made = run.output(after, defer=defer)
-    return made, rows if plan.predicate is None else run.selected
+    return made, rows if plan.predicate is None else run.selected, ()
 
 
 def _run_slowly(

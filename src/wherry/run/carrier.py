@@ -125,7 +125,7 @@ class Carrier:
             nbytes=output.nbytes,
             work=output.work,
             time=execution.time,
-            residuals=program.residuals,
+            residuals=(*program.residuals, *output.fallbacks),
         )
         self.evidence.append(found)
         return found
