@@ -1,9 +1,11 @@
 """TPC-H tables as Arrow IPC files, laid out the way Wherry's workloads scan them.
 
-`lineitem/` is two files (halves by row order) in batches of 65536 rows; `orders/` is two shards by
-hash of o_custkey, sorted by it, in batches of 8192 rows; `customer/` is one file. Columns of few
-values are dictionary<int8, utf8>, other text is utf8, money decimal128(15, 2), days date32.
-The files of scale factor 0.01 hold 10 MB; those of 0.1 took 2.3 s to make on 2 shared cores.
+`lineitem/` is two files (halves by row order) in batches of 65,536 rows, or of 262,144 from scale
+factor 1 on: enough of them to keep many cores busy, few enough that each is worth its overhead.
+`orders/` is two shards by hash of o_custkey, sorted by it, in batches of 8192 rows; `customer/` is
+one file. Columns of few values are dictionary<int8, utf8>, other text is utf8, money
+decimal128(15, 2), days date32. The files of scale factor 0.01 hold 10 MB; those of 0.1 took 2.3 s
+to make on 2 shared cores.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from wherry.benchmarks.tpch_layout import store, store_orders
 from wherry.data.source import column_bounds, open_source
 
 TABLES = ("lineitem", "orders", "customer")
-LAYOUT = 1
+LAYOUT = 2
 """Raise it when `tpch_layout` changes, so that older files are made again."""
 
 _GENERATOR = "tpchgen-cli"
@@ -150,7 +152,8 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
     parquet = into / "parquet"
     tables = ["--tables", ",".join(TABLES), "--output-dir", str(parquet)]
     _run([program, "parquet", "--scale-factor", str(scale_factor), *tables])
-    store(parquet / "lineitem.parquet", into / "lineitem", files=2)
+    rows = 1 << 16 if scale_factor < 1 else 1 << 18
+    store(parquet / "lineitem.parquet", into / "lineitem", files=2, batch_rows=rows)
     store(parquet / "customer.parquet", into / "customer", files=1)
     store_orders(parquet / "orders.parquet", into / "orders")
     for table in TABLES:

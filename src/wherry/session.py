@@ -49,7 +49,7 @@ HOST_ONLY: Final = "host-only"
 
 _WINDOW_PER_CORE = 2
 """Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
-_WINDOW_PER_THREAD = 16
+_WINDOW_PER_THREAD = 32
 """Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
 

@@ -166,8 +166,11 @@ class IpcFile:
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
-        self._mapping.check_unchanged()
         return self._validated()[batch]
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that was changed in place after it was opened."""
+        self._mapping.check_unchanged()
 
     def _validated(self) -> tuple[ChunkStatistics, ...]:
         with self._lock:

@@ -31,6 +31,10 @@ class Fragment(Protocol):
         """Give `columns` of stored batch `batch`, by reference."""
         ...
 
+    def check_unchanged(self) -> None:
+        """Refuse what was changed after it was opened."""
+        ...
+
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`."""
         ...
@@ -66,7 +70,15 @@ class FragmentSource:
         )
 
     def chunks(self) -> tuple[ChunkRef, ...]:
-        """Give every row once, in stored order, at most `MAX_CHUNK_ROWS` to a reference."""
+        """Give every row once, in stored order, at most `MAX_CHUNK_ROWS` to a reference.
+
+        Raises
+        ------
+        InputError
+            When a file was changed in place: its statistics would speak of other rows.
+        """
+        for part in self.parts:
+            part.check_unchanged()
         return self._chunks
 
     def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
@@ -82,25 +94,31 @@ class FragmentSource:
         CorruptError
             When the stored bytes do not hold what their metadata promises.
         """
-        for name in columns:
-            if name not in self._names:
-                raise unknown_name("column", name, self.schema.names)
+        schema = self._projected(tuple(columns))
         self._check(ref)
         whole = self.parts[ref.fragment].read(ref.batch, columns).slice(ref.offset, ref.rows)
         if not columns:
             return whole.replace_schema_metadata(self.schema.metadata)
-        fields = [self.schema.field(name) for name in columns]
-        schema = pa.schema(fields, self.schema.metadata)
         return pa.RecordBatch.from_arrays(whole.columns, schema=schema)
+
+    def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
+        """Give the schema of some columns; made once, because chunks are many and alike."""
+        if columns not in self._projections:
+            for name in columns:
+                if name not in self.schema.names:
+                    raise unknown_name("column", name, self.schema.names)
+            fields = [self.schema.field(name) for name in columns]
+            self._projections[columns] = pa.schema(fields, self.schema.metadata)
+        return self._projections[columns]
+
+    @cached_property
+    def _projections(self) -> dict[tuple[str, ...], pa.Schema]:
+        return {}
 
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
         """Give the statistics of the whole stored batch that `ref` lies in."""
         self._check(ref)
         return self.parts[ref.fragment].statistics(ref.batch)
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.schema.names)
 
     def _check(self, ref: ChunkRef) -> None:
         """Refuse a reference, perhaps off the wire, to rows that are not stored."""

@@ -60,6 +60,9 @@ class Batches:
                 self._checked.add((batch, field.name))
         return chosen
 
+    def check_unchanged(self) -> None:
+        """Do nothing: Arrow memory is not written to once it is shared."""
+
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; a column's are computed when looked at."""
         if batch not in self._statistics:
