@@ -30,10 +30,11 @@ def ask(sql: str, tables: Mapping[str, Path | pa.Table]) -> pa.Table:
         raise InputError("duckdb is not installed; python -m pip install duckdb") from error
     with duckdb.connect() as connection:
         for name, table in tables.items():
-            connection.register(name, _mapped(table) if isinstance(table, Path) else table)
+            connection.register(name, mapped(table) if isinstance(table, Path) else table)
         return connection.sql(sql).to_arrow_table()
 
 
-def _mapped(folder: Path) -> pa.Table:
+def mapped(folder: Path) -> pa.Table:
+    """Give the Arrow IPC files of a folder as one table that lies in the files."""
     files = [pa.memory_map(str(path)) for path in sorted(folder.glob("*.arrow"))]
     return pa.concat_tables([ipc.open_file(file).read_all() for file in files])
