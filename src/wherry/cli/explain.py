@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Annotated, Final
+
+import typer
+
 from wherry.cli.options import (
     Cold,
     Data,
@@ -16,6 +21,9 @@ from wherry.cli.output import plain, say, show_json
 from wherry.cli.target import load_target
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
+
+_OTHERS: Final = 10
+"""Dearer placements in JSON; all of them, with every term, are hundreds of kilobytes."""
 
 EXAMPLES = """\b
 Examples:
@@ -33,6 +41,9 @@ def command(
     sf: ScaleFactor = 0.1,
     placement: PlacementText = None,
     cold: Cold = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print every dearer placement in JSON, not only ten.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show stages, devices, predicted costs, dearer placements, and what is refused and why."""
@@ -40,6 +51,9 @@ def command(
     found = load_system(system)
     explanation = load_target(target, sf, data).explain(found, placement=pins, cold=cold)
     if as_json:
-        show_json({"target": target, "origin": "modelled", **plain(explanation)})
+        shown = explanation.others if every else explanation.others[:_OTHERS]
+        left_out = len(explanation.others) - len(shown)
+        body = plain(replace(explanation, others=shown))
+        show_json({"target": target, "origin": "modelled", **body, "others_left_out": left_out})
     else:
         say(str(explanation))
