@@ -3,6 +3,8 @@
 Signatures are given, so that everything is compiled or loaded when a module is imported.
 """
 
+import warnings
+
 from numba import cfunc, njit, types
 
 _I = types.int64
@@ -22,9 +24,12 @@ def _cached(compiler, signature, **options):
     def compile_(function):
         try:
             return compiler(signature, cache=True, error_model="numpy", **options)(function)
-        except Exception:  # noqa: BLE001
+        except Exception as problem:  # noqa: BLE001
             # A full disk, no folder to write to, a file cut short: numba raises whatever it meets.
             # A fault of the skeleton's own comes again here.
+            name = function.__name__
+            text = f"skeleton {name} is compiled anew in this process, not cached: {problem}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
             return compiler(signature, error_model="numpy", **options)(function)
 
     return compile_
