@@ -28,15 +28,13 @@ from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
-from wherry.plan.query import Query, prepare, segment_schemas
-from wherry.plan.segments import stage_of
+from wherry.plan.query import Query, prepare
 from wherry.render.gather import batches_of
-from wherry.render.program import render
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
 from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
-from wherry.run.worker import Worker
+from wherry.run.worker import Worker, program_of
 from wherry.sim.simulator import Flight, simulate
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
@@ -182,13 +180,8 @@ def _place(query: Query, system: System, options: Options) -> Choice:
 
 
 def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
-    schemas = segment_schemas(query.plan)
-    found = []
-    for stage in stages_of(query.segments, choice.chosen.placement):
-        program = stage_of(query.plan.segments[stage.first : stage.last + 1])
-        bounds = query.plan.bounds_map() if stage.first == 1 else {}
-        found.append(render(program, schemas[stage.first], bounds).residuals)
-    return found
+    stages = stages_of(query.segments, choice.chosen.placement)
+    return [program_of(query.plan, stage.first, stage.last).residuals for stage in stages]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,12 @@ class MissingPlan(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A received continuation with its plan and its literals at hand."""
+    """A received continuation with its plan, its literals and the chunks it names at hand."""
 
     continuation: Continuation
     plan: Plan
     literals: tuple[Literal, ...]
+    chunks: frozenset[ChunkRef]
 
 
 @dataclass
@@ -99,7 +100,8 @@ class Worker:
                 f"continuation: segments {continuation.first}..{continuation.last} of a plan "
                 f"with {len(plan.segments)}"
             )
-        return Hop(continuation, plan, self._literals(continuation, plan))
+        literals = self._literals(continuation, plan)
+        return Hop(continuation, plan, literals, frozenset(continuation.chunks))
 
     @staticmethod
     def _literals(continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
@@ -131,7 +133,15 @@ class Worker:
         return needed_chunks(self._source(hop), bind(steps, hop.literals))
 
     def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
-        """Give the plan's columns of a chunk, by reference."""
+        """Give the plan's columns of a chunk, by reference.
+
+        Raises
+        ------
+        InputError
+            If the continuation does not name the chunk: a device reads what its message says.
+        """
+        if ref not in hop.chunks:
+            raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
 
     def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution[ChunkOutput]:
@@ -165,13 +175,15 @@ class Worker:
         """Give the program of the continuation's segments, rendered once."""
         key = (hop.continuation.plan, hop.continuation.first, hop.continuation.last)
         if key not in self._programs:
-            first, last = hop.continuation.first, hop.continuation.last
-            stage = stage_of(hop.plan.segments[first : last + 1])
-            schema = segment_schemas(hop.plan)[first]
-            bounds = hop.plan.bounds_map() if first == _first_with_steps(hop.plan) else {}
-            self._programs[key] = render(stage, schema, bounds)
+            self._programs[key] = program_of(hop.plan, *key[1:])
         return self._programs[key]
 
 
-def _first_with_steps(plan: Plan) -> int:
-    return next(i for i, segment in enumerate(plan.segments) if segment.steps)
+def program_of(plan: Plan, first: int, last: int) -> Program:
+    """Give the program of the segments first..last of a plan.
+
+    Bounds speak of stored columns, so only the first segment that computes may use them.
+    """
+    begins = next(i for i, segment in enumerate(plan.segments) if segment.steps)
+    bounds = plan.bounds_map() if first == begins else {}
+    return render(stage_of(plan.segments[first : last + 1]), segment_schemas(plan)[first], bounds)
