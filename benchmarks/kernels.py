@@ -195,8 +195,8 @@ def main() -> None:
             check(program, stage, literals, batches[0])
             names = ["shipdate", "discount", "quantity", "price"]
             figures = rate_of(program, literals, batches, names)
-            print(kind, f"q6 in batches of {batch}:", _shown(figures))
-        print(kind, "q6:", _shown(compile_times(stage, schema)))
+            print("measured:", kind, f"q6 in batches of {batch}:", _shown(figures))
+        print("measured:", kind, "q6:", _shown(compile_times(stage, schema)))
         _print_groups(kind, batches, bounds)
 
 
@@ -210,7 +210,7 @@ def _print_groups(kind: str, batches: Sequence[pa.RecordBatch], bounds: Any) -> 
     begin = time.perf_counter()
     made = program.run(whole, literals, pool).batch.num_rows
     each = (time.perf_counter() - begin) / whole.num_rows * 1e9
-    print(kind, f"group by {made} keys: {each:.1f} ns a row")
+    print("measured:", kind, f"group by {made} keys: {each:.1f} ns a row")
 
 
 def _shown(figures: dict[str, float]) -> str:

@@ -1,1 +1,1 @@
-"""One operator, one file: schema, traits, estimate, reference, cases."""
+"""One operator, one file: schema, needs, steps, estimate, reference. wherry.testing has cases."""
