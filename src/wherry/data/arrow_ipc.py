@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -149,6 +150,17 @@ class IpcFile:
             column = narrow.get_batch(batch)
             column.validate()
         return int(column.num_rows)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the file is not compressed: its batches then lie in the mapping."""
+        return self._resident
+
+    @cached_property
+    def _resident(self) -> bool:
+        """Tell by the first batch that has rows: a file is compressed throughout or not at all."""
+        filled = next((batch for batch, rows in enumerate(self.rows) if rows), None)
+        return filled is None or shares_memory(self._batch(filled), [self._mapping.buffer])
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Give `columns` of stored batch `batch`: pieces of the mapping, unless compressed.

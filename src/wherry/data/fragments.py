@@ -27,6 +27,11 @@ class Fragment(Protocol):
     rows: tuple[int, ...]
     identity: bytes
 
+    @property
+    def resident(self) -> bool:
+        """Whether `read` gives what lies where it is as long as the fragment is there."""
+        ...
+
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Give `columns` of stored batch `batch`, by reference."""
         ...
@@ -53,6 +58,11 @@ class FragmentSource:
     def fragments(self) -> int:
         """How many files or tables it has."""
         return len(self.parts)
+
+    @property
+    def resident(self) -> bool:
+        """Whether every part is."""
+        return all(part.resident for part in self.parts)
 
     @cached_property
     def fingerprint(self) -> bytes:

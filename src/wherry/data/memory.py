@@ -45,6 +45,11 @@ class Batches:
         self._checked: set[tuple[int, str]] = set()
         self._statistics: dict[int, ChunkStatistics] = {}
 
+    @property
+    def resident(self) -> bool:
+        """True: the batches are at hand."""
+        return True
+
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Give `columns` of stored batch `batch`, by reference.
 

@@ -53,6 +53,14 @@ class Source(Protocol):
         ...
 
     @property
+    def resident(self) -> bool:
+        """Whether chunks lie in memory, or in a mapping, for as long as the source does.
+
+        Reading one is then a matter of addresses; otherwise it is work, and memory.
+        """
+        ...
+
+    @property
     def shards(self) -> ShardScheme | None:
         """How rows are distributed: fragment i holds shard i. None: no promise."""
         ...

@@ -26,6 +26,8 @@ from wherry.kernels.numba import strings
 from wherry.render.loop import Slot
 
 BLOCK: Final = 64
+LITERALS: Final[Slot] = ("literals", "")
+"""The entry of a context that says where the literals lie."""
 _LITERAL: Final = 16
 _TESTS: Final = {
     "narrow": strings.test_narrow.address,
@@ -167,8 +169,10 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     """Give the address of a bitmap from its first row's bit on, copied if it must be moved."""
     buffer = column.buffers()[number]
     if buffer is None or not buffer.size:
-        assert len(column) == 0, "asked for a bitmap that is not there"
-        return int(_EMPTY.ctypes.data)
+        # Nulls in another chunk of the share ask for a bitmap that this one does without.
+        assert number == 0 or len(column) == 0, "asked for bits that are not there"
+        keep.append(np.full(len(column) // 8 + 9, 0xFF, np.uint8))
+        return int(keep[-1].ctypes.data)
     if column.offset % 8 == 0:
         return int(buffer.address + column.offset // 8)
     start, end = column.offset // 8, (column.offset + len(column) + 7) // 8

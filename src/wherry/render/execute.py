@@ -55,11 +55,7 @@ class Run:
         if isinstance(sink, Rows):
             return self._rows(after, defer=defer)
         columns = self._groups() if isinstance(sink, Groups) else self._totals()
-        schema = self._plan.out_schema
-        arrays = [
-            c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
-        ]
-        return arrange(pa.RecordBatch.from_arrays(arrays, names=schema.names), after, self._pool)
+        return arrange(self._plan.batch_of(columns), after, self._pool)
 
     def _address(self, name: str) -> int:
         return self._code.addresses.get(name, 0)

@@ -52,17 +52,51 @@ class Deferred:
         )
 
 
+@dataclass(frozen=True)
+class Several:
+    """Pieces of several chunks, in order: what a share made.
+
+    Attributes
+    ----------
+    num_rows, nbytes : int
+        Of all parts together.
+    """
+
+    parts: tuple[Piece, ...]
+    num_rows: int
+    nbytes: int
+
+
 Piece: TypeAlias = Any
-"""What a stage makes of a chunk: a RecordBatch, a Table or Deferred rows."""
+"""What a stage makes: a RecordBatch, a Table, Deferred rows, or Several of them."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows."""
-    return piece.nbytes if isinstance(piece, Deferred) else referenced_bytes(batches_of(piece))
+    known = isinstance(piece, Deferred | Several)
+    return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
+
+
+def several(parts: Sequence[Piece]) -> Piece:
+    """Give pieces as one."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = sum(part.num_rows for part in parts)
+    return Several(tuple(parts), rows, sum(map(piece_bytes, parts)))
+
+
+def parts_of(pieces: Sequence[Piece]) -> list[Piece]:
+    """Give pieces none of which is several."""
+    found: list[Piece] = []
+    for piece in pieces:
+        found += piece.parts if isinstance(piece, Several) else [piece]
+    return found
 
 
 def batches_of(piece: Piece) -> list[pa.RecordBatch]:
     """Give the batches of a piece that is written."""
+    if isinstance(piece, Several):
+        return [batch for part in piece.parts for batch in batches_of(part)]
     return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
 
 

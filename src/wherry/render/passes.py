@@ -7,7 +7,7 @@ the keys' domains are small; each combination is a variant, compiled when it is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +97,14 @@ class PassPlan:
         """Give the types of the aggregates as the stage declares them."""
         sink = self.step.sink
         return () if isinstance(sink, Rows) else tuple(call_type(call) for _, call in sink.calls)
+
+    def batch_of(self, columns: Sequence[pa.Array]) -> pa.RecordBatch:
+        """Give columns as the rows that come out, in the types that the stage declares."""
+        schema = self.out_schema
+        arrays = [
+            c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     @property
     def roots(self) -> tuple[Node, ...]:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from wherry.base.units import Time
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
-from wherry.render.gather import Piece
+from wherry.render.gather import Piece, several
+from wherry.render.team import Team, alone
 from wherry.run.machine import (
     ALL,
     Accepted,
@@ -23,13 +24,14 @@ from wherry.run.machine import (
     Routed,
     Run,
     Send,
+    Share,
 )
 from wherry.run.worker import Hop, MissingPlan, Worker
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What ran where: one entry for each run of a program.
+    """What ran where: one entry for each run of a program over a share.
 
     Attributes
     ----------
@@ -40,7 +42,7 @@ class Evidence:
     work : Work
         What it was charged for.
     time : Modelled or Measured
-        Of the core it ran on.
+        Modelled: of the core it ran on. Measured: from its beginning to its end.
     residuals : tuple of str
         Every expression or step that went through pyarrow, with the reason; empty says that all of
         it was native.
@@ -56,6 +58,14 @@ class Evidence:
     work: Work
     time: Time
     residuals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A share that is read where it is run."""
+
+    device: str
+    refs: Share
 
 
 @dataclass
@@ -84,24 +94,32 @@ class Carrier:
         return Installed(command.target, command.stage)
 
     def route(self, command: Route) -> Routed:
-        """Let the worker choose the chunks."""
-        return Routed(self.workers[command.device].route(self._hops[command.device, -1]))
+        """Let the worker choose the chunks; each is a share."""
+        chunks = self.workers[command.device].route(self._hops[command.device, -1])
+        return Routed(tuple((ref,) for ref in chunks))
 
     def read(self, command: Read) -> pa.RecordBatch:
-        """Make the chunk a piece: its columns, by reference to where they are stored."""
+        """Make a share of one chunk a piece: its columns, by reference to where they lie."""
         hop = self._hops[command.target, 0]
-        batch = self.workers[command.device].read(hop, command.ref)
+        (ref,) = command.refs
+        batch = self.workers[command.device].read(hop, ref)
         self.pieces[-1, command.chunk] = batch
         return batch
 
-    def run(self, command: Run) -> Evidence:
+    def leave(self, command: Read) -> None:
+        """Make a share a piece that is read by whoever runs it."""
+        self.pieces[-1, command.chunk] = Unread(command.device, command.refs)
+
+    def run(self, command: Run, team: Team = alone) -> Evidence:
         """Run a stage; its input pieces are let go, its result becomes a piece."""
         worker = self.workers[command.device]
         hop = self._hops[command.device, command.stage]
         program = worker.program(hop)
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
-            execution = worker.run_gathered(hop, given)
+            execution = worker.run_gathered(hop, [self._read(hop, piece) for piece in given])
+        elif isinstance(given[0], Unread):
+            execution = worker.run_share(hop, given[0].refs, team)
         else:
             execution = worker.run(hop, *given)
         output = execution.output
@@ -129,3 +147,8 @@ class Carrier:
         )
         self.evidence.append(found)
         return found
+
+    def _read(self, hop: Hop, piece: Piece | Unread) -> Piece:
+        if not isinstance(piece, Unread):
+            return piece
+        return several([self.workers[piece.device].read(hop, ref) for ref in piece.refs])

@@ -26,8 +26,10 @@ from wherry.ir.types import value_type
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
-from wherry.render.gather import Piece, piece_bytes
-from wherry.render.program import ChunkOutput, Program, render
+from wherry.render.gather import Piece, parts_of, piece_bytes
+from wherry.render.program import ChunkOutput, Program, render, together
+from wherry.render.share import Bound
+from wherry.render.team import Team, each
 from wherry.run.continuation import Continuation, thaw
 
 
@@ -144,14 +146,44 @@ class Worker:
             raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
 
-    def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution[ChunkOutput]:
-        """Run the continuation's segments over a chunk."""
+    def run(self, hop: Hop, piece: Piece) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over a piece."""
         program, defer = self.program(hop), self._defers(hop)
 
         def task() -> ChunkOutput:
+            return together(
+                [
+                    program.run(part, hop.literals, self.pool, defer=defer)
+                    for part in parts_of([piece])
+                ]
+            )
+
+        return self.driver.execute(task, lambda: piece_bytes(piece))
+
+    def run_share(self, hop: Hop, refs: Sequence[ChunkRef], team: Team) -> Execution[ChunkOutput]:
+        """Read chunks and run the continuation's segments over them, on all threads of `team`.
+
+        Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it.
+        """
+        program, defer = self.program(hop), self._defers(hop)
+
+        def one(number: int) -> ChunkOutput:
+            batch = self.read(hop, refs[number])
             return program.run(batch, hop.literals, self.pool, defer=defer)
 
-        return self.driver.execute(task, lambda: piece_bytes(batch))
+        def task() -> ChunkOutput:
+            bound = None if defer or not program.binds else self._bound(hop, program, refs)
+            if bound is not None:
+                return program.run_bound(bound, hop.literals, self.pool, team)
+            return together(each(team, len(refs), one))
+
+        return self.driver.execute(task, lambda: 0)
+
+    def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+        if not self._source(hop).resident:
+            return None
+        batches = [self.read(hop, ref) for ref in refs]
+        return program.bind(batches, hop.literals)
 
     def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
         """Run the continuation's segments over everything that has come together."""
