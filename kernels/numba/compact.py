@@ -181,9 +181,9 @@ def compact_columns(columns, count, words, blocks, tail_rows, indices, streamed)
     return total
 
 
-@kernel(8)
-def compact_each(share, chunks, sources, columns, count, indices, streamed, counter):
-    """Compact chunk after chunk; give how many this call did.
+@kernel(9)
+def compact_each(share, chunks, sources, columns, count, indices, streamed, counter, most):
+    """Compact chunk after chunk, at most `most` of them; give how many this call did.
 
     Parameters
     ----------
@@ -195,8 +195,10 @@ def compact_each(share, chunks, sources, columns, count, indices, streamed, coun
         This thread's own: columns with width and stage, and room for INDEX_BYTES.
     """
     done = 0
-    chunk = take_next(counter)
-    while chunk < chunks:
+    while done < most:
+        chunk = take_next(counter)
+        if chunk >= chunks:
+            break
         at = share + chunk * 32
         if load_i64(at + 24) != 0:
             for number in range(count):
@@ -212,6 +214,5 @@ def compact_each(share, chunks, sources, columns, count, indices, streamed, coun
             compact_columns(
                 columns, count, words, load_i64(at), load_i64(at + 8), indices, streamed
             )
-            done += 1
-        chunk = take_next(counter)
+        done += 1
     return done

@@ -2,7 +2,8 @@
 
 A share is a table of int64, one row a chunk: context, blocks, tail, tail_rows, target, selected.
 `context` and `tail` are the contexts of the whole blocks and of the padded rest; `selected` is
-written: how many rows passed. Which thread did a chunk shows nowhere.
+written: how many rows passed. Which thread did a chunk shows nowhere. A call does at most `most`
+chunks and gives how many it did, so that Ctrl-C is not kept waiting.
 """
 
 from wherry.kernels.numba.aggregate import totals
@@ -19,31 +20,33 @@ def take(counter):
     return take_next(counter)
 
 
-@kernel(5)
-def totals_each(mask, accumulate, share, chunks, counter):
-    """Add each chunk's rows to the state at its target; give how many chunks this call did."""
+@kernel(6)
+def totals_each(mask, accumulate, share, chunks, counter, most):
+    """Add each chunk's rows to the state at its target."""
     done = 0
-    chunk = take_next(counter)
-    while chunk < chunks:
+    while done < most:
+        chunk = take_next(counter)
+        if chunk >= chunks:
+            break
         at = share + chunk * _ROW
         context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
         rows, state = load_i64(at + 24), load_i64(at + 32)
         store_64(at + 40, totals(mask, accumulate, context, blocks, tail, rows, state))
         done += 1
-        chunk = take_next(counter)
     return done
 
 
-@kernel(4)
-def select_each(mask, share, chunks, counter):
-    """Write each chunk's selection to the words at its target; give how many this call did."""
+@kernel(5)
+def select_each(mask, share, chunks, counter, most):
+    """Write each chunk's selection to the words at its target."""
     done = 0
-    chunk = take_next(counter)
-    while chunk < chunks:
+    while done < most:
+        chunk = take_next(counter)
+        if chunk >= chunks:
+            break
         at = share + chunk * _ROW
         context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
         rows, words = load_i64(at + 24), load_i64(at + 32)
         store_64(at + 40, select(mask, context, blocks, tail, rows, words))
         done += 1
-        chunk = take_next(counter)
     return done

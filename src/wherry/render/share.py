@@ -29,6 +29,8 @@ from wherry.render.state import stride
 from wherry.render.team import Team, alone
 
 _LINE: Final = 64
+_AT_ONCE: Final = 16
+"""Chunks of a call, about 10 ms: so long Ctrl-C waits."""
 _STREAMED: Final = 1 << 22
 """From this many bytes on, what is written goes past the caches: nothing would be left there."""
 
@@ -143,7 +145,8 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     place = int(table.ctypes.data)
 
     def work(counter: int) -> None:
-        kernels.totals_each(mask, accumulate, place, len(table), counter)
+        while kernels.totals_each(mask, accumulate, place, len(table), counter, _AT_ONCE):
+            pass
 
     (team if len(table) > 1 else alone)(work)
     return states[:, :size], int(table[:, 5].sum())
@@ -166,17 +169,18 @@ def rows_of(
     mask, place = bound.code.addresses["mask"], int(table.ctypes.data)
 
     def choose(counter: int) -> None:
-        kernels.select_each(mask, place, count, counter)
+        while kernels.select_each(mask, place, count, counter, _AT_ONCE):
+            pass
 
     (team if count > 1 else alone)(choose)
     selected = table[:, 5]
     written = (selected > 0) & (selected < bound.rows)
     parts, pairs = _laid_out(plan, bound, selected, written, pool)
-    total = int(selected[written].sum())
-    if total:
-        _compact(plan, table, written, pairs, team, total)
-    widths = sum(_width(t) for t in plan.out_schema.types)
-    return Several(tuple(parts), int(selected.sum()), int(selected.sum()) * widths), total * widths
+    widths = [_width(t) for t in plan.out_schema.types]
+    if written.any():
+        _compact(widths, table, written, pairs, team)
+    rows, width = int(selected.sum()), sum(widths)
+    return Several(tuple(parts), rows, rows * width), int(selected[written].sum()) * width
 
 
 def _laid_out(
@@ -223,23 +227,21 @@ def _referenced(plan: PassPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def _compact(
-    plan: PassPlan, table: Array, written: Array, pairs: Array, team: Team, total: int
-) -> None:
-    types = plan.out_schema.types
+def _compact(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
     jobs = np.ascontiguousarray(np.stack([table[:, 1], table[:, 3], table[:, 4], written], axis=1))
-    streamed = int(total * sum(map(_width, types)) >= _STREAMED)
-    count = len(types)
+    streamed = int(int(table[written, 5].sum()) * sum(widths) >= _STREAMED)
+    count = len(widths)
 
     def work(counter: int) -> None:
-        area = np.empty((count + 1) * STAGE_BYTES + INDEX_BYTES, np.uint8)
+        area = np.empty(count * STAGE_BYTES + INDEX_BYTES + _LINE, np.uint8)
         stage = -(-area.ctypes.data // _LINE) * _LINE
         columns = np.zeros((count, 6), np.int64)
-        columns[:, 0] = [_width(t) for t in types]
+        columns[:, 0] = widths
         columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
-        compact_each(
+        while compact_each(
             jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data, count,
-            stage + STAGE_BYTES * count, streamed, counter,
-        )  # fmt: skip
+            stage + STAGE_BYTES * count, streamed, counter, _AT_ONCE,
+        ):  # fmt: skip
+            pass
 
     (team if len(jobs) > 1 else alone)(work)

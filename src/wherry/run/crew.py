@@ -2,17 +2,19 @@
 
 After a pause the kernel often wakes two threads on one core and takes 5 to 10 ms to part them,
 longer than most queries take; pinned ones begin where they belong. Only these threads are pinned,
-and only to cores that the caller may use; the caller's own thread waits.
+and only to cores that the caller may use. The caller takes part where it stands: a helper woken
+there would only push it aside.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,19 +22,19 @@ from wherry.render.team import STOP, Work, new_counter
 
 Clock = Callable[[], int]
 Busy = tuple[int, int, int]
-"""A thread's number, and when it began and ended a piece of work, in nanoseconds."""
+"""A thread's number, 0 for the caller, and when it began and ended work, in nanoseconds."""
 _Report = tuple[Busy, BaseException | None]
 _Task = tuple[Work, Any, "SimpleQueue[_Report]", Clock]
 _Inbox = SimpleQueue[_Task | None]
 
 
 class Crew:
-    """Threads on given cores, at the service of one caller at a time; begun with the first work.
+    """The calling thread and helpers on the other cores it may use; one caller at a time.
 
     Parameters
     ----------
     cores : tuple of int
-        The processors to run on, one thread each.
+        The processors to run on, one thread each. Helpers begin with the first work.
     """
 
     def __init__(self, cores: tuple[int, ...]) -> None:
@@ -43,43 +45,41 @@ class Crew:
     def run(self, work: Work, clock: Clock = time.perf_counter_ns) -> list[Busy]:
         """Call `work` on every thread with one counter; give who was busy when.
 
-        Whatever ends the wait early, Ctrl-C above all, the counter is set beyond every number and
-        all threads are waited for.
+        Whatever ends it early, Ctrl-C above all, the counter is set beyond every number and all
+        helpers are waited for.
         """
         with self._lock:
-            self._begin()
             counter, reports = new_counter(), SimpleQueue[_Report]()
             begun, found = 0, list[_Report]()
             try:
-                for inbox in self._inboxes:
+                for inbox in self._helpers():
                     inbox.put((work, counter, reports, clock))
                     begun += 1
-                while len(found) < begun:
+                begin = clock()
+                work(int(counter.ctypes.data))
+                found.append(((0, begin, clock()), None))
+                while len(found) <= begun:
                     found.append(reports.get())
             except BaseException:
                 counter[0] = STOP
-                _await(reports, begun - len(found))
+                _await(reports, begun - max(0, len(found) - 1))
                 raise
         for _, problem in found:
             if problem is not None:
                 raise problem
         return [busy for busy, _ in found]
 
-    def end(self) -> None:
-        """Let the threads end once they are idle."""
-        with self._lock:
-            for inbox in self._inboxes:
-                inbox.put(None)
-            self._inboxes.clear()
-
-    def _begin(self) -> None:
-        for number in range(len(self._inboxes), len(self.cores)):
-            inbox, core = _Inbox(), self.cores[number]
-            work = threading.Thread(
-                target=_serve, args=(inbox, number, core), name=f"wherry-{core}", daemon=True
-            )
-            work.start()
-            self._inboxes.append(inbox)
+    def _helpers(self) -> list[_Inbox]:
+        """Give the helpers on all cores but the one the caller is on: there it works itself."""
+        if len(self.cores) > 1 and not self._inboxes:
+            for number, core in enumerate(self.cores):
+                inbox = _Inbox()
+                arguments, name = (inbox, number + 1, core), f"wherry-{core}"
+                threading.Thread(target=_serve, args=arguments, name=name, daemon=True).start()
+                self._inboxes.append(inbox)
+        here = _current_core()
+        others = [i for i, core in zip(self._inboxes, self.cores, strict=False) if core != here]
+        return others[: len(self.cores) - 1]
 
 
 def _await(reports: SimpleQueue[_Report], count: int) -> None:
@@ -106,12 +106,15 @@ def _serve(inbox: _Inbox, number: int, core: int) -> None:
         del task, work, counter, reports, clock, problem
 
 
+_current_core: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+
+
 def crew() -> Crew:
     """Give the crew for the cores that the calling thread may use now."""
     return _crew(tuple(sorted(os.sched_getaffinity(0))))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _crew(cores: tuple[int, ...]) -> Crew:
     return Crew(cores)
 
