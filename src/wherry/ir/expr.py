@@ -42,12 +42,23 @@ class Column(Node):
     type: pa.DataType | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Literal(Node):
-    """A constant; value None is the null of its type."""
+    """A constant; value None is the null of its type.
+
+    Equal if type and written value are: -0.0 is not 0.0, because a division tells them apart.
+    """
 
     value: object
     type: pa.DataType | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Literal):
+            return NotImplemented
+        return self.type == other.type and repr(self.value) == repr(other.value)
+
+    def __hash__(self) -> int:
+        return hash((Literal, self.type, repr(self.value)))
 
 
 @dataclass(frozen=True, slots=True)

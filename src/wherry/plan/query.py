@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from dataclasses import dataclass, field, fields, replace
+from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
+from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
 from wherry.ir.codec import encode, register
@@ -27,6 +29,7 @@ register(Segment)
 
 _BOUND_MAX = 1 << 63
 """Bounds beyond 64 bits are not sent: they would choose no narrower program."""
+_prepared = Memo(256)
 
 
 @register
@@ -66,7 +69,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Query:
-    """A pipeline, checked, pruned and cut, with everything placement needs to know."""
+    """A pipeline, checked, pruned and cut, with everything placement needs to know.
+
+    Attributes
+    ----------
+    plan_bytes, plan_digest : bytes
+        The plan as it travels, and its identity.
+    known : dict
+        What follows from the query, for whoever asks again; shared by equal queries of a source.
+    """
 
     scan: Scan
     operators: tuple[Operator, ...]
@@ -76,36 +87,44 @@ class Query:
     chunks: tuple[ChunkRef, ...]
     flows: tuple[Estimate, ...]
     schema: pa.Schema
-
-    @cached_property
-    def plan_bytes(self) -> bytes:
-        """The plan as it travels."""
-        return encode(self.plan)
-
-    @cached_property
-    def plan_digest(self) -> bytes:
-        """The plan's identity."""
-        return digest(self.plan_bytes)
+    plan_bytes: bytes
+    plan_digest: bytes
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen.
 
+    A source does not change, so a query that is asked again is prepared once.
+
     Raises
     ------
     InputError
-        If operators build on each other's columns too deeply.
+        If operators build on each other's columns too deeply, or a file was changed in place.
     """
+    source.chunks()  # refuses files that were changed
     try:
-        return _prepared(source, operators, schema)
+        columns, rest = _prepared.get(
+            source, (operators, schema), lambda: _without_source(source, operators, schema)
+        )
     except RecursionError:
         raise InputError(
             f"{len(operators)} operators compute columns of each other's columns, too deep to be "
             "fused into one pass; collect() some of them first"
         ) from None
+    return Query(Scan(source, columns), **rest)
 
 
-def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
+def _without_source(
+    source: Source, operators: tuple[Operator, ...], schema: pa.Schema
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Give the columns of a query's scan and its other fields: what may be kept for the source."""
+    query = _query(source, operators, schema)
+    rest = {f.name: getattr(query, f.name) for f in fields(query) if f.name != "scan"}
+    return query.scan.columns, rest
+
+
+def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     segments = cut(source.schema, operators)
     scan = Scan(source, tuple(_columns(segments, source.schema)))
     rows = sum(ref.rows for ref in source.chunks())
@@ -114,7 +133,19 @@ def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
-    return Query(scan, (*operators, Respond()), segments, literals, plan, chunks, flows, schema)
+    encoded = encode(plan)
+    return Query(
+        scan=scan,
+        operators=(*operators, Respond()),
+        segments=segments,
+        literals=literals,
+        plan=plan,
+        chunks=chunks,
+        flows=flows,
+        schema=schema,
+        plan_bytes=encoded,
+        plan_digest=digest(encoded),
+    )
 
 
 def _first_steps(segments: tuple[Segment, ...]) -> tuple[Step, ...]:
@@ -146,8 +177,8 @@ def _plan(
         for name, (low, high) in integer_bounds(scan, stored.columns).items()
         if low >= -_BOUND_MAX and high < _BOUND_MAX
     )
-    fields = tuple((field.name, field.type) for field in scan.schema())
-    plan = Plan(scan.source.name, scan.source.fingerprint, fields, bounds, segments)
+    read = tuple((column.name, column.type) for column in scan.schema())
+    plan = Plan(scan.source.name, scan.source.fingerprint, read, bounds, segments)
     return lift(plan)
 
 
