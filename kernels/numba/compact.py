@@ -12,10 +12,10 @@ first byte of it that belongs to the target, beyond 0 only before the first line
 
 from numba import njit
 
+from wherry.kernels.layout import BLOCK, INDEX_BYTES
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.filter import _append, _compress, _copy
 from wherry.kernels.numba.vector import (
-    BLOCK,
     copy_line,
     fence,
     load_i64,
@@ -28,10 +28,6 @@ from wherry.kernels.numba.vector import (
     take_next,
 )
 
-STAGE_BYTES = 8192
-"""Room for FLUSH bytes, for a block of the widest values, and for a compress-store's SLACK."""
-INDEX_BYTES = 4096
-"""Room for the row numbers of sparse blocks."""
 _FLUSH = 4096
 _LINE = 64
 _COLUMN = 48

@@ -19,8 +19,8 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column, Literal
 from wherry.ir.stage import Rows, Totals
 from wherry.ir.work import Costs
-from wherry.kernels.numba import share as kernels
-from wherry.kernels.numba.compact import INDEX_BYTES, STAGE_BYTES, compact_each
+from wherry.kernels.layout import INDEX_BYTES, STAGE_BYTES
+from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import LITERALS, bind_slots, values_address
 from wherry.render.gather import Several
 from wherry.render.passes import Compiled, PassPlan
@@ -28,6 +28,7 @@ from wherry.render.prepare import Preparer
 from wherry.render.state import stride
 from wherry.render.team import Team, alone
 
+_share, _compact = skeletons("share"), skeletons("compact")
 _LINE: Final = 64
 _AT_ONCE: Final = 16
 """Chunks of a call, about 10 ms: so long Ctrl-C waits."""
@@ -145,7 +146,7 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     place = int(table.ctypes.data)
 
     def work(counter: int) -> None:
-        while kernels.totals_each(mask, accumulate, place, len(table), counter, _AT_ONCE):
+        while _share.totals_each(mask, accumulate, place, len(table), counter, _AT_ONCE):
             pass
 
     (team if len(table) > 1 else alone)(work)
@@ -169,7 +170,7 @@ def rows_of(
     mask, place = bound.code.addresses["mask"], int(table.ctypes.data)
 
     def choose(counter: int) -> None:
-        while kernels.select_each(mask, place, count, counter, _AT_ONCE):
+        while _share.select_each(mask, place, count, counter, _AT_ONCE):
             pass
 
     (team if count > 1 else alone)(choose)
@@ -178,7 +179,7 @@ def rows_of(
     parts, pairs = _laid_out(plan, bound, selected, written, pool)
     widths = [_width(t) for t in plan.out_schema.types]
     if written.any():
-        _compact(widths, table, written, pairs, team)
+        _write(widths, table, written, pairs, team)
     rows, width = int(selected.sum()), sum(widths)
     return Several(tuple(parts), rows, rows * width), int(selected[written].sum()) * width
 
@@ -227,7 +228,7 @@ def _referenced(plan: PassPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def _compact(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
+def _write(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
     jobs = np.ascontiguousarray(np.stack([table[:, 1], table[:, 3], table[:, 4], written], axis=1))
     streamed = int(int(table[written, 5].sum()) * sum(widths) >= _STREAMED)
     count = len(widths)
@@ -238,7 +239,7 @@ def _compact(widths: list[int], table: Array, written: Array, pairs: Array, team
         columns = np.zeros((count, 6), np.int64)
         columns[:, 0] = widths
         columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
-        while compact_each(
+        while _compact.compact_each(
             jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data, count,
             stage + STAGE_BYTES * count, streamed, counter, _AT_ONCE,
         ):  # fmt: skip

@@ -11,7 +11,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
-from wherry.kernels.numba.share import take
+from wherry.kernels.skeletons import skeletons
+
+_share = skeletons("share")
 
 Work: TypeAlias = Callable[[int], None]
 """What each thread does; it is given the address of the counter, an int64 that begins at 0."""
@@ -45,13 +47,13 @@ def each(team: Team, count: int, task: Callable[[int], Made]) -> list[Made]:
     failed: dict[int, BaseException] = {}
 
     def work(counter: int) -> None:
-        number = take(counter)
+        number = _share.take(counter)
         while number < count and not failed:
             try:
                 made[number] = task(number)
             except Exception as problem:  # noqa: BLE001  raised below, where the caller stands
                 failed[number] = problem
-            number = take(counter)
+            number = _share.take(counter)
 
     (team if count > 1 else alone)(work)
     if failed:
