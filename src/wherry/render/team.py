@@ -48,7 +48,8 @@ def each(team: Team, count: int, task: Callable[[int], Made]) -> list[Made]:
 
     def work(counter: int) -> None:
         number = _share.take(counter)
-        while number < count and not failed:
+        # After an error only smaller numbers, which others have taken before, are still tried.
+        while number < min(list(failed), default=count):
             try:
                 made[number] = task(number)
             except Exception as problem:  # noqa: BLE001  raised below, where the caller stands
@@ -57,6 +58,6 @@ def each(team: Team, count: int, task: Callable[[int], Made]) -> list[Made]:
 
     (team if count > 1 else alone)(work)
     if failed:
-        # Numbers are taken in order, so every smaller one was tried: the choice is the same always.
+        # Every smaller one was tried, so this is the same error whatever thread did what.
         raise failed[min(failed)]
     return [made[number] for number in range(count)]
