@@ -77,8 +77,8 @@ class Run:
         schema, kept = self._plan.out_schema, self._select()
         computed = {
             number: compute_column(
-                schema.types[number], self._address(f"values{number}"), self._context, self._chunk,
-                kept, pool=self._pool,
+                schema.types[number], self._address(f"values{number}"), (self._whole, self._padded),
+                self._chunk, kept, pool=self._pool,
             )
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)

@@ -14,7 +14,6 @@ from wherry.kernels.layout import BLOCK, SLACK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import (
     Chunk,
-    Context,
     bitmap_address,
     offset_width,
     values_address,
@@ -153,19 +152,27 @@ def _texts(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.
 def compute_column(
     t: pa.DataType,
     function: int,
-    context: Context,
+    addresses: tuple[int, int],
     chunk: Chunk,
     selection: Selection,
     *,
     pool: SegmentPool,
 ) -> pa.Array:
-    """Give a computed column for the kept rows of `selection`, whose `order` is None."""
+    """Give a computed column for the kept rows of `selection`, whose `order` is None.
+
+    Parameters
+    ----------
+    function : int
+        Address of the block function.
+    addresses : tuple of int
+        Of the contexts of the chunk's whole blocks and of its padded rest.
+    """
     boolean = pa.types.is_boolean(t)
     width = 0 if boolean else t.bit_width // 8
     nbytes = bitmap_bytes(selection.count) if boolean else selection.count * width
     target, valid = allocate(pool, nbytes), allocate(pool, bitmap_bytes(selection.count))
     scratch = np.empty(BLOCK * 16, np.uint8)
-    whole, padded = context.addresses
+    whole, padded = addresses
     words = 0 if selection.words is None else selection.words.ctypes.data
     ones = _kernels.compute(
         function, whole, chunk.blocks, padded, chunk.rest, words, width,

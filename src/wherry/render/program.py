@@ -37,7 +37,8 @@ from wherry.render.ledger import account, written
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
-from wherry.render.share import Bound, bind_together, binds_together, rows_of, totals_of
+from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share_rows import rows_of
 from wherry.render.state import read
 from wherry.render.team import Team
 from wherry.render.top_k import is_sorted_by_pyarrow
@@ -197,10 +198,8 @@ class Program:
         rows = batch.num_rows
         return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
 
-    def bind(
-        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
-    ) -> Bound | None:
-        """Give chunks bound for `run_bound`, with any literals; None if each must `run` alone.
+    def bind(self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]) -> Bound:
+        """Give chunks bound for `run_bound`, with any literals; only if the program `binds`.
 
         Parameters
         ----------
@@ -236,8 +235,9 @@ class Program:
             made = part.plan.batch_of(arrays)
             referenced, copied = 0, written(made)
         else:
-            made, copied = rows_of(part.plan, bound, packed, pool, team)
-            selected, referenced = made.num_rows, made.nbytes - copied
+            kept = rows_of(part.plan, bound, packed, pool, team)
+            made, referenced, copied = kept.rows, kept.referenced, kept.copied
+            selected = made.num_rows
         counter, rows = Counter(), int(bound.rows.sum())
         counter.add_pass(part.costs, rows, selected, bound.texts)
         work = counter.work(copied)

@@ -15,25 +15,22 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.chunk import column_bytes
-from wherry.data.segment import SegmentPool
-from wherry.ir.expr import Column, Literal
+from wherry.ir.expr import Column, Literal, Node
 from wherry.ir.stage import Rows, Totals
 from wherry.ir.work import Costs
-from wherry.kernels.layout import INDEX_BYTES, STAGE_BYTES
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import LITERALS, bind_slots, values_address
-from wherry.render.gather import Several
+from wherry.render.bind import LITERALS, Chunk, bind_slots, values_address
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Preparer
 from wherry.render.state import stride
 from wherry.render.team import Team, alone
 
-_share, _compact = skeletons("share"), skeletons("compact")
-_LINE: Final = 64
-_AT_ONCE: Final = 16
+_share = skeletons("share")
+AT_ONCE: Final = 16
 """Chunks of a call, about 10 ms: so long Ctrl-C waits."""
-_STREAMED: Final = 1 << 22
-"""From this many bytes on, what is written goes past the caches: nothing would be left there."""
+_APART: Final = 128
+"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
 
 Array = np.ndarray[Any, Any]
 
@@ -46,13 +43,17 @@ class Bound:
     ----------
     batches : tuple of RecordBatch
         The chunks as stored.
+    chunks : tuple of Chunk
+        The same as passes read them.
     rows : numpy.ndarray
         int64, of each chunk.
     contexts : numpy.ndarray
         int64 of shape (chunks, 2, slots): for the whole blocks and for the padded rest. The entry
         of the literals is set for each run.
     sources : numpy.ndarray
-        int64 of shape (chunks, outputs): where the values of each output column lie.
+        int64 of shape (chunks, plain outputs): where the values lie.
+    plain : tuple of int
+        Outputs that are stored columns of a fixed width and without nulls in any chunk.
     texts : int
         Bytes of text that the pass's terms read.
     keep : list
@@ -60,10 +61,12 @@ class Bound:
     """
 
     batches: tuple[pa.RecordBatch, ...]
+    chunks: tuple[Chunk, ...]
     rows: Array
     code: Compiled
     contexts: Array
     sources: Array
+    plain: tuple[int, ...]
     texts: int
     keep: list[Any]
 
@@ -76,7 +79,7 @@ class Bound:
         made = np.zeros((len(self.rows), 6), np.int64)
         first, step = int(contexts.ctypes.data), contexts.strides[0]
         made[:, 0] = first + step * np.arange(len(made))
-        made[:, 1], made[:, 3] = np.divmod(self.rows, _LINE)
+        made[:, 1], made[:, 3] = np.divmod(self.rows, BLOCK)
         made[:, 2] = made[:, 0] + contexts.strides[1]
         made[:, 4] = targets
         return made, contexts
@@ -88,12 +91,13 @@ def binds_together(plan: PassPlan) -> bool:
     if plan.residuals or plan.encoded or plan.lookups:
         return False
     if isinstance(sink, Rows):
-        bare = all(isinstance(node, Column) and _width(node.type) for node in plan.outputs)
-        return plan.predicate is not None and bare and bool(plan.outputs)
+        # Without a predicate and a value to compute, nothing is left to do in threads.
+        bare = all(isinstance(node, Column) for node in plan.outputs)
+        return bool(plan.outputs) and not (bare and plan.predicate is None)
     return isinstance(sink, Totals)
 
 
-def _width(t: pa.DataType | None) -> int:
+def width_of(t: pa.DataType | None) -> int:
     """Give the bytes of a type whose values have a fixed width, 0 for others."""
     if t is None or pa.types.is_boolean(t) or pa.types.is_dictionary(t):
         return 0
@@ -106,16 +110,11 @@ def bind_together(
     costs: Costs,
     batches: Sequence[pa.RecordBatch],
     literals: tuple[Literal, ...],
-) -> Bound | None:
-    """Give chunks of a pass that `binds_together`, bound; None if their rows must go one by one.
-
-    That is so if an output has nulls: bits of neighbouring chunks may share a byte.
-    """
+) -> Bound:
+    """Give chunks of a pass that `binds_together`, bound."""
     ready = [preparer.prepare(batch, literals) for batch in batches]
     chunks = [prepared.chunk for prepared in ready]
-    names = [node.name for node in plan.outputs if isinstance(node, Column)]
-    if any(chunk.columns[name].null_count for chunk in chunks for name in names):
-        return None
+    plain = tuple(n for n, node in enumerate(plan.outputs) if _is_plain(node, chunks))
     code = plan.compiled(frozenset[str]().union(*(prepared.nullable for prepared in ready)))
     keep: list[Any] = []
     contexts = np.empty((len(chunks), 2, max(1, len(code.slots))), np.int64)
@@ -125,11 +124,18 @@ def bind_together(
         contexts[number, 0, : len(code.slots)] = bound.whole
         contexts[number, 1, : len(code.slots)] = bound.padded
         keep += bound.keep
+    names = [plan.outputs[number].name for number in plain]  # type: ignore[attr-defined]
     sources = [[values_address(chunk.columns[name]) for name in names] for chunk in chunks]
     texts = sum(column_bytes(b.column(name)) for b in batches for name in costs.texts)
     rows = np.array([chunk.rows for chunk in chunks], np.int64)
     places = np.array(sources, np.int64).reshape(len(chunks), len(names))
-    return Bound(tuple(batches), rows, code, contexts, places, texts, keep)
+    return Bound(tuple(batches), tuple(chunks), rows, code, contexts, places, plain, texts, keep)
+
+
+def _is_plain(node: Node, chunks: Sequence[Chunk]) -> bool:
+    if not isinstance(node, Column) or not width_of(node.type):
+        return False
+    return not any(chunk.columns[node.name].null_count for chunk in chunks)
 
 
 def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
@@ -137,7 +143,7 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     code = bound.code
     size = stride(code.cells)
     # Two threads that write to one cache line wait for each other.
-    room = -(-size // (2 * _LINE)) * 2 * _LINE
+    room = -(-size // _APART) * _APART
     states = np.zeros((len(bound.rows), room), np.uint8)
     states[:, :size] = np.frombuffer(code.begin, np.uint8)
     targets = states.ctypes.data + room * np.arange(len(states))
@@ -146,103 +152,8 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     place = int(table.ctypes.data)
 
     def work(counter: int) -> None:
-        while _share.totals_each(mask, accumulate, place, len(table), counter, _AT_ONCE):
+        while _share.totals_each(mask, accumulate, place, len(table), counter, AT_ONCE):
             pass
 
     (team if len(table) > 1 else alone)(work)
     return states[:, :size], int(table[:, 5].sum())
-
-
-def rows_of(
-    plan: PassPlan, bound: Bound, literals: Array, pool: SegmentPool, team: Team
-) -> tuple[Several, int]:
-    """Give the rows that passed, in order, and how many bytes of them were written.
-
-    Chunks that keep all rows are referenced. What is written of the chunks between them is one
-    batch: its columns are written by all threads at once, each chunk to its own place.
-    """
-    count = len(bound.rows)
-    lengths = -(-bound.rows // _LINE)
-    places = np.concatenate([[0], np.cumsum(-(-lengths // 8) * 8)])
-    words = np.empty(int(places[-1]) + 8, np.int64)
-    targets = words.ctypes.data + 8 * places[:-1]
-    table, _kept = bound.table(literals, targets)
-    mask, place = bound.code.addresses["mask"], int(table.ctypes.data)
-
-    def choose(counter: int) -> None:
-        while _share.select_each(mask, place, count, counter, _AT_ONCE):
-            pass
-
-    (team if count > 1 else alone)(choose)
-    selected = table[:, 5]
-    written = (selected > 0) & (selected < bound.rows)
-    parts, pairs = _laid_out(plan, bound, selected, written, pool)
-    widths = [_width(t) for t in plan.out_schema.types]
-    if written.any():
-        _write(widths, table, written, pairs, team)
-    rows, width = int(selected.sum()), sum(widths)
-    return Several(tuple(parts), rows, rows * width), int(selected[written].sum()) * width
-
-
-def _laid_out(
-    plan: PassPlan, bound: Bound, selected: Array, written: Array, pool: SegmentPool
-) -> tuple[list[pa.RecordBatch], Array]:
-    """Give the batches of the answer, not yet filled, and (source, target) of every column."""
-    pairs = np.zeros((len(selected), bound.sources.shape[1], 2), np.int64)
-    pairs[:, :, 0] = bound.sources
-    parts: list[pa.RecordBatch] = []
-    for first, last in _runs(selected, bound.rows):
-        if not written[first]:
-            parts.append(_referenced(plan, bound.batches[first]))
-            continue
-        ends = np.cumsum(selected[first:last])
-        rows, columns = int(ends[-1]), []
-        for number, t in enumerate(plan.out_schema.types):
-            buffer = pool.allocate(rows * _width(t))
-            starts = ends - selected[first:last]
-            pairs[first:last, number, 1] = buffer.address + starts * _width(t)
-            columns.append(pa.Array.from_buffers(t, rows, [None, buffer], 0))
-        parts.append(pa.RecordBatch.from_arrays(columns, schema=plan.out_schema))
-    return parts, pairs
-
-
-def _runs(selected: Array, rows: Array) -> list[tuple[int, int]]:
-    """Give the chunks, as ranges, that make a batch: whole ones alone, those between together."""
-    found: list[tuple[int, int]] = []
-    first = 0
-    for chunk in [*np.flatnonzero((selected == rows) & (rows > 0)).tolist(), len(rows)]:
-        if selected[first:chunk].any():
-            # Chunks that keep nothing may begin a run: their targets are never written to.
-            begin = first + int(np.flatnonzero(selected[first:chunk])[0])
-            found.append((begin, chunk))
-        if chunk < len(rows):
-            found.append((chunk, chunk + 1))
-        first = chunk + 1
-    return found
-
-
-def _referenced(plan: PassPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
-    names = [node.name for node in plan.outputs if isinstance(node, Column)]
-    return pa.RecordBatch.from_arrays(
-        [batch.column(name) for name in names], schema=plan.out_schema
-    )
-
-
-def _write(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
-    jobs = np.ascontiguousarray(np.stack([table[:, 1], table[:, 3], table[:, 4], written], axis=1))
-    streamed = int(int(table[written, 5].sum()) * sum(widths) >= _STREAMED)
-    count = len(widths)
-
-    def work(counter: int) -> None:
-        area = np.empty(count * STAGE_BYTES + INDEX_BYTES + _LINE, np.uint8)
-        stage = -(-area.ctypes.data // _LINE) * _LINE
-        columns = np.zeros((count, 6), np.int64)
-        columns[:, 0] = widths
-        columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
-        while _compact.compact_each(
-            jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data, count,
-            stage + STAGE_BYTES * count, streamed, counter, _AT_ONCE,
-        ):  # fmt: skip
-            pass
-
-    (team if len(jobs) > 1 else alone)(work)

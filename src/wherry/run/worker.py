@@ -232,7 +232,7 @@ class Worker:
         key = (hop.installed.digest, hop.segments, tuple(refs))
         return _bounds.get(self._source(hop), key, lambda: self._bind(hop, program, refs))
 
-    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound:
         return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
     def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
