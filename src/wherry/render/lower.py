@@ -116,7 +116,7 @@ def _(node: Literal, loop: Loop) -> Value:
 
 @lower.register
 def _(node: Lookup, loop: Loop) -> Value:
-    codes = loop.value(Column(f"codes of {node.column}", pa.int32())).data
+    codes = _narrowed(loop, loop.value(Column(f"codes of {node.column}", node.codes)).data, node)
     known = loop.valid(node.column)
     # The entry behind the last is the null's; a null's own code may be anything.
     last = splat_once(loop, "last", node.column)
@@ -132,6 +132,15 @@ def _(node: Lookup, loop: Loop) -> Value:
         return Value(data)
     sure = _gather(loop, loop.slot("known", name), codes, I32)
     return Value(data, loop.body.bitcast(_nonzero(loop, sure), BITS))
+
+
+def _narrowed(loop: Loop, codes: Any, node: Lookup) -> Any:
+    """Give stored codes as int32: no dictionary is longer, and a null's own code is not used."""
+    bits = codes.type.element.width
+    if bits == 32:
+        return codes
+    extend = loop.body.zext if pa.types.is_unsigned_integer(node.codes) else loop.body.sext
+    return (extend if bits < 32 else loop.body.trunc)(codes, vector(I32))
 
 
 def splat_once(loop: Loop, kind: str, name: str) -> Any:

@@ -112,9 +112,7 @@ class Preparer:
         tables = {}
         for node, lookup in self._plan.lookups.items():
             array = columns[lookup.column]
-            codes = array.indices
-            wide = codes.type.equals(pa.int32())
-            columns[f"codes of {lookup.column}"] = codes if wide else codes.cast(pa.int32())
+            columns[f"codes of {lookup.column}"] = array.indices
             numbers["last", lookup.column] = len(array.dictionary)
             tables[str(lookup.number)] = self._table(node, lookup, array, literals)
         return tables

@@ -109,6 +109,8 @@ class Program:
         Which expression or step runs through pyarrow, and why; empty if none does.
     binds : bool
         Whether chunks of a share can be bound together, for `run_bound`.
+    looks_up : bool
+        Whether what is bound depends on the literals.
     """
 
     def __init__(self, stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> None:
@@ -124,6 +126,7 @@ class Program:
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
+        self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._rest = None
         if self._parts and self._parts[0].plan is None and rest:
             self._rest = Program(Stage(rest), schema, {}, folder)
@@ -198,8 +201,13 @@ class Program:
         rows = batch.num_rows
         return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
 
-    def bind(self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]) -> Bound:
-        """Give chunks bound for `run_bound`, with any literals; only if the program `binds`.
+    def bind(
+        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
+    ) -> Bound | None:
+        """Give chunks bound for `run_bound`; only if the program `binds`.
+
+        They serve any literals, unless the program looks values up by code (`looks_up`). None if
+        a value to look up cannot be computed: then each chunk must `run` alone.
 
         Parameters
         ----------
@@ -211,7 +219,10 @@ class Program:
         assert part.plan is not None
         assert part.preparer is not None
         assert part.costs is not None
-        return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+        try:
+            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+        except InputError:
+            return None
 
     def run_bound(
         self, bound: Bound, literals: tuple[Literal, ...], pool: SegmentPool, team: Team

@@ -46,10 +46,14 @@ _EXACT: Final = {"integer", "decimal"}
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Node):
-    """The value of `node` found by the code of a dictionary column; `number` names its table."""
+    """The value of `node` found by the code of a dictionary column; `number` names its table.
+
+    `codes` is the type of the codes as they are stored.
+    """
 
     number: int
     column: str
+    codes: pa.DataType
     type: pa.DataType
 
 
@@ -74,8 +78,9 @@ class Split:
             return node
         column = dictionary_column(node)
         if column is not None and is_fixed(type_of(node)):
-            number = len(self.lookups)
-            return self.lookups.setdefault(node, Lookup(number, column, type_of(node)))
+            codes = next(n for n in walk(node) if isinstance(n, Column)).type.index_type  # type: ignore[union-attr]
+            made = Lookup(len(self.lookups), column, codes, type_of(node))
+            return self.lookups.setdefault(node, made)
         rest = node if tests_text(node) else map_children(node, self.value)
         reason = refusal(rest, self.bounds)
         return rest if reason is None else self.residual(node, reason)

@@ -229,10 +229,11 @@ class Worker:
     def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
         if not self._source(hop).resident:
             return None
-        key = (hop.installed.digest, hop.segments, tuple(refs))
+        literals = hop.literals if program.looks_up else ()
+        key = (hop.installed.digest, hop.segments, tuple(refs), literals)
         return _bounds.get(self._source(hop), key, lambda: self._bind(hop, program, refs))
 
-    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound:
+    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
         return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
     def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
