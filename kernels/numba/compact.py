@@ -14,8 +14,13 @@ from numba import njit
 
 from wherry.kernels.layout import BLOCK, INDEX_BYTES
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.filter import _append, _compress, _copy
+from wherry.kernels.numba.filter import _append, _copy
 from wherry.kernels.numba.vector import (
+    compress_1,
+    compress_2,
+    compress_4,
+    compress_8,
+    compress_16,
     copy_line,
     fence,
     load_i64,
@@ -33,8 +38,8 @@ _LINE = 64
 _COLUMN = 48
 _INDICES = INDEX_BYTES // 8
 _GROUP = 8
-_SPARSE = 8
-"""At most this many rows of a block are copied one by one."""
+_RARE = 20
+"""At most this many rows of a group of blocks are found by their numbers."""
 
 
 @njit(inline="always")
@@ -75,54 +80,78 @@ def _finish(column):
         target += 1
 
 
-@njit(inline="always")
-def _fetch(columns, count, indices, held, streamed):
-    """Append the rows of `indices` column by column: so many loads are under way at once."""
-    for number in range(count):
-        column = columns + number * _COLUMN
-        width, source = load_i64(column), load_i64(column + 8)
-        stage, fill = load_i64(column + 24), load_i64(column + 32)
-        done = 0
-        while done < held:
-            # No more than what the stage surely has room for before it is flushed.
-            most = min(held, done + 256)
-            at = stage + fill
-            for i in range(done, most):
-                _copy(width, at, source + load_i64(indices + i * 8) * width)
-                at += width
-            fill = at - stage
-            done = most
+def _of_width(width, compress):
+    """Give how columns of `width` bytes are appended to: rows by number, and a block's rows."""
+
+    @njit(inline="always")
+    def fetch(columns, count, indices, held, streamed):
+        for number in range(count):
+            column = columns + number * _COLUMN
+            source = load_i64(column + 8)
+            done = 0
+            while done < held:
+                # No more than what the stage surely has room for before it is flushed.
+                most = min(held, done + 256)
+                at = load_i64(column + 24) + load_i64(column + 32)
+                for i in range(done, most):
+                    _copy(width, at, source + load_i64(indices + i * 8) * width)
+                    at += width
+                done = most
+                store_64(column + 32, at - load_i64(column + 24))
+                if load_i64(column + 32) >= _FLUSH:
+                    _flush(column, streamed)
+        return columns + count * _COLUMN
+
+    @njit(inline="always")
+    def append(columns, count, block, word, selected, streamed):
+        for number in range(count):
+            column = columns + number * _COLUMN
+            fill = load_i64(column + 32)
+            source = load_i64(column + 8) + block * (BLOCK * width)
+            compress(load_i64(column + 24) + fill, source, word)
+            fill += selected * width
+            store_64(column + 32, fill)
             if fill >= _FLUSH:
-                store_64(column + 32, fill)
                 _flush(column, streamed)
-                fill = load_i64(column + 32)
-        store_64(column + 32, fill)
+        return columns + count * _COLUMN
+
+    return fetch, append
+
+
+_fetch_16, _append_16 = _of_width(16, compress_16)
+_fetch_8, _append_8 = _of_width(8, compress_8)
+_fetch_4, _append_4 = _of_width(4, compress_4)
+_fetch_2, _append_2 = _of_width(2, compress_2)
+_fetch_1, _append_1 = _of_width(1, compress_1)
 
 
 @njit(inline="always")
-def _block(columns, count, block, word, selected, streamed):
-    for number in range(count):
-        column = columns + number * _COLUMN
-        width = load_i64(column)
-        fill = load_i64(column + 32)
-        at = load_i64(column + 24) + fill
-        source = load_i64(column + 8) + block * (BLOCK * width)
-        if selected > _SPARSE:
-            _compress(width, at, source, word)
-        else:
-            _append(width, at, source, word)
-        fill += selected * width
-        store_64(column + 32, fill)
-        if fill >= _FLUSH:
-            _flush(column, streamed)
+def _fetch(columns, counts, indices, held, streamed):
+    """Append rows by number, column by column: so many loads are under way at once."""
+    columns = _fetch_16(columns, load_i64(counts), indices, held, streamed)
+    columns = _fetch_8(columns, load_i64(counts + 8), indices, held, streamed)
+    columns = _fetch_4(columns, load_i64(counts + 16), indices, held, streamed)
+    columns = _fetch_2(columns, load_i64(counts + 24), indices, held, streamed)
+    _fetch_1(columns, load_i64(counts + 32), indices, held, streamed)
 
 
-@kernel(7)
-def compact_columns(columns, count, words, blocks, tail_rows, indices, streamed):
+@njit(inline="always")
+def _block(columns, counts, block, word, selected, streamed):
+    columns = _append_16(columns, load_i64(counts), block, word, selected, streamed)
+    columns = _append_8(columns, load_i64(counts + 8), block, word, selected, streamed)
+    columns = _append_4(columns, load_i64(counts + 16), block, word, selected, streamed)
+    columns = _append_2(columns, load_i64(counts + 24), block, word, selected, streamed)
+    _append_1(columns, load_i64(counts + 32), block, word, selected, streamed)
+
+
+@kernel(8)
+def compact_columns(columns, counts, count, words, blocks, tail_rows, indices, streamed):
     """Write the selected rows of `count` columns; give how many rows.
 
     Parameters
     ----------
+    counts : int
+        Five int64: how many columns are 16, 8, 4, 2 and 1 bytes wide; they stand in this order.
     words : int
         The selection.
     indices : int
@@ -139,9 +168,9 @@ def compact_columns(columns, count, words, blocks, tail_rows, indices, streamed)
         if found == 0:
             continue
         total += found
-        if found <= _SPARSE * _GROUP:
+        if found <= _RARE:
             if held + found > _INDICES:
-                _fetch(columns, count, indices, held, streamed)
+                _fetch(columns, counts, indices, held, streamed)
                 held = 0
             for block in range(first, last):
                 word = load_i64(words + block * 8)
@@ -151,14 +180,14 @@ def compact_columns(columns, count, words, blocks, tail_rows, indices, streamed)
                     word &= word - 1
             continue
         if held > 0:
-            _fetch(columns, count, indices, held, streamed)
+            _fetch(columns, counts, indices, held, streamed)
             held = 0
         for block in range(first, last):
             word = load_i64(words + block * 8)
             if word != 0:
-                _block(columns, count, block, word, popcount(word), streamed)
+                _block(columns, counts, block, word, popcount(word), streamed)
     if held > 0:
-        _fetch(columns, count, indices, held, streamed)
+        _fetch(columns, counts, indices, held, streamed)
     if tail_rows > 0:
         # Behind the last row there may be nothing to read, so no whole block is.
         word = load_i64(words + blocks * 8)
@@ -177,8 +206,8 @@ def compact_columns(columns, count, words, blocks, tail_rows, indices, streamed)
     return total
 
 
-@kernel(9)
-def compact_each(share, chunks, sources, columns, count, indices, streamed, counter, most):
+@kernel(10)
+def compact_each(share, chunks, sources, columns, counts, count, indices, streamed, counter, most):
     """Compact chunk after chunk, at most `most` of them; give how many this call did.
 
     Parameters
@@ -188,7 +217,10 @@ def compact_each(share, chunks, sources, columns, count, indices, streamed, coun
     sources : int
         `count` pairs of int64 a chunk: where each column's values lie, and where they go.
     columns, indices : int
-        This thread's own: columns with width and stage, and room for INDEX_BYTES.
+        This thread's own: columns with width and stage, the widest first, and room for
+        INDEX_BYTES.
+    counts : int
+        As in `compact_columns`.
     """
     done = 0
     while done < most:
@@ -208,7 +240,7 @@ def compact_each(share, chunks, sources, columns, count, indices, streamed, coun
                 store_64(column + 40, skip)
             words = load_i64(at + 16)
             compact_columns(
-                columns, count, words, load_i64(at), load_i64(at + 8), indices, streamed
+                columns, counts, count, words, load_i64(at), load_i64(at + 8), indices, streamed
             )
         done += 1
     return done

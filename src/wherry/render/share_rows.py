@@ -157,6 +157,9 @@ def _compacted(
 
 def _write(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
     jobs = np.ascontiguousarray(np.stack([table[:, 1], table[:, 3], table[:, 4], written], axis=1))
+    order = sorted(range(len(widths)), key=lambda number: -widths[number])
+    pairs, widths = np.ascontiguousarray(pairs[:, order]), [widths[number] for number in order]
+    counts = np.array([widths.count(width) for width in (16, 8, 4, 2, 1)], np.int64)
     streamed = int(int(table[written, 5].sum()) * sum(widths) >= _STREAMED)
     count = len(widths)
 
@@ -167,7 +170,8 @@ def _write(widths: list[int], table: Array, written: Array, pairs: Array, team: 
         columns[:, 0] = widths
         columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
         while _compact.compact_each(
-            jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data, count,
+            jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data,
+            counts.ctypes.data, count,
             stage + STAGE_BYTES * count, streamed, counter, AT_ONCE,
         ):  # fmt: skip
             pass
