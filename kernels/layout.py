@@ -19,3 +19,11 @@ STAGE_BYTES: Final = 8192
 """Of `numba/compact.py`: room for FLUSH bytes, a block of the widest values, and SLACK."""
 INDEX_BYTES: Final = 4096
 """Of `numba/compact.py`: room for the row numbers of sparse blocks."""
+MATH: Final = frozenset(
+    {
+        *("sqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),
+        *("acos", "atan", "atan2", "sinh", "cosh", "tanh", "floor", "ceil", "fabs", "hypot"),
+        *("pow", "copysign", "isnan", "isinf", "isfinite", "pi", "e", "tau", "inf", "nan"),
+    }
+)
+"""What of Python's `math` users' functions can call or name."""
