@@ -16,6 +16,7 @@ from wherry.ir.codec import decode, encode
 from wherry.ir.reference import evaluate
 from wherry.ir.resolve import resolve
 from wherry.ir.user import known_kernel
+from wherry.ops.operator import one_batch
 
 ROUNDS = 3
 SHIFT = -1.5
@@ -79,9 +80,9 @@ def test_functions_mean_what_python_computes(data, rows):
     }
     made = wh.scan(table).select(**expressions).collect()
     for name, expression in expressions.items():
-        batch = table.combine_chunks().to_batches()
-        wanted = [evaluate(resolve(expression.node, table.schema), b).to_pylist() for b in batch]
-        for one, other in zip(made[name].to_pylist(), sum(wanted, []), strict=True):
+        node, batch = resolve(expression.node, table.schema), one_batch(table)
+        wanted = evaluate(node, batch).to_pylist()
+        for one, other in zip(made[name].to_pylist(), wanted, strict=True):
             assert same(one, other), (name, one, other)
 
 
