@@ -30,8 +30,9 @@ class Memo:
         found = kept.get(key, _NOTHING)
         if found is _NOTHING:
             found = make()
-            while len(kept) >= self._most:
-                kept.pop(next(iter(kept), None), None)
+            # list() of a dict is one step of the interpreter: no other thread changes it meanwhile.
+            for oldest in list(kept)[: len(kept) - self._most + 1]:
+                kept.pop(oldest, None)
             kept[key] = found
         return found
 
