@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from wherry.base.errors import CorruptError
 from wherry.base.ids import digest
-from wherry.data.fragments import Decoding
+from wherry.data.decoding import Decoding
 from wherry.data.mapping import MappedFile
 from wherry.data.parquet_columns import ParquetBytes, decode_column, read_footer
 from wherry.data.parquet_statistics import ColumnBounds, check_bounds
@@ -72,6 +72,7 @@ class ParquetFragment:
                 f"{', '.join(map(str, self.rows)) or 'none'}"
             )
         self._bounds = ColumnBounds(file)
+        self._sizes: dict[tuple[int, str], int] = {}
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Decode `columns` of row group `batch`.
@@ -84,8 +85,6 @@ class ParquetFragment:
             When the file was changed in place.
         """
         self.check_unchanged()
-        if not columns:
-            return _no_columns(self.rows[batch])
         return pa.RecordBatch.from_arrays([self._decoded(batch, name) for name in columns], columns)
 
     def _decoded(self, batch: int, name: str) -> pa.Array:
@@ -98,12 +97,13 @@ class ParquetFragment:
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a row group."""
-        stored = sum(
-            chunk.total_compressed_size
-            for name in columns
-            for chunk in self._file.chunks(batch, self.schema.get_field_index(name))
-        )
-        return Decoding(max(0, stored), _WHY)
+        return Decoding(tuple(columns), sum(self._size(batch, name) for name in columns), _WHY)
+
+    def _size(self, batch: int, name: str) -> int:
+        if (batch, name) not in self._sizes:
+            chunks = self._file.chunks(batch, self.schema.get_field_index(name))
+            self._sizes[batch, name] = max(0, sum(c.total_compressed_size for c in chunks))
+        return self._sizes[batch, name]
 
     def check_unchanged(self) -> None:
         """Refuse a file that was changed in place after it was opened."""
@@ -113,8 +113,3 @@ class ParquetFragment:
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give what the footer says of a row group; a column is looked at when it is asked for."""
         return ChunkStatistics(self.rows[batch], self._bounds.batch(batch))
-
-
-def _no_columns(rows: int) -> pa.RecordBatch:
-    empty = pa.StructArray.from_buffers(pa.struct([]), rows, [None])
-    return pa.RecordBatch.from_struct_array(empty)
