@@ -16,13 +16,12 @@ from wherry.data.statistics import ChunkStatistics
 from wherry.data.types import check_schema
 from wherry.data.validate import check_column
 
-_MAGICS = (b"PAR1", b"PARE")
 _FOOTER_TAIL = 8
 _WHY = "decoded from Parquet"
 
 
-def open_parquet(mapping: MappedFile) -> ParquetFragment | None:
-    """Open a mapped Parquet file; None: it is none.
+def open_parquet(mapping: MappedFile) -> ParquetFragment:
+    """Open a mapped Parquet file.
 
     Raises
     ------
@@ -31,8 +30,6 @@ def open_parquet(mapping: MappedFile) -> ParquetFragment | None:
     CorruptError
         When it is truncated or its footer cannot be decoded.
     """
-    if mapping.buffer[: len(_MAGICS[0])].to_pybytes() not in _MAGICS:
-        return None
     file = read_footer(mapping.label, mapping.buffer)
     return ParquetFragment(file, digest(mapping.identity, _footer(mapping.buffer)), mapping)
 
@@ -54,28 +51,43 @@ class ParquetFragment:
         Digest of what the file holds.
     mapping : MappedFile, optional
         Tells whether the file was changed in place; without it, nobody can.
+    groups : tuple of int, optional
+        The row groups that are read, all unless given.
     """
 
     decodes = True
 
     def __init__(
-        self, file: ParquetBytes, identity: bytes, mapping: MappedFile | None = None
+        self,
+        file: ParquetBytes,
+        identity: bytes,
+        mapping: MappedFile | None = None,
+        groups: tuple[int, ...] | None = None,
     ) -> None:
         self._file, self._mapping = file, mapping
         self.label, self.identity, self.schema = file.label, identity, file.schema
         check_schema(self.schema, self.label)
         metadata = file.metadata
-        self.rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        if min(self.rows, default=0) < 0 or sum(self.rows) != metadata.num_rows:
+        rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
             raise CorruptError(
                 f"{self.label}: its footer promises {metadata.num_rows} rows in row groups of "
-                f"{', '.join(map(str, self.rows)) or 'none'}"
+                f"{', '.join(map(str, rows)) or 'none'}"
             )
+        self._groups = tuple(range(len(rows))) if groups is None else groups
+        self.rows = tuple(rows[group] for group in self._groups)
         self._bounds = ColumnBounds(file)
         self._sizes: dict[tuple[int, str], int] = {}
 
+    def subset(self, groups: tuple[int, ...]) -> ParquetFragment:
+        """Give the same file with only some of its row groups."""
+        if groups == self._groups:
+            return self
+        identity = digest(self.identity, repr(groups).encode())
+        return ParquetFragment(self._file, identity, self._mapping, groups)
+
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
-        """Decode `columns` of row group `batch`.
+        """Decode `columns` of a row group.
 
         Raises
         ------
@@ -88,11 +100,11 @@ class ParquetFragment:
         return pa.RecordBatch.from_arrays([self._decoded(batch, name) for name in columns], columns)
 
     def _decoded(self, batch: int, name: str) -> pa.Array:
-        column = self.schema.get_field_index(name)
-        array = decode_column(self._file, batch, column)
-        label = self._file.name(batch, column)
+        group, column = self._groups[batch], self.schema.get_field_index(name)
+        array = decode_column(self._file, group, column)
+        label = self._file.name(group, column)
         check_column(self.schema.field(column), array, label)
-        check_bounds(array, self._bounds.of(batch, column), label)
+        check_bounds(array, self._bounds.of(group, column), label)
         return array
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
@@ -101,7 +113,7 @@ class ParquetFragment:
 
     def _size(self, batch: int, name: str) -> int:
         if (batch, name) not in self._sizes:
-            chunks = self._file.chunks(batch, self.schema.get_field_index(name))
+            chunks = self._file.chunks(self._groups[batch], self.schema.get_field_index(name))
             self._sizes[batch, name] = max(0, sum(c.total_compressed_size for c in chunks))
         return self._sizes[batch, name]
 
@@ -112,4 +124,4 @@ class ParquetFragment:
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give what the footer says of a row group; a column is looked at when it is asked for."""
-        return ChunkStatistics(self.rows[batch], self._bounds.batch(batch))
+        return ChunkStatistics(self.rows[batch], self._bounds.batch(self._groups[batch]))

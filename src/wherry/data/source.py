@@ -23,7 +23,7 @@ from wherry.data.types import check_schema
 
 ACCEPTED = (
     "a path, a list of paths, a glob, a directory, a pyarrow Table, RecordBatch or "
-    "RecordBatchReader, or anything with __arrow_c_stream__"
+    "RecordBatchReader, a pyarrow Dataset, or anything with __arrow_c_stream__"
 )
 
 
@@ -94,7 +94,7 @@ def open_source(data: object) -> Source:
 
     Parameters
     ----------
-    data : path, list of paths, glob, directory, pa.Table, pa.RecordBatch or Arrow stream
+    data : path(s), glob, directory, pa.Table, pa.RecordBatch, pyarrow Dataset or Arrow stream
         Files are Arrow IPC or Parquet, and mapped; a directory gives those of them that lie in
         it in order of name, or below its folders named `key=value`, which then are columns. A
         table is referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, is
@@ -111,6 +111,10 @@ def open_source(data: object) -> Source:
         return data
     if isinstance(data, pa.RecordBatch):
         return _in_memory(data.schema, [data])
+    if type(data).__module__ == "pyarrow._dataset":
+        from wherry.data.dataset import open_dataset  # noqa: PLC0415  takes 20 ms to import
+
+        return open_dataset(data)
     if isinstance(data, pa.Table):
         return _in_memory(data.schema, data.to_batches())
     if hasattr(data, "__arrow_c_stream__"):
