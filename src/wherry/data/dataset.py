@@ -100,8 +100,8 @@ def _parquet(fragment: Any) -> ParquetFragment:
     else:
         with reading(_label(fragment)):
             file = fragment.open()
-        content = digest(_label(fragment).encode(), str(file.size()).encode())
-        found = ParquetFragment(read_footer(_label(fragment), file), content)
+        read = read_footer(_label(fragment), file)
+        found = ParquetFragment(read, digest(read.label.encode(), read.footer_digest))
     with reading(_label(fragment)):
         groups = tuple(group.id for group in fragment.row_groups)
     return found.subset(groups)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from wherry.base.errors import CorruptError
 from wherry.base.ids import digest
 from wherry.data.decoding import Decoding
 from wherry.data.mapping import MappedFile
@@ -16,7 +15,6 @@ from wherry.data.statistics import ChunkStatistics
 from wherry.data.types import check_schema
 from wherry.data.validate import check_column
 
-_FOOTER_TAIL = 8
 _WHY = "decoded from Parquet"
 
 
@@ -31,13 +29,7 @@ def open_parquet(mapping: MappedFile) -> ParquetFragment:
         When it is truncated or its footer cannot be decoded.
     """
     file = read_footer(mapping.label, mapping.buffer)
-    return ParquetFragment(file, digest(mapping.identity, _footer(mapping.buffer)), mapping)
-
-
-def _footer(buffer: pa.Buffer) -> bytes:
-    """Give the footer's bytes: they change with the layout even if size and time do not."""
-    length = int.from_bytes(buffer[-_FOOTER_TAIL:-4].to_pybytes(), "little")
-    return bytes(buffer[max(0, buffer.size - _FOOTER_TAIL - length) :].to_pybytes())
+    return ParquetFragment(file, digest(mapping.identity, file.footer_digest), mapping)
 
 
 class ParquetFragment:
@@ -67,13 +59,7 @@ class ParquetFragment:
         self._file, self._mapping = file, mapping
         self.label, self.identity, self.schema = file.label, identity, file.schema
         check_schema(self.schema, self.label)
-        metadata = file.metadata
-        rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
-            raise CorruptError(
-                f"{self.label}: its footer promises {metadata.num_rows} rows in row groups of "
-                f"{', '.join(map(str, rows)) or 'none'}"
-            )
+        rows = file.footer.rows
         self._groups = tuple(range(len(rows))) if groups is None else groups
         self.rows = tuple(rows[group] for group in self._groups)
         self._bounds = ColumnBounds(file)
@@ -114,7 +100,7 @@ class ParquetFragment:
     def _size(self, batch: int, name: str) -> int:
         if (batch, name) not in self._sizes:
             chunks = self._file.chunks(self._groups[batch], self.schema.get_field_index(name))
-            self._sizes[batch, name] = max(0, sum(c.total_compressed_size for c in chunks))
+            self._sizes[batch, name] = sum(chunk.total_compressed_size for chunk in chunks)
         return self._sizes[batch, name]
 
     def check_unchanged(self) -> None:
