@@ -132,10 +132,10 @@ def _chunk(column: Struct, leaf: Leaf) -> Chunk:
         tuple(_named(ENCODINGS, code, "encoding") for code in meta[2]),
         _count(meta[5]),
         _count(meta[9]),
-        meta.get(11),
+        None if meta.get(11) is None else _count(meta[11]),
         _count(meta[7]),
         _count(meta[6]),
-        known.get(3),
+        None if known.get(3) is None else _count(known[3]),
         low,
         high,
     )
@@ -155,8 +155,13 @@ def _count(number: Any) -> int:
 
 def _bounds(known: Struct, leaf: Leaf) -> tuple[bytes | None, bytes | None]:
     """Give minimum and maximum as stored, where their order is one that we know."""
-    if leaf.ordered and 5 in known and 6 in known:
-        return known[6], known[5]
-    if leaf.signed and leaf.physical in _SIGNED:  # Old writers, or no word of the order.
-        return known.get(6, known.get(2)), known.get(5, known.get(1))
-    return None, None
+    low, high = known.get(6), known.get(5)
+    if not leaf.ordered or low is None or high is None:
+        if not leaf.signed or leaf.physical not in _SIGNED:
+            return None, None
+        # Old writers, or no word of the order: numbers were compared as signed.
+        low = known.get(2) if low is None else low
+        high = known.get(1) if high is None else high
+    if not isinstance(low, bytes | None) or not isinstance(high, bytes | None):
+        raise CorruptError(f"column {leaf.name!r} has a bound that is no bytes")
+    return low, high
