@@ -66,7 +66,7 @@ class Footer(msgspec.Struct, array_like=True, frozen=True):
     chunks: tuple[tuple[Chunk, ...], ...]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def parse_footer(data: bytes) -> Footer:
     """Give the footer whose Thrift bytes are `data`.
 
