@@ -56,6 +56,7 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     nulls: int | None
     low: bytes | None
     high: bytes | None
+    bloom_offset: int | None
 
 
 class Footer(msgspec.Struct, array_like=True, frozen=True):
@@ -138,6 +139,7 @@ def _chunk(column: Struct, leaf: Leaf) -> Chunk:
         None if known.get(3) is None else _count(known[3]),
         low,
         high,
+        None if meta.get(14) is None else _count(meta[14]),
     )
 
 
