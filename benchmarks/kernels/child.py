@@ -5,9 +5,12 @@ Run by `runs.py`, with a Job as its only argument; it writes Messages to its sta
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -20,9 +23,13 @@ from wherry.benchmarks.kernels.messages import Bandwidth, Begun, Done, Failed, J
 from wherry.benchmarks.kernels.peers import installed
 from wherry.devices.bandwidth import read_gb_per_s
 
+_PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
+
 
 def main() -> None:
     """Measure the workloads of the job, one after the other."""
+    # Whatever ends the parent ends this process too; nobody would read what it measures.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     job = msgspec.json.decode(sys.argv[1], type=Job)
     os.sched_setaffinity(0, job.cores)
     try:

@@ -9,6 +9,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -60,19 +61,24 @@ class Data:
 
     def mapped(self, table: str) -> pa.Table:
         """Give an Arrow table that lies in its file's mapping, with the pages in memory."""
-        with self.path(table).open("rb") as file:
-            found = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        # Advice: faults then fill the page cache with large folios, and those read faster.
-        with suppress(OSError):
-            found.madvise(mmap.MADV_HUGEPAGE)
-        with suppress(OSError):
-            found.madvise(_POPULATE_READ)
-        return ipc.open_file(pa.py_buffer(found)).read_all()
+        return _mapped(self.path(table))
 
     @property
     def parts(self) -> int:
         """How many values l_partkey has: 1 to this, evenly."""
         return round(200_000 * self.scale_factor)
+
+
+@cache
+def _mapped(path: Path) -> pa.Table:
+    """Map a file once in a process: everybody then reads the same bytes at the same addresses."""
+    with path.open("rb") as file:
+        found = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    # Advice: faults then fill the page cache with large folios, and those read faster.
+    for advice in (mmap.MADV_HUGEPAGE, _POPULATE_READ):
+        with suppress(OSError):
+            found.madvise(advice)
+    return ipc.open_file(pa.py_buffer(found)).read_all()
 
 
 def generate(directory: Path, scale_factor: float) -> Data:
@@ -156,7 +162,8 @@ def _column(array: pa.Array, field: pa.Field, values: dict[str, pa.Array]) -> pa
 
 def _store_shuffled(data: Data) -> None:
     """Write orders and quantities in random order: nothing is sorted, no key is near its like."""
-    rows = data.mapped("float64").select(["l_orderkey", "l_quantity"]).combine_chunks()
+    file = ipc.open_file(pa.memory_map(str(data.path("float64"))))
+    rows = file.read_all().select(["l_orderkey", "l_quantity"]).combine_chunks()
     order = np.random.default_rng(_SEED).permutation(rows.num_rows)
     shuffled = rows.take(pa.array(order)).combine_chunks()
     batches = shuffled.to_batches(max_chunksize=BATCH_ROWS)
