@@ -28,10 +28,11 @@ from wherry.ir.expr import (
     Node,
     Not,
     Parameter,
+    Shard,
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels import layout
 from wherry.render.loop import (
     BITS,
     F64,
@@ -54,16 +55,17 @@ from wherry.render.loop import (
     vector,
     widen,
 )
+from wherry.render.shards import shard
 from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
 _TESTS: Final = {
-    "==": strings.EQUAL,
-    "!=": strings.UNEQUAL,
-    "<": strings.LESS,
-    "<=": strings.LESS_EQUAL,
-    ">": strings.GREATER,
-    ">=": strings.GREATER_EQUAL,
+    "==": layout.EQUAL,
+    "!=": layout.UNEQUAL,
+    "<": layout.LESS,
+    "<=": layout.LESS_EQUAL,
+    ">": layout.GREATER,
+    ">=": layout.GREATER_EQUAL,
 }
 
 
@@ -298,7 +300,7 @@ def _text_value(loop: Loop, operand: Node, constants: list[tuple[Any, Any]], tes
 def _(node: Match, loop: Loop) -> Value:
     assert isinstance(node.pattern, Literal)
     parts = loop.slot("parts", like_pattern(node.kind, str(node.pattern.value)))
-    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], strings.PARTS)
+    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], layout.PARTS)
 
 
 def like_pattern(kind: str, text: str) -> str:
@@ -351,7 +353,7 @@ def _(node: IsNull, loop: Loop) -> Value:
 def _(node: IsIn, loop: Loop) -> Value:
     if tests_text(node):
         constants = [_text_constant(loop, v) for v in node.values]
-        return _text_value(loop, node.operand, constants, strings.EQUAL)
+        return _text_value(loop, node.operand, constants, layout.EQUAL)
     operand, bits = loop.value(node.operand), ir.Constant(BITS, 0)
     for value in node.values:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)
@@ -389,6 +391,11 @@ def _choice(b: Any, take: Any, value: Value, other: Value, boolean: bool) -> Val
     every = ir.Constant(BITS, -1)
     known = [every if v.valid is None else v.valid for v in (value, other)]
     return Value(data, bits(*known))
+
+
+@lower.register
+def _(node: Shard, loop: Loop) -> Value:
+    return shard(loop, node, loop.value(node.operand))
 
 
 @lower.register
