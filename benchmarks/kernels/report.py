@@ -53,7 +53,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     for axis, (scale, threads, found) in zip(axes[0], runs, strict=False):
         _draw_run(axis, found)
         axis.set_title(f"scale factor {scale:g}, {_counted(threads)}", fontsize=9)
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(f"{title}\ngreen: goals met, of ratio and of limit; red: missed", fontsize=8)
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
@@ -61,17 +61,17 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
 
 def _draw_run(axis: Any, rows: Sequence[Row]) -> None:
     places = range(len(rows))
-    ratios = [row.ratio_to_best for row in rows]
+    ratios = [row.ratio_to_best or 0.0 for row in rows]
     axis.barh(places, ratios, color=[_MET if row.met else _MISSED for row in rows])
     axis.scatter([row.goal for row in rows], places, marker="|", s=90, color="black", zorder=3)
     axis.axvline(1.0, color="grey", linewidth=0.8)
     axis.set_yticks(places, [row.workload for row in rows], fontsize=7)
     axis.invert_yaxis()
+    axis.margins(x=0.1, y=0.01)
     axis.set_xlabel("time of the best peer / time of Wherry (mark: goal), measured", fontsize=8)
-    for place, row in zip(places, rows, strict=True):
-        axis.annotate(
-            f" {row.ratio_to_best:.2f}", (row.ratio_to_best, place), va="center", fontsize=6
-        )
+    for place, row, ratio in zip(places, rows, ratios, strict=True):
+        beyond = max(ratio, row.goal)
+        axis.annotate(f"  {ratio:.2f}", (beyond, place), va="center", fontsize=6)
 
 
 def _counted(threads: int) -> str:
