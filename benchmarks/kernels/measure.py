@@ -78,6 +78,7 @@ def _checked(
 def _judged(row: Row, timing: Timing) -> Row:
     """Fill in the times and what follows from them."""
     ms = {name: round(time, 3) for name, time in timing.ms.items()}
+    cpu_ms = {name: round(time, 3) for name, time in timing.cpu_ms.items() if name != _LIMIT}
     ours, least = ms.pop(_WHERRY), ms.pop(_LIMIT)
     best = min(ms, key=ms.__getitem__) if ms else None
     ratio = None if best is None else round(ms[best] / ours, 3)
@@ -87,6 +88,7 @@ def _judged(row: Row, timing: Timing) -> Row:
         row,
         wherry_ms=ours,
         peers=ms,
+        cpu_ms=cpu_ms,
         best_peer=best,
         ratio_to_best=ratio,
         limit_ms=least,

@@ -24,13 +24,15 @@ class Timing:
 
     Attributes
     ----------
-    ms : dict of str to float
-        Median wall milliseconds by name, over the rounds that count.
+    ms, cpu_ms : dict of str to float
+        Median wall milliseconds by name, over the rounds that count, and those of this process's
+        threads together: what the wall would show on quiet cores, if memory is no bottleneck.
     rounds, disturbed : int
         All rounds, and those in which other processes used more than DISTURBED of a core.
     """
 
     ms: dict[str, float]
+    cpu_ms: dict[str, float]
     rounds: int
     disturbed: int
 
@@ -42,7 +44,7 @@ def timed(work: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
     Rounds are numbered from 1; results are dropped outside the timing.
     """
     names = list(work)
-    seen: list[tuple[bool, dict[str, float]]] = []
+    seen: list[tuple[bool, dict[str, tuple[float, float]]]] = []
     for number in range(rounds):
         start = number % len(names)
         before = _others_seconds()
@@ -53,18 +55,20 @@ def timed(work: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
     quiet = [times for is_quiet, times in seen if is_quiet]
     counted = quiet if len(quiet) >= _QUIET_ROUNDS else [times for _, times in seen]
     return Timing(
-        {name: median(times[name] for times in counted) for name in names},
+        {name: median(times[name][0] for times in counted) for name in names},
+        {name: median(times[name][1] for times in counted) for name in names},
         rounds,
         rounds - len(quiet),
     )
 
 
-def _milliseconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter_ns()
+def _milliseconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """Give the wall's and the processors' milliseconds of one call."""
+    start, start_cpu = time.perf_counter_ns(), time.process_time_ns()
     found = work()
-    took = time.perf_counter_ns() - start
+    took, took_cpu = time.perf_counter_ns() - start, time.process_time_ns() - start_cpu
     del found  # Freeing an answer is not part of giving it.
-    return took / 1e6
+    return took / 1e6, took_cpu / 1e6
 
 
 def _others_seconds() -> float:

@@ -16,6 +16,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         None where Wherry lacks what the workload asks for; `absent` then says what.
     peers : dict of str to float
         By engine and form.
+    cpu_ms : dict of str to float
+        Processor time of all threads, of "wherry" and each peer: it hardly feels other processes.
     ratio_to_best : float or None
         The best peer's time over Wherry's.
     limit_ms, limit : float or None, and str
@@ -39,6 +41,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     scale_factor: float
     wherry_ms: float | None = None
     peers: dict[str, float] = {}
+    cpu_ms: dict[str, float] = {}
     best_peer: str | None = None
     ratio_to_best: float | None = None
     limit_ms: float | None = None

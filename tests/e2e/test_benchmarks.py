@@ -131,10 +131,10 @@ def test_rounds_take_turns_and_medians():
 def test_disturbed_rounds_do_not_count_when_enough_are_quiet(monkeypatch):
     busy = iter([0, 0, 0, 9, 9, 9, 9, 9])  # seconds of others before and after four rounds
     monkeypatch.setattr(rounds, "_others_seconds", lambda: next(busy))
-    durations = iter([1.0, 50.0, 2.0, 3.0])
+    durations = iter([(1.0, 0.5), (50.0, 9.0), (2.0, 0.7), (3.0, 0.9)])
     monkeypatch.setattr(rounds, "_milliseconds", lambda _: next(durations))
     timing = rounds.timed({"a": lambda: None}, 4)
-    assert (timing.ms, timing.disturbed) == ({"a": 2.0}, 1)
+    assert (timing.ms, timing.cpu_ms, timing.disturbed) == ({"a": 2.0}, {"a": 0.7}, 1)
 
 
 def test_the_limit_reads_every_byte(data, asked, monkeypatch):
@@ -166,6 +166,7 @@ def test_json_has_machine_and_rows(wherry, folder, data):
     assert (first["threads"], first["scale_factor"], first["goal"]) == (1, SMALL, 1.7)
     assert first["answers"] == "equal"
     assert first["best_peer"] in first["peers"]
+    assert set(first["cpu_ms"]) == {"wherry", *first["peers"]}
     assert first["limit"] == "reading l_shipdate, l_discount, l_quantity, l_extendedprice"
     assert first["origin"] == "measured"
 
