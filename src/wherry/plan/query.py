@@ -13,6 +13,7 @@ from wherry.base.errors import InputError
 from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
+from wherry.data.decoding import Reading
 from wherry.data.source import Source
 from wherry.ir.codec import encode, register
 from wherry.ir.expr import Literal
@@ -21,7 +22,7 @@ from wherry.ir.stage import Pass, Step, input_columns, output_schema
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import Operator
 from wherry.ops.respond import Respond
-from wherry.ops.scan import Scan, integer_bounds, scan_estimate
+from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
 from wherry.plan.chunks import needed_chunks, order_terms
 from wherry.plan.segments import Segment, cut, split
 
@@ -73,6 +74,8 @@ class Query:
 
     Attributes
     ----------
+    reading : Reading
+        What reading a chunk comes to, on the average over `chunks`.
     plan_bytes, plan_digest : bytes
         The plan as it travels, and its identity.
     known : dict
@@ -86,6 +89,7 @@ class Query:
     plan: Plan
     chunks: tuple[ChunkRef, ...]
     flows: tuple[Estimate, ...]
+    reading: Reading
     schema: pa.Schema
     plan_bytes: bytes
     plan_digest: bytes
@@ -133,6 +137,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
+    reading = mean_reading(scan, chunks, stored.row_bytes)
     encoded = encode(plan)
     return Query(
         scan=scan,
@@ -142,6 +147,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
         plan=plan,
         chunks=chunks,
         flows=flows,
+        reading=reading,
         schema=schema,
         plan_bytes=encoded,
         plan_digest=digest(encoded),

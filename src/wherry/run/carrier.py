@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from wherry.base.units import Time
+from wherry.data.decoding import Reading
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
-from wherry.render.gather import Piece, several
+from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
     ALL,
@@ -76,6 +77,7 @@ class Carrier:
     plan_bytes: bytes
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
+    readings: dict[int, Reading] = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -99,12 +101,25 @@ class Carrier:
         return Routed(tuple((ref,) for ref in chunks))
 
     def read(self, command: Read) -> pa.RecordBatch:
-        """Make a share of one chunk a piece: its columns, by reference to where they lie."""
+        """Make a share of one chunk a piece: its columns, by reference to where they lie.
+
+        What is decoded is decoded here, but is as it is stored until a program uses it: so it
+        travels, and whoever runs the program is charged for decoding.
+        """
         hop = self._hops[command.target, 0]
         (ref,) = command.refs
-        batch = self.workers[command.device].read(hop, ref)
+        batch, reading = self.workers[command.device].decoded(hop, ref)
+        if reading is not None:
+            self.readings[command.chunk] = reading
         self.pieces[-1, command.chunk] = batch
         return batch
+
+    def nbytes(self, piece: PieceId) -> int:
+        """Give the bytes of a piece as it lies or travels: as stored if it was only read."""
+        stage, chunk = piece
+        if stage == -1 and chunk in self.readings:
+            return self.readings[chunk].media_bytes
+        return piece_bytes(self.pieces[piece])
 
     def leave(self, command: Read) -> None:
         """Make a share a piece that is read by whoever runs it."""
@@ -117,11 +132,15 @@ class Carrier:
         program = worker.program(hop)
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
-            execution = worker.run_gathered(hop, [self._read(hop, piece) for piece in given])
+            pieces = [self._read(command, hop, piece) for piece in given]
+            execution = worker.run_gathered(hop, pieces)
         elif isinstance(given[0], Unread):
-            execution = worker.run_share(hop, given[0].refs, team)
+            execution, readings = worker.run_share(hop, given[0].refs, team)
+            self._note_readings(command, readings)
         else:
-            execution = worker.run(hop, *given)
+            reading = self.readings.pop(command.chunk, None)  # Only a chunk just read has one.
+            execution = worker.run(hop, given[0], reading)
+            self._note_readings(command, [] if reading is None else [reading])
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
         self.ledger.append(
@@ -148,7 +167,13 @@ class Carrier:
         self.evidence.append(found)
         return found
 
-    def _read(self, hop: Hop, piece: Piece | Unread) -> Piece:
+    def _read(self, command: Run, hop: Hop, piece: Piece | Unread) -> Piece:
         if not isinstance(piece, Unread):
             return piece
-        return several([self.workers[piece.device].read(hop, ref) for ref in piece.refs])
+        found = [self.workers[piece.device].decoded(hop, ref) for ref in piece.refs]
+        self._note_readings(command, [reading for _, reading in found if reading is not None])
+        return several([batch for batch, _ in found])
+
+    def _note_readings(self, command: Run, readings: Iterable[Reading]) -> None:
+        for why, written in (pair for reading in readings for pair in reading.whys):
+            self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))

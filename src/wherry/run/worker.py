@@ -7,7 +7,7 @@ messages are opened with the key, datasets are looked up by name and must be wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -17,6 +17,7 @@ from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
+from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.data.types import from_plain
@@ -26,6 +27,7 @@ from wherry.ir.expr import Literal, Parameter
 from wherry.ir.literals import bind, parameters
 from wherry.ir.stage import Order, Take
 from wherry.ir.types import value_type
+from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
@@ -182,7 +184,7 @@ class Worker:
         )
 
     def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
-        """Give the plan's columns of a chunk, by reference.
+        """Give the plan's columns of a chunk, by reference unless `decoding` says otherwise.
 
         Raises
         ------
@@ -193,41 +195,63 @@ class Worker:
             raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
 
-    def run(self, hop: Hop, piece: Piece) -> Execution[ChunkOutput]:
-        """Run the continuation's segments over a piece."""
+    def decoding(self, hop: Hop, ref: ChunkRef) -> tuple[Decoding, ...]:
+        """Give what reading the plan's columns of a chunk takes that is not a reference."""
+        return self._source(hop).decoding(ref, [name for name, _ in hop.plan.fields])
+
+    def decoded(self, hop: Hop, ref: ChunkRef) -> tuple[pa.RecordBatch, Reading | None]:
+        """Read a chunk; give what that came to as well, if something was decoded."""
+        batch, decodings = self.read(hop, ref), self.decoding(hop, ref)
+        return batch, reading_of(batch, decodings) if decodings else None
+
+    def run(self, hop: Hop, piece: Piece, reading: Reading | None = None) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over a piece.
+
+        Parameters
+        ----------
+        reading : Reading, optional
+            What it took to have the chunk in memory: the work of the device that uses it first.
+        """
+        return self.driver.execute(
+            lambda: together([self._output(hop, part, reading) for part in parts_of([piece])]),
+            lambda: piece_bytes(piece),
+        )
+
+    def _output(self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None) -> ChunkOutput:
         program, defer = self.program(hop), self._defers(hop)
+        output = program.run(batch, hop.literals, self.pool, defer=defer)
+        if reading is None:
+            return output
+        return replace(output, work=output.work + reading_work(reading))
 
-        def task() -> ChunkOutput:
-            return together(
-                [
-                    program.run(part, hop.literals, self.pool, defer=defer)
-                    for part in parts_of([piece])
-                ]
-            )
-
-        return self.driver.execute(task, lambda: piece_bytes(piece))
-
-    def run_share(self, hop: Hop, refs: Sequence[ChunkRef], team: Team) -> Execution[ChunkOutput]:
+    def run_share(
+        self, hop: Hop, refs: Sequence[ChunkRef], team: Team
+    ) -> tuple[Execution[ChunkOutput], list[Reading]]:
         """Read chunks and run the continuation's segments over them, on all threads of `team`.
 
-        Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it.
+        Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it;
+        what reading came to is given too.
         """
-        program, defer = self.program(hop), self._defers(hop)
+        program, readings = self.program(hop), dict[int, Reading]()
 
         def one(number: int) -> ChunkOutput:
-            batch = self.read(hop, refs[number])
-            return program.run(batch, hop.literals, self.pool, defer=defer)
+            batch, reading = self.decoded(hop, refs[number])
+            if reading is not None:
+                readings[number] = reading
+            return self._output(hop, batch, reading)
 
         def task() -> ChunkOutput:
-            bound = None if defer or not program.binds else self._bound(hop, program, refs)
+            binds = program.binds and not self._defers(hop)
+            bound = self._bound(hop, program, refs) if binds else None
             if bound is not None:
                 return program.run_bound(bound, hop.literals, self.pool, team)
             return together(each(team, len(refs), one))
 
-        return self.driver.execute(task, lambda: 0)
+        execution = self.driver.execute(task, lambda: 0)
+        return execution, [readings[number] for number in sorted(readings)]
 
     def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
-        if not self._source(hop).resident:
+        if self._source(hop).decodes:
             return None
         literals = hop.literals if program.looks_up else ()
         key = (hop.installed.digest, hop.segments, tuple(refs), literals)
