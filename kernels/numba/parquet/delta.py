@@ -1,0 +1,71 @@
+"""DELTA_BINARY_PACKED: differences, packed in small blocks that each have a width of their own."""
+
+from numba import njit
+
+from wherry.kernels.numba.parquet.codes import FAULT
+from wherry.kernels.numba.parquet.lanes import unpack_64
+from wherry.kernels.numba.parquet.pages import varint, zigzag
+from wherry.kernels.numba.vector import load_i64, load_u8, store_32, store_64
+
+_HEADER = FAULT.DELTA_HEADER
+_ENDS = FAULT.VALUES_END
+_LARGEST_BLOCK = 1 << 16
+STRIP = 32
+"""Differences unpacked at once; the format makes the smallest block a multiple of it."""
+
+
+@njit(inline="always")
+def _put(width, target, row, value):
+    if width == 4:
+        store_32(target + row * 4, value)
+    else:
+        store_64(target + row * 8, value)
+
+
+@njit(nogil=True, error_model="numpy")
+def differences(at, end, width, count, strip, target):
+    """Write `count` integers of `width` (4 or 8) bytes; give 0 or a fault.
+
+    `strip` is room for `STRIP` int64. Sums wrap, as the format says.
+    """
+    block, at = varint(at, end)
+    parts, at = varint(at, end) if at > 0 else (0, at)
+    total, at = varint(at, end) if at > 0 else (0, at)
+    first, at = varint(at, end) if at > 0 else (0, at)
+    if at < 0 or not 0 < block <= _LARGEST_BLOCK or not 0 < parts <= block or total != count:
+        return _HEADER
+    each = block // parts
+    if each * parts != block or each & (STRIP - 1) != 0:
+        return _HEADER
+    value = zigzag(first)
+    if count > 0:
+        _put(width, target, 0, value)
+    done = 1
+    while done < count:
+        least, at = varint(at, end)
+        if at < 0 or parts > end - at:
+            return _ENDS
+        least = zigzag(least)
+        widths = at
+        at += parts
+        for part in range(parts):
+            if done >= count:
+                break
+            bits = load_u8(widths + part)
+            wanted = min(each, count - done)
+            if bits > 64 or (wanted * bits + 7) >> 3 > end - at:
+                return _ENDS
+            for start in range(0, wanted, STRIP):
+                size = min(STRIP, wanted - start)
+                if bits > 0:
+                    unpack_64(bits, at + (start >> 3) * bits, size, strip)
+                    for i in range(size):
+                        value += least + load_i64(strip + i * 8)
+                        _put(width, target, done + i, value)
+                else:
+                    for i in range(size):
+                        value += least
+                        _put(width, target, done + i, value)
+                done += size
+            at += min((each * bits) >> 3, end - at)
+    return 0
