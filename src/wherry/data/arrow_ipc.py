@@ -1,27 +1,23 @@
 """Arrow IPC files and streams, read where they lie: every buffer is a piece of the file's mapping.
 
-A file must not be truncated or rewritten in place while it is open: like every memory mapping, this
-one would show the change (replace the file by a rename instead). Compressed files are read too, but
-pyarrow decompresses them into memory of its own, batch by batch and all columns at once.
+Compressed files are read too, but pyarrow decompresses them into memory of its own, batch by batch
+and all columns at once.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from wherry.base.errors import CorruptError, InputError
-from wherry.base.ids import digest
 from wherry.data import statistics_file
 from wherry.data.chunk import shares_memory
+from wherry.data.mapping import MappedFile, decoded, reading
 from wherry.data.memory import Batches
 from wherry.data.statistics import ChunkStatistics, chunk_statistics
 from wherry.data.types import check_schema
@@ -30,95 +26,22 @@ from wherry.data.validate import check_batch
 _FILE_MAGIC = b"ARROW1\0\0"
 _STREAM_START = b"\xff\xff\xff\xff"
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
-_OTHERS = {b"PAR1": "a Parquet file", b"FEA1": "a Feather version 1 file", b"ORC": "an ORC file"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    path: Path
-    stat: os.stat_result
-    buffer: pa.Buffer
-
-    @property
-    def label(self) -> str:
-        return str(self.path)
-
-    @property
-    def identity(self) -> bytes:
-        return digest(self.path.name.encode(), repr(_version(self.stat)).encode())
-
-    def check_unchanged(self) -> None:
-        """Refuse a file that was written to since it was mapped; one renamed over it is no matter.
-
-        Raises
-        ------
-        InputError
-            When the path still leads to the mapped file, and its size or time is another.
-        """
-        try:
-            now = self.path.stat()
-        except OSError:
-            return  # Removed or out of reach: the mapping holds what was there.
-        if os.path.samestat(now, self.stat) and _version(now) != _version(self.stat):
-            raise InputError(
-                f"{self.path} was changed in place after it was opened; scan it again "
-                "(a file that is replaced by a rename stays readable)"
-            )
-
-
-def _version(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_size, stat.st_mtime_ns
-
-
-def open_ipc(path: Path) -> IpcFile | Batches:
-    """Open an Arrow IPC file, or map an IPC stream and give its batches.
+def open_ipc(mapping: MappedFile) -> IpcFile | Batches | None:
+    """Open an Arrow IPC file, or map an IPC stream and give its batches; None: it is neither.
 
     Raises
     ------
     InputError
-        When the file is missing, unreadable or empty, is not Arrow, or has a type Wherry does not
-        read.
+        When it has a type Wherry does not read.
     CorruptError
         When it is truncated or its metadata cannot be decoded.
     """
-    mapping = _map(path)
     start = mapping.buffer[: len(_FILE_MAGIC)].to_pybytes()
     if start == _FILE_MAGIC:
         return IpcFile(mapping)
-    if start.startswith(_STREAM_START):
-        return _read_stream(mapping)
-    seen = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
-    what = f"is {seen}" if seen else f"begins with {start!r}"
-    raise InputError(f"{path} {what}, not an Arrow IPC file or stream")
-
-
-def _map(path: Path) -> _Mapping:
-    try:
-        with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
-            if stat.st_size == 0:
-                raise InputError(f"{path} is empty, not an Arrow IPC file or stream")
-            mapped = mmap.mmap(file.fileno(), stat.st_size, prot=mmap.PROT_READ)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    with suppress(OSError):  # Advice: faults then fill the page cache with large folios.
-        mapped.madvise(mmap.MADV_HUGEPAGE)
-    return _Mapping(path, stat, pa.py_buffer(mapped))
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{what} cannot be read: {error}") from error
-
-
-def _decoded(schema: pa.Schema) -> pa.Schema:
-    """Give `schema` once its names and time zones have proved to be UTF-8."""
-    for field in schema:
-        _ = field.name, getattr(field.type, "tz", None)  # pyarrow decodes them when asked.
-    return schema
+    return _read_stream(mapping) if start.startswith(_STREAM_START) else None
 
 
 class IpcFile:
@@ -128,14 +51,16 @@ class IpcFile:
     over the file; the result is kept beside the file, so that only the first process pays.
     """
 
-    def __init__(self, mapping: _Mapping) -> None:
+    decodes = False
+
+    def __init__(self, mapping: MappedFile) -> None:
         self._mapping = mapping
         self.label = mapping.label
         self.identity = mapping.identity
         size = mapping.stat.st_size
-        with _reading(f"{self.label} ({size} bytes): the footer at its end"):
+        with reading(f"{self.label} ({size} bytes): the footer at its end"):
             self._reader = ipc.open_file(mapping.buffer)
-            self.schema = _decoded(self._reader.schema)
+            self.schema = decoded(self._reader.schema)
             first_column = ipc.IpcReadOptions(included_fields=[0])
             narrow = ipc.open_file(mapping.buffer, options=first_column)
         check_schema(self.schema, self.label)
@@ -145,7 +70,7 @@ class IpcFile:
         self._lock = threading.RLock()
 
     def _rows(self, narrow: ipc.RecordBatchFileReader, batch: int) -> int:
-        with _reading(self._name(batch)):
+        with reading(self._name(batch)):
             column = narrow.get_batch(batch)
             column.validate()
         return int(column.num_rows)
@@ -163,6 +88,9 @@ class IpcFile:
         self._mapping.check_unchanged()
         self._validated()
         return self._batch(batch).select(list(columns))
+
+    def decoding(self, batch: int, columns: Sequence[str]) -> None:
+        """Give None: what is read is a reference."""
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
@@ -195,7 +123,7 @@ class IpcFile:
         kept = self._batches.get(batch)
         if kept is not None:
             return kept
-        with self._lock, _reading(self._name(batch)):
+        with self._lock, reading(self._name(batch)):
             whole = self._reader.get_batch(batch)
             if not shares_memory(whole, [self._mapping.buffer]):
                 self._batches.clear()  # Keep one decompressed batch, not the decompressed file.
@@ -206,15 +134,15 @@ class IpcFile:
         return f"{self.label}, record batch {batch}"
 
 
-def _read_stream(mapping: _Mapping) -> Batches:
+def _read_stream(mapping: MappedFile) -> Batches:
     label, batches = mapping.label, list[pa.RecordBatch]()
     stream = pa.BufferReader(mapping.buffer)
-    with _reading(f"{label}: the schema at offset 0"):
+    with reading(f"{label}: the schema at offset 0"):
         reader = ipc.open_stream(stream)
-        _decoded(reader.schema)
+        decoded(reader.schema)
     check_schema(reader.schema, label)
     while True:
-        with _reading(f"{label}, record batch {len(batches)} at offset {stream.tell()}"):
+        with reading(f"{label}, record batch {len(batches)} at offset {stream.tell()}"):
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
@@ -225,7 +153,7 @@ def _read_stream(mapping: _Mapping) -> Batches:
     return Batches(label, reader.schema, batches, mapping.identity)
 
 
-def _check_end(mapping: _Mapping, end: int) -> None:
+def _check_end(mapping: MappedFile, end: int) -> None:
     """Refuse a stream cut between two batches, and one with more behind its end."""
     if mapping.buffer[max(end - len(_STREAM_END), 0) : end].to_pybytes() != _STREAM_END:
         raise CorruptError(f"{mapping.label} stops at offset {end} without an end-of-stream mark")

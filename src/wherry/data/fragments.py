@@ -1,4 +1,4 @@
-"""A source made of files or tables of one schema, cut into chunks that are read by reference."""
+"""A source made of files or tables of one schema, cut into chunks: references, or decoded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, unknown_name
 from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
+from wherry.data.decoded import Decoded
 from wherry.data.sharding import ShardScheme
 from wherry.data.statistics import ChunkStatistics
 
@@ -19,16 +20,41 @@ MAX_CHUNK_ROWS = 1 << 18
 """Longest chunk, in rows; a multiple of 64, so that cuts fall on whole words of a bitmap."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What it takes to have rows in memory that are not stored as they are used.
+
+    Attributes
+    ----------
+    stored_bytes : int
+        Bytes as stored of the columns that are read: what comes from the media.
+    why : str
+        Why bytes are written, as the ledger says it.
+    """
+
+    stored_bytes: int
+    why: str
+
+
 class Fragment(Protocol):
-    """One file or table of a `FragmentSource`; `rows` are those of each stored batch."""
+    """One file or table of a `FragmentSource`; `rows` are those of each stored batch.
+
+    `decodes` says that reading makes the columns, in memory of their own, instead of referring to
+    where they are stored. Any thread may call the methods at any time.
+    """
 
     label: str
     schema: pa.Schema
     rows: tuple[int, ...]
     identity: bytes
+    decodes: bool
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
-        """Give `columns` of stored batch `batch`, by reference."""
+        """Give `columns` of stored batch `batch`, by reference unless the fragment decodes."""
+        ...
+
+    def decoding(self, batch: int, columns: Sequence[str]) -> Decoding | None:
+        """Give what reading `columns` of stored batch `batch` takes; None for references."""
         ...
 
     def check_unchanged(self) -> None:
@@ -96,10 +122,40 @@ class FragmentSource:
         """
         schema = self._projected(tuple(columns))
         self._check(ref)
-        whole = self.parts[ref.fragment].read(ref.batch, columns).slice(ref.offset, ref.rows)
         if not columns:
-            return whole.replace_schema_metadata(self.schema.metadata)
-        return pa.RecordBatch.from_arrays(whole.columns, schema=schema)
+            whole = self.parts[ref.fragment].read(ref.batch, columns)
+            return whole.slice(ref.offset, ref.rows).replace_schema_metadata(self.schema.metadata)
+        arrays = self._whole_columns(ref, columns)
+        if ref.rows < len(arrays[0]):
+            arrays = [array.slice(ref.offset, ref.rows) for array in arrays]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _whole_columns(self, ref: ChunkRef, columns: Sequence[str]) -> list[pa.Array]:
+        part, batch = self.parts[ref.fragment], ref.batch
+        rows = part.rows[batch]
+        if not part.decodes or rows <= MAX_CHUNK_ROWS:
+            return part.read(batch, columns).columns
+        offsets = range(0, rows, MAX_CHUNK_ROWS)
+        decode = lambda name: part.read(batch, [name]).column(0)  # noqa: E731
+        return self._decoded.read((ref.fragment, batch), columns, ref.offset, offsets, decode)
+
+    @cached_property
+    def _decoded(self) -> Decoded:
+        return Decoded()
+
+    def decoding(self, ref: ChunkRef, columns: Sequence[str]) -> Decoding | None:
+        """Give what reading a chunk takes that is not a reference; None: it is one.
+
+        A stored batch that is decoded for several chunks is shared among them by their rows.
+        """
+        self._check(ref)
+        part = self.parts[ref.fragment]
+        whole, rows = part.decoding(ref.batch, columns), part.rows[ref.batch]
+        if whole is None or ref.rows == rows:
+            return whole
+        before, after = ref.offset, ref.offset + ref.rows
+        share = whole.stored_bytes * after // rows - whole.stored_bytes * before // rows
+        return Decoding(share, whole.why)
 
     def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
         """Give the schema of some columns; made once, because chunks are many and alike."""

@@ -30,6 +30,8 @@ class Batches:
         Digest of what the batches hold; by default of schema, row counts and addresses.
     """
 
+    decodes = False
+
     def __init__(
         self,
         label: str,
@@ -59,6 +61,9 @@ class Batches:
                 check_column(field, array, self._name(batch))
                 self._checked.add((batch, field.name))
         return chosen
+
+    def decoding(self, batch: int, columns: Sequence[str]) -> None:
+        """Give None: what is read is a reference."""
 
     def check_unchanged(self) -> None:
         """Do nothing: Arrow memory is not written to once it is shared."""

@@ -10,16 +10,16 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from wherry.base.errors import InputError
-from wherry.data.arrow_ipc import open_ipc
 from wherry.data.chunk import ChunkRef
-from wherry.data.fragments import FragmentSource
+from wherry.data.formats import open_file
+from wherry.data.fragments import Decoding, FragmentSource
 from wherry.data.memory import Batches
 from wherry.data.shard_files import recover_scheme, without_shard
 from wherry.data.sharding import ShardScheme
 from wherry.data.statistics import ChunkStatistics, ColumnStatistics, merged
 from wherry.data.types import check_schema
 
-SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
+SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc", ".parquet", ".pq")
 """Names of the files that a directory is searched for."""
 
 ACCEPTED = (
@@ -62,7 +62,11 @@ class Source(Protocol):
         ...
 
     def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
-        """Give `columns` of the rows of `ref`, by reference."""
+        """Give `columns` of the rows of `ref`, by reference if they are stored as they are used."""
+        ...
+
+    def decoding(self, ref: ChunkRef, columns: Sequence[str]) -> Decoding | None:
+        """Give what reading a chunk takes that is not a reference; None: it is one."""
         ...
 
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
@@ -153,7 +157,7 @@ def _common_name(paths: Sequence[Path]) -> str:
 
 def _open_files(name: str, paths: Sequence[Path], *, complete: bool) -> Source:
     """Open `paths` as one source; `complete` says that all shards of a set must be there."""
-    parts = tuple(open_ipc(path) for path in paths)
+    parts = tuple(open_file(path) for path in paths)
     schema = parts[0].schema
     for part in parts[1:]:
         _check_same(schema, part.schema, part.label)

@@ -23,12 +23,14 @@ class ColumnStatistics:
     `min` and `max` are bool, int, float, Decimal, date, datetime (in UTC when the type has a time
     zone) or str. None says that no bound is known: there is no value, a float is NaN, a text is
     longer than `LONGEST_TEXT`, or Python has no such date. Bounds of timestamps in nanoseconds are
-    widened to whole microseconds.
+    widened to whole microseconds. `nulls` is None where nobody counted. With `nans`, there may be
+    NaN besides, of which the bounds do not speak.
     """
 
     min: object | None
     max: object | None
-    nulls: int
+    nulls: int | None
+    nans: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,16 @@ def merged(names: Iterable[str], chunks: Iterable[ChunkStatistics]) -> dict[str,
 
 
 def _merge(name: str, chunks: list[ChunkStatistics]) -> ColumnStatistics:
-    nulls = sum(chunk.columns[name].nulls for chunk in chunks)
-    with_values = [c.columns[name] for c in chunks if c.columns[name].nulls < c.rows]
+    columns = [chunk.columns[name] for chunk in chunks]
+    nulls = [column.nulls for column in columns]
+    with_values = [
+        column for column, chunk in zip(columns, chunks, strict=True) if column.nulls != chunk.rows
+    ]
     return ColumnStatistics(
         _least([column.min for column in with_values], up=False),
         _least([column.max for column in with_values], up=True),
-        nulls,
+        None if None in nulls else sum(n for n in nulls if n is not None),
+        any(column.nans for column in with_values),
     )
 
 

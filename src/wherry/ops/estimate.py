@@ -149,7 +149,7 @@ def _any(shares: list[Selectivity]) -> Selectivity:
 
 def _nulls(given: Estimate, name: str) -> Selectivity:
     known = given.columns.get(name)
-    if known is None or not given.rows_high:
+    if known is None or known.nulls is None or not given.rows_high:
         return Selectivity(0.0, _GUESS_EQUAL, 1.0)
     share = min(1.0, known.nulls / given.rows_high)
     return Selectivity(0.0, share, 1.0 if known.nulls else 0.0)
@@ -163,7 +163,7 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
     if known is None or known.min is None:
         return Selectivity(0.0, default, 1.0)
     if decision:
-        return Selectivity(0.0 if known.nulls else 1.0, 1.0, 1.0)
+        return Selectivity(1.0 if known.nulls == 0 else 0.0, 1.0, 1.0)
     low, high, point = map(_number, (known.min, known.max, value))
     if low is None or high is None or point is None:
         return Selectivity(0.0, default, 1.0)
@@ -188,6 +188,9 @@ def decided(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
         never, always = _extremes(op, low, high, value)
     except TypeError:
         return None
+    if known.nans:
+        # NaN differs from every number, and no other comparison with it holds.
+        never, always = never and op != "!=", always and op == "!="
     return False if never else True if always else None
 
 
