@@ -2,13 +2,11 @@
 
 from numba import njit
 
-from wherry.kernels.numba.parquet.codes import FAULT
 from wherry.kernels.numba.parquet.lanes import unpack_64
 from wherry.kernels.numba.parquet.pages import varint, zigzag
 from wherry.kernels.numba.vector import load_i64, load_u8, store_32, store_64
+from wherry.kernels.parquet_layout import FAULT
 
-_HEADER = FAULT.DELTA_HEADER
-_ENDS = FAULT.VALUES_END
 _LARGEST_BLOCK = 1 << 16
 STRIP = 32
 """Differences unpacked at once; the format makes the smallest block a multiple of it."""
@@ -33,10 +31,10 @@ def differences(at, end, width, count, strip, target):
     total, at = varint(at, end) if at > 0 else (0, at)
     first, at = varint(at, end) if at > 0 else (0, at)
     if at < 0 or not 0 < block <= _LARGEST_BLOCK or not 0 < parts <= block or total != count:
-        return _HEADER
+        return FAULT.DELTA_HEADER
     each = block // parts
     if each * parts != block or each & (STRIP - 1) != 0:
-        return _HEADER
+        return FAULT.DELTA_HEADER
     value = zigzag(first)
     if count > 0:
         _put(width, target, 0, value)
@@ -44,7 +42,7 @@ def differences(at, end, width, count, strip, target):
     while done < count:
         least, at = varint(at, end)
         if at < 0 or parts > end - at:
-            return _ENDS
+            return FAULT.VALUES_END
         least = zigzag(least)
         widths = at
         at += parts
@@ -54,7 +52,7 @@ def differences(at, end, width, count, strip, target):
             bits = load_u8(widths + part)
             wanted = min(each, count - done)
             if bits > 64 or (wanted * bits + 7) >> 3 > end - at:
-                return _ENDS
+                return FAULT.VALUES_END
             for start in range(0, wanted, STRIP):
                 size = min(STRIP, wanted - start)
                 if bits > 0:

@@ -209,9 +209,7 @@ def outside(typing_context, limit, codes):
     def code(context, builder, signature, arguments):
         limit, codes = arguments
         most = _splat(builder, builder.trunc(limit, _I32), 16)
-        found = builder.icmp_unsigned(
-            ">=", _load(builder, codes, ir.VectorType(_I32, 16)), most
-        )
+        found = builder.icmp_unsigned(">=", _load(builder, codes, ir.VectorType(_I32, 16)), most)
         return builder.zext(builder.bitcast(found, _I16), _I64)
 
     return types.int64(types.int64, types.int64), code

@@ -2,13 +2,11 @@
 
 from numba import njit
 
-from wherry.kernels.numba.parquet.codes import FAULT
 from wherry.kernels.numba.parquet.lanes import fill_32, unpack_32
 from wherry.kernels.numba.parquet.pages import varint
 from wherry.kernels.numba.vector import load_i64, load_u8, popcount, shift_right, store_64
+from wherry.kernels.parquet_layout import FAULT
 
-_LEVELS = FAULT.LEVELS
-_ENDS = FAULT.VALUES_END
 _PIECE = 56
 """Bits put down at once: with the bits before them in their first byte they fit a word."""
 
@@ -49,18 +47,18 @@ def validity(at, end, count, bits, row):
     while done < count:
         header, at = varint(at, end)
         if at < 0:
-            return _LEVELS
+            return FAULT.LEVELS
         size = shift_right(header, 1)
         packed = header & 1 == 1
         if packed:
             size = min(size, (count - done + 7) >> 3)
             if size > end - at:
-                return _LEVELS
+                return FAULT.LEVELS
             size = min(size * 8, count - done)
         else:
             size = min(size, count - done)
             if at >= end or load_u8(at) > 1:
-                return _LEVELS
+                return FAULT.LEVELS
         for start in range(0, size, _PIECE):
             piece = min(size - start, _PIECE)
             word = load_i64(at + (start >> 3)) if packed else -load_u8(at)
@@ -85,19 +83,19 @@ def integers(at, end, width, count, target):
     while done < count:
         header, at = varint(at, end)
         if at < 0:
-            return _ENDS
+            return FAULT.VALUES_END
         size = shift_right(header, 1)
         if header & 1 == 1:
             held = min(size, (count - done + 7) >> 3) * 8
             wanted = min(held, count - done)
             if (wanted * width + 7) >> 3 > end - at:
-                return _ENDS
+                return FAULT.VALUES_END
             unpack_32(width, at, wanted, target + done * 4)
             done += wanted
             at += min(min(size, 1 << 32) * width, end - at)
         else:
             if each > end - at:
-                return _ENDS
+                return FAULT.VALUES_END
             wanted = min(size, count - done)
             fill_32(load_i64(at) & ((1 << (8 * each)) - 1), wanted, target + done * 4)
             done += wanted

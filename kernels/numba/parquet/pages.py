@@ -3,11 +3,9 @@
 from numba import njit
 
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.parquet.codes import FAULT, KIND, PAGE
 from wherry.kernels.numba.vector import load_i64, load_u8, shift_right, store_64
+from wherry.kernels.parquet_layout import FAULT, KIND, PAGE
 
-_ENDS = FAULT.HEADER_ENDS
-_FIELD = FAULT.HEADER_FIELD
 _TRUE, _FALSE, _BYTE, _SHORT, _INT, _LONG, _DOUBLE, _BINARY, _LIST, _SET = range(1, 11)
 _STRUCT = 12
 _DEEPEST = 8
@@ -15,7 +13,8 @@ _PAGE_BYTES = 8 * PAGE.COUNT
 _START, _STORED, _SIZE = (8 * p for p in (PAGE.START, PAGE.STORED, PAGE.SIZE))
 _VALUES, _ENCODING, _LEVELS = (8 * p for p in (PAGE.VALUES, PAGE.ENCODING, PAGE.LEVELS))
 _REPEATS, _PACKED, _HEADER = (8 * p for p in (PAGE.REPEATS, PAGE.PACKED, PAGE.HEADER))
-_ROWS, _LEVEL_CODING = 8 * PAGE.ROWS, 8 * PAGE.ROWS
+_ROWS, _CHECKSUM = 8 * PAGE.ROWS, 8 * PAGE.CHECKSUM
+_LEVEL_CODING = _LEVELS  # version 1 has no size of levels, but says how they are encoded
 _DATA, _INDEX, _DICTIONARY, _DATA_2 = (k for k in KIND)
 _MOST_SNAPPY = 32
 """Bytes that a byte of snappy can stand for, rounded up: 3 bytes give 64 at most."""
@@ -33,8 +32,8 @@ def varint(at, end):
             return value, at
         shift += 7
         if shift > 63:
-            return 0, _FIELD
-    return 0, _ENDS
+            return 0, FAULT.HEADER_FIELD
+    return 0, FAULT.HEADER_ENDS
 
 
 @njit(inline="always")
@@ -47,7 +46,7 @@ def zigzag(value):
 def _field(at, end, last):
     """Give type, number and place of the next field; type 0 ends a struct."""
     if at >= end:
-        return 0, 0, _ENDS
+        return 0, 0, FAULT.HEADER_ENDS
     byte = load_u8(at)
     at += 1
     kind = byte & 15
@@ -62,34 +61,34 @@ def _field(at, end, last):
 @njit(nogil=True, error_model="numpy")
 def _skip_one(kind, at, end):
     """Give where a field that is no struct ends."""
-    if kind == _TRUE or kind == _FALSE:
+    if kind in (_TRUE, _FALSE):
         return at
-    if kind == _BYTE or kind == _DOUBLE:
+    if kind in (_BYTE, _DOUBLE):
         size = 1 if kind == _BYTE else 8
-        return at + size if size <= end - at else _ENDS
-    if kind == _SHORT or kind == _INT or kind == _LONG:
+        return at + size if size <= end - at else FAULT.HEADER_ENDS
+    if kind in (_SHORT, _INT, _LONG):
         _, at = varint(at, end)
         return at
     if kind == _BINARY:
         size, at = varint(at, end)
         if at < 0:
             return at
-        return at + size if 0 <= size <= end - at else _ENDS
-    return _FIELD
+        return at + size if 0 <= size <= end - at else FAULT.HEADER_ENDS
+    return FAULT.HEADER_FIELD
 
 
 @njit(nogil=True, error_model="numpy")
 def _skip_list(at, end):
     """Give where a list of plain values ends."""
     if at >= end:
-        return _ENDS
+        return FAULT.HEADER_ENDS
     byte = load_u8(at)
     at += 1
     size, kind = byte >> 4, byte & 15
     if size == 15:
         size, at = varint(at, end)
     if size < 0 or size > end - at:
-        return _FIELD
+        return FAULT.HEADER_FIELD
     for _ in range(size):
         if at < 0:
             return at
@@ -105,8 +104,8 @@ def _skip(kind, at, end):
         if kind == _STRUCT:
             depth += 1
             if depth > _DEEPEST:
-                return _FIELD
-        elif kind == _LIST or kind == _SET:
+                return FAULT.HEADER_FIELD
+        elif kind in (_LIST, _SET):
             at = _skip_list(at, end)
         else:
             at = _skip_one(kind, at, end)
@@ -170,14 +169,17 @@ def _header(at, end, page):
         kind, number, at = _field(at, end, number)
         if at < 0 or kind == 0:
             return at
-        if kind == _INT and 1 <= number <= 3:
+        if kind == _INT and 1 <= number <= 4:
             value, at = varint(at, end)
-            place = 0 if number == 1 else _SIZE if number == 2 else _STORED
-            store_64(page + place, zigzag(value))
+            value = zigzag(value)
+            if number == 4:
+                store_64(page + _CHECKSUM, value & 0xFFFFFFFF)
+            else:
+                store_64(page + (0 if number == 1 else _SIZE if number == 2 else _STORED), value)
         elif kind == _STRUCT and (number == 5 or number == 7 or number == 8):
             page_kind = _DATA if number == 5 else _DICTIONARY if number == 7 else _DATA_2
             if load_i64(page) != page_kind:
-                return _FIELD
+                return FAULT.HEADER_FIELD
             at = _kind_header(at, end, page, page_kind)
         else:
             at = _skip(kind, at, end)
@@ -198,7 +200,7 @@ def _check(page, left, snappy):
     if kind == _INDEX:
         return 0
     if load_i64(page + _VALUES) < 0 or load_i64(page + _ENCODING) < 0:
-        return _FIELD
+        return FAULT.HEADER_FIELD
     if kind == _DATA_2:
         levels, repeats = load_i64(page + _LEVELS), load_i64(page + _REPEATS)
         if levels < 0 or repeats < 0 or levels + repeats > min(stored, size):

@@ -7,11 +7,10 @@ An element is copied whole, 64 bytes at a time; what is too much is overwritten 
 from numba import njit
 
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.parquet.codes import FAULT
 from wherry.kernels.numba.parquet.lanes import copy_64, copy_bytes
 from wherry.kernels.numba.vector import copy_16, load_i64, load_u8, shift_right, store_8, store_64
+from wherry.kernels.parquet_layout import FAULT
 
-_FAULT = FAULT.SNAPPY
 _STRIDES = 0xECA89880
 """Nibble `o`: the least multiple of an offset `o` below 8 that is at least 8."""
 
@@ -34,7 +33,7 @@ def _repeat(target, offset, size):
 
 
 @njit(inline="always")
-def copy_long(target, source, count):
+def _copy(target, source, count):
     if count <= 64:
         copy_64(target, source)
     else:
@@ -48,7 +47,7 @@ def decompress(source, stored, target, size):
     length = shift = 0
     while True:
         if at >= end or shift > 28:
-            return _FAULT
+            return FAULT.SNAPPY
         byte = load_u8(at)
         at += 1
         length |= (byte & 127) << shift
@@ -56,7 +55,7 @@ def decompress(source, stored, target, size):
         if byte < 128:
             break
     if length != size:
-        return _FAULT
+        return FAULT.SNAPPY
     while at < end:
         word = load_i64(at)
         tag = word & 0xFF
@@ -64,7 +63,7 @@ def decompress(source, stored, target, size):
             count = (tag >> 2) + 1
             if count <= 16:
                 if count >= end - at or count > limit - out:
-                    return _FAULT
+                    return FAULT.SNAPPY
                 copy_16(out, at + 1)
                 out += count
                 at += count + 1
@@ -82,8 +81,8 @@ def decompress(source, stored, target, size):
                     count = (load_i64(at) & ((1 << (8 * extra)) - 1)) + 1
                     at += extra
                 if count > end - at or count > limit - out:
-                    return _FAULT
-                copy_long(out, at, count)
+                    return FAULT.SNAPPY
+                _copy(out, at, count)
                 out += count
                 at += count
                 continue
@@ -101,7 +100,7 @@ def decompress(source, stored, target, size):
             offset = offset if near == 0 else (((tag & 0xE0) << 3) | (offset & 0xFF))
             at += kind + 1
         if offset == 0 or offset > out - target or count > limit - out:
-            return _FAULT
+            return FAULT.SNAPPY
         if offset < count:
             _repeat(out, offset, count)
         elif count <= 16:
@@ -109,7 +108,7 @@ def decompress(source, stored, target, size):
         else:
             copy_64(out, out - offset)
         out += count
-    return 0 if at == end and out == limit else _FAULT
+    return 0 if at == end and out == limit else FAULT.SNAPPY
 
 
 @kernel(4)

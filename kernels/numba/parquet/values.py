@@ -2,7 +2,6 @@
 
 from numba import njit
 
-from wherry.kernels.numba.parquet.codes import ENCODING, FAULT, FORM
 from wherry.kernels.numba.parquet.lanes import (
     bits_to_bytes,
     copy_bytes,
@@ -27,34 +26,31 @@ from wherry.kernels.numba.vector import (
     store_32,
     store_64,
 )
+from wherry.kernels.parquet_layout import ENCODING, FAULT, FORM
 
-_SAME, _NARROW, _WIDEN_4, _WIDEN_8, _BIG_ENDIAN = (FORM.SAME, FORM.NARROW, FORM.WIDEN_4, FORM.WIDEN_8, FORM.BIG_ENDIAN)
-_PLAIN_DICTIONARY, _DICTIONARY = ENCODING.PLAIN_DICTIONARY, ENCODING.DICTIONARY
-_RANGE = FAULT.CODE_RANGE
-_LENGTH = FAULT.TEXT_LENGTH
 _INLINE = 12
 
 
 @njit(inline="always")
 def is_coded(encoding):
     """Say whether values are indices of the dictionary."""
-    return encoding == _DICTIONARY or encoding == _PLAIN_DICTIONARY
+    return encoding == ENCODING.DICTIONARY or encoding == ENCODING.PLAIN_DICTIONARY
 
 
 @njit(nogil=True, error_model="numpy")
 def converted(form, stored_width, width, source, count, target):
     """Write `count` stored values in the form and width they have in Arrow."""
-    if form == _SAME:
+    if form == FORM.SAME:
         copy_bytes(target, source, count * width)
-    elif form == _NARROW:
+    elif form == FORM.NARROW:
         for i in range(0, count, 16):
             if width == 1:
                 narrow_1(source + i * 4, target + i)
             else:
                 narrow_2(source + i * 4, target + i * 2)
-    elif form == _WIDEN_4:
+    elif form == FORM.WIDEN_4:
         _widen_all_4(source, count, target)
-    elif form == _WIDEN_8:
+    elif form == FORM.WIDEN_8:
         _widen_all_8(source, count, target)
     else:
         for i in range(count):
@@ -93,7 +89,7 @@ def check_codes(limit, codes, count):
         if count - i < 16:
             beyond &= (1 << (count - i)) - 1
         if beyond != 0:
-            return _RANGE
+            return FAULT.CODE_RANGE
     return 0
 
 
@@ -109,13 +105,13 @@ def looked_up(width, table, limit, codes, count, target):
             else:
                 beyond |= look_up_4(table, limit, codes + i * 4, target + i * 4)
         if beyond != 0:
-            return _RANGE
+            return FAULT.CODE_RANGE
     else:
         whole = 0
     for i in range(whole, count):
         code = load_i32(codes + i * 4) & 0xFFFFFFFF
         if code >= limit:
-            return _RANGE
+            return FAULT.CODE_RANGE
         entry, place = table + code * width, target + i * width
         if width == 16:
             copy_16(place, entry)
@@ -139,11 +135,11 @@ def spans(at, end, count, target):
     base = at
     for i in range(count):
         if end - at < 4:
-            return _LENGTH
+            return FAULT.TEXT_LENGTH
         size = load_i32(at) & 0xFFFFFFFF
         at += 4
         if size > end - at:
-            return _LENGTH
+            return FAULT.TEXT_LENGTH
         store_64(target + i * 8, ((at - base) << 32) | size)
         at += size
     return 0
@@ -155,11 +151,11 @@ def views(at, end, count, offset, target):
     base = at - offset
     for i in range(count):
         if end - at < 4:
-            return _LENGTH
+            return FAULT.TEXT_LENGTH
         size = load_i32(at) & 0xFFFFFFFF
         at += 4
         if size > end - at:
-            return _LENGTH
+            return FAULT.TEXT_LENGTH
         view = target + i * 16
         if size <= _INLINE:
             low = (1 << (8 * min(size, 4))) - 1

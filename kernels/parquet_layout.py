@@ -4,10 +4,7 @@ A job is a table of int64, a page too; the names below number their entries. Not
 numba.
 """
 
-from typing import NamedTuple
-
-SLACK = 64
-"""Bytes behind every source that may be read, and behind every target that may be overwritten."""
+from typing import Final, NamedTuple
 
 
 class _Page(NamedTuple):
@@ -24,10 +21,11 @@ class _Page(NamedTuple):
     PACKED: int = 8  # 1 when the body is compressed
     HEADER: int = 9  # address of the header
     ROWS: int = 10  # version 2: rows, or -1
-    COUNT: int = 11
+    CHECKSUM: int = 11  # CRC-32 of the body as it is stored, or -1
+    COUNT: int = 12
 
 
-PAGE = _Page()
+PAGE: Final = _Page()
 
 
 class _Job(NamedTuple):
@@ -66,7 +64,7 @@ class _Job(NamedTuple):
     COUNT: int = 30
 
 
-JOB = _Job()
+JOB: Final = _Job()
 
 
 class _Codec(NamedTuple):
@@ -76,7 +74,7 @@ class _Codec(NamedTuple):
     SNAPPY: int = 1
 
 
-CODEC = _Codec()
+CODEC: Final = _Codec()
 
 
 class _Form(NamedTuple):
@@ -91,7 +89,7 @@ class _Form(NamedTuple):
     BOOLEAN: int = 6
 
 
-FORM = _Form()
+FORM: Final = _Form()
 
 
 class _Sink(NamedTuple):
@@ -107,7 +105,7 @@ class _Sink(NamedTuple):
     CODES_4: int = 7
 
 
-SINK = _Sink()
+SINK: Final = _Sink()
 
 
 class _Encoding(NamedTuple):
@@ -120,7 +118,7 @@ class _Encoding(NamedTuple):
     DICTIONARY: int = 8
 
 
-ENCODING = _Encoding()
+ENCODING: Final = _Encoding()
 
 
 class _Kind(NamedTuple):
@@ -132,10 +130,10 @@ class _Kind(NamedTuple):
     DATA_2: int = 3
 
 
-KIND = _Kind()
+KIND: Final = _Kind()
 
-MORE_TEXT = 1
-"""Given when a page's text does not fit; `JOB.NEEDED` says what would. Call again with more room."""
+MORE_TEXT: Final = 1
+"""Given when a page's text does not fit; `JOB.NEEDED` says what would."""
 
 
 class _Fault(NamedTuple):
@@ -160,11 +158,12 @@ class _Fault(NamedTuple):
     DICTIONARY_END: int = -17
     REPEATED: int = -18
     TEXT_TOTAL: int = -19
+    CHECKSUM: int = -20
 
 
-FAULT = _Fault()
+FAULT: Final = _Fault()
 
-MEANING = {
+MEANING: Final = {
     FAULT.HEADER_ENDS: "the page header runs over the end of the column chunk",
     FAULT.HEADER_FIELD: "the page header holds a field that cannot be read",
     FAULT.PAGE_KIND: "the page is of no known kind",
@@ -183,5 +182,6 @@ MEANING = {
     FAULT.TEXT_LENGTH: "a text runs over the end of the page",
     FAULT.DICTIONARY_END: "the dictionary's values run over the end of its page",
     FAULT.REPEATED: "the page holds repetition levels although the column is flat",
+    FAULT.CHECKSUM: "the page's checksum does not match its bytes",
     FAULT.TEXT_TOTAL: "the texts have more bytes than their offsets can number",
 }
