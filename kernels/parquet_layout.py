@@ -28,6 +28,24 @@ class _Page(NamedTuple):
 PAGE: Final = _Page()
 
 
+class _Pages(NamedTuple):
+    """What is known of all pages of a chunk; of data pages where nothing else is said."""
+
+    FAULT_AT: int = 0  # address of the header read last
+    MOST_VALUES: int = 1
+    MOST_SIZE: int = 2
+    PLAIN: int = 3  # pages whose values are no indices
+    PLAIN_SIZE: int = 4  # their bytes once decompressed
+    HAS_TABLE: int = 5  # 1 when there is a dictionary
+    ENTRIES: int = 6  # of the dictionary
+    TABLE_SIZE: int = 7  # bytes of its page once decompressed
+    CHECKED: int = 8  # 1 when a page has a checksum
+    COUNT: int = 9
+
+
+PAGES: Final = _Pages()
+
+
 class _Job(NamedTuple):
     """The entries of a job; those from `NEXT` on are changed while it runs."""
 
@@ -44,7 +62,7 @@ class _Job(NamedTuple):
     VALID: int = 10  # address of the validity bits; 0 if not nullable
     TEXT: int = 11  # address where bytes of texts are written
     TEXT_ROOM: int = 12
-    TABLE: int = 13  # address of the dictionary as values of WIDTH
+    TABLE: int = 13  # address of the dictionary's values, or of their places and sizes
     TABLE_TEXT: int = 14  # address of the dictionary's page once decompressed
     PLAIN_PAGE: int = 15  # scratch: a page once decompressed
     CODES: int = 16  # scratch: 8 bytes per value of a page
@@ -68,10 +86,11 @@ JOB: Final = _Job()
 
 
 class _Codec(NamedTuple):
-    """How bodies are compressed; what else there is has to be decompressed by the caller."""
+    """How bodies are compressed; the caller decompresses what is `OTHER` before a job runs."""
 
     NONE: int = 0
     SNAPPY: int = 1
+    OTHER: int = 2
 
 
 CODEC: Final = _Codec()

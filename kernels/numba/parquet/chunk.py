@@ -25,7 +25,10 @@ from wherry.kernels.numba.parquet.values import (
     check_codes,
     converted,
     is_coded,
+    is_slim,
     looked_up,
+    looked_up_wide,
+    slim,
     spans,
     views,
 )
@@ -89,6 +92,8 @@ def _table(job, page):
     stored_width = _get(job, JOB.STORED_WIDTH)
     if count * stored_width > size:
         return FAULT.DICTIONARY_END
+    if is_slim(form, stored_width):
+        return slim(form, stored_width, at, count, table)
     return converted(form, stored_width, _get(job, JOB.WIDTH), at, count, table)
 
 
@@ -162,7 +167,10 @@ def _coded(job, at, end, count, kept_row, target):
         held = _get(job, JOB.SPREAD)
         keep_rows(4, codes, _get(job, JOB.KEPT), kept_row, count, held)
         codes, count = held, chosen
-    return looked_up(_get(job, JOB.WIDTH), _get(job, JOB.TABLE), limit, codes, count, target)
+    table = _get(job, JOB.TABLE)
+    if is_slim(_get(job, JOB.FORM), _get(job, JOB.STORED_WIDTH)):
+        return looked_up_wide(table, limit, codes, count, target)
+    return looked_up(_get(job, JOB.WIDTH), table, limit, codes, count, target)
 
 
 @njit(nogil=True, error_model="numpy")

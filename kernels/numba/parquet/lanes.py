@@ -168,8 +168,12 @@ def unpack_64(typing_context, width, source, count, target):
     return _steps(4, body)
 
 
-def _looker(width):
-    """Give an intrinsic that looks 16 codes up in a table of values of `width` bytes, 4 or 8."""
+def _looker(width, wide=False):
+    """Give an intrinsic that looks 16 codes up in a table of values of `width` bytes, 4 or 8.
+
+    It gives the bits of the codes that are not below `limit`; what is written for them is another
+    value of the table. `wide` values are written as integers of 16 bytes.
+    """
     element = ir.IntType(width * 8)
     pointers = ir.VectorType(ir.PointerType(element), 16)
     values, flags = ir.VectorType(element, 16), ir.VectorType(_I1, 16)
@@ -182,24 +186,32 @@ def _looker(width):
             most = _splat(builder, builder.trunc(limit, _I32), 16)
             inside = builder.icmp_unsigned("<", codes, most)
             codes = builder.select(inside, codes, _vector(_I32, [0] * 16))
-            wide = builder.zext(codes, ir.VectorType(_I64, 16))
-            places = builder.mul(wide, _vector(_I64, [width] * 16))
+            places = builder.zext(codes, ir.VectorType(_I64, 16))
+            places = builder.mul(places, _vector(_I64, [width] * 16))
             places = builder.add(places, _splat(builder, table, 16))
             places = builder.inttoptr(places, pointers)
             name = f"llvm.masked.gather.v16i{width * 8}.v16p0"
             gather = _function(builder, name, values, [pointers, _I32, flags, values])
             every = _vector(_I1, [1] * 16)
             align, unset = ir.Constant(_I32, 1), ir.Constant(values, ir.Undefined)
-            _store(builder, builder.call(gather, [places, align, every, unset]), target)
-            outside = builder.bitcast(builder.not_(inside), _I16)
-            return builder.zext(outside, _I64)
+            found = builder.call(gather, [places, align, every, unset])
+            _store(builder, _widened(builder, found, 16) if wide else found, target)
+            beyond = builder.bitcast(builder.not_(inside), _I16)
+            return builder.zext(beyond, _I64)
 
         return types.int64(*[types.int64] * 4), code
 
     return look_up
 
 
-look_up_4, look_up_8 = map(_looker, (4, 8))
+def _widened(builder, low, lanes):
+    """Give `lanes` int64 as integers of 16 bytes."""
+    high = builder.ashr(low, _vector(_I64, [63] * lanes))
+    order = [place for i in range(lanes) for place in (i, i + lanes)]
+    return builder.shuffle_vector(low, high, _vector(_I32, order))
+
+
+look_up_4, look_up_8, look_up_wide = _looker(4), _looker(8), _looker(8, wide=True)
 
 
 @intrinsic
@@ -270,9 +282,7 @@ def _widener(width):
             low = _load(builder, source, ir.VectorType(ir.IntType(width * 8), 8))
             if width < 8:
                 low = builder.sext(low, ir.VectorType(_I64, 8))
-            high = builder.ashr(low, _vector(_I64, [63] * 8))
-            order = [place for i in range(8) for place in (i, i + 8)]
-            _store(builder, builder.shuffle_vector(low, high, _vector(_I32, order)), target)
+            _store(builder, _widened(builder, low, 8), target)
 
         return _steps(2, body)
 
@@ -282,19 +292,25 @@ def _widener(width):
 widen_4, widen_8 = map(_widener, (4, 8))
 
 
-@intrinsic
-def widen_big_endian(typing_context, source, size, target):
-    """Write the big-endian integer of `size` bytes, 1 to 16, as a little-endian one of 16."""
+def _big_endian(width):
+    @intrinsic
+    def read(typing_context, source, size, target):
+        def body(builder, source, size, target):
+            whole = ir.IntType(width * 8)
+            swap = _function(builder, f"llvm.bswap.i{width * 8}", whole, [whole])
+            value = builder.call(swap, [_load(builder, source, whole)])
+            unused = builder.sub(ir.Constant(_I64, width), size)
+            shift = builder.shl(unused, ir.Constant(_I64, 3))
+            shift = builder.zext(shift, whole) if width > 8 else shift
+            _store(builder, builder.ashr(value, shift), target)
 
-    def body(builder, source, size, target):
-        whole = ir.IntType(128)
-        swap = _function(builder, "llvm.bswap.i128", whole, [whole])
-        value = builder.call(swap, [_load(builder, source, whole)])
-        unused = builder.sub(ir.Constant(_I64, 16), size)
-        shift = builder.shl(unused, ir.Constant(_I64, 3))
-        _store(builder, builder.ashr(value, builder.zext(shift, whole)), target)
+        return _steps(3, body)
 
-    return _steps(3, body)
+    return read
+
+
+# Write the big-endian integer of `size` bytes, from 1 on, as a little-endian one of 8 or 16.
+big_endian_8, big_endian_16 = map(_big_endian, (8, 16))
 
 
 @intrinsic

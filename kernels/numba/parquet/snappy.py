@@ -1,18 +1,30 @@
 """Snappy, decompressed with wide copies, every length and offset checked.
 
-An element is copied whole, 64 bytes at a time; what is too much is overwritten by the next. So
-`SLACK` bytes must be readable behind the source and writable behind the target.
+Most streams alternate between literals of a few bytes and copies, in no order that a processor can
+predict. Away from the ends a step therefore takes both, a literal of 0 to 4 bytes and then a copy,
+without a branch that depends on which they are. What is too much of a wide copy is overwritten by
+the next, so `SLACK` bytes must be readable behind the source and writable behind the target.
 """
 
 from numba import njit
 
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.parquet.lanes import copy_64, copy_bytes
-from wherry.kernels.numba.vector import copy_16, load_i64, load_u8, shift_right, store_8, store_64
+from wherry.kernels.numba.vector import (
+    copy_16,
+    load_i64,
+    load_u8,
+    shift_right,
+    store_8,
+    store_64,
+)
 from wherry.kernels.parquet_layout import FAULT
 
 _STRIDES = 0xECA89880
 """Nibble `o`: the least multiple of an offset `o` below 8 that is at least 8."""
+_NEAR_END = 16
+_NEAR_LIMIT = 128
+_SHORT_LITERAL = 4 * 4
 
 
 @njit(inline="always")
@@ -32,12 +44,50 @@ def _repeat(target, offset, size):
             store_64(target + at, load_i64(target + at - stride))
 
 
-@njit(inline="always")
-def _copy(target, source, count):
+@njit(nogil=True, error_model="numpy")
+def _literal(at, end, out, limit):
+    """Copy the literal at `at`; give where the stream goes on and where the output does."""
+    count = (load_u8(at) >> 2) + 1
+    at += 1
+    if count > 60:
+        extra = count - 60
+        count = (load_i64(at) & ((1 << (8 * extra)) - 1)) + 1
+        at += extra
+    if count > end - at or count > limit - out:
+        return FAULT.SNAPPY, out
     if count <= 64:
-        copy_64(target, source)
+        copy_64(out, at)
     else:
-        copy_bytes(target, source, count)
+        copy_bytes(out, at, count)
+    return at + count, out + count
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy(at, start, out, limit):
+    """Do what `_literal` does for a copy of any kind."""
+    word = load_i64(at)
+    tag, kind = word & 0xFF, word & 3
+    count = (tag >> 2) + 1
+    if kind == 1:
+        count = ((tag >> 2) & 7) + 4
+        offset = ((tag & 0xE0) << 3) | ((word >> 8) & 0xFF)
+        at += 2
+    elif kind == 2:
+        offset = (word >> 8) & 0xFFFF
+        at += 3
+    else:
+        offset = (word >> 8) & 0xFFFFFFFF
+        at += 5
+    if offset == 0 or offset > out - start or count > limit - out:
+        return FAULT.SNAPPY, out
+    _repeat(out, offset, count)
+    return at, out + count
+
+
+@njit(inline="always")
+def _is_literal(word):
+    """Give -1 or 0, without a branch."""
+    return ((word & 3) - 1) >> 63
 
 
 @njit(nogil=True, error_model="numpy")
@@ -56,58 +106,45 @@ def decompress(source, stored, target, size):
             break
     if length != size:
         return FAULT.SNAPPY
+    last, full = end - _NEAR_END, limit - _NEAR_LIMIT
     while at < end:
-        word = load_i64(at)
-        tag = word & 0xFF
-        if tag & 3 == 0:
-            count = (tag >> 2) + 1
-            if count <= 16:
-                if count >= end - at or count > limit - out:
-                    return FAULT.SNAPPY
-                copy_16(out, at + 1)
-                out += count
-                at += count + 1
-                # A copy follows a short literal, as a rule, and lies in the same word.
-                if count > 4 or at >= end:
-                    continue
-                word = shift_right(word, 2 * tag + 16)
-                tag = word & 0xFF
-                if tag & 3 == 0:
-                    continue
-            else:
-                at += 1
-                if count > 60:
-                    extra = count - 60
-                    count = (load_i64(at) & ((1 << (8 * extra)) - 1)) + 1
-                    at += extra
-                if count > end - at or count > limit - out:
-                    return FAULT.SNAPPY
-                _copy(out, at, count)
-                out += count
-                at += count
-                continue
-        kind = tag & 3
-        if kind == 3:
-            count = (tag >> 2) + 1
-            offset = load_i64(at + 1) & 0xFFFFFFFF
-            at += 5
-        else:
-            # Short and long offsets alternate at random: choose without a branch.
-            near = kind & 1
-            count = (tag >> 2) + 1
-            offset = (word >> 8) & 0xFFFF
-            count = count + 0 if near == 0 else ((tag >> 2) & 7) + 4
-            offset = offset if near == 0 else (((tag & 0xE0) << 3) | (offset & 0xFF))
+        while at < last and out < full:
+            word = load_i64(at)
+            tag = word & 0xFF
+            literal = _is_literal(word)
+            if literal & tag >= _SHORT_LITERAL:
+                break
+            store_64(out, shift_right(word, 8))
+            bits = (2 * tag + 16) & literal  # 8 for the tag and for each byte of the literal
+            out += ((tag >> 2) + 1) & literal
+            at += bits >> 3
+            word = shift_right(word, bits)
+            tag = word & 0xFF
+            kind = tag & 3
+            if kind == 0 or kind == 3:
+                break
+            near = -(kind & 1)
+            count = ((tag >> 2) & (63 ^ (56 & near))) + (1 - 3 * near)
+            offset = (word >> 8) & (0xFFFF ^ (0xFF00 & near)) | ((tag & 0xE0) << 3) & near
             at += kind + 1
-        if offset == 0 or offset > out - target or count > limit - out:
-            return FAULT.SNAPPY
-        if offset < count:
-            _repeat(out, offset, count)
-        elif count <= 16:
-            copy_16(out, out - offset)
-        else:
-            copy_64(out, out - offset)
-        out += count
+            if offset == 0 or offset > out - target:
+                return FAULT.SNAPPY
+            if offset < 16 and offset < count:
+                _repeat(out, offset, count)
+            else:
+                copy_16(out, out - offset)
+                if count > 16:
+                    copy_16(out + 16, out + 16 - offset)
+                    copy_16(out + 32, out + 32 - offset)
+                    copy_16(out + 48, out + 48 - offset)
+            out += count
+        if at < end:
+            if load_u8(at) & 3 == 0:
+                at, out = _literal(at, end, out, limit)
+            else:
+                at, out = _copy(at, target, out, limit)
+            if at < 0:
+                return FAULT.SNAPPY
     return 0 if at == end and out == limit else FAULT.SNAPPY
 
 

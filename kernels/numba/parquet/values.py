@@ -3,16 +3,18 @@
 from numba import njit
 
 from wherry.kernels.numba.parquet.lanes import (
+    big_endian_8,
+    big_endian_16,
     bits_to_bytes,
     copy_bytes,
     look_up_4,
     look_up_8,
+    look_up_wide,
     narrow_1,
     narrow_2,
     outside,
     widen_4,
     widen_8,
-    widen_big_endian,
 )
 from wherry.kernels.numba.vector import (
     BLOCK,
@@ -54,7 +56,7 @@ def converted(form, stored_width, width, source, count, target):
         _widen_all_8(source, count, target)
     else:
         for i in range(count):
-            widen_big_endian(source + i * stored_width, stored_width, target + i * 16)
+            big_endian_16(source + i * stored_width, stored_width, target + i * 16)
     return 0
 
 
@@ -79,6 +81,49 @@ def _widen_all_8(source, count, target):
         value = load_i64(source + i * 8)
         store_64(target + i * 16, value)
         store_64(target + i * 16 + 8, value >> 63)
+
+
+@njit(inline="always")
+def is_slim(form, stored_width):
+    """Say whether values of 16 bytes come from 8 or fewer: their table is then one of int64."""
+    return (
+        form == FORM.WIDEN_8
+        or form == FORM.WIDEN_4
+        or (form == FORM.BIG_ENDIAN and stored_width <= 8)
+    )
+
+
+@njit(nogil=True, error_model="numpy")
+def slim(form, stored_width, source, count, target):
+    """Write `count` stored values as int64."""
+    if form == FORM.WIDEN_8:
+        copy_bytes(target, source, count * 8)
+    elif form == FORM.WIDEN_4:
+        for i in range(count):
+            store_64(target + i * 8, load_i32(source + i * 4))
+    else:
+        for i in range(count):
+            big_endian_8(source + i * stored_width, stored_width, target + i * 8)
+    return 0
+
+
+@njit(nogil=True, error_model="numpy")
+def looked_up_wide(table, limit, codes, count, target):
+    """Do what `looked_up` does for a table of int64 and values of 16 bytes."""
+    whole = count & -16
+    beyond = 0
+    for i in range(0, whole, 16):
+        beyond |= look_up_wide(table, limit, codes + i * 4, target + i * 16)
+    if beyond != 0:
+        return FAULT.CODE_RANGE
+    for i in range(whole, count):
+        code = load_i32(codes + i * 4) & 0xFFFFFFFF
+        if code >= limit:
+            return FAULT.CODE_RANGE
+        value = load_i64(table + code * 8)
+        store_64(target + i * 16, value)
+        store_64(target + i * 16 + 8, value >> 63)
+    return 0
 
 
 @njit(nogil=True, error_model="numpy")
