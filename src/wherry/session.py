@@ -46,7 +46,7 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+"""Chunks a device works on at once, per core, when they take memory: one runs, the next is read."""
 _WINDOW_PER_THREAD = 32
 """Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
@@ -235,7 +235,8 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
-    window = _WINDOW_PER_THREAD if system.name == THIS_MACHINE else _WINDOW_PER_CORE
+    refers = system.name == THIS_MACHINE and not source.decodes
+    window = _WINDOW_PER_THREAD if refers else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from wherry.base.errors import CorruptError
 from wherry.base.ids import digest
-from wherry.data.fragments import Decoding
+from wherry.data.decoding import Decoding
 from wherry.data.mapping import MappedFile
 from wherry.data.parquet_columns import ParquetBytes, decode_column, read_footer
 from wherry.data.parquet_statistics import ColumnBounds, check_bounds
@@ -16,13 +15,11 @@ from wherry.data.statistics import ChunkStatistics
 from wherry.data.types import check_schema
 from wherry.data.validate import check_column
 
-_MAGICS = (b"PAR1", b"PARE")
-_FOOTER_TAIL = 8
 _WHY = "decoded from Parquet"
 
 
-def open_parquet(mapping: MappedFile) -> ParquetFragment | None:
-    """Open a mapped Parquet file; None: it is none.
+def open_parquet(mapping: MappedFile) -> ParquetFragment:
+    """Open a mapped Parquet file.
 
     Raises
     ------
@@ -31,16 +28,8 @@ def open_parquet(mapping: MappedFile) -> ParquetFragment | None:
     CorruptError
         When it is truncated or its footer cannot be decoded.
     """
-    if mapping.buffer[: len(_MAGICS[0])].to_pybytes() not in _MAGICS:
-        return None
     file = read_footer(mapping.label, mapping.buffer)
-    return ParquetFragment(file, digest(mapping.identity, _footer(mapping.buffer)), mapping)
-
-
-def _footer(buffer: pa.Buffer) -> bytes:
-    """Give the footer's bytes: they change with the layout even if size and time do not."""
-    length = int.from_bytes(buffer[-_FOOTER_TAIL:-4].to_pybytes(), "little")
-    return bytes(buffer[max(0, buffer.size - _FOOTER_TAIL - length) :].to_pybytes())
+    return ParquetFragment(file, digest(mapping.identity, file.footer_digest), mapping)
 
 
 class ParquetFragment:
@@ -54,27 +43,37 @@ class ParquetFragment:
         Digest of what the file holds.
     mapping : MappedFile, optional
         Tells whether the file was changed in place; without it, nobody can.
+    groups : tuple of int, optional
+        The row groups that are read, all unless given.
     """
 
     decodes = True
 
     def __init__(
-        self, file: ParquetBytes, identity: bytes, mapping: MappedFile | None = None
+        self,
+        file: ParquetBytes,
+        identity: bytes,
+        mapping: MappedFile | None = None,
+        groups: tuple[int, ...] | None = None,
     ) -> None:
         self._file, self._mapping = file, mapping
         self.label, self.identity, self.schema = file.label, identity, file.schema
         check_schema(self.schema, self.label)
-        metadata = file.metadata
-        self.rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        if min(self.rows, default=0) < 0 or sum(self.rows) != metadata.num_rows:
-            raise CorruptError(
-                f"{self.label}: its footer promises {metadata.num_rows} rows in row groups of "
-                f"{', '.join(map(str, self.rows)) or 'none'}"
-            )
+        rows = file.footer.rows
+        self._groups = tuple(range(len(rows))) if groups is None else groups
+        self.rows = tuple(rows[group] for group in self._groups)
         self._bounds = ColumnBounds(file)
+        self._sizes: dict[tuple[int, str], int] = {}
+
+    def subset(self, groups: tuple[int, ...]) -> ParquetFragment:
+        """Give the same file with only some of its row groups."""
+        if groups == self._groups:
+            return self
+        identity = digest(self.identity, repr(groups).encode())
+        return ParquetFragment(self._file, identity, self._mapping, groups)
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
-        """Decode `columns` of row group `batch`.
+        """Decode `columns` of a row group.
 
         Raises
         ------
@@ -84,26 +83,25 @@ class ParquetFragment:
             When the file was changed in place.
         """
         self.check_unchanged()
-        if not columns:
-            return _no_columns(self.rows[batch])
         return pa.RecordBatch.from_arrays([self._decoded(batch, name) for name in columns], columns)
 
     def _decoded(self, batch: int, name: str) -> pa.Array:
-        column = self.schema.get_field_index(name)
-        array = decode_column(self._file, batch, column)
-        label = self._file.name(batch, column)
+        group, column = self._groups[batch], self.schema.get_field_index(name)
+        array = decode_column(self._file, group, column)
+        label = self._file.name(group, column)
         check_column(self.schema.field(column), array, label)
-        check_bounds(array, self._bounds.of(batch, column), label)
+        check_bounds(array, self._bounds.of(group, column), label)
         return array
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a row group."""
-        stored = sum(
-            chunk.total_compressed_size
-            for name in columns
-            for chunk in self._file.chunks(batch, self.schema.get_field_index(name))
-        )
-        return Decoding(max(0, stored), _WHY)
+        return Decoding(tuple(columns), sum(self._size(batch, name) for name in columns), _WHY)
+
+    def _size(self, batch: int, name: str) -> int:
+        if (batch, name) not in self._sizes:
+            chunks = self._file.chunks(self._groups[batch], self.schema.get_field_index(name))
+            self._sizes[batch, name] = sum(chunk.total_compressed_size for chunk in chunks)
+        return self._sizes[batch, name]
 
     def check_unchanged(self) -> None:
         """Refuse a file that was changed in place after it was opened."""
@@ -112,9 +110,4 @@ class ParquetFragment:
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give what the footer says of a row group; a column is looked at when it is asked for."""
-        return ChunkStatistics(self.rows[batch], self._bounds.batch(batch))
-
-
-def _no_columns(rows: int) -> pa.RecordBatch:
-    empty = pa.StructArray.from_buffers(pa.struct([]), rows, [None])
-    return pa.RecordBatch.from_struct_array(empty)
+        return ChunkStatistics(self.rows[batch], self._bounds.batch(self._groups[batch]))

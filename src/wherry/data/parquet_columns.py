@@ -9,7 +9,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from wherry.base.errors import CorruptError
+from wherry.base.ids import digest
 from wherry.data.mapping import decoded, reading
+from wherry.data.parquet_footer import Chunk, Footer, parse_footer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,10 @@ class ParquetBytes:
         What errors call the file.
     buffer : pa.Buffer or None
         The whole file, mapped; None when it is not on this machine's file system.
-    metadata : pyarrow.parquet.FileMetaData
-        The footer.
+    footer : Footer
+        Row groups and column chunks.
+    footer_digest : bytes
+        Of the footer as it is stored.
     schema : pa.Schema
         Of what is decoded; its i-th field is column i of `decode_column`.
     leaves : tuple of range
@@ -32,15 +36,16 @@ class ParquetBytes:
 
     label: str
     buffer: pa.Buffer | None
-    metadata: Any
+    footer: Footer
+    footer_digest: bytes
     schema: pa.Schema
     leaves: tuple[range, ...]
     _reader: Any
 
-    def chunks(self, row_group: int, column: int) -> list[Any]:
-        """Give the metadata of the column chunks that a field has in a row group."""
-        group = self.metadata.row_group(row_group)
-        return [group.column(leaf) for leaf in self.leaves[column]]
+    def chunks(self, row_group: int, column: int) -> tuple[Chunk, ...]:
+        """Give the column chunks that a field has in a row group."""
+        leaves = self.leaves[column]
+        return self.footer.chunks[row_group][leaves.start : leaves.stop]
 
     def name(self, row_group: int, column: int) -> str:
         """Give what errors call a column chunk: file, row group, column and where it begins."""
@@ -56,18 +61,31 @@ def read_footer(label: str, file: pa.Buffer | pa.NativeFile) -> ParquetBytes:
     Raises
     ------
     CorruptError
-        When the footer is cut short or cannot be decoded.
+        When the footer is cut short, cannot be decoded, or contradicts itself.
     """
     whole = file if isinstance(file, pa.Buffer) else None
     opened = pa.BufferReader(whole) if whole is not None else file
-    with reading(f"{label} ({opened.size()} bytes): the footer at its end"):
+    what = f"{label} ({opened.size()} bytes): the footer at its end"
+    with reading(what):
         # Reading ahead would change the reader, which threads share.
         found = parquet.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
         schema = decoded(found.schema_arrow)
-        leaves = _leaves(schema)
-        if leaves and leaves[-1].stop != found.metadata.num_columns:
-            raise pa.ArrowInvalid("it has other columns than its Arrow schema says")
-    return ParquetBytes(label, whole, found.metadata, schema, leaves, found.reader)
+        stored = _footer_bytes(opened)
+    try:
+        footer = parse_footer(stored)
+    except CorruptError as error:
+        raise CorruptError(f"{what} cannot be read: {error}") from error
+    leaves = _leaves(schema)
+    if sum(map(len, leaves)) != len(footer.leaves):
+        raise CorruptError(f"{what} has {len(footer.leaves)} columns, its Arrow schema others")
+    return ParquetBytes(label, whole, footer, digest(stored), schema, leaves, found.reader)
+
+
+def _footer_bytes(file: pa.NativeFile) -> bytes:
+    """Give the footer of a file that pyarrow has opened: its length is right."""
+    size = file.size()
+    length = int.from_bytes(file.read_at(4, size - 8), "little")
+    return bytes(file.read_at(length, size - 8 - length))
 
 
 def _leaves(schema: pa.Schema) -> tuple[range, ...]:
@@ -102,8 +120,8 @@ def decode_column(file: ParquetBytes, row_group: int, column: int) -> pa.Array:
         table = file._reader.read_row_group(
             row_group, column_indices=list(file.leaves[column]), use_threads=False
         )
-        array = _in_one_piece(table.column(0))
-    rows, field = file.metadata.row_group(row_group).num_rows, file.schema.field(column)
+        array = _without_bitmap(_in_one_piece(table.column(0)))
+    rows, field = file.footer.rows[row_group], file.schema.field(column)
     if len(array) != rows or not array.type.equals(field.type):
         raise CorruptError(
             f"{file.name(row_group, column)} holds {len(array)} values of type {array.type}, "
@@ -120,3 +138,17 @@ def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
     return pa.concat_arrays(column.chunks)
+
+
+def _without_bitmap(array: pa.Array) -> pa.Array:
+    """Give an array without nulls no bitmap: pyarrow makes one for every column that may have some.
+
+    Programs are faster without.
+    """
+    t = array.type
+    if array.null_count or pa.types.is_nested(t) or pa.types.is_dictionary(t) or not len(array):
+        return array
+    buffers = array.buffers()
+    if buffers[0] is None:
+        return array
+    return pa.Array.from_buffers(t, len(array), [None, *buffers[1:]], 0, array.offset)

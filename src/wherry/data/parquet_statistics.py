@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 
 from wherry.base.errors import CorruptError
 from wherry.data.parquet_columns import ParquetBytes
+from wherry.data.parquet_footer import Leaf
 from wherry.data.statistics import LONGEST_TEXT, ColumnStatistics
-from wherry.data.types import date_of, datetime_of
+from wherry.data.types import date_of, datetime_of, is_text
 
-_NS_PER = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
+_NS_PER = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _NOTHING = ColumnStatistics(None, None, None)
 
 
@@ -59,70 +60,61 @@ class _Columns(Mapping[str, ColumnStatistics]):
 
 
 def _statistics(file: ParquetBytes, row_group: int, column: int) -> ColumnStatistics:
-    chunks = file.chunks(row_group, column)
-    if len(chunks) != 1:  # A nested column's parts say nothing of the whole.
-        return _NOTHING
-    leaf = file.metadata.schema.column(file.leaves[column].start)
-    seen = chunks[0].statistics if chunks[0].is_stats_set else None
-    nulls = 0 if leaf.max_definition_level == 0 else None
-    if seen is not None and seen.has_null_count:
-        nulls = seen.null_count
     t = file.schema.field(column).type
+    if pa.types.is_nested(t):  # Its parts say nothing of the whole.
+        return _NOTHING
+    (chunk,), leaf = file.chunks(row_group, column), file.footer.leaves[file.leaves[column].start]
+    nulls = 0 if leaf.required else chunk.nulls
     t = t.value_type if pa.types.is_dictionary(t) else t
     nans = bool(pa.types.is_floating(t))  # Statistics of Parquet do not speak of NaN.
-    if seen is None or not seen.has_min_max:
-        return ColumnStatistics(None, None, nulls, nans)
-    low = _value(seen.min_raw, leaf, t, up=False)
-    high = _value(seen.max_raw, leaf, t, up=True)
+    unknown = ColumnStatistics(None, None, nulls, nans)
+    if chunk.low is None or chunk.high is None:
+        return unknown
+    try:
+        low, high = (_value(raw, leaf, t, up=up) for raw, up in ((chunk.low, 0), (chunk.high, 1)))
+    except struct.error as error:
+        name = file.name(row_group, column)
+        raise CorruptError(f"{name}: its statistics are no {leaf.physical}: {error}") from error
     if low is None or high is None or low > high:
-        return ColumnStatistics(None, None, nulls, nans)
+        return unknown
     return ColumnStatistics(low, high, nulls, nans)
 
 
-def _value(raw: Any, leaf: Any, t: pa.DataType, *, up: bool) -> Any:
+def _value(raw: bytes, leaf: Leaf, t: pa.DataType, *, up: int) -> Any:
     """Give the Python value of a bound as the file stores it; None when it tells nothing."""
+    number = _number(raw, leaf.physical)
     if pa.types.is_boolean(t):
-        return bool(raw)
+        return None if number is None else bool(number)
+    if pa.types.is_unsigned_integer(t) and isinstance(number, int):
+        return number % (1 << (32 if leaf.physical == "INT32" else 64))
     if pa.types.is_integer(t):
-        return _integer(raw, t)
+        return number
     if pa.types.is_float32(t) or pa.types.is_float64(t):
-        return None if isnan(raw) else float(raw)
+        return None if not isinstance(number, float) or isnan(number) else number
     if pa.types.is_decimal(t):
-        return _decimal(raw, t)
-    if pa.types.is_date32(t) and isinstance(raw, int):
-        return date_of(raw)
-    if pa.types.is_timestamp(t) and isinstance(raw, int):
-        return _moment(raw, leaf, aware=t.tz is not None, up=up)
-    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
+        unscaled = int.from_bytes(raw, "big", signed=True) if number is None else number
+        return Decimal(f"{unscaled}e{-t.scale}")
+    if pa.types.is_date32(t) and isinstance(number, int):
+        return date_of(number)
+    if pa.types.is_timestamp(t) and isinstance(number, int) and leaf.unit is not None:
+        ns = number * _NS_PER[leaf.unit]
+        return datetime_of(-(-ns // 1000) if up else ns // 1000, aware=t.tz is not None)
+    if is_text(t):
         return _text(raw, up=up)
     return None
 
 
-def _integer(raw: Any, t: pa.DataType) -> int | None:
-    if not isinstance(raw, int):
-        return None
-    # The file stores 32 or 64 bits, and pyarrow gives them as signed numbers.
-    return raw % (1 << t.bit_width) if pa.types.is_unsigned_integer(t) else raw
+_NUMBERS = {"BOOLEAN": "<B", "INT32": "<i", "INT64": "<q", "FLOAT": "<f", "DOUBLE": "<d"}
 
 
-def _decimal(raw: Any, t: pa.DataType) -> Decimal | None:
-    unscaled = int.from_bytes(raw, "big", signed=True) if isinstance(raw, bytes) else raw
-    return Decimal(f"{unscaled}e{-t.scale}") if isinstance(unscaled, int) else None
+def _number(raw: bytes, physical: str) -> int | float | None:
+    """Give a stored number, None if it is stored as bytes."""
+    form = _NUMBERS.get(physical)
+    return None if form is None else struct.unpack(form, raw)[0]
 
 
-def _moment(raw: int, leaf: Any, *, aware: bool, up: bool) -> object | None:
-    """Give a timestamp's bound, widened to whole microseconds."""
-    unit = json.loads(leaf.logical_type.to_json()).get("timeUnit")
-    if unit not in _NS_PER:
-        return None
-    ns = raw * _NS_PER[unit]
-    return datetime_of(-(-ns // 1000) if up else ns // 1000, aware=aware)
-
-
-def _text(raw: Any, *, up: bool) -> str | None:
+def _text(raw: bytes, *, up: int) -> str | None:
     """Give a text's bound: a writer may have cut it, a lower one perhaps within a character."""
-    if not isinstance(raw, bytes):
-        return None
     text = raw.decode(errors="strict" if _is_text(raw) else "ignore")
     if up:
         return text if _is_text(raw) and len(text) <= LONGEST_TEXT else None

@@ -59,6 +59,12 @@ def column_statistics(array: pa.Array) -> ColumnStatistics:
     return ColumnStatistics(_bound(bounds["min"], up=False), _bound(bounds["max"], up=True), nulls)
 
 
+def constant_statistics(value: pa.Scalar, rows: int) -> ColumnStatistics:
+    """Give the statistics of a column that has one value in each of `rows` rows."""
+    known = column_statistics(pa.array([value.as_py()], value.type))
+    return ColumnStatistics(known.min, known.max, rows * (known.nulls or 0))
+
+
 def _comparable(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         # Only values that some row uses: one dictionary serves all batches of a file.
