@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from wherry.data.parquet_columns import ParquetBytes
+from wherry.data.parquet_footer import Chunk, Leaf
 from wherry.kernels.parquet_layout import FORM, SINK
 
 _PHYSICAL = {"INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}
-_UNITS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _CODEC_NAMES = ("UNCOMPRESSED", "SNAPPY", "ZSTD")
 _ENCODINGS = {
     "PLAIN": {"BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"},
@@ -56,25 +53,26 @@ class ColumnForm:
         """Whether values are of any length."""
         return self.form == FORM.TEXT
 
+    @property
+    def table_width(self) -> int:
+        """Bytes of a value in the table that a dictionary's page becomes."""
+        if self.form in (FORM.WIDEN_4, FORM.WIDEN_8):
+            return 8
+        return 8 if self.form == FORM.BIG_ENDIAN and self.stored_width <= 8 else self.width
 
-def column_form(file: ParquetBytes, column: int) -> ColumnForm | str:
-    """Give how field `column` is decoded, or why pyarrow has to do it."""
-    leaves = file.leaves[column]
-    t = file.schema.field(column).type
-    if len(leaves) != 1:
-        return f"type {t} is nested"
-    stored = file.metadata.schema.column(leaves.start)
-    if stored.max_repetition_level != 0 or stored.max_definition_level > 1:
-        return f"type {t} is nested"
+
+def column_form(leaf: Leaf, t: pa.DataType) -> ColumnForm | str:
+    """Give how a column of Arrow type `t` is decoded, or why pyarrow has to do it."""
     index_type = t.index_type if pa.types.is_dictionary(t) else None
     value_type = t if index_type is None else t.value_type
+    if pa.types.is_nested(value_type):
+        return f"type {t} is nested"
     if index_type is not None and index_type.bit_width > 32:
         return f"dictionary indices are {index_type}, more than 32 bits"
-    found = _form(stored.physical_type, stored.length, value_type)
-    if found is None or not _same_unit(stored, value_type):
-        return f"{stored.physical_type} as {value_type} has no native form"
-    nullable = stored.max_definition_level == 1
-    return ColumnForm(value_type, index_type, stored.physical_type, *found, nullable)
+    found = _form(leaf.physical, leaf.length, value_type)
+    if found is None or (pa.types.is_timestamp(value_type) and leaf.unit != value_type.unit):
+        return f"{leaf.physical} as {value_type} has no native form"
+    return ColumnForm(value_type, index_type, leaf.physical, *found, not leaf.required)
 
 
 def _form(physical: str, length: int, t: pa.DataType) -> tuple[int, int, int, int] | None:
@@ -126,15 +124,7 @@ def _stored_as(physical: str, t: pa.DataType) -> bool:
     return bool(whole or time or pa.types.is_decimal64(t))
 
 
-def _same_unit(stored: Any, t: pa.DataType) -> bool:
-    """Say whether times are stored in the unit that Arrow gives them."""
-    if not (pa.types.is_time(t) or pa.types.is_timestamp(t)):
-        return True
-    unit = json.loads(stored.logical_type.to_json()).get("timeUnit")
-    return unit is not None and _UNITS.get(t.unit) == unit
-
-
-def unsupported(form: ColumnForm, chunk: Any) -> str | None:
+def unsupported(form: ColumnForm, chunk: Chunk) -> str | None:
     """Give why pyarrow has to decode a column chunk of a form that is native, or None."""
     if chunk.compression not in _CODEC_NAMES:
         return f"compression {chunk.compression}"
