@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ _ENCODINGS = {
     "RLE_DICTIONARY": {"INT32", "INT64", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"},
     "DELTA_BINARY_PACKED": {"INT32", "INT64"},
 }  # fmt: skip
+
+_MOST_VIEWED = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class ColumnForm:
         return 8 if self.form == FORM.BIG_ENDIAN and self.stored_width <= 8 else self.width
 
 
+@lru_cache(maxsize=1024)
 def column_form(leaf: Leaf, t: pa.DataType) -> ColumnForm | str:
     """Give how a column of Arrow type `t` is decoded, or why pyarrow has to do it."""
     index_type = t.index_type if pa.types.is_dictionary(t) else None
@@ -128,6 +132,8 @@ def unsupported(form: ColumnForm, chunk: Chunk) -> str | None:
     """Give why pyarrow has to decode a column chunk of a form that is native, or None."""
     if chunk.compression not in _CODEC_NAMES:
         return f"compression {chunk.compression}"
+    if form.sink == SINK.VIEWS and chunk.total_uncompressed_size > _MOST_VIEWED:
+        return "more text than one buffer of views holds"
     for encoding in chunk.encodings:
         levels = encoding == "RLE" or (encoding == "BIT_PACKED" and not form.nullable)
         if not levels and form.physical not in _ENCODINGS.get(encoding, ()):

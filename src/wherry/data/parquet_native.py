@@ -1,7 +1,7 @@
 """Parquet column chunks decoded by skeletons: what is faster than pyarrow, and only that.
 
-`open_chunk` says from footer and page headers whether a column chunk is decoded natively, or why
-not; `decode` then gives its values, its dictionary and indices, or only the rows that are wanted.
+`why_not` says from the footer whether a column chunk is decoded natively; `open_chunk` reads the
+headers of its pages; `decode` gives all values, or only wanted ones, or a dictionary and indices.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from wherry.base.errors import CorruptError
+from wherry.base.errors import CorruptError, InputError
+from wherry.data.mapping import reading
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_forms import ColumnForm, column_form, unsupported
 from wherry.data.parquet_pages import (
@@ -40,7 +41,19 @@ Rows = npt.NDArray[np.uint64]
 
 _CODE_SINKS = {1: SINK.CODES_1, 2: SINK.CODES_2, 4: SINK.CODES_4}
 _OFFSET_WIDTHS = {SINK.TEXT_4: 4, SINK.TEXT_8: 8}
-_MOST_VIEWED = (1 << 31) - 1
+_ROOMS = (
+    JOB.TABLE,
+    JOB.TABLE_TEXT,
+    JOB.PLAIN_PAGE,
+    JOB.CODES,
+    JOB.DENSE,
+    JOB.SPREAD,
+    JOB.BITS,
+    JOB.STRIP,
+)
+"""The rooms that a job works in, in the order of `_set_up`."""
+_STRIP_BYTES = 256
+_MOST_GUESSED = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +64,41 @@ class NativeChunk:
     pages: Pages
 
 
-def open_chunk(file: ParquetBytes, row_group: int, column: int) -> NativeChunk | str:
-    """Give the column chunk of field `column` in a row group, or why pyarrow has to decode it.
+def why_not(file: ParquetBytes, row_group: int, column: int) -> str | None:
+    """Give why pyarrow has to decode field `column` in a row group; None: it is decoded natively.
 
-    Reads the headers of its pages; nothing is decoded.
-
-    Raises
-    ------
-    CorruptError
-        When the pages are not what their headers or the footer say.
+    The footer alone decides, before a page is looked at.
     """
     if file.buffer is None:
         return "the file is not mapped"
-    leaves = file.leaves[column]
+    leaves, t = file.leaves[column], file.schema.field(column).type
     if len(leaves) != 1:
-        return f"type {file.schema.field(column).type} is nested"
-    form = column_form(file.footer.leaves[leaves.start], file.schema.field(column).type)
+        return f"type {t} is nested"
+    form = column_form(file.footer.leaves[leaves.start], t)
     if isinstance(form, str):
         return form
-    reason = unsupported(form, file.chunks(row_group, column)[0])
-    if reason is not None:
-        return reason
     if file.footer.rows[row_group] > MOST_ROWS:
-        return f"a row group of more than {MOST_ROWS} rows"
-    chunk = NativeChunk(form, read_pages(file, row_group, column))
-    return _too_large(chunk) or chunk
+        return f"row groups of more than {MOST_ROWS} rows"
+    return unsupported(form, file.chunks(row_group, column)[0])
 
 
-def _too_large(chunk: NativeChunk) -> str | None:
-    form, pages = chunk.form, chunk.pages
-    if form.sink == SINK.VIEWS and _viewed_bytes(pages) > _MOST_VIEWED:
-        return "more text than one buffer of views holds"
-    if form.index_type is None:
-        return None
-    if pages.rows and not pages.codes_only:
-        return "a dictionary column with pages that are not dictionary-encoded"
-    bits = form.index_type.bit_width - pa.types.is_signed_integer(form.index_type)
-    count = pages.known[PAGES.ENTRIES]
-    if count > 1 << bits:
-        return f"{count} dictionary values, more than {form.index_type} numbers"
-    return None
+def open_chunk(file: ParquetBytes, row_group: int, column: int) -> NativeChunk:
+    """Read the headers of the pages of field `column` in a row group; nothing is decoded.
+
+    Raises
+    ------
+    InputError
+        When the column is not decoded natively: see `why_not`.
+    CorruptError
+        When the pages are not what their headers or the footer say.
+    """
+    reason = why_not(file, row_group, column)
+    if reason is not None:
+        raise InputError(f"{file.name(row_group, column)} is not decoded natively: {reason}")
+    leaf, t = file.footer.leaves[file.leaves[column].start], file.schema.field(column).type
+    form = column_form(leaf, t)
+    assert isinstance(form, ColumnForm)
+    return NativeChunk(form, read_pages(file, row_group, column))
 
 
 def _viewed_bytes(pages: Pages) -> int:
@@ -113,7 +121,8 @@ def decode(
         than they take. Pages without a wanted row are neither decompressed nor decoded.
     as_dictionary : bool
         True gives indices (int8, int16 or int32, as few bytes as do) and the stored dictionary
-        where every page is dictionary-encoded, and plain values where one is not.
+        where every page is dictionary-encoded, and plain values where one is not. Columns that are
+        dictionaries to Arrow are given as such in any case.
     allocate : callable
         Where the array's buffers come from.
 
@@ -129,9 +138,17 @@ def decode(
         When the stored bytes cannot be decoded, naming file, row group, column and offset.
     """
     try:
-        if chunk.form.index_type is not None or (as_dictionary and chunk.pages.codes_only):
-            return _dictionary_array(chunk, kept, allocate)
-        return _array(chunk.form, chunk.pages, kept, allocate)[0]
+        index_type = chunk.form.index_type
+        if chunk.pages.codes_only and (index_type is not None or as_dictionary):
+            entries = chunk.pages.known[PAGES.ENTRIES]
+            smallest = _index_type(entries)
+            if index_type is None or _numbers(index_type) >= entries:
+                return _dictionary_array(chunk, index_type or smallest, kept, allocate)
+        values = _array(chunk.form, chunk.pages, kept, allocate)[0]
+        if index_type is None:
+            return values
+        with reading(f"{chunk.pages.name} as a dictionary with indices of {index_type}"):
+            return values.dictionary_encode().cast(pa.dictionary(index_type, values.type))
     except MemoryError:
         what = f"{chunk.pages.name}: its pages promise more bytes than there is memory for"
         raise CorruptError(what) from None
@@ -153,16 +170,18 @@ def decode_with_range(
     return _array(chunk.form, chunk.pages, None, allocate)
 
 
-def _dictionary_array(chunk: NativeChunk, kept: Rows | None, allocate: Allocate) -> pa.Array:
-    form, pages = chunk.form, chunk.pages
-    count = pages.known[PAGES.ENTRIES]
-    index_type = form.index_type or _index_type(count)
-    sink = _CODE_SINKS[index_type.bit_width // 8]
-    codes = replace(form, type=index_type, index_type=None, width=4, sink=sink)
-    if pages.known[PAGES.HAS_TABLE]:
-        pages = code_pages(pages)
-    indices, _ = _array(codes, pages, kept, allocate, count)
+def _dictionary_array(
+    chunk: NativeChunk, index_type: pa.DataType, kept: Rows | None, allocate: Allocate
+) -> pa.Array:
+    width = index_type.bit_width // 8
+    codes = replace(chunk.form, type=index_type, width=4, sink=_CODE_SINKS[width])
+    entries = chunk.pages.known[PAGES.ENTRIES]
+    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, entries)
     return pa.DictionaryArray.from_arrays(indices, dictionary(chunk, allocate), safe=False)
+
+
+def _numbers(index_type: pa.DataType) -> int:
+    return 1 << (index_type.bit_width - pa.types.is_signed_integer(index_type))
 
 
 def _index_type(count: int) -> pa.DataType:
@@ -171,7 +190,7 @@ def _index_type(count: int) -> pa.DataType:
 
 def dictionary(chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer) -> pa.Array:
     """Give the values of the chunk's dictionary; none if it has none."""
-    form = replace(chunk.form, index_type=None, nullable=False)
+    form = replace(chunk.form, nullable=False)
     if not chunk.pages.known[PAGES.HAS_TABLE]:
         return pa.array([], form.type)
     return _array(form, dictionary_page(chunk.pages), None, allocate)[0]
@@ -222,25 +241,24 @@ def _set_up(job: array[int], form: ColumnForm, pages: Pages) -> npt.NDArray[np.u
     if entries * (form.stored_width or 4) > known[PAGES.TABLE_SIZE]:
         raise pages.fault(FAULT.DICTIONARY_END, pages.table[PAGE.HEADER])
     wide = max(form.width, 8)
-    rooms = (
-        (JOB.TABLE, entries * wide),
-        (JOB.TABLE_TEXT, known[PAGES.TABLE_SIZE]),
-        (JOB.PLAIN_PAGE, known[PAGES.MOST_SIZE]),
-        (JOB.CODES, most * 8),
-        (JOB.DENSE, most * wide),
-        (JOB.SPREAD, most * wide),
-        (JOB.BITS, most // 8 + 8),
-        (JOB.STRIP, 256),
+    sizes = (
+        entries * wide,
+        known[PAGES.TABLE_SIZE],
+        known[PAGES.MOST_SIZE],
+        most * 8,
+        most * wide,
+        most * wide,
+        most // 8 + 8,
+        _STRIP_BYTES,
     )
-    block, at = _scratch.room("job", sum(nbytes + 2 * SLACK for _, nbytes in rooms))
-    for entry, nbytes in rooms:
-        job[entry] = at
-        at += (nbytes + 2 * SLACK) & -SLACK
+    table, addresses = _scratch.rooms("job", sizes, SLACK)
+    for entry, address in zip(_ROOMS, addresses, strict=True):
+        job[entry] = address
     job[JOB.PAGES], job[JOB.PAGE_COUNT] = pages.table.buffer_info()[0], pages.count
     job[JOB.CODEC] = pages.skeleton_codec
     job[JOB.FORM], job[JOB.STORED_WIDTH] = form.form, form.stored_width
     job[JOB.WIDTH], job[JOB.SINK], job[JOB.NULLABLE] = form.width, form.sink, form.nullable
-    return block[: entries * form.table_width]
+    return table[: entries * form.table_width]
 
 
 def _table_range(
@@ -284,7 +302,7 @@ def _text_room(form: ColumnForm, pages: Pages, count: int) -> int:
     if not entries:
         return plain
     mean = max(0, pages.known[PAGES.TABLE_SIZE] // entries - 4) + 1
-    return plain + min(count * mean * 5 // 4, _MOST_VIEWED)
+    return plain + min(count * mean * 5 // 4, _MOST_GUESSED)
 
 
 def _grown(text: pa.Buffer, job: array[int], count: int, allocate: Allocate) -> pa.Buffer:

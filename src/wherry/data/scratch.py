@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,3 +34,15 @@ class Scratch(threading.local):
         if size <= _KEPT:
             self._kept[name] = block
         return block
+
+    def rooms(
+        self, name: str, sizes: Sequence[int], slack: int
+    ) -> tuple[npt.NDArray[np.uint8], list[int]]:
+        """Give a block cut into rooms, `slack` bytes behind each: the first room, all addresses."""
+        steps = [(size + slack + _ALIGNMENT - 1) & -_ALIGNMENT for size in sizes]
+        block, at = self.room(name, sum(steps))
+        addresses = []
+        for step in steps:
+            addresses.append(at)
+            at += step
+        return block[: sizes[0]], addresses
