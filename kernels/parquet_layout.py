@@ -62,14 +62,14 @@ class _Job(NamedTuple):
     VALID: int = 10  # address of the validity bits; 0 if not nullable
     TEXT: int = 11  # address where bytes of texts are written
     TEXT_ROOM: int = 12
-    TABLE: int = 13  # address of the dictionary's values, or of their places and sizes
+    TABLE: int = 13  # scratch for a table of the dictionary; then the address where it is
     TABLE_TEXT: int = 14  # address of the dictionary's page once decompressed
     PLAIN_PAGE: int = 15  # scratch: a page once decompressed
     CODES: int = 16  # scratch: 8 bytes per value of a page
     DENSE: int = 17  # scratch: WIDTH bytes per value of a page
     SPREAD: int = 18  # scratch: WIDTH bytes per row of a page
     BITS: int = 19  # scratch: a bit per row of a page
-    STRIP: int = 20  # scratch: 32 int64
+    STRIP: int = 20  # scratch: 32 int32
     NEXT: int = 21  # next page
     ROW: int = 22  # rows behind us
     WRITTEN: int = 23  # rows written

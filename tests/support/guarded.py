@@ -36,7 +36,7 @@ class Guarded:
     def rooms(self, name, sizes, slack):
         """Do what `Scratch.rooms` does, each room with a guard of its own."""
         blocks = [self.block(size + slack) for size in sizes]
-        return blocks[0][: sizes[0]], [block.ctypes.data for block in blocks]
+        return blocks, [block.ctypes.data for block in blocks]
 
 
 def _arena(most):

@@ -1,8 +1,12 @@
-"""Small Parquet files of every shape that is decoded natively, and ways to damage them."""
+"""Small Parquet files of every shape that is decoded natively, and ways to damage them.
+
+Run: python -m support.parquet_damage SEED CASES
+"""
 
 import dataclasses
 import io
 import random
+import sys
 from decimal import Decimal
 
 import msgspec
@@ -15,7 +19,6 @@ from wherry.data import parquet_native, parquet_pages
 from wherry.data.parquet_columns import read_footer
 
 ROWS = 300
-_BYTES = 1 << 20
 _INTEGERS = [(i * 7919) % 1000 - 500 for i in range(ROWS)]
 _TEXTS = [("", "ab", "a text of some length", "x" * 70)[i % 4] + str(i % 40) for i in range(ROWS)]
 _COLUMNS = {
@@ -72,11 +75,11 @@ def _with_nulls(column, nulls):
 class Damage:
     """Decodes damaged files in guarded memory, one case after another, from a seed."""
 
-    def __init__(self, seed, monkeypatch):
+    def __init__(self, seed):
         self._random = random.Random(seed)
         self._file_memory, self._targets = Guarded(), Guarded()
         for module in (parquet_native, parquet_pages):
-            monkeypatch.setattr(module, "_scratch", Guarded(blocks=8))
+            module._scratch = Guarded(blocks=8)
         self._files = [
             (file, file.buffer.to_pybytes())
             for writing in WRITINGS
@@ -180,3 +183,14 @@ def _read_through(array):
         found = str(error)
         if "UTF8" not in found and "precision" not in found:
             raise
+
+
+def main(seed, cases):
+    """Try `cases` damaged columns; a read or write out of bounds ends the process by a signal."""
+    damage = Damage(seed)
+    refused = sum(damage.case() for _ in range(cases))
+    print(f"{cases} damaged columns, {refused} refused")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))

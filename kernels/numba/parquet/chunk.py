@@ -92,6 +92,9 @@ def _table(job, page):
     stored_width = _get(job, JOB.STORED_WIDTH)
     if count * stored_width > size:
         return FAULT.DICTIONARY_END
+    if form == FORM.SAME or form == FORM.WIDEN_8:
+        _set(job, JOB.TABLE, at)  # It is a table as it lies.
+        return 0
     if is_slim(form, stored_width):
         return slim(form, stored_width, at, count, table)
     return converted(form, stored_width, _get(job, JOB.WIDTH), at, count, table)

@@ -2,9 +2,9 @@
 
 from numba import njit
 
-from wherry.kernels.numba.parquet.lanes import unpack_64
+from wherry.kernels.numba.parquet.levels import unpacked
 from wherry.kernels.numba.parquet.pages import varint, zigzag
-from wherry.kernels.numba.vector import load_i64, load_u8, store_32, store_64
+from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, shift_right, store_32, store_64
 from wherry.kernels.parquet_layout import FAULT
 
 _LARGEST_BLOCK = 1 << 16
@@ -20,11 +20,22 @@ def _put(width, target, row, value):
         store_64(target + row * 8, value)
 
 
+@njit(inline="always")
+def _wide(bits, source, i):
+    """Give value `i` of those of 33 to 64 bits: too rare to be unpacked by vectors."""
+    bit = i * bits
+    at, shift = source + (bit >> 3), bit & 7
+    value = shift_right(load_i64(at), shift)
+    if shift > 0:
+        value |= load_u8(at + 8) << (64 - shift)
+    return value if bits == 64 else value & ((1 << bits) - 1)
+
+
 @njit(nogil=True, error_model="numpy")
 def differences(at, end, width, count, strip, target):
     """Write `count` integers of `width` (4 or 8) bytes; give 0 or a fault.
 
-    `strip` is room for `STRIP` int64. Sums wrap, as the format says.
+    `strip` is room for `STRIP` int32. Sums wrap, as the format says.
     """
     block, at = varint(at, end)
     parts, at = varint(at, end) if at > 0 else (0, at)
@@ -55,10 +66,15 @@ def differences(at, end, width, count, strip, target):
                 return FAULT.VALUES_END
             for start in range(0, wanted, STRIP):
                 size = min(STRIP, wanted - start)
-                if bits > 0:
-                    unpack_64(bits, at + (start >> 3) * bits, size, strip)
+                source = at + (start >> 3) * bits
+                if bits > 32:
                     for i in range(size):
-                        value += least + load_i64(strip + i * 8)
+                        value += least + _wide(bits, source, i)
+                        _put(width, target, done + i, value)
+                elif bits > 0:
+                    unpacked(bits, source, size, strip)
+                    for i in range(size):
+                        value += least + (load_i32(strip + i * 4) & 0xFFFFFFFF)
                         _put(width, target, done + i, value)
                 else:
                     for i in range(size):

@@ -99,15 +99,6 @@ def _window(builder, loaded, width, bits, first, lanes):
     moved = builder.shuffle_vector(loaded, unset, _vector(_I32, places))
     words = builder.bitcast(moved, ir.VectorType(element, lanes))
     words = builder.lshr(words, _vector(element, [s & 7 for s in starts]))
-    if width + 7 > bits:  # The top bits lie one byte further.
-        behind = [min((s >> 3) + each, 63) if j == 0 else 64 for s in starts for j in range(each)]
-        zeros = ir.Constant(loaded.type, [0] * 64)
-        more = builder.shuffle_vector(loaded, zeros, _vector(_I32, behind))
-        more = builder.bitcast(more, words.type)
-        # A value that begins with a byte has all its bits already: shift what is behind it away.
-        more = builder.shl(more, _vector(element, [(bits - (s & 7)) % bits for s in starts]))
-        used = _vector(element, [(1 << bits) - 1 if s & 7 else 0 for s in starts])
-        words = builder.or_(words, builder.and_(more, used))
     return builder.and_(words, _vector(element, [(1 << width) - 1] * lanes))
 
 
@@ -148,22 +139,6 @@ def unpack_32(typing_context, width, source, count, target):
                     _store(builder, words, _at(builder, place, half * 4))
 
         _by_width(builder, width, 32, unpack)
-
-    return _steps(4, body)
-
-
-@intrinsic
-def unpack_64(typing_context, width, source, count, target):
-    """Write `count` values of `width` bits, 1 to 64, as int64."""
-
-    def body(builder, width, source, count, target):
-        def unpack(w):
-            with _every(builder, 0, count, 8) as (i, _):
-                place = builder.add(target, builder.shl(i, ir.Constant(_I64, 3)))
-                loaded = _packed(builder, source, i, w)
-                _store(builder, _window(builder, loaded, w, 64, 0, 8), place)
-
-        _by_width(builder, width, 64, unpack)
 
     return _steps(4, body)
 

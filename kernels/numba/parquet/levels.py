@@ -71,6 +71,13 @@ def validity(at, end, count, bits, row):
 
 
 @njit(nogil=True, error_model="numpy")
+def unpacked(width, source, count, target):
+    """Write `count` values of `width` bits, 1 to 32, as int32; in one place, as it is much code."""
+    unpack_32(width, source, count, target)
+    return 0
+
+
+@njit(nogil=True, error_model="numpy")
 def integers(at, end, width, count, target):
     """Write `count` numbers of `width` bits, at most 32, as int32; give 0 or a fault."""
     if width > 32:
@@ -90,7 +97,7 @@ def integers(at, end, width, count, target):
             wanted = min(held, count - done)
             if (wanted * width + 7) >> 3 > end - at:
                 return FAULT.VALUES_END
-            unpack_32(width, at, wanted, target + done * 4)
+            unpacked(width, at, wanted, target + done * 4)
             done += wanted
             at += min(min(size, 1 << 32) * width, end - at)
         else:

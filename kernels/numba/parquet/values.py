@@ -96,9 +96,7 @@ def is_slim(form, stored_width):
 @njit(nogil=True, error_model="numpy")
 def slim(form, stored_width, source, count, target):
     """Write `count` stored values as int64."""
-    if form == FORM.WIDEN_8:
-        copy_bytes(target, source, count * 8)
-    elif form == FORM.WIDEN_4:
+    if form == FORM.WIDEN_4:
         for i in range(count):
             store_64(target + i * 8, load_i32(source + i * 4))
     else:

@@ -52,7 +52,7 @@ _ROOMS = (
     JOB.STRIP,
 )
 """The rooms that a job works in, in the order of `_set_up`."""
-_STRIP_BYTES = 256
+_STRIP_BYTES = 128
 _MOST_GUESSED = 1 << 31
 
 
@@ -209,7 +209,7 @@ def _array(
     if pages.skeleton_codec == CODEC.OTHER:
         pages = decompressed(pages, bits)
     job = array("q", bytes(8 * JOB.COUNT))
-    table = _set_up(job, form, pages)
+    block = _set_up(job, form, pages)
     job[JOB.KEPT], job[JOB.TABLE_COUNT] = bits, -1 if codes is None else codes
     size = _value_bytes(form, count)
     values = allocate(size + SLACK)
@@ -224,7 +224,8 @@ def _array(
         _place(job, values, valid, text)
     if result < 0:
         raise pages.fault(result, job[JOB.FAULT_AT])
-    found = _table_range(form, pages, table) if codes is None else None
+    found = _table_range(form, pages, job[JOB.TABLE]) if codes is None else None
+    del block  # The table may lie in it.
     if form.sink in _OFFSET_WIDTHS and not count:
         np.frombuffer(values, np.uint8)[:size] = 0  # No page wrote where the first text begins.
     nulls = count - job[JOB.VALID_COUNT] if form.nullable else 0
@@ -235,7 +236,7 @@ def _array(
 
 
 def _set_up(job: array[int], form: ColumnForm, pages: Pages) -> npt.NDArray[np.uint8]:
-    """Fill in what a job is told of form and pages, and the scratch it works in; give its table."""
+    """Fill in what a job is told of form and pages, and the scratch it works in; give that."""
     known = pages.known
     most, entries = known[PAGES.MOST_VALUES], known[PAGES.ENTRIES]
     if entries * (form.stored_width or 4) > known[PAGES.TABLE_SIZE]:
@@ -251,25 +252,25 @@ def _set_up(job: array[int], form: ColumnForm, pages: Pages) -> npt.NDArray[np.u
         most // 8 + 8,
         _STRIP_BYTES,
     )
-    table, addresses = _scratch.rooms("job", sizes, SLACK)
+    block, addresses = _scratch.rooms("job", sizes, SLACK)
     for entry, address in zip(_ROOMS, addresses, strict=True):
         job[entry] = address
     job[JOB.PAGES], job[JOB.PAGE_COUNT] = pages.table.buffer_info()[0], pages.count
     job[JOB.CODEC] = pages.skeleton_codec
     job[JOB.FORM], job[JOB.STORED_WIDTH] = form.form, form.stored_width
     job[JOB.WIDTH], job[JOB.SINK], job[JOB.NULLABLE] = form.width, form.sink, form.nullable
-    return table[: entries * form.table_width]
+    return block
 
 
-def _table_range(
-    form: ColumnForm, pages: Pages, table: npt.NDArray[np.uint8]
-) -> tuple[int, int] | None:
+def _table_range(form: ColumnForm, pages: Pages, table: int) -> tuple[int, int] | None:
     """Give the range of a dictionary of integers or decimals, unless other values lie beside it."""
     exact = pa.types.is_integer(form.type) or pa.types.is_decimal(form.type)
-    if not exact or not pages.codes_only or not len(table) or form.table_width > 8:
+    entries = pages.known[PAGES.ENTRIES]
+    if not exact or not pages.codes_only or not entries or form.table_width > 8:
         return None
-    dtype = f"{'u' if pa.types.is_unsigned_integer(form.type) else 'i'}{form.table_width}"
-    values = table.view(dtype)
+    size = entries * form.table_width
+    kind = "u" if pa.types.is_unsigned_integer(form.type) else "i"
+    values = np.frombuffer(pa.foreign_buffer(table, size), f"{kind}{form.table_width}")
     return int(values.min()), int(values.max())
 
 

@@ -100,7 +100,7 @@ def read_pages(file: ParquetBytes, row_group: int, column: int) -> Pages:
     begin, size = chunk.data_page_offset, chunk.total_compressed_size
     if 0 < (chunk.dictionary_page_offset or 0) < begin:
         begin = chunk.dictionary_page_offset or 0
-    if not 4 <= begin <= begin + size <= file.buffer.size:
+    if not 0 <= begin <= begin + size <= file.buffer.size:
         raise CorruptError(
             f"{name}: its footer places {size} bytes at offset {begin} of a file of "
             f"{file.buffer.size} bytes"

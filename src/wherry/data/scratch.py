@@ -38,11 +38,11 @@ class Scratch(threading.local):
     def rooms(
         self, name: str, sizes: Sequence[int], slack: int
     ) -> tuple[npt.NDArray[np.uint8], list[int]]:
-        """Give a block cut into rooms, `slack` bytes behind each: the first room, all addresses."""
+        """Give a block, and the addresses of rooms in it with `slack` bytes behind each."""
         steps = [(size + slack + _ALIGNMENT - 1) & -_ALIGNMENT for size in sizes]
         block, at = self.room(name, sum(steps))
         addresses = []
         for step in steps:
             addresses.append(at)
             at += step
-        return block[: sizes[0]], addresses
+        return block, addresses
