@@ -15,6 +15,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Time
 from wherry.data.ledger import Ledger, merge
+from wherry.data.one_shot import OneShot
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.data.types import to_plain
@@ -165,7 +166,25 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
     if found.name != THIS_MACHINE:
         yield from run(declared, found).table.to_batches()
         return
-    journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
+    source, apart = declared.source, not any(o.gathers for o in declared.operators)
+    if isinstance(source, OneShot) and apart and not source.kept:
+        for part in source.rounds():
+            yield from _streamed(_Over(part, declared.operators, declared.schema), found)
+    else:
+        yield from _streamed(declared, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """The operators of a pipeline over a part of its source."""
+
+    source: Source
+    operators: tuple[Operator, ...]
+    schema: pa.Schema
+
+
+def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
+    journey = _journey(declared, system, Options(), _workers(system, [declared.source]))
     yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
 
 

@@ -19,6 +19,7 @@ import wherry as wh
 from wherry.base.errors import CorruptError, InputError
 from wherry.data import decoded
 from wherry.data import parquet as parquet_fragment
+from wherry.data.bloom import xxh64
 from wherry.data.fragments import MAX_CHUNK_ROWS
 from wherry.data.source import column_bounds, open_source
 from wherry.data.types import date_of, datetime_of
@@ -415,3 +416,48 @@ def test_a_file_without_rows(tmp_path):
     parquet.write_table(NUMBERS.slice(0, 0), tmp_path / "t.parquet")
     assert wh.scan(tmp_path / "t.parquet").collect().num_rows == 0
     assert open_source(tmp_path / "t.parquet").chunks() == ()
+
+
+def test_bloom_filters_prune_what_bounds_cannot(tmp_path, decodings):
+    rows, groups = 1000, 8
+    keys = np.random.default_rng(5).permutation(2 * rows * groups)[: rows * groups] * 2
+    table = pa.table(
+        {
+            "k": keys,
+            "i": keys.astype(np.int32),
+            "s": [f"{'long ' * (k % 9)}{k}" for k in keys.tolist()],
+            "d": pa.array([f"{k % 4000}" for k in keys.tolist()]).dictionary_encode(),
+            "day": pa.array(keys.astype(np.int32)).cast(pa.date32()),
+            "at": pa.array(keys).cast(pa.timestamp("ms")),
+            "m": pa.array([Decimal(k) / 100 for k in keys.tolist()], pa.decimal128(15, 2)),
+        }
+    )
+    path = tmp_path / "t.parquet"
+    blooms = {name: {"ndv": rows, "fpp": 0.01} for name in table.column_names}
+    parquet.write_table(
+        table, path, row_group_size=rows, bloom_filter_options=blooms,
+        store_decimal_as_integer=True,
+    )  # fmt: skip
+    source, draw = open_source(path), random.Random(3)
+    kept = asked = 0
+    for row in draw.sample(range(rows * groups), 40):
+        for name in table.column_names:
+            value = table[name][row].as_py()
+            here = [source.statistics(ref).columns[name] for ref in source.chunks()]
+            assert not here[row // rows].excludes(value)
+            kept += sum(not seen.excludes(value) for seen in here)
+            asked += len(here)
+    assert kept < asked / 4
+    value = int(keys[3 * rows])
+    assert wh.scan(path).filter(wh.col("k") == value).select("i").collect().num_rows == 1
+    assert {group for _, group, _ in decodings} < set(range(groups))
+    decodings.clear()
+    assert wh.scan(path).filter(wh.col("k").is_in([1, 3, 5, 7])).collect().num_rows == 0
+    assert len(decodings) <= groups  # odd numbers: each group has four chances in a hundred
+
+
+def test_xxhash_of_every_length():
+    known = {b"": 0xEF46DB3751D8E999, b"a": 0xD24EC4F1A98C6E5B, b"abc": 0x44BC2CF5AD770999}
+    assert {text: xxh64(text) for text in known} == known
+    long = b"Nobody inspects the spammish repetition"
+    assert xxh64(long) == 0xFBCEA83C8A378BF1

@@ -91,12 +91,50 @@ def test_shares_memory_sees_a_copy():
     assert not shares_memory(copy, [batch])
 
 
-def test_compressed_files_are_read_too(tmp_path, mappings):
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_compressed_batches_are_decompressed_when_read(tmp_path, mappings, stream, compression):
     table = _table()
-    source = open_source(_write(tmp_path / "t.arrow", table, compression="zstd"))
+    path = _write(tmp_path / "t.arrow", table, stream=stream, compression=compression)
+    source = open_source(path)
+    assert source.decodes
     assert _read(source).equals(table)
-    batch = source.read(source.chunks()[0], ["i"])
-    assert not shares_memory(batch, [mappings[0].buffer])
+    assert _read(source, ["d", "i", "v"]).equals(table.select(["d", "i", "v"]))
+    first = source.chunks()[0]
+    assert not shares_memory(source.read(first, ["i"]), [mappings[0].buffer])
+    names = source.schema.names
+    each = [source.decoding(first, [name])[0].stored_bytes for name in names]
+    (whole,) = source.decoding(first, names)
+    assert min(each) > 0
+    assert whole.stored_bytes == sum(each)
+    assert sum(source.decoding(ref, names)[0].stored_bytes for ref in source.chunks()) < (
+        path.stat().st_size
+    )
+    # Numbers in order compress well, those that are all different do not.
+    sizes = dict(zip(names, each, strict=True))
+    assert sizes["b"] < sizes["f"] < 8 * 300 + 16
+    seen = source.statistics(first).columns["i"]
+    assert (seen.min, seen.max, seen.nulls) == (1, 299, 43)
+
+
+def test_a_compressed_stream_keeps_nothing_in_memory(tmp_path):
+    table = pa.table({"k": np.arange(1_000_000), "f": np.zeros(1_000_000)})
+    path = _write(tmp_path / "t.arrows", table, stream=True, batch_rows=50_000, compression="lz4")
+    before = pa.total_allocated_bytes()
+    source = open_source(path)
+    total = 0
+    for ref in source.chunks():
+        total += source.read(ref, ["k"])["k"].to_numpy().sum()
+        assert pa.total_allocated_bytes() - before < 3 * 8 * 50_000
+    assert total == 999_999 * 500_000
+
+
+def test_dictionaries_that_follow_each_other_in_a_compressed_stream(tmp_path):
+    texts = pa.chunked_array([pa.array(x).dictionary_encode() for x in (["a", "b"], ["c", "a"])])
+    table = pa.table({"d": texts, "k": pa.chunked_array([[1, 2], [3, 4]])})
+    path = _write(tmp_path / "t.arrows", table, stream=True, compression="zstd")
+    assert _read(open_source(path)).equals(table)
+    assert _read(open_source(path), ["k"]).equals(table.select(["k"]))
 
 
 def test_large_batches_are_cut_without_copying(mappings, tmp_path):

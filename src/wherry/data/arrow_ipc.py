@@ -1,7 +1,6 @@
 """Arrow IPC files and streams, read where they lie: every buffer is a piece of the file's mapping.
 
-Compressed files are read too, but pyarrow decompresses them into memory of its own, batch by batch
-and all columns at once.
+Compressed files are read too; pyarrow decompresses the columns that are asked for, batch by batch.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import ipc
 
-from wherry.base.errors import CorruptError, InputError
+from wherry.base.errors import InputError
 from wherry.data import statistics_file
-from wherry.data.chunk import shares_memory
+from wherry.data.decoding import Decoding
+from wherry.data.fragments import Fragment
+from wherry.data.ipc_message import batch_layout, column_sizes
+from wherry.data.ipc_stream import DECOMPRESSED, STREAM_START, open_stream
 from wherry.data.mapping import MappedFile, decoded, reading
-from wherry.data.memory import Batches
 from wherry.data.statistics import ChunkStatistics, chunk_statistics
 from wherry.data.types import check_schema
 from wherry.data.validate import check_batch
 
 _FILE_MAGIC = b"ARROW1\0\0"
-_STREAM_START = b"\xff\xff\xff\xff"
-_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-def open_ipc(mapping: MappedFile) -> IpcFile | Batches | None:
+def open_ipc(mapping: MappedFile) -> Fragment | None:
     """Open an Arrow IPC file, or map an IPC stream and give its batches; None: it is neither.
 
     Raises
@@ -41,7 +40,7 @@ def open_ipc(mapping: MappedFile) -> IpcFile | Batches | None:
     start = mapping.buffer[: len(_FILE_MAGIC)].to_pybytes()
     if start == _FILE_MAGIC:
         return IpcFile(mapping)
-    return _read_stream(mapping) if start.startswith(_STREAM_START) else None
+    return open_stream(mapping) if start.startswith(STREAM_START) else None
 
 
 class IpcFile:
@@ -50,8 +49,6 @@ class IpcFile:
     The first read or question for statistics validates every batch and measures it, in one pass
     over the file; the result is kept beside the file, so that only the first process pays.
     """
-
-    decodes = False
 
     def __init__(self, mapping: MappedFile) -> None:
         self._mapping = mapping
@@ -65,6 +62,9 @@ class IpcFile:
             narrow = ipc.open_file(mapping.buffer, options=first_column)
         check_schema(self.schema, self.label)
         self.rows = tuple(self._rows(narrow, i) for i in range(narrow.num_record_batches))
+        self._sizes = _compressed_sizes(mapping, self.schema, len(self.rows))
+        self.decodes = self._sizes is not None
+        self._narrow: dict[tuple[str, ...], ipc.RecordBatchFileReader] = {}
         self._batches: dict[int, pa.RecordBatch] = {}
         self._chunks: tuple[ChunkStatistics, ...] | None = None
         self._lock = threading.RLock()
@@ -87,10 +87,25 @@ class IpcFile:
         """
         self._mapping.check_unchanged()
         self._validated()
-        return self._batch(batch).select(list(columns))
+        whole = self._decompressed(batch, tuple(columns)) if self.decodes else self._batch(batch)
+        return whole.select(list(columns))
 
-    def decoding(self, batch: int, columns: Sequence[str]) -> None:
-        """Give None: what is read is a reference."""
+    def _decompressed(self, batch: int, columns: tuple[str, ...]) -> pa.RecordBatch:
+        with self._lock, reading(self._name(batch)):
+            reader = self._narrow.get(columns)
+            if reader is None:  # Opening one reads the dictionaries: once for these columns.
+                numbers = [self.schema.get_field_index(name) for name in columns]
+                options = ipc.IpcReadOptions(included_fields=numbers or [0])
+                reader = ipc.open_file(self._mapping.buffer, options=options)
+                self._narrow[columns] = reader
+            return reader.get_batch(batch)
+
+    def decoding(self, batch: int, columns: Sequence[str]) -> Decoding | None:
+        """Give the compressed bytes of columns, dictionaries not counted; None: references."""
+        if self._sizes is None:
+            return None
+        stored = sum(self._sizes[batch][name] for name in columns)
+        return Decoding(tuple(columns), stored, DECOMPRESSED)
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
@@ -125,41 +140,30 @@ class IpcFile:
             return kept
         with self._lock, reading(self._name(batch)):
             whole = self._reader.get_batch(batch)
-            if not shares_memory(whole, [self._mapping.buffer]):
-                self._batches.clear()  # Keep one decompressed batch, not the decompressed file.
-            self._batches[batch] = whole
+            if not self.decodes:
+                self._batches[batch] = whole
         return whole
 
     def _name(self, batch: int) -> str:
         return f"{self.label}, record batch {batch}"
 
 
-def _read_stream(mapping: MappedFile) -> Batches:
-    label, batches = mapping.label, list[pa.RecordBatch]()
-    stream = pa.BufferReader(mapping.buffer)
-    with reading(f"{label}: the schema at offset 0"):
-        reader = ipc.open_stream(stream)
-        decoded(reader.schema)
-    check_schema(reader.schema, label)
-    while True:
-        with reading(f"{label}, record batch {len(batches)} at offset {stream.tell()}"):
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
+def _compressed_sizes(
+    mapping: MappedFile, schema: pa.Schema, count: int
+) -> list[dict[str, int]] | None:
+    """Give the stored bytes of the columns of every batch; None if they are not compressed."""
+    found: list[dict[str, int]] = []
+    with reading(f"{mapping.label}: the messages from offset {len(_FILE_MAGIC)}"):
+        messages = ipc.MessageReader.open_stream(mapping.buffer[len(_FILE_MAGIC) :])
+        for message in messages:
+            if len(found) == count:
                 break
-            batch.validate()
-        batches.append(batch)
-    _check_end(mapping, stream.tell())
-    return Batches(label, reader.schema, batches, mapping.identity)
-
-
-def _check_end(mapping: MappedFile, end: int) -> None:
-    """Refuse a stream cut between two batches, and one with more behind its end."""
-    if mapping.buffer[max(end - len(_STREAM_END), 0) : end].to_pybytes() != _STREAM_END:
-        raise CorruptError(f"{mapping.label} stops at offset {end} without an end-of-stream mark")
-    if end != mapping.stat.st_size:
-        left = mapping.stat.st_size - end
-        raise CorruptError(f"{mapping.label} has {left} bytes behind its end at offset {end}")
+            if message.type == "record batch":
+                layout = batch_layout(message.metadata.to_pybytes())
+                if not layout.compressed:
+                    return None
+                found.append(column_sizes(layout, schema))
+    return found or None
 
 
 def write_ipc(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:

@@ -60,6 +60,7 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     nulls: int | None
     low: bytes | None
     high: bytes | None
+    bloom_offset: int | None
 
 
 class Footer(msgspec.Struct, array_like=True, frozen=True):
@@ -70,7 +71,7 @@ class Footer(msgspec.Struct, array_like=True, frozen=True):
     chunks: tuple[tuple[Chunk, ...], ...]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def parse_footer(data: bytes) -> Footer:
     """Give the footer whose Thrift bytes are `data`.
 
@@ -148,6 +149,7 @@ def _chunk(column: Struct, leaf: Leaf) -> Chunk:
         None if known.get(3) is None else _count(known[3]),
         low,
         high,
+        None if meta.get(14) is None else _count(meta[14]),
     )
 
 

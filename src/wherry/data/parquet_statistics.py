@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from math import isnan
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import CorruptError
+from wherry.data.bloom import BloomFilter, read_bloom
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_footer import Leaf
 from wherry.data.statistics import LONGEST_TEXT, ColumnStatistics
@@ -67,7 +69,8 @@ def _statistics(file: ParquetBytes, row_group: int, column: int) -> ColumnStatis
     nulls = 0 if leaf.required else chunk.nulls
     t = t.value_type if pa.types.is_dictionary(t) else t
     nans = bool(pa.types.is_floating(t))  # Statistics of Parquet do not speak of NaN.
-    unknown = ColumnStatistics(None, None, nulls, nans)
+    excludes = _Excludes(file, row_group, column) if chunk.bloom_offset is not None else None
+    unknown = ColumnStatistics(None, None, nulls, nans, excludes)
     if chunk.low is None or chunk.high is None:
         return unknown
     try:
@@ -77,7 +80,33 @@ def _statistics(file: ParquetBytes, row_group: int, column: int) -> ColumnStatis
         raise CorruptError(f"{name}: its statistics are no {leaf.physical}: {error}") from error
     if low is None or high is None or low > high:
         return unknown
-    return ColumnStatistics(low, high, nulls, nans)
+    return ColumnStatistics(low, high, nulls, nans, excludes)
+
+
+@dataclass(frozen=True)
+class _Excludes:
+    """Whether the Bloom filter of a column chunk excludes a value; it is read when first asked."""
+
+    file: ParquetBytes
+    row_group: int
+    column: int
+
+    def __call__(self, value: object) -> bool:
+        return self._filter is not None and self._filter.excludes(value)
+
+    @cached_property
+    def _filter(self) -> BloomFilter | None:
+        file, column = self.file, self.column
+        if file.buffer is None:
+            return None
+        t = file.schema.field(column).type
+        t = t.value_type if pa.types.is_dictionary(t) else t
+        (chunk,) = file.chunks(self.row_group, column)
+        leaf = file.footer.leaves[file.leaves[column].start]
+        try:
+            return read_bloom(file.buffer, chunk.bloom_offset, leaf, t)
+        except CorruptError as error:
+            raise CorruptError(f"{file.name(self.row_group, column)}: {error}") from error
 
 
 def _value(raw: bytes, leaf: Leaf, t: pa.DataType, *, up: int) -> Any:

@@ -14,6 +14,7 @@ from wherry.data.decoding import Decoding
 from wherry.data.formats import open_file
 from wherry.data.fragments import Constants, FragmentSource
 from wherry.data.memory import Batches
+from wherry.data.one_shot import OneShot
 from wherry.data.partitions import partition_columns
 from wherry.data.paths import Files, find_files, listed
 from wherry.data.shard_files import recover_scheme, without_shard
@@ -97,8 +98,8 @@ def open_source(data: object) -> Source:
     data : path(s), glob, directory, pa.Table, pa.RecordBatch, pyarrow Dataset or Arrow stream
         Files are Arrow IPC or Parquet, and mapped; a directory gives those of them that lie in
         it in order of name, or below its folders named `key=value`, which then are columns. A
-        table is referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, is
-        read fully into memory here.
+        table is referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, can
+        be read once: it is read into memory when a query needs more of it than a batch at a time.
 
     Raises
     ------
@@ -107,7 +108,8 @@ def open_source(data: object) -> Source:
     CorruptError
         When a file is truncated or its metadata cannot be decoded.
     """
-    if isinstance(data, Source):
+    # A protocol's check looks at every attribute, which would read a stream: known classes first.
+    if isinstance(data, OneShot) or isinstance(data, Source):  # noqa: SIM101
         return data
     if isinstance(data, pa.RecordBatch):
         return _in_memory(data.schema, [data])
@@ -118,7 +120,7 @@ def open_source(data: object) -> Source:
     if isinstance(data, pa.Table):
         return _in_memory(data.schema, data.to_batches())
     if hasattr(data, "__arrow_c_stream__"):
-        return _read_all(data)
+        return OneShot(data)
     if isinstance(data, str | Path):
         return _open_files(find_files(data))
     if isinstance(data, list | tuple) and data and all(isinstance(x, str | Path) for x in data):
@@ -129,15 +131,6 @@ def open_source(data: object) -> Source:
 def _in_memory(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> Source:
     check_schema(schema, "the table")
     return FragmentSource("memory", schema, (Batches("the table", schema, batches),))
-
-
-def _read_all(stream: object) -> Source:
-    try:
-        reader = pa.RecordBatchReader.from_stream(stream)
-        check_schema(reader.schema, "the stream")
-        return _in_memory(reader.schema, list(reader))
-    except pa.ArrowException as error:
-        raise InputError(f"the {type(stream).__name__} cannot be read: {error}") from error
 
 
 def _open_files(files: Files) -> Source:

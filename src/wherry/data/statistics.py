@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,13 +24,15 @@ class ColumnStatistics:
     zone) or str. None says that no bound is known: there is no value, a float is NaN, a text is
     longer than `LONGEST_TEXT`, or Python has no such date. Bounds of timestamps in nanoseconds are
     widened to whole microseconds. `nulls` is None where nobody counted. With `nans`, there may be
-    NaN besides, of which the bounds do not speak.
+    NaN besides, of which the bounds do not speak. `excludes` says of a value whether no row surely
+    holds it, where a Bloom filter knows.
     """
 
     min: object | None
     max: object | None
     nulls: int | None
     nans: bool = False
+    excludes: Callable[[object], bool] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,13 @@ def read_struct(data: bytes) -> Struct:
     CorruptError
         When it is cut short or no compact Thrift, naming the offset within `data`.
     """
+    return read_front(data)[0]
+
+
+def read_front(data: bytes) -> tuple[Struct, int]:
+    """Give the struct that `data` begins with, as `read_struct` does, and where it ends."""
     try:
-        return _struct(data, 0, 0)[0]
+        return _struct(data, 0, 0)
     except IndexError:
         raise CorruptError(f"it ends within a struct, at offset {len(data)}") from None
 

@@ -176,10 +176,17 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
 
 
 def decided(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
-    """Give what the bounds of a column alone say of `column op value`: true, false, or None.
+    """Give what is known of a column alone says of `column op value`: true, false, or None.
 
     The values are compared exactly; True speaks of values that are not null.
     """
+    found = _bounded_decision(op, known, value)
+    if found is None and op == "==" and known is not None and known.excludes is not None:
+        return False if known.excludes(value) else None
+    return found
+
+
+def _bounded_decision(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
     if known is None or known.min is None or known.max is None:
         return None
     low: Any = known.min
