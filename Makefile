@@ -1,10 +1,12 @@
 # Every target does its own set-up in .venv; nothing outside this folder is changed.
 PYTHON ?= python3
 VENV := .venv
+CASES ?= 100000
+SEED ?= 1
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types layers unit soak golden clean
+.PHONY: help demo test lint types layers unit soak fuzz golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -34,6 +36,9 @@ unit: $(VENV)/ready  ## the tests, with branch coverage
 
 soak: $(VENV)/ready  ## long: thousands of new random programs and pipelines; prints what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics
+
+fuzz: $(VENV)/ready  ## damaged Parquet columns, CASES of them, from SEED; nothing may crash
+	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 
 golden: $(VENV)/ready  ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/python -m pytest tests/golden --update-golden

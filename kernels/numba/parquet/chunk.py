@@ -49,12 +49,12 @@ _PAGE_BYTES = 8 * PAGE.COUNT
 _MOST_OFFSET = (1 << 31) - 1
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _get(job, entry):
     return load_i64(job + entry * 8)
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _set(job, entry, value):
     store_64(job + entry * 8, value)
 
@@ -249,7 +249,7 @@ def _put(job, source, base, count):
     return 0
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _lies_in_place(sink):
     return sink == SINK.FIXED or sink == SINK.VIEWS or sink == SINK.CODES_4
 

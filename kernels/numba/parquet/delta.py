@@ -12,7 +12,7 @@ STRIP = 32
 """Differences unpacked at once; the format makes the smallest block a multiple of it."""
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _put(width, target, row, value):
     if width == 4:
         store_32(target + row * 4, value)
@@ -20,7 +20,7 @@ def _put(width, target, row, value):
         store_64(target + row * 8, value)
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _wide(bits, source, i):
     """Give value `i` of those of 33 to 64 bits: too rare to be unpacked by vectors."""
     bit = i * bits

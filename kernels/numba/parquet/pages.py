@@ -35,7 +35,7 @@ def varint(at, end):
     return 0, FAULT.HEADER_ENDS
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def zigzag(value):
     """Give the signed number that `value` stands for."""
     return shift_right(value, 1) ^ -(value & 1)
@@ -225,7 +225,7 @@ def _check(page, left, codec):
     return 0
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy")
 def _raise_to(address, value):
     store_64(address, max(load_i64(address), value))
 
