@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.parquet_columns import decode_column, read_footer
-from wherry.data.parquet_native import decode, open_chunk, why_not
+from wherry.data.parquet_native import decode, dictionary, matching, open_chunk, why_not
 from wherry.data.parquet_pages import read_pages
 from wherry.data.parquet_read import read_column
 from wherry.data.parquet_statistics import ColumnBounds
@@ -164,6 +164,21 @@ def test_differences_of_every_width(width):
     values = rng.integers(-(1 << width >> 1), 1 << width >> 1, 300, dtype=np.int64, endpoint=True)
     for array in (pa.array(values), pa.array(values).cast(pa.int32(), safe=False)):
         _compare(_file(array, use_dictionary=False, column_encoding="DELTA_BINARY_PACKED"))
+
+
+@pytest.mark.parametrize("nulls", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("values", [["a", "bc", ""], [5, 7, 11], [0.5, 1.5, 2.5]])
+def test_rows_that_match_are_told_by_the_dictionary(values, nulls):
+    rng = np.random.default_rng(4)
+    stored = [
+        None if n else values[i]
+        for i, n in zip(rng.integers(0, 3, 1000), rng.random(1000) < nulls, strict=True)
+    ]
+    array = pa.array(stored, pa.array(values).type)
+    chunk = open_chunk(_file(array, data_page_size=50, write_batch_size=77), 0, 0)
+    passing = np.array([value != values[1] for value in dictionary(chunk).to_pylist()], bool)
+    rows = matching(chunk, passing)
+    assert decode(chunk, rows).to_pylist() == [v for v in stored if v not in (None, values[1])]
 
 
 def test_texts_that_come_more_often_than_their_share_of_the_dictionary():

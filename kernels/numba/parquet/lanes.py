@@ -144,12 +144,12 @@ def unpack_32(typing_context, width, source, count, target):
 
 
 def _looker(width, wide=False):
-    """Give an intrinsic that looks 16 codes up in a table of values of `width` bytes, 4 or 8.
+    """Give an intrinsic that looks 16 codes up in a table of values of `width` bytes, 1, 4 or 8.
 
     It gives the bits of the codes that are not below `limit`; what is written for them is another
     value of the table. `wide` values are written as integers of 16 bytes.
     """
-    element = ir.IntType(width * 8)
+    element = ir.IntType(max(width, 4) * 8)  # Bytes are read with the three behind them.
     pointers = ir.VectorType(ir.PointerType(element), 16)
     values, flags = ir.VectorType(element, 16), ir.VectorType(_I1, 16)
 
@@ -165,11 +165,13 @@ def _looker(width, wide=False):
             places = builder.mul(places, _vector(_I64, [width] * 16))
             places = builder.add(places, _splat(builder, table, 16))
             places = builder.inttoptr(places, pointers)
-            name = f"llvm.masked.gather.v16i{width * 8}.v16p0"
+            name = f"llvm.masked.gather.v16i{element.width}.v16p0"
             gather = _function(builder, name, values, [pointers, _I32, flags, values])
             every = _vector(_I1, [1] * 16)
             align, unset = ir.Constant(_I32, 1), ir.Constant(values, ir.Undefined)
             found = builder.call(gather, [places, align, every, unset])
+            if width == 1:
+                found = builder.trunc(found, ir.VectorType(_I8, 16))
             _store(builder, _widened(builder, found, 16) if wide else found, target)
             beyond = builder.bitcast(builder.not_(inside), _I16)
             return builder.zext(beyond, _I64)
@@ -186,7 +188,7 @@ def _widened(builder, low, lanes):
     return builder.shuffle_vector(low, high, _vector(_I32, order))
 
 
-look_up_4, look_up_8, look_up_wide = _looker(4), _looker(8), _looker(8, wide=True)
+look_up_1, look_up_4, look_up_8, look_up_wide = *map(_looker, (1, 4, 8)), _looker(8, wide=True)
 
 
 @intrinsic

@@ -7,6 +7,7 @@ from wherry.kernels.numba.parquet.lanes import (
     big_endian_16,
     bits_to_bytes,
     copy_bytes,
+    look_up_1,
     look_up_4,
     look_up_8,
     look_up_wide,
@@ -139,14 +140,16 @@ def check_codes(limit, codes, count):
 @njit(nogil=True, error_model="numpy")
 def looked_up(width, table, limit, codes, count, target):
     """Write the entries of a table of `limit` values at `count` codes; give 0 or a fault."""
-    if width == 4 or width == 8:
+    if width == 1 or width == 4 or width == 8:
         whole = count & -16
         beyond = 0
         for i in range(0, whole, 16):
             if width == 8:
                 beyond |= look_up_8(table, limit, codes + i * 4, target + i * 8)
-            else:
+            elif width == 4:
                 beyond |= look_up_4(table, limit, codes + i * 4, target + i * 4)
+            else:
+                beyond |= look_up_1(table, limit, codes + i * 4, target + i)
         if beyond != 0:
             return FAULT.CODE_RANGE
     else:

@@ -176,8 +176,42 @@ def _dictionary_array(
     width = index_type.bit_width // 8
     codes = replace(chunk.form, type=index_type, width=4, sink=_CODE_SINKS[width])
     entries = chunk.pages.known[PAGES.ENTRIES]
-    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, entries)
+    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, codes=entries)
     return pa.DictionaryArray.from_arrays(indices, dictionary(chunk, allocate), safe=False)
+
+
+def matching(chunk: NativeChunk, passing: npt.NDArray[np.bool_]) -> Rows:
+    """Give the rows whose value passes, told by value of the dictionary: a filter without values.
+
+    Parameters
+    ----------
+    chunk : NativeChunk
+        One whose pages hold nothing but indices (`pages.codes_only`).
+    passing : ndarray of bool
+        Whether each value of `dictionary(chunk)` passes. Rows that are null do not.
+
+    Returns
+    -------
+    ndarray of uint64
+        As `decode` takes them.
+
+    Raises
+    ------
+    CorruptError
+        When the stored bytes cannot be decoded.
+    """
+    pages, entries = chunk.pages, chunk.pages.known[PAGES.ENTRIES]
+    assert pages.codes_only
+    assert len(passing) == entries
+    table = np.zeros(entries + SLACK, np.uint8)
+    table[:entries] = passing
+    form = replace(chunk.form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
+    flags = table.ctypes.data
+    found, _ = _array(form, code_pages(pages), None, pa.allocate_buffer, codes=entries, flags=flags)
+    rows = np.zeros(pages.rows // 64 + 2, np.uint64)
+    bits = np.frombuffer(found.buffers()[1], np.uint8)
+    rows.view(np.uint8)[: len(bits)] = bits
+    return rows
 
 
 def _numbers(index_type: pa.DataType) -> int:
@@ -201,9 +235,19 @@ def _array(
     pages: Pages,
     kept: Rows | None,
     allocate: Allocate,
+    *,
     codes: int | None = None,
+    flags: int = 0,
 ) -> tuple[pa.Array, tuple[int, int] | None]:
-    """Decode `pages`; `codes` is the size of the dictionary when only indices are wanted."""
+    """Decode `pages`.
+
+    Parameters
+    ----------
+    codes : int, optional
+        The size of the dictionary, when it is not among the pages.
+    flags : int
+        Address of a byte for each value of the dictionary, which then take the values' place.
+    """
     bits = 0 if kept is None else kept.ctypes.data
     count = pages.rows if kept is None else int(_skeletons.wanted(bits, 0, pages.rows))
     if pages.skeleton_codec == CODEC.OTHER:
@@ -211,6 +255,7 @@ def _array(
     job = array("q", bytes(8 * JOB.COUNT))
     block = _set_up(job, form, pages)
     job[JOB.KEPT], job[JOB.TABLE_COUNT] = bits, -1 if codes is None else codes
+    job[JOB.TABLE] = flags or job[JOB.TABLE]
     size = _value_bytes(form, count)
     values = allocate(size + SLACK)
     valid = allocate((count + 7) // 8 + SLACK) if form.nullable else None
