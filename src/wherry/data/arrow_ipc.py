@@ -24,7 +24,7 @@ from wherry.data import statistics_file
 from wherry.data.chunk import shares_memory
 from wherry.data.memory import Batches
 from wherry.data.statistics import ChunkStatistics, chunk_statistics
-from wherry.data.types import check_schema
+from wherry.data.types import MOST_LEVELS, check_schema, value_type
 from wherry.data.validate import check_batch
 
 _FILE_MAGIC = b"ARROW1\0\0"
@@ -116,9 +116,16 @@ def _reading(what: str) -> Iterator[None]:
 
 def _decoded(schema: pa.Schema) -> pa.Schema:
     """Give `schema` once its names and time zones have proved to be UTF-8."""
-    for field in schema:
-        _ = field.name, getattr(field.type, "tz", None)  # pyarrow decodes them when asked.
+    _look_at(schema, MOST_LEVELS)
     return schema
+
+
+def _look_at(fields: Iterable[pa.Field], levels: int) -> None:
+    for field in fields:
+        t = value_type(field.type)
+        _ = field.name, getattr(t, "tz", None)  # pyarrow decodes them when asked.
+        if levels and pa.types.is_struct(t):
+            _look_at(t, levels - 1)
 
 
 class IpcFile:

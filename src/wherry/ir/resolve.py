@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import singledispatch
 from struct import Struct
@@ -26,6 +26,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -54,7 +55,7 @@ _NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
 def type_of(node: Node) -> pa.DataType:
     """Give the type of a resolved expression."""
     match node:
-        case Column() | Literal() | Parameter() | Cast() | Arithmetic():
+        case Column() | Literal() | Parameter() | Cast() | Arithmetic() | Field():
             assert node.type is not None, f"unresolved: {node}"
             return node.type
         case Negate(operand):
@@ -102,11 +103,17 @@ def _check_depth(node: Node) -> None:
 
 def resolve_call(call: Call, schema: pa.Schema) -> Call:
     """Give an aggregate with its argument resolved, or refuse it."""
-    argument = None if call.argument is None else resolve(call.argument, schema)
+    argument = None if call.argument is None else _valued(resolve(call.argument, schema))
     if types.aggregate_type(call.kind, argument and type_of(argument)) is None:
         seen = "nothing" if argument is None else types.type_to_text(type_of(argument))
         raise InputError(f"{call.kind}({_quoted(argument)}) does not apply to {seen}")
     return Call(call.kind, argument)
+
+
+def _valued(node: Node) -> Node:
+    """Give a dictionary of anything but text or bytes as its values."""
+    values = types.value_type(type_of(node))
+    return node if type_class(values) in {"string", "binary"} else cast_to(node, values)
 
 
 def call_type(call: Call) -> pa.DataType:
@@ -181,19 +188,48 @@ def castable(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether a cast has a meaning: numbers to numbers, times to times, text to text, ..."""
     source, target = types.value_type(source), types.value_type(target)
     one, other = type_class(source), type_class(target)
-    if one == other:
-        return not (one == "temporal" and pa.types.is_date(source) and target.tz is not None)
+    if "struct" in {one, other}:
+        return False
+    if one == other == "temporal":
+        zoned = pa.types.is_timestamp(target) and target.tz is not None
+        return not (zoned and pa.types.is_date(source))
+    if one == other or {one, other} == {"string", "binary"}:
+        return True
     numbers = {"integer", "float", "decimal", "boolean"}
     if {one, other} <= numbers:
         return {one, other} != {"boolean", "decimal"}
-    return one == "dictionary" or other == "dictionary"
+    if (one, other) == ("temporal", "time"):
+        return bool(pa.types.is_timestamp(source))
+    return (one == "integer" or other == "integer") and _counts(source, target)
+
+
+def _counts(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether a cast tells an integer from what it counts: both are stored alike.
+
+    An integer is no time of a day and no date64 before somebody has looked at it.
+    """
+    count, counted = (source, target) if pa.types.is_integer(source) else (target, source)
+    if not types.is_moment(counted) or count.bit_width != counted.bit_width:
+        return False
+    if pa.types.is_unsigned_integer(count):
+        return False
+    return counted is source or not (pa.types.is_time(counted) or pa.types.is_date64(counted))
 
 
 def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether every value of `source` has one in `target`: such a cast never fails."""
     source, target = types.value_type(source), types.value_type(target)
     one, other = type_class(source), type_class(target)
-    if source.equals(target) or one == other == "string" or other == "string":
+    if source.equals(target):
+        return True
+    if one in {"string", "binary"}:
+        decoded = other == "string" and one == "binary"
+        return not (decoded or pa.types.is_fixed_size_binary(target))
+    if pa.types.is_date(source) and pa.types.is_date64(target):
+        return True
+    if one == other == "time":
+        return types.finer(source.unit, target.unit) == target.unit
+    if "integer" in {one, other} and types.is_moment(target if one == "integer" else source):
         return True
     if one == "boolean" or (one in {"integer", "decimal"} and other == "float"):
         return True
@@ -216,6 +252,10 @@ def _(node: Arithmetic, schema: pa.Schema) -> Node:
     left, right = resolve(node.left, schema), resolve(node.right, schema)
     left, right = _meet_literals(left, right)
     one, other = type_of(left), type_of(right)
+    moments = types.moment_arithmetic(node.op, types.value_type(one), types.value_type(other))
+    if moments is not None:
+        sides = cast_to(left, moments[0]), cast_to(right, moments[1])
+        return _moment_arithmetic(node.op, *sides, moments[2])
     result = types.arithmetic_type(node.op, types.value_type(one), types.value_type(other))
     if result is None:
         raise _no_meeting(node.op, left, right)
@@ -227,11 +267,18 @@ def _(node: Arithmetic, schema: pa.Schema) -> Node:
     return Arithmetic(node.op, cast_to(left, result), cast_to(right, result), result)
 
 
+def _moment_arithmetic(op: str, left: Node, right: Node, result: pa.DataType) -> Node:
+    if op == "/":
+        left, right = (Cast(cast_to(n, pa.int64()), pa.float64()) for n in (left, right))
+    return Arithmetic(op, left, right, result)
+
+
 @_resolve.register
 def _(node: Negate, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
     t = type_of(operand)
-    if not types.is_numeric(t) or pa.types.is_unsigned_integer(t):
+    signed = types.is_numeric(t) and not pa.types.is_unsigned_integer(t)
+    if not (signed or pa.types.is_duration(t)):
         raise InputError(f"-{to_text(operand)} does not apply to {types.type_to_text(t)}")
     if isinstance(operand, Literal) and operand.value is not None:
         negated = Literal(-operand.value, t)  # type: ignore[operator]
@@ -301,6 +348,8 @@ def _(node: When, schema: pa.Schema) -> Node:
     null = isinstance(otherwise, Literal) and otherwise.value is None and otherwise.type is None
     if not null:
         values.append(resolve(otherwise, schema))
+    if any(pa.types.is_struct(type_of(value)) for value in values):
+        raise InputError("when() does not choose between structs; choose between their fields")
     common = _common_of(values)
     last = Literal(None, common) if null else cast_to(values[-1], common)
     return When(tuple((c, cast_to(v, common)) for c, v in cases), last)
@@ -340,10 +389,23 @@ def _(node: DatePart, schema: pa.Schema) -> Node:
 
 
 @_resolve.register
+def _(node: Field, schema: pa.Schema) -> Node:
+    operand = resolve(node.operand, schema)
+    t = type_of(operand)
+    if not pa.types.is_struct(t):
+        raise InputError(f"{to_text(operand)} has type {types.type_to_text(t)}; it has no fields")
+    index = t.get_field_index(node.name)
+    if index < 0:
+        raise unknown_name("field", node.name, [field.name for field in t])
+    return Field(operand, node.name, t.field(index).type)
+
+
+@_resolve.register
 def _(node: Shard, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
-    if type_class(types.value_type(type_of(operand))) == "float":
-        raise InputError(f"{to_text(operand)} is a float; rows are not routed by floats")
+    family = type_class(types.value_type(type_of(operand)))
+    if family in {"float", "struct"}:
+        raise InputError(f"{to_text(operand)} is a {family}; rows are not routed by {family}s")
     return replace(node, operand=operand)
 
 
@@ -417,12 +479,39 @@ def _to_text_type(node: Literal, target: pa.DataType) -> Literal:
     return Literal(node.value, target) if isinstance(node.value, str) else node
 
 
+def _to_binary(node: Literal, target: pa.DataType) -> Literal:
+    value = node.value
+    if not isinstance(value, bytes):
+        return node
+    if pa.types.is_fixed_size_binary(target) and len(value) != target.byte_width:
+        return node
+    return Literal(value, target)
+
+
 def _to_dictionary(node: Literal, target: pa.DataType) -> Literal:
-    return Literal(node.value, target) if isinstance(node.value, str) else node
+    adapted = _adapted(node, target.value_type)
+    same = type_of(adapted).equals(target.value_type)
+    return Literal(adapted.value, target) if same else adapted
+
+
+def _to_clock(node: Literal, target: pa.DataType) -> Literal:
+    """Give a time in the unit of what it meets, or in microseconds if that is too coarse."""
+    if not isinstance(node.value, time):
+        return node
+    coarse = node.value.microsecond % _MICROSECONDS.get(target.unit, 1) != 0
+    return node if coarse else Literal(node.value, target)
+
+
+def _to_duration(node: Literal, target: pa.DataType) -> Literal:
+    value = node.value
+    exact = isinstance(value, timedelta) and types.holds_duration(value, target.unit)
+    return Literal(value, target) if exact else node
 
 
 def _to_time(node: Literal, target: pa.DataType) -> Literal:
     value = node.value
+    if isinstance(value, timedelta):
+        return _to_duration(node, pa.duration(types.unit_of(target)))
     if not isinstance(value, date):
         return node
     if pa.types.is_date(target):
@@ -445,6 +534,9 @@ _CONVERSIONS: dict[str, Callable[[Literal, pa.DataType], Literal]] = {
     "float": _to_float,
     "decimal": _to_decimal,
     "string": _to_text_type,
+    "binary": _to_binary,
+    "time": _to_clock,
+    "duration": _to_duration,
     "dictionary": _to_dictionary,
     "temporal": _to_time,
 }

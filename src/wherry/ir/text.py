@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, time
 
 from wherry.ir.expr import (
     Arithmetic,
@@ -11,6 +11,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -60,6 +61,8 @@ def _call_text(node: Node) -> str:
             return f"{kind}({to_text(operand)}, {to_text(pattern)})"
         case DatePart(part, operand):
             return f"{part}({to_text(operand)})"
+        case Field(operand, name):
+            return f"{_inner(operand)}.{name}"
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
     raise TypeError(f"not an expression: {type(node).__name__}")
@@ -76,8 +79,10 @@ def literal_text(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return str(value)
