@@ -7,9 +7,9 @@ ones go through a compress-store, which may overwrite `vector.SLACK` bytes behin
 
 from numba import njit
 
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
-    BLOCK,
     call_mask,
     call_values,
     compress_1,
@@ -224,6 +224,24 @@ def gather(width, source, rows, count, target):
     """Write the values of `width` bytes at the given row numbers."""
     for i in range(count):
         _copy(width, target + i * width, source + load_i64(rows + i * 8) * width)
+    return count
+
+
+@kernel(5)
+def gather_bytes(width, source, rows, count, target):
+    """Do what `gather` does for values of any width."""
+    for i in range(count):
+        at, size = source + load_i64(rows + i * 8) * width, width
+        while size >= 8:
+            store_64(target, load_i64(at))
+            target += 8
+            at += 8
+            size -= 8
+        while size > 0:
+            store_8(target, load_u8(at))
+            target += 1
+            at += 1
+            size -= 1
     return count
 
 

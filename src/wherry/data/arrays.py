@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from wherry.data.types import layout, value_type
+from wherry.data.types import layout_of, value_type
 
 
 def plain_type(t: pa.DataType) -> pa.DataType:
     """Give the type that `plain` gives for arrays of type `t`."""
     t = value_type(t)
-    if layout(t) == "views":
+    if layout_of(t) == "views":
         return pa.utf8() if pa.types.is_string_view(t) else pa.binary()
     if pa.types.is_decimal(t):
         return pa.decimal128(t.precision, t.scale)
@@ -56,7 +56,7 @@ def movable_type(t: pa.DataType) -> pa.DataType:
     """Give the type in which pyarrow takes rows of an array, and as many bytes as there are."""
     if pa.types.is_struct(t):
         return pa.struct([field.with_type(movable_type(field.type)) for field in t])
-    if layout(t) in {"narrow", "views"}:
+    if layout_of(t) in {"narrow", "views"}:
         text = pa.types.is_string(t) or pa.types.is_string_view(t)
         return pa.large_utf8() if text else pa.large_binary()
     return t

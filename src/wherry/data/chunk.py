@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.arrays import dictionaries_of, fields_of, leaves
-from wherry.data.types import layout
+from wherry.data.types import layout_of
 
 INLINE_VIEW_BYTES = 12
 """A view of at most this many bytes lies in the view itself (Arrow columnar format)."""
@@ -100,7 +100,7 @@ def column_bytes(array: pa.Array, *, dictionary: bool = True) -> int:
 
 
 def _value_bytes(array: pa.Array) -> int:
-    rows, kind = len(array), layout(array.type)
+    rows, kind = len(array), layout_of(array.type)
     if kind == "bits":
         return _bits(array.offset, rows)
     if kind == "views":

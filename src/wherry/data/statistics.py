@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.data.arrays import countable, movable_type
-from wherry.data.types import layout, type_class, value_of, value_type
+from wherry.data.types import layout_of, type_class, value_of, value_type
 
 LONGEST_TEXT = 256
 """Bounds longer than this many characters or bytes are not kept: a file's statistics stay small."""
@@ -63,7 +63,7 @@ def _comparable(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         # Only values that some row uses: one dictionary serves all batches of a file.
         return array.dictionary.take(pc.unique(array.indices).drop_null())
-    return array.cast(movable_type(array.type)) if layout(array.type) == "views" else array
+    return array.cast(movable_type(array.type)) if layout_of(array.type) == "views" else array
 
 
 def _bound(scalar: pa.Scalar, t: pa.DataType, *, up: bool) -> object | None:

@@ -62,7 +62,7 @@ _LAYOUTS: Final = {
 }
 
 
-def layout(t: pa.DataType) -> str:
+def layout_of(t: pa.DataType) -> str:
     """Give how the values of a type that Wherry reads lie in memory.
 
     `bits`; `fixed` (one width for all); `narrow` and `wide` (int32 and int64 offsets into bytes);
@@ -80,7 +80,7 @@ def _class_of(t: pa.DataType, levels: int = MOST_LEVELS) -> str | None:
     if pa.types.is_dictionary(t):
         flat = t.value_type.id in _CLASSES or pa.types.is_decimal(t.value_type)
         whole = flat and _class_of(t.value_type) is not None
-        return "dictionary" if whole and layout(t.value_type) != "views" else None
+        return "dictionary" if whole and layout_of(t.value_type) != "views" else None
     if pa.types.is_struct(t) and levels:
         names = [field.name for field in t]
         inner = [_class_of(field.type, levels - 1) for field in t]

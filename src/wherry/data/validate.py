@@ -8,7 +8,7 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.arrays import dictionaries_of, leaves
 from wherry.data.chunk import INLINE_VIEW_BYTES
-from wherry.data.types import layout
+from wherry.data.types import layout_of
 
 
 def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
@@ -28,7 +28,7 @@ def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
         array.validate(full=True)
     except pa.ArrowException as error:
         raise CorruptError(f"{label}: column {field.name!r} is corrupt: {error}") from error
-    if not all(_views_lie_inside(a) for a in leaves(array) if layout(a.type) == "views"):
+    if not all(_views_lie_inside(a) for a in leaves(array) if layout_of(a.type) == "views"):
         raise CorruptError(f"{label}: column {field.name!r} is corrupt: a view under a null")
     if array.null_count and not field.nullable:
         raise CorruptError(f"{label}: column {field.name!r} is not nullable but has nulls")

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
-from wherry.data.types import NANOSECONDS, type_class
+from wherry.data.types import NANOSECONDS, type_class, value_type
 from wherry.ir.expr import (
     Arithmetic,
     Cast,
@@ -39,7 +39,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import is_moment, value_type
+from wherry.ir.types import is_moment
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 

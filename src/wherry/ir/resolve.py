@@ -17,7 +17,7 @@ from typing import Final
 import pyarrow as pa
 
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.types import type_class
+from wherry.data.types import type_class, value_type
 from wherry.ir import types
 from wherry.ir.expr import (
     Arithmetic,
@@ -112,7 +112,7 @@ def resolve_call(call: Call, schema: pa.Schema) -> Call:
 
 def _valued(node: Node) -> Node:
     """Give a dictionary of anything but text or bytes as its values."""
-    values = types.value_type(type_of(node))
+    values = value_type(type_of(node))
     return node if type_class(values) in {"string", "binary"} else cast_to(node, values)
 
 
@@ -186,7 +186,7 @@ def _(node: Cast, schema: pa.Schema) -> Node:
 
 def castable(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether a cast has a meaning: numbers to numbers, times to times, text to text, ..."""
-    source, target = types.value_type(source), types.value_type(target)
+    source, target = value_type(source), value_type(target)
     one, other = type_class(source), type_class(target)
     if "struct" in {one, other}:
         return False
@@ -218,7 +218,7 @@ def _counts(source: pa.DataType, target: pa.DataType) -> bool:
 
 def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether every value of `source` has one in `target`: such a cast never fails."""
-    source, target = types.value_type(source), types.value_type(target)
+    source, target = value_type(source), value_type(target)
     one, other = type_class(source), type_class(target)
     if source.equals(target):
         return True
@@ -252,11 +252,11 @@ def _(node: Arithmetic, schema: pa.Schema) -> Node:
     left, right = resolve(node.left, schema), resolve(node.right, schema)
     left, right = _meet_literals(left, right)
     one, other = type_of(left), type_of(right)
-    moments = types.moment_arithmetic(node.op, types.value_type(one), types.value_type(other))
+    moments = types.moment_arithmetic(node.op, value_type(one), value_type(other))
     if moments is not None:
         sides = cast_to(left, moments[0]), cast_to(right, moments[1])
         return _moment_arithmetic(node.op, *sides, moments[2])
-    result = types.arithmetic_type(node.op, types.value_type(one), types.value_type(other))
+    result = types.arithmetic_type(node.op, value_type(one), value_type(other))
     if result is None:
         raise _no_meeting(node.op, left, right)
     if not pa.types.is_decimal(result):
@@ -299,7 +299,7 @@ def _compare(op: str, left: Node, right: Node) -> Compare:
     if common is None:
         raise _no_meeting(op, left, right)
     if pa.types.is_dictionary(common) and not isinstance(right, Literal):
-        common = types.value_type(common)
+        common = value_type(common)
     if pa.types.is_integer(common) and pa.uint64() in {type_of(left), type_of(right)} - {common}:
         # No integer type holds all of uint64 and a negative number; twenty digits do.
         common = types.as_decimal(pa.uint64())
@@ -357,7 +357,7 @@ def _(node: When, schema: pa.Schema) -> Node:
 
 def _common_of(values: list[Node]) -> pa.DataType:
     first, *rest = sorted(values, key=lambda v: isinstance(v, Literal))
-    common = types.value_type(type_of(first))
+    common = value_type(type_of(first))
     for value in rest:
         met = _adapted(value, common) if isinstance(value, Literal) else value
         found = types.common_type(common, type_of(met))
@@ -403,7 +403,7 @@ def _(node: Field, schema: pa.Schema) -> Node:
 @_resolve.register
 def _(node: Shard, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
-    family = type_class(types.value_type(type_of(operand)))
+    family = type_class(value_type(type_of(operand)))
     if family in {"float", "struct"}:
         raise InputError(f"{to_text(operand)} is a {family}; rows are not routed by {family}s")
     return replace(node, operand=operand)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from wherry.data.types import layout, type_class
+from wherry.data.types import layout_of, type_class
 from wherry.devices.work import Work
 from wherry.ir.expr import (
     Arithmetic,
@@ -170,7 +170,7 @@ def _is_plain_text(node: Node) -> bool:
 
 def _row_bits(t: pa.DataType) -> int | None:
     """Give the bits a row of a column has, None for texts that lie side by side."""
-    match layout(t):
+    match layout_of(t):
         case "narrow" | "wide":
             return None
         case "dictionary":

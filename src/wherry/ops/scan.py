@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from wherry.data.source import Source, column_bounds
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.types import value_type
+from wherry.data.types import value_type
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import type_bytes
 

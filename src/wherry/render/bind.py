@@ -17,22 +17,17 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from wherry.data.types import layout, type_class, value_type
+from wherry.data.types import layout_of, type_class, value_type
 from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.loop import Slot
 
-BLOCK: Final = 64
 _LITERAL: Final = 16
-_TESTS: Final = {
-    "narrow": strings.test_narrow.address,
-    "wide": strings.test_wide.address,
-    "views": strings.test_views.address,
-    "fixed": strings.test_fixed.address,
-}
+_strings = skeletons("strings")
 _FIXED: Final = {
     t.id
     for t in (
@@ -108,7 +103,7 @@ def _addresses(
         case "data":
             return (_data_address(chunk.columns[name], keep),) * 2
         case "test":
-            return (int(_TESTS[name]),) * 2
+            return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)
@@ -129,7 +124,7 @@ def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple
         address = bitmap_address(column, 0 if kind == "valid" else 1, keep)
         return address, _padded(address + (rows - rest) // 8, (rest + 7) // 8, keep)
     address = values_address(column)
-    if layout(column.type) in {"fixed", "views"}:
+    if layout_of(column.type) in {"fixed", "views"}:
         width = value_width(column.type)
         return address, _padded(address + (rows - rest) * width, rest * width, keep)
     width = offset_width(column.type)
@@ -149,12 +144,12 @@ def _padded(address: int, nbytes: int, keep: list[Any]) -> int:
 
 def offset_width(t: pa.DataType) -> int:
     """Give the bytes of an offset of a type of texts or bytes."""
-    return 8 if layout(t) == "wide" else 4
+    return 8 if layout_of(t) == "wide" else 4
 
 
 def value_width(t: pa.DataType) -> int:
     """Give the bytes from one row to the next: of values, offsets or views."""
-    match layout(t):
+    match layout_of(t):
         case "narrow" | "wide":
             return offset_width(t)
         case "views":
@@ -189,7 +184,7 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
 
 
 def _data_address(column: pa.Array, keep: list[Any]) -> int:
-    data, kind = column.buffers()[2:], layout(column.type)
+    data, kind = column.buffers()[2:], layout_of(column.type)
     if kind == "fixed":
         return int(column.type.byte_width)
     if kind != "views":

@@ -11,15 +11,17 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Order, Rows, Take
-from wherry.kernels.numba import aggregate, group_by
-from wherry.kernels.numba import filter as kernels
-from wherry.render.bind import BLOCK, Context, bind_slots
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import Context, bind_slots
 from wherry.render.encode import decoded, key_arrays, slot_arrays
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.state import read, stride
+
+_filter, _aggregate, _group_by = (skeletons(m) for m in ("filter", "aggregate", "group_by"))
 
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
@@ -69,7 +71,7 @@ class Run:
         if self._plan.predicate is None:
             return Selection(rows, rows)
         words = np.empty((rows + BLOCK - 1) // BLOCK, np.int64)
-        self.selected = kernels.select(
+        self.selected = _filter.select(
             self._address("mask"), self._whole, self._chunk.blocks, self._padded, self._chunk.rest,
             words.ctypes.data,
         )  # fmt: skip
@@ -133,7 +135,7 @@ class Run:
 
     def _totals(self) -> list[pa.Array]:
         state = np.frombuffer(bytearray(self._code.begin), np.uint8)
-        self.selected = aggregate.totals(
+        self.selected = _aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
@@ -170,7 +172,7 @@ class Run:
             np.frombuffer(self._code.begin or b"\0", np.uint8),
             np.empty(2 * BLOCK, np.int64),
         )
-        groups = group_by.direct(
+        groups = _group_by.direct(
             self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
             self._chunk.blocks, self._padded, self._chunk.rest, table.ctypes.data, seen.ctypes.data,
             states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
@@ -193,7 +195,7 @@ class Run:
         seen = np.empty((capacity, words), np.int64)
         states = np.empty((capacity, stride(cells)), np.uint8)
         table = np.full(2 * capacity, -1, np.int32)
-        while not group_by.hashed(
+        while not _group_by.hashed(
             self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
             self._chunk.blocks, self._padded, self._chunk.rest, words, table.ctypes.data,
             len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
@@ -202,7 +204,7 @@ class Run:
             capacity *= _GROWTH
             seen, states = _grown(seen, capacity), _grown(states, capacity)
             table = np.full(2 * capacity, -1, np.int32)
-            group_by.rehash(
+            _group_by.rehash(
                 table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1])
             )
         groups, self.selected = int(progress[1]), int(progress[2])

@@ -32,7 +32,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.types import is_moment
-from wherry.kernels.numba import strings
+from wherry.kernels import layout
 from wherry.render.intervals import DAY_NS, nanoseconds
 from wherry.render.loop import (
     BITS,
@@ -60,12 +60,12 @@ from wherry.render.split import Lookup, tests_text
 from wherry.render.times import civil, floor_divide
 
 _TESTS: Final = {
-    "==": strings.EQUAL,
-    "!=": strings.UNEQUAL,
-    "<": strings.LESS,
-    "<=": strings.LESS_EQUAL,
-    ">": strings.GREATER,
-    ">=": strings.GREATER_EQUAL,
+    "==": layout.EQUAL,
+    "!=": layout.UNEQUAL,
+    "<": layout.LESS,
+    "<=": layout.LESS_EQUAL,
+    ">": layout.GREATER,
+    ">=": layout.GREATER_EQUAL,
 }
 
 
@@ -331,7 +331,7 @@ def _text_value(loop: Loop, operand: Node, constants: list[tuple[Any, Any]], tes
 def _(node: Match, loop: Loop) -> Value:
     assert isinstance(node.pattern, Literal)
     parts = loop.slot("parts", like_pattern(node.kind, str(node.pattern.value)))
-    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], strings.PARTS)
+    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], layout.PARTS)
 
 
 def like_pattern(kind: str, text: str) -> str:
@@ -384,7 +384,7 @@ def _(node: IsNull, loop: Loop) -> Value:
 def _(node: IsIn, loop: Loop) -> Value:
     if tests_text(node):
         constants = [_text_constant(loop, v) for v in node.values]
-        return _text_value(loop, node.operand, constants, strings.EQUAL)
+        return _text_value(loop, node.operand, constants, layout.EQUAL)
     operand, bits = loop.value(node.operand), ir.Constant(BITS, 0)
     for value in node.values:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import fields_of
 from wherry.data.segment import SegmentPool
-from wherry.kernels.numba import filter as kernels
-from wherry.kernels.numba.vector import SLACK
+from wherry.data.types import layout_of
+from wherry.kernels.layout import BLOCK, SLACK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import (
-    BLOCK,
     Chunk,
     Context,
     bitmap_address,
     offset_width,
+    value_width,
     values_address,
 )
+
+_kernels = skeletons("filter")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,12 @@ class Selection:
             return np.arange(self.count, dtype=np.int64)
         found = np.empty(self.count, np.int64)
         words = self.words
-        kernels.row_numbers(words.ctypes.data, len(words), found.ctypes.data, self.count)
+        _kernels.row_numbers(words.ctypes.data, len(words), found.ctypes.data, self.count)
         return found
+
+
+_COMPRESSED = frozenset({1, 2, 4, 8, 16})
+"""Widths that a compress-store knows; values of others are copied one by one."""
 
 
 def keep_rows(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Array:
@@ -77,16 +85,22 @@ def keep_rows(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Ar
             codes, array.dictionary, ordered=t.ordered, safe=False
         )
     validity, nulls = _validity(array, selection, pool)
-    if pa.types.is_boolean(t):
-        bits, _ = _bits(array, 1, selection, pool)
-        buffers = [bits]
-    elif pa.types.is_string_view(t):
-        buffers = [_fixed(array, 16, selection, pool), *array.buffers()[2:]]
-    elif pa.types.is_string(t) or pa.types.is_large_string(t):
-        buffers = _texts(array, selection, pool)
-    else:
-        buffers = [_fixed(array, t.bit_width // 8, selection, pool)]
-    return pa.Array.from_buffers(t, selection.count, [validity, *buffers], nulls)
+    fields = [keep_rows(field, selection, pool) for field in fields_of(array)]
+    buffers = [validity, *_values(array, selection, pool)]
+    return pa.Array.from_buffers(t, selection.count, buffers, nulls, children=fields)
+
+
+def _values(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.Buffer]:
+    match layout_of(array.type):
+        case "bits":
+            return [_bits(array, 1, selection, pool)[0]]
+        case "views":
+            return [_fixed(array, selection, pool), *array.buffers()[2:]]
+        case "narrow" | "wide":
+            return _texts(array, selection, pool)
+        case "struct":
+            return []
+    return [_fixed(array, selection, pool)]
 
 
 def allocate(pool: SegmentPool, nbytes: int) -> pa.Buffer:
@@ -94,15 +108,19 @@ def allocate(pool: SegmentPool, nbytes: int) -> pa.Buffer:
     return pool.allocate(nbytes + SLACK).slice(0, nbytes)
 
 
-def _fixed(array: pa.Array, width: int, selection: Selection, pool: SegmentPool) -> pa.Buffer:
+def _fixed(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Buffer:
+    width = value_width(array.type)
     target, source = allocate(pool, selection.count * width), values_address(array)
-    if selection.order is None and selection.words is not None:
+    if width not in _COMPRESSED:
+        rows = selection.numbers
+        _kernels.gather_bytes(width, source, rows.ctypes.data, len(rows), target.address)
+    elif selection.order is None and selection.words is not None:
         words = selection.words.ctypes.data
         rest = selection.rows % BLOCK
-        kernels.compact(width, source, words, selection.blocks, rest, target.address)
+        _kernels.compact(width, source, words, selection.blocks, rest, target.address)
     else:
         rows = selection.numbers
-        kernels.gather(width, source, rows.ctypes.data, len(rows), target.address)
+        _kernels.gather(width, source, rows.ctypes.data, len(rows), target.address)
     return target
 
 
@@ -120,10 +138,10 @@ def _bits(
     if selection.order is None and selection.words is not None:
         words = selection.words.ctypes.data
         rest = selection.rows % BLOCK
-        ones = kernels.compact_bits(source, words, selection.blocks, rest, target.address)
+        ones = _kernels.compact_bits(source, words, selection.blocks, rest, target.address)
     else:
         rows = selection.numbers
-        ones = kernels.gather_bits(source, rows.ctypes.data, len(rows), target.address)
+        ones = _kernels.gather_bits(source, rows.ctypes.data, len(rows), target.address)
     return target, ones
 
 
@@ -140,10 +158,12 @@ def _texts(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.
     width, rows = offset_width(array.type), selection.numbers
     offsets = allocate(pool, (len(rows) + 1) * width)
     source = values_address(array)
-    total = kernels.gather_offsets(source, width, rows.ctypes.data, len(rows), offsets.address)
+    total = _kernels.gather_offsets(source, width, rows.ctypes.data, len(rows), offsets.address)
     data, given = allocate(pool, total), array.buffers()[2]
     if total:
-        kernels.gather_text(source, width, given.address, rows.ctypes.data, len(rows), data.address)
+        _kernels.gather_text(
+            source, width, given.address, rows.ctypes.data, len(rows), data.address
+        )
     return [offsets, data]
 
 
@@ -164,7 +184,7 @@ def compute_column(
     scratch = np.empty(BLOCK * 16, np.uint8)
     whole, padded = context.addresses
     words = 0 if selection.words is None else selection.words.ctypes.data
-    ones = kernels.compute(
+    ones = _kernels.compute(
         function, whole, chunk.blocks, padded, chunk.rest, words, width,
         target.address, valid.address, scratch.ctypes.data,
     )  # fmt: skip

@@ -8,6 +8,7 @@ dictionary, and the pass reads the result by code. So coverage decides speed, ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -104,7 +105,7 @@ class Split:
 
     def residual(self, node: Node, reason: str) -> Column:
         """Leave `node` to the reference; give the column that will hold it."""
-        stored = {column: found for found, column in self.fields.items()}
+        stored: dict[Node, Node] = {column: found for found, column in self.fields.items()}
         node = transform(node, lambda n: stored.get(n, n))
         self.reasons.setdefault(node, f"{to_text(node)}: {reason}")
         return self.residuals.setdefault(node, Column(f"${len(self.residuals)}", type_of(node)))
@@ -114,6 +115,11 @@ class Split:
         seen = {n for root in roots for n in walk(root)}
         residuals = {n: c for n, c in self.residuals.items() if c in seen}
         return residuals, {n: c for n, c in self.lookups.items() if c in seen}
+
+    def used_fields(self, roots: Iterable[Node]) -> dict[Node, Column]:
+        """Give the fields of structs that `roots` read."""
+        seen = {n for root in roots for n in walk(root)}
+        return {n: column for n, column in self.fields.items() if column in seen}
 
 
 def is_fixed(t: pa.DataType) -> bool:
