@@ -95,3 +95,8 @@ def dictionaries_of(array: pa.Array) -> Iterator[pa.Array]:
         yield array.dictionary
     for field in fields_of(array):
         yield from dictionaries_of(field)
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """Give a batch without rows; pyarrow makes none of some dictionaries from Python values."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in schema.types], schema=schema)

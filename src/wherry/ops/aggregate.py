@@ -87,7 +87,7 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
 def scalars(values: list[pa.Scalar], t: pa.DataType) -> pa.Array:
     """Give scalars as an array of type `t`."""
     if not values:
-        return pa.array([], t)
+        return pa.nulls(0, t)
     whole = pa.concat_arrays([pa.repeat(value, 1) for value in values])
     return restored(whole, t)
 

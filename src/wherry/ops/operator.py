@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import pyarrow as pa
 
 from wherry.base.errors import InputError
-from wherry.data.arrays import take
+from wherry.data.arrays import empty_batch, take
 from wherry.ir.expr import Column, Node
 from wherry.ir.stage import Pass, Rows, Step
 from wherry.ops.estimate import Estimate
@@ -96,4 +96,4 @@ def take_rows(rows: pa.Table, indices: pa.Array) -> pa.Table:
 def one_batch(rows: pa.Table) -> pa.RecordBatch:
     """Give all rows of a table as one batch, for the reference."""
     batches = rows.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
+    return batches[0] if batches else empty_batch(rows.schema)
