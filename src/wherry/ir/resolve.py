@@ -133,8 +133,8 @@ def _quoted(node: Node | None) -> str:
 
 
 def _condition(node: Node, where: str) -> Node:
-    if pa.types.is_boolean(type_of(node)):
-        return node
+    if pa.types.is_boolean(value_type(type_of(node))):
+        return cast_to(node, pa.bool_())
     seen = types.type_to_text(type_of(node))
     raise InputError(f"{where} needs a truth value; {to_text(node)} has type {seen}")
 
