@@ -262,7 +262,7 @@ def _(node: Arithmetic, schema: pa.Schema) -> Node:
     if not pa.types.is_decimal(result):
         return Arithmetic(node.op, cast_to(left, result), cast_to(right, result), result)
     if node.op == "*":
-        left, right = (cast_to(n, types.as_decimal(type_of(n))) for n in (left, right))
+        left, right = (cast_to(n, types.as_decimal(value_type(type_of(n)))) for n in (left, right))
         return Arithmetic("*", left, right, result)
     return Arithmetic(node.op, cast_to(left, result), cast_to(right, result), result)
 
