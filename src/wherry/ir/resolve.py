@@ -402,7 +402,7 @@ def _(node: Field, schema: pa.Schema) -> Node:
 
 @_resolve.register
 def _(node: Shard, schema: pa.Schema) -> Node:
-    operand = resolve(node.operand, schema)
+    operand = _valued(resolve(node.operand, schema))
     family = type_class(value_type(type_of(operand)))
     if family in {"float", "struct"}:
         raise InputError(f"{to_text(operand)} is a {family}; rows are not routed by {family}s")

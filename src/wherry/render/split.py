@@ -49,6 +49,7 @@ from wherry.render.intervals import (
     type_range,
     within,
 )
+from wherry.render.shards import refuse_shard
 
 _MOST_VALUES: Final = 64
 _MOST_TEXTS: Final = 16
@@ -159,7 +160,7 @@ def refusal(node: Node, bounds: Bounds) -> str | None:
         case When(_, otherwise):
             return None if is_fixed(type_of(otherwise)) else "a choice between texts"
         case Shard():
-            return "shards are computed by wherry.data.sharding"
+            return refuse_shard(node)
     return "text has no native form here"
 
 
