@@ -477,6 +477,9 @@ def test_column_bytes_counts_what_the_rows_refer_to():
     assert column_bytes(views) == 1 + 3 * 16 + 23
     codes = pa.array(["aa", "bb", "aa"]).dictionary_encode()
     assert column_bytes(codes) == 3 * 4 + (3 * 4 + 4)
+    struct = pa.array([{"a": 1, "b": "x"}, None, {"a": 2, "b": "yz"}])
+    assert column_bytes(struct.slice(1)) == 1 + 2 * 8 + (3 * 4 + 2)
+    assert column_bytes(pa.array([b"abc", b"def"], pa.binary(3))) == 6
     batch = pa.record_batch({"d": codes})
     assert referenced_bytes([batch, batch.slice(1)]) == 3 * 4 + 2 * 4 + (3 * 4 + 4)
 
