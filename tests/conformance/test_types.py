@@ -299,6 +299,8 @@ def test_what_fields_leave_to_pyarrow_is_named():
 
 REFUSED = [
     (col("s") == col("s"), "does not apply to"),
+    (col("s").is_in([]), "ask its fields"),
+    (col("s").struct.field("r") == pa.scalar({"k": 1, "w": None}, INNER), "cannot be a struct"),
     (col("s").struct.field("nope"), "no field 'nope'"),
     (col("i").struct.field("x"), "it has no fields"),
     (col("c_s") + col("p_s"), "does not apply to"),

@@ -157,6 +157,8 @@ def _(node: Column, schema: pa.Schema) -> Node:
 @_resolve.register
 def _(node: Literal, schema: pa.Schema) -> Node:
     if node.type is not None:
+        if node.value is not None and type_class(node.type) == "struct":
+            raise InputError("a constant cannot be a struct; compare its fields one by one")
         return node
     if node.value is None:
         return Literal(None, pa.bool_())
@@ -325,6 +327,8 @@ def _(node: IsNull, schema: pa.Schema) -> Node:
 @_resolve.register
 def _(node: IsIn, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
+    if pa.types.is_struct(type_of(operand)):
+        raise InputError(f"is_in does not apply to the struct {to_text(operand)}; ask its fields")
     values = []
     for value in node.values:
         assert isinstance(value, Literal)
