@@ -389,3 +389,19 @@ def test_files_hold_the_new_types(tmp_path):
 
 def whole(table: pa.Table) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 4, 8, 12, 16])
+def test_bytes_of_any_width_are_compared(width):
+    schema = pa.schema([("w", pa.binary(width)), ("n", pa.int64())])
+    rng = np.random.default_rng(width)
+    values = [bytes([97 + int(n)]) * width for n in rng.integers(0, 4, 333)]
+    column = pa.array([None if n % 7 == 0 else v for n, v in enumerate(values)], pa.binary(width))
+    batch = pa.record_batch([column, pa.array(range(333))], schema=schema).slice(5)
+    w, wanted = col("w"), b"b" * width
+    for test in (w == wanted, w != wanted, w < wanted, w >= wanted, w.is_in([wanted, wanted])):
+        outputs = Rows(tuple((n, resolve(col(n).node, schema)) for n in schema.names))
+        stage, literals = lift(Stage((Pass(resolve(test.node, schema), outputs),)))
+        made = render(stage, schema, {})
+        assert not made.residuals
+        same(made.run(batch, literals, POOL).batch, run_reference(stage, batch, literals))
