@@ -13,6 +13,7 @@
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
             | Field(operand, name, type)            a field of a struct; of a null struct null
+            | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
     Call    = Call(kind, argument)                  kind in sum mean min max count
 
@@ -160,6 +161,22 @@ class Field(Node):
     operand: Node
     name: str
     type: pa.DataType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Node):
+    """The value of a user's function (`wherry.ir.user`); null if an argument is.
+
+    `digest` says which function, `types` of what its arguments are, and `operations` how many at
+    most make one value.
+    """
+
+    name: str
+    digest: bytes
+    types: tuple[pa.DataType, ...]
+    arguments: tuple[Node, ...]
+    type: pa.DataType
+    operations: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import NANOSECONDS, type_class, value_type
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Column,
@@ -40,6 +41,8 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.ir.types import is_moment
+from wherry.ir.user import known_kernel
+from wherry.ir.user_reference import apply_reference
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
@@ -243,6 +246,12 @@ def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
 def _(node: Field, batch: pa.RecordBatch) -> Operand:
     operand = _value(node.operand, batch)
     return pc.struct_field(operand, [operand.type.get_field_index(node.name)])
+
+
+@_value.register
+def _(node: Apply, batch: pa.RecordBatch) -> Operand:
+    kernel = known_kernel(node.digest, node.name)
+    return apply_reference(kernel, [evaluate(n, batch) for n in node.arguments])
 
 
 @_value.register

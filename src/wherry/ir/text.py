@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, time
 
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Call,
     Cast,
@@ -63,6 +64,8 @@ def _call_text(node: Node) -> str:
             return f"{part}({to_text(operand)})"
         case Field(operand, name):
             return f"{_inner(operand)}.{name}"
+        case Apply(name, _, _, arguments):
+            return f"{name}({', '.join(map(to_text, arguments))})"
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
     raise TypeError(f"not an expression: {type(node).__name__}")

@@ -15,6 +15,7 @@ import pyarrow as pa
 from wherry.data.types import layout_of, type_class
 from wherry.devices.work import Work
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Column,
@@ -150,6 +151,8 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 terms += 1
             case Arithmetic() | Negate() | Cast() | DatePart() | When():
                 values += 1
+            case Apply():
+                values += node.operations
             case Shard():
                 hashes += 1
     return _PerRow(terms, values, texts, hashes, columns)
