@@ -6,12 +6,8 @@ and no pass or renderer has to guess. What cannot be typed is refused here, by n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from functools import singledispatch
-from struct import Struct
 from typing import Final
 
 import pyarrow as pa
@@ -19,6 +15,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.types import type_class, value_type
 from wherry.ir import types
+from wherry.ir.constants import adapted, to_integer
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -45,12 +42,6 @@ from wherry.ir.text import to_text
 
 DEPTH_MAX: Final = 100
 """Deeper expressions are refused: passes recurse, and Python's own limit is no error message."""
-
-_FLOAT32: Final = Struct("<f")
-_MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000}
-_NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
-_NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
-"""A little inside what 64 bits of nanoseconds hold, so that no time zone leads outside."""
 
 
 def type_of(node: Node) -> pa.DataType:
@@ -283,7 +274,7 @@ def _(node: Negate, schema: pa.Schema) -> Node:
         raise InputError(f"-{to_text(operand)} does not apply to {types.type_to_text(t)}")
     if isinstance(operand, Literal) and operand.value is not None:
         negated = Literal(-operand.value, t)  # type: ignore[operator]
-        if not pa.types.is_integer(t) or _to_integer(negated, t) is not negated:
+        if not pa.types.is_integer(t) or to_integer(negated, t) is not negated:
             return negated
     return Negate(operand)
 
@@ -362,7 +353,7 @@ def _common_of(values: list[Node]) -> pa.DataType:
     first, *rest = sorted(values, key=lambda v: isinstance(v, Literal))
     common = value_type(type_of(first))
     for value in rest:
-        met = _adapted(value, common) if isinstance(value, Literal) else value
+        met = adapted(value, common) if isinstance(value, Literal) else value
         found = types.common_type(common, type_of(met))
         if found is None:
             raise _no_meeting("when", first, value)
@@ -432,132 +423,18 @@ def cast_to(node: Node, target: pa.DataType) -> Node:
     if type_of(node).equals(target):
         return node
     if isinstance(node, Literal):
-        adapted = _adapted(node, target)
-        if type_of(adapted).equals(target):
-            return adapted
+        found = adapted(node, target)
+        if type_of(found).equals(target):
+            return found
     return Cast(node, target)
 
 
 def _meet_literals(left: Node, right: Node) -> tuple[Node, Node]:
     if isinstance(left, Literal) and not isinstance(right, Literal):
-        return _adapted(left, type_of(right)), right
+        return adapted(left, type_of(right)), right
     if isinstance(right, Literal) and not isinstance(left, Literal):
-        return left, _adapted(right, type_of(left))
+        return left, adapted(right, type_of(left))
     return left, right
-
-
-def _adapted(node: Literal, target: pa.DataType) -> Literal:
-    """Give the literal in the type of what it meets, if it has exactly that value there."""
-    convert = _CONVERSIONS.get(type_class(target))
-    if node.value is None:
-        return Literal(None, target)
-    return node if convert is None else convert(node, target)
-
-
-def _to_integer(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    if isinstance(value, bool) or not isinstance(value, int):
-        return node
-    bits = target.bit_width
-    low, high = (-(1 << bits - 1), 1 << bits - 1)
-    if pa.types.is_unsigned_integer(target):
-        low, high = 0, 1 << bits
-    return Literal(value, target) if low <= value < high else node
-
-
-def _to_float(node: Literal, target: pa.DataType) -> Literal:
-    if isinstance(node.value, bool) or not isinstance(node.value, int | float | Decimal):
-        return node
-    value = float(node.value)
-    if not pa.types.is_float32(target):
-        return Literal(value, target)
-    try:
-        # Statistics are asked about the literal, so it holds the very value rows are compared with.
-        (nearest,) = _FLOAT32.unpack(_FLOAT32.pack(value))
-    except OverflowError:
-        return Literal(value, pa.float64())
-    return Literal(nearest, target)
-
-
-def _to_decimal(node: Literal, target: pa.DataType) -> Literal:
-    """Read a float beside a decimal as it is written: 0.05 is exactly five hundredths."""
-    value = node.value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return node
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if not exact.is_finite():
-        return node
-    own = types.decimal_literal_type(exact)
-    whole = target.precision - target.scale
-    fits = own.scale <= target.scale and own.precision - own.scale <= whole
-    return Literal(exact, target if fits else own)
-
-
-def _to_text_type(node: Literal, target: pa.DataType) -> Literal:
-    return Literal(node.value, target) if isinstance(node.value, str) else node
-
-
-def _to_binary(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    if not isinstance(value, bytes):
-        return node
-    if pa.types.is_fixed_size_binary(target) and len(value) != target.byte_width:
-        return node
-    return Literal(value, target)
-
-
-def _to_dictionary(node: Literal, target: pa.DataType) -> Literal:
-    adapted = _adapted(node, target.value_type)
-    same = type_of(adapted).equals(target.value_type)
-    return Literal(adapted.value, target) if same else adapted
-
-
-def _to_clock(node: Literal, target: pa.DataType) -> Literal:
-    """Give a time in the unit of what it meets, or in microseconds if that is too coarse."""
-    if not isinstance(node.value, time):
-        return node
-    coarse = node.value.microsecond % _MICROSECONDS.get(target.unit, 1) != 0
-    return node if coarse else Literal(node.value, target)
-
-
-def _to_duration(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    exact = isinstance(value, timedelta) and types.holds_duration(value, target.unit)
-    return Literal(value, target) if exact else node
-
-
-def _to_time(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    if isinstance(value, timedelta):
-        return _to_duration(node, pa.duration(types.unit_of(target)))
-    if not isinstance(value, date):
-        return node
-    if pa.types.is_date(target):
-        return node if isinstance(value, datetime) else Literal(value, target)
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001
-    if (value.tzinfo is None) != (target.tz is None):
-        return node
-    if target.unit == "ns" and not _NS_FIRST <= value.replace(tzinfo=None) <= _NS_LAST:
-        raise InputError(
-            f"{value} lies outside what {types.type_to_text(target)} holds, "
-            f"{_NS_FIRST.date()} to {_NS_LAST.date()}; cast the column to timestamp in us"
-        )
-    finer = value.microsecond % _MICROSECONDS.get(target.unit, 1) != 0
-    return Literal(value, pa.timestamp("us", target.tz) if finer else target)
-
-
-_CONVERSIONS: dict[str, Callable[[Literal, pa.DataType], Literal]] = {
-    "integer": _to_integer,
-    "float": _to_float,
-    "decimal": _to_decimal,
-    "string": _to_text_type,
-    "binary": _to_binary,
-    "time": _to_clock,
-    "duration": _to_duration,
-    "dictionary": _to_dictionary,
-    "temporal": _to_time,
-}
 
 
 def _no_meeting(op: str, left: Node, right: Node) -> InputError:
