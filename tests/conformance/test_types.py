@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from wherry import scan
+from wherry import scan, write_shards
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, fields_of, restored
 from wherry.data.segment import SegmentPool
+from wherry.data.sharding import ShardScheme
 from wherry.data.types import value_type
 from wherry.ir.builder import col, lit, when
 from wherry.ir.expr import Cast
@@ -405,3 +406,15 @@ def test_bytes_of_any_width_are_compared(width):
         made = render(stage, schema, {})
         assert not made.residuals
         same(made.run(batch, literals, POOL).batch, run_reference(stage, batch, literals))
+
+
+@pytest.mark.parametrize("key", ["vb", "di", "m32", "p_us", "c_s", "d64"])
+def test_shards_by_the_new_types_are_found_again(key, tmp_path):
+    table = pa.Table.from_batches([BATCHES[2]])
+    write_shards(table, tmp_path / "shards", ShardScheme("hash", key, 3))
+    values = table[key].to_pylist()
+    wanted = next(v for v in values if v is not None)
+    found = scan(tmp_path / "shards").route(key, wanted)
+    assert len(found.collect()) == values.count(wanted)
+    by_row = scan(table).select(key).route(key, shards=3).collect()
+    assert by_row["shard"].to_pylist() == sorted(by_row["shard"].to_pylist())
