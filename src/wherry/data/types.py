@@ -88,6 +88,11 @@ def _class_of(t: pa.DataType, levels: int = MOST_LEVELS) -> str | None:
     return None
 
 
+def is_text(t: pa.DataType) -> bool:
+    """Say whether `t` is utf8, large_utf8 or string_view."""
+    return _CLASSES.get(t.id) == "string"
+
+
 def supported_type(t: pa.DataType) -> bool:
     """Say whether Wherry reads columns of Arrow type `t`."""
     return _class_of(t) is not None
