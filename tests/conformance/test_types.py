@@ -261,7 +261,16 @@ def test_dictionaries_of_fixed_width_are_looked_up():
         truth = resolve_condition(test.node, SCHEMA)
         checked(Pass(truth, rows(x=col("di"), y=col("db"), z=col("dm"))))
     checked(
-        Pass(None, rows(a=col("di") + col("i"), b=col("dm") * col("m32"), c=col("df") / 2)),
+        Pass(
+            None,
+            rows(
+                y=col("dd").dt.year(),
+                z=-col("df"),
+                a=col("di") + col("i"),
+                b=col("dm") * col("m32"),
+                c=col("df") / 2,
+            ),
+        ),
         bounds={"i": (-9, 9)},
     )
 

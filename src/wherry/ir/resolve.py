@@ -267,7 +267,7 @@ def _moment_arithmetic(op: str, left: Node, right: Node, result: pa.DataType) ->
 
 @_resolve.register
 def _(node: Negate, schema: pa.Schema) -> Node:
-    operand = resolve(node.operand, schema)
+    operand = _valued(resolve(node.operand, schema))
     t = type_of(operand)
     signed = types.is_numeric(t) and not pa.types.is_unsigned_integer(t)
     if not (signed or pa.types.is_duration(t)):
@@ -375,7 +375,7 @@ def _(node: Match, schema: pa.Schema) -> Node:
 
 @_resolve.register
 def _(node: DatePart, schema: pa.Schema) -> Node:
-    operand = resolve(node.operand, schema)
+    operand = _valued(resolve(node.operand, schema))
     if type_class(type_of(operand)) != "temporal":
         seen = types.type_to_text(type_of(operand))
         raise InputError(f"{node.part} needs a date; {to_text(operand)} has type {seen}")
