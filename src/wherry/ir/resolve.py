@@ -217,8 +217,8 @@ def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
     if source.equals(target):
         return True
     if one in {"string", "binary"}:
-        decoded = other == "string" and one == "binary"
-        return not (decoded or pa.types.is_fixed_size_binary(target))
+        narrow = pa.types.is_fixed_size_binary(target) or (one, other) == ("binary", "string")
+        return other in {"string", "binary"} and not narrow
     if pa.types.is_date(source) and pa.types.is_date64(target):
         return True
     if one == other == "time":
