@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
@@ -282,7 +283,7 @@ class Program:
     ) -> ChunkOutput:
         first = self._parts[0]
         if not pieces or first.plan is not None:
-            empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
+            empty = [empty_batch(self.schema)]
             whole = pa.concat_batches(list(pieces) or empty)
             made = self.run(whole, literals, pool)
             gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
