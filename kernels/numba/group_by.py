@@ -23,7 +23,7 @@ from wherry.kernels.numba.vector import (
 
 
 @njit(inline="always")
-def _begin(states, stride, group, initial):
+def begin(states, stride, group, initial):
     for i in range(0, stride, 8):
         store_64(states + group * stride + i, load_i64(initial + i))
 
@@ -72,7 +72,7 @@ def direct(
                 groups += 1
                 store_32(table + slot * 4, group)
                 store_64(slots + group * 8, slot)
-                _begin(states, stride, group, initial)
+                begin(states, stride, group, initial)
             store_64(ids + lane * 8, group)
         call_scatter(scatter, at, row, word, ids, states)
     store_64(progress, selected)
@@ -152,7 +152,7 @@ def hashed(
                     for w in range(words):
                         key = load_i64(scratch + w * (BLOCK * 8) + lane * 8)
                         store_64(seen + (group * words + w) * 8, key)
-                    _begin(states, stride, group, initial)
+                    begin(states, stride, group, initial)
                     break
                 same = True
                 for w in range(words):

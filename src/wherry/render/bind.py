@@ -22,7 +22,7 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels.numba import strings, textkeys
 from wherry.render.loop import Slot
 
 BLOCK: Final = 64
@@ -31,6 +31,11 @@ _TESTS: Final = {
     "narrow": strings.test_narrow.address,
     "wide": strings.test_wide.address,
     "views": strings.test_views.address,
+}
+_PACKERS: Final = {
+    "narrow": textkeys.pack_narrow.address,
+    "wide": textkeys.pack_wide.address,
+    "views": textkeys.pack_views.address,
 }
 _FIXED: Final = {
     t.id
@@ -105,6 +110,10 @@ def _addresses(
             return (literals.ctypes.data,) * 2
         case "data":
             return (_data_address(chunk.columns[name], keep),) * 2
+        case "end":
+            return (_data_end(chunk.columns[name]),) * 2
+        case "pack":
+            return (int(_PACKERS[name]),) * 2
         case "test":
             return (int(_TESTS[name]),) * 2
         case "parts":
@@ -185,6 +194,21 @@ def _data_address(column: pa.Array, keep: list[Any]) -> int:
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)
     return int(table.ctypes.data)
+
+
+def _data_end(column: pa.Array) -> int:
+    """Give where the bytes of a text column end; views know where each of theirs does."""
+    data = column.buffers()[2:]
+    if text_layout(column.type) == "views" or not data or data[0] is None:
+        return int(_EMPTY.ctypes.data)
+    return int(data[0].address + data[0].size)
+
+
+def text_layout(t: pa.DataType) -> str:
+    """Give how texts of a type lie: behind narrow or wide offsets, or as views."""
+    if pa.types.is_string_view(t) or pa.types.is_binary_view(t):
+        return "views"
+    return "wide" if offset_width(t) == 8 else "narrow"
 
 
 @lru_cache(maxsize=1024)

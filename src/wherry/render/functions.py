@@ -158,9 +158,9 @@ def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
     after = loop.close()
     for cell, known, sums in parts:
         at = after.add(function.args[3], ir.Constant(I64, cell.offset))
-        _add_count(after, at, popcount(after, mask if known is None else known()))
+        add_count(after, at, popcount(after, mask if known is None else known()))
         for number, lanes in enumerate(sums):
-            _update(cell, after, at, number, reduced(cell, after, lanes))
+            update(cell, after, at, number, reduced(cell, after, lanes))
     after.ret_void()
 
 
@@ -169,11 +169,13 @@ def popcount(b: Any, word: Any) -> Any:
     return b.call(declare(b.module, "llvm.ctpop.i64", ir.FunctionType(I64, [I64])), [word])
 
 
-def _add_count(b: Any, at: Any, count: Any) -> None:
+def add_count(b: Any, at: Any, count: Any) -> None:
+    """Add to the count in memory."""
     store(b, b.add(load(b, at, I64), count), at)
 
 
-def _update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
+def update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
+    """Combine part `number` of the cell at `at` with a value."""
     place = b.add(at, ir.Constant(I64, 8 + cell.element_bytes * number))
     store(b, combined(cell, b, load(b, place, cell.element), value), place)
 
@@ -218,14 +220,14 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
         at = b.add(state, ir.Constant(I64, cell.offset))
         one = ir.Constant(I64, 1)
         bit = one if word is None else b.and_(b.lshr(word, lane), one)
-        _add_count(b, at, bit)
+        add_count(b, at, bit)
         for number, (address, element) in enumerate(rooms):
             size = ir.Constant(I64, element_bytes(element))
             value = load(b, b.add(address, b.mul(lane, size)), element)
             if word is not None:
                 nothing = ir.Constant(element, identity(cell, element))
                 value = b.select(b.trunc(bit, I1), value, nothing)
-            _update(cell, b, at, number, widened(cell, b, value))
+            update(cell, b, at, number, widened(cell, b, value))
     less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
     rest.add_incoming(less, block)
     b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
