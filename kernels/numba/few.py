@@ -5,10 +5,10 @@ rows, by mask, to vectors of its own. What is no longer few is left to `kernels.
 which goes on where this stopped: the groups, their states and the block are handed over.
 """
 
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.group_by import begin
 from wherry.kernels.numba.vector import (
-    BLOCK,
     call_fold,
     call_images,
     call_learn,

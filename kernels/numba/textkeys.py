@@ -2,10 +2,9 @@
 
 from numba import njit
 
-from wherry.kernels.numba.compiled import callback, kernel
-from wherry.kernels.numba.strings import INLINE
+from wherry.kernels.layout import BLOCK, INLINE
+from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
-    BLOCK,
     load_i32,
     load_i64,
     load_u8,
@@ -59,7 +58,7 @@ def _packed(offsets, width, data, end, row, asked, target, words):
     return fits
 
 
-@callback(7)
+@kernel(7)
 def pack_narrow(offsets, data, end, row, asked, target, words):
     """Write the words of the asked rows' texts; give the bits of those that are short enough.
 
@@ -68,13 +67,13 @@ def pack_narrow(offsets, data, end, row, asked, target, words):
     return _packed(offsets, 4, data, end, row, asked, target, words)
 
 
-@callback(7)
+@kernel(7)
 def pack_wide(offsets, data, end, row, asked, target, words):
     """Do what `pack_narrow` does for int64 offsets."""
     return _packed(offsets, 8, data, end, row, asked, target, words)
 
 
-@callback(7)
+@kernel(7)
 def pack_views(views, buffers, end, row, asked, target, words):
     """Do what `pack_narrow` does for views; `buffers` is a table of data addresses."""
     _clear(asked, target, words)

@@ -22,21 +22,12 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings, textkeys
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.loop import Slot
 
-BLOCK: Final = 64
 _LITERAL: Final = 16
-_TESTS: Final = {
-    "narrow": strings.test_narrow.address,
-    "wide": strings.test_wide.address,
-    "views": strings.test_views.address,
-}
-_PACKERS: Final = {
-    "narrow": textkeys.pack_narrow.address,
-    "wide": textkeys.pack_wide.address,
-    "views": textkeys.pack_views.address,
-}
+_strings, _textkeys = skeletons("strings"), skeletons("textkeys")
 _FIXED: Final = {
     t.id
     for t in (
@@ -113,9 +104,9 @@ def _addresses(
         case "end":
             return (_data_end(chunk.columns[name]),) * 2
         case "pack":
-            return (int(_PACKERS[name]),) * 2
+            return (int(getattr(_textkeys, f"pack_{name}").address),) * 2
         case "test":
-            return (int(_TESTS[name]),) * 2
+            return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)

@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 from llvmlite import ir
 
-from wherry.kernels.numba import textkeys as kernels
-from wherry.render.bind import BLOCK, data_address, offset_width, text_layout, values_address
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import offset_width, text_layout, values_address
 from wherry.render.functions import Writer
 from wherry.render.loop import I8, I64, constant, declare, flags, load, splat, store, vector
+
+_textkeys = skeletons("textkeys")
 
 MOST_WORDS: Final = 4
 """Longer texts are numbered before they are grouped: comparing them as words would cost more."""
@@ -43,7 +46,7 @@ def longest_text(column: pa.Array, rows: int | None = None) -> int:
     """Give the bytes of the longest of the first `rows` texts, or of all; nulls may count."""
     count = len(column) if rows is None else min(rows, len(column))
     layout = {"narrow": 4, "wide": 8, "views": 16}[text_layout(column.type)]
-    return int(kernels.longest(values_address(column), layout, count))
+    return int(_textkeys.longest(values_address(column), layout, count))
 
 
 def _slot(w: Writer, function: Any, b: Any, kind: str, name: str) -> Any:
