@@ -21,7 +21,8 @@ from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, lowest, off
 
 
 @njit(inline="always")
-def _same(left, right, size):
+def same_bytes(left, right, size):
+    """Tell whether `size` bytes are the same in two places."""
     at = 0
     while at + 8 <= size:
         if load_i64(left + at) != load_i64(right + at):
@@ -51,7 +52,7 @@ def _find(text, size, part, part_size):
         return 0
     first = load_u8(part)
     for i in range(size - part_size + 1):
-        if load_u8(text + i) == first and _same(text + i, part, part_size):
+        if load_u8(text + i) == first and same_bytes(text + i, part, part_size):
             return i
     return -1
 
@@ -62,8 +63,8 @@ def _matches(text, size, parts):
     part = parts + 8 + count * 8
     part_size = load_i64(parts + 8)
     if count == 1:
-        return size == part_size and _same(text, part, size)
-    if size < part_size or not _same(text, part, part_size):
+        return size == part_size and same_bytes(text, part, size)
+    if size < part_size or not same_bytes(text, part, part_size):
         return 0
     text, size, part = text + part_size, size - part_size, part + part_size
     for i in range(1, count - 1):
@@ -73,7 +74,7 @@ def _matches(text, size, parts):
             return 0
         text, size, part = text + at + part_size, size - at - part_size, part + part_size
     part_size = load_i64(parts + count * 8)
-    return size >= part_size and _same(text + size - part_size, part, part_size)
+    return size >= part_size and same_bytes(text + size - part_size, part, part_size)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -81,7 +82,7 @@ def _holds(text, size, constant, constant_size, test):
     if test == PARTS:
         return _matches(text, size, constant)
     if test <= UNEQUAL:
-        same = size == constant_size and _same(text, constant, size)
+        same = size == constant_size and same_bytes(text, constant, size)
         return same == (test == EQUAL)
     order = _order(text, size, constant, constant_size)
     if test == LESS:

@@ -4,12 +4,16 @@ from numba import njit
 
 from wherry.kernels.layout import BLOCK, INLINE
 from wherry.kernels.numba.compiled import kernel
+from wherry.kernels.numba.group_by import mix
+from wherry.kernels.numba.strings import same_bytes
 from wherry.kernels.numba.vector import (
     load_i32,
     load_i64,
     load_u8,
     lowest,
     offset_at,
+    store_8,
+    store_32,
     store_64,
 )
 
@@ -108,3 +112,108 @@ def longest(texts, width, rows):
         for row in range(rows):
             most = max(most, load_i64(texts + row * 8 + 8) - load_i64(texts + row * 8))
     return most
+
+
+@njit(inline="always")
+def _place(texts, width, data, row):
+    """Give where a text lies and its size; `data` is a table of addresses when `width` is 16."""
+    if width < 16:
+        start = offset_at(texts, width, row)
+        return data + start, offset_at(texts, width, row + 1) - start
+    view = texts + row * 16
+    size = load_i32(view)
+    if size <= INLINE:
+        return view + 4, size
+    return load_i64(data + load_i32(view + 8) * 8) + load_i32(view + 12), size
+
+
+@njit(inline="always")
+def _hash(text, size):
+    mixed, at = size, 0
+    while at + 8 <= size:
+        mixed = mix(mixed, load_i64(text + at))
+        at += 8
+    return mix(mixed, _word(text + at, size - at, text + size))
+
+
+@kernel(12)
+def number(texts, width, data, valid, begins, ends, codes, table, size, seen, capacity, progress):
+    """Number texts in order of first appearance until there might be more than there is room for.
+
+    Parameters
+    ----------
+    valid : int
+        Validity bits from row 0 on, 0 if no text is null; codes of nulls are 0.
+    codes, ends, begins : int
+        int32 for each row, written from row `begins` to before row `ends`.
+    texts, width, data : int
+        Offsets of `width` 4 or 8 and bytes; views of 16 bytes and a table of addresses.
+    table, size : int
+        int32 numbers, -1 for none; `size` is a power of two and more than `capacity`.
+    seen, capacity : int
+        Address, size and hash of each text, and how many of them there is room for.
+    progress : int
+        The number of texts so far.
+
+    Returns
+    -------
+    int
+        The next row; less than `ends` when the caller must make room and call again.
+    """
+    count = load_i64(progress)
+    row = begins
+    while row < ends and count < capacity:
+        code = 0
+        if valid == 0 or load_u8(valid + (row >> 3)) >> (row & 7) & 1 != 0:
+            text, length = _place(texts, width, data, row)
+            hashed = _hash(text, length)
+            slot = hashed & (size - 1)
+            while True:
+                code = load_i32(table + slot * 4)
+                if code < 0:
+                    code = count
+                    count += 1
+                    store_32(table + slot * 4, code)
+                    store_64(seen + code * 24, text)
+                    store_64(seen + code * 24 + 8, length)
+                    store_64(seen + code * 24 + 16, hashed)
+                    break
+                known = seen + code * 24
+                same = load_i64(known + 16) == hashed and load_i64(known + 8) == length
+                if same and same_bytes(load_i64(known), text, length):
+                    break
+                slot = (slot + 1) & (size - 1)
+        store_32(codes + row * 4, code)
+        row += 1
+    store_64(progress, count)
+    return row
+
+
+@kernel(4)
+def renumber(table, size, seen, count):
+    """Enter `count` texts into an empty table of `size` slots."""
+    for code in range(count):
+        slot = load_i64(seen + code * 24 + 16) & (size - 1)
+        while load_i32(table + slot * 4) >= 0:
+            slot = (slot + 1) & (size - 1)
+        store_32(table + slot * 4, code)
+    return count
+
+
+@kernel(4)
+def spell(seen, count, offsets, data):
+    """Write texts side by side to `data`, which has room, and where each begins as int64."""
+    at = 0
+    for code in range(count):
+        store_64(offsets + code * 8, at)
+        text, size = load_i64(seen + code * 24), load_i64(seen + code * 24 + 8)
+        copied = 0
+        while copied + 8 <= size:
+            store_64(data + at + copied, load_i64(text + copied))
+            copied += 8
+        while copied < size:
+            store_8(data + at + copied, load_u8(text + copied))
+            copied += 1
+        at += size
+    store_64(offsets + count * 8, at)
+    return at

@@ -100,7 +100,7 @@ def _addresses(
         case "literals":
             return (literals.ctypes.data,) * 2
         case "data":
-            return (_data_address(chunk.columns[name], keep),) * 2
+            return (data_address(chunk.columns[name], keep),) * 2
         case "end":
             return (_data_end(chunk.columns[name]),) * 2
         case "pack":
@@ -178,7 +178,8 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     return int(moved.ctypes.data)
 
 
-def _data_address(column: pa.Array, keep: list[Any]) -> int:
+def data_address(column: pa.Array, keep: list[Any]) -> int:
+    """Give where the bytes of a text column begin; for views, a table of where their buffers do."""
     data = column.buffers()[2:]
     if not pa.types.is_string_view(column.type):
         return int(_EMPTY.ctypes.data if not data or data[0] is None else data[0].address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
-from wherry.render.grouping import Task, group
+from wherry.render.grouping import group
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import read
+from wherry.render.state import Cell, read
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -37,12 +38,12 @@ class Run:
         self, plan: PassPlan, prepared: Prepared, literals: np.ndarray[Any, Any], pool: SegmentPool
     ) -> None:
         self._plan, self._prepared, self._pool = plan, prepared, pool
-        self._chunk = prepared.chunk
-        direct = prepared.sizes is not None
-        self._code: Compiled = plan.compiled(prepared.nullable, direct=direct)
-        self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
-        self._whole, self._padded = self._context.addresses
+        self._chunk, self._literals = prepared.chunk, literals
         self.selected = self._chunk.rows
+        if not isinstance(plan.step.sink, Groups):
+            self._code: Compiled = plan.compiled(prepared.nullable)
+            self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
+            self._whole, self._padded = self._context.addresses
 
     def output(self, after: Arrangement, *, defer: bool = False) -> Piece:
         """Give what the sink makes of the chunk, arranged as the steps `after` say.
@@ -135,12 +136,12 @@ class Run:
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        return self._results(state.reshape(1, -1))
+        return self._results(self._code.cells, state.reshape(1, -1))
 
-    def _results(self, states: np.ndarray[Any, Any]) -> list[pa.Array]:
+    def _results(self, cells: Sequence[Cell], states: np.ndarray[Any, Any]) -> list[pa.Array]:
         found = []
         types = self._plan.result_types
-        for call, cell, t in zip(self._plan.calls, self._code.cells, types, strict=True):
+        for call, cell, t in zip(self._plan.calls, cells, types, strict=True):
             array = read(cell, states)
             name = getattr(call.argument, "name", "")
             if call.kind != "count" and name in self._prepared.texts:
@@ -149,10 +150,9 @@ class Run:
         return found
 
     def _groups(self) -> list[pa.Array]:
-        addresses = self._context.addresses
-        found = group(Task(self._plan, self._prepared, self._code, addresses))
+        found = group(self._plan, self._prepared, self._literals)
         self.selected = found.selected
-        return found.keys + self._results(found.states)
+        return found.keys + self._results(found.cells, found.states)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

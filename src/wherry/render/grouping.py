@@ -1,27 +1,38 @@
 """Groups of one chunk: which skeleton numbers its keys, and keys and aggregates as arrays.
 
-`group(task)` gives the keys as the pass reads them (texts as codes) and one state a group.
+`few` comes first, and costs a block if the groups turn out to be many. Whatever rows it leaves are
+grouped by `direct`, if the keys of the chunk are known to lie in small domains, or by `hashed`;
+both begin with the groups that were found.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import Chunk
-from wherry.render.encode import decoded, key_arrays, slot_arrays
-from wherry.render.passes import Compiled, PassPlan
+from wherry.render.bind import Chunk, bind_slots, values_address
+from wherry.render.encode import Domain, decoded, key_arrays, slot_arrays
+from wherry.render.loop import Slot
+from wherry.render.passes import Compiled, Forms, PassPlan, Way
 from wherry.render.prepare import Prepared
-from wherry.render.state import stride
+from wherry.render.state import Cell, stride
+from wherry.render.textkeys import TextKey, longest_text, number_texts, words_for
 
-_group_by = skeletons("group_by")
+_group_by, _few = skeletons("group_by"), skeletons("few")
 
+MOST_FEW: Final = 16
+"""Groups whose rows are added by mask: each costs a pass over a block's sums, present or not."""
+_SMALL: Final = 4096
+"""Slots that are always addressed directly: their table fits the first-level cache."""
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
 """Growing by 16 made grouping by order key 1.6 to 1.8 times slower than by 4 (measured)."""
@@ -35,6 +46,8 @@ class Task:
     prepared: Prepared
     code: Compiled
     contexts: tuple[int, int]
+    forms: Forms
+    keep: Any
 
     @property
     def chunk(self) -> Chunk:
@@ -47,6 +60,26 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """What is grouped already when a skeleton takes over: the rows before block `block`.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        int64, the number of the first row of each group so far, in order of appearance.
+    states : numpy.ndarray
+        uint8, a row a group, as `render.state` lays it out.
+    selected : int
+        How many of the rows before `block` passed.
+    """
+
+    block: int
+    rows: np.ndarray[Any, Any]
+    states: np.ndarray[Any, Any]
+    selected: int
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The groups of a chunk in order of first appearance.
 
@@ -55,7 +88,7 @@ class Found:
     keys : list of pyarrow.Array
         As the stage's schema has them.
     states : numpy.ndarray
-        uint8, a row a group, as `render.state` lays it out.
+        uint8, a row a group, as `cells` say.
     selected : int
         How many rows passed.
     """
@@ -63,29 +96,199 @@ class Found:
     keys: list[pa.Array]
     states: np.ndarray[Any, Any]
     selected: int
+    cells: Sequence[Cell]
 
 
-def group(task: Task) -> Found:
+def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
     """Give the groups of a chunk."""
-    keys, states, selected = _direct(task) if task.prepared.sizes is not None else _hashed(task)
+    forms = _forms(plan, prepared, BLOCK)
+    start: Start | None = None
+    if forms is not None:
+        found = _grouped_few(_task(plan, prepared, literals, "few", forms))
+        if isinstance(found, Found):
+            return found
+        start = found
+    forms = _forms(plan, prepared, None)
+    if forms is None:
+        prepared, forms = _numbered(plan, prepared, start), ()
+    domains = _domains(plan, prepared)
+    if domains is None:
+        return _hashed(_task(plan, prepared, literals, "hashed", forms), start)
+    prepared = replace(prepared, chunk=_with_domains(prepared.chunk, domains))
+    return _direct(_task(plan, prepared, literals, "direct"), domains, start)
+
+
+def _task(plan: PassPlan, prepared: Prepared, literals: Any, way: Way, forms: Forms = ()) -> Task:
+    code = plan.compiled(prepared.nullable, way, forms)
+    context = bind_slots(code.slots, prepared.chunk, literals)
+    return Task(plan, prepared, code, context.addresses, forms, context)
+
+
+def _forms(plan: PassPlan, prepared: Prepared, rows: int | None) -> Forms | None:
+    """Give how the texts of keys are compared, going by the first `rows`; None: by number only."""
+    found = []
+    for item in plan.encoded:
+        if item.plain:
+            source = prepared.chunk.columns[item.node.name]  # type: ignore[attr-defined]
+            longest = longest_text(source, rows)
+            words = words_for(longest)
+            if words is None:
+                return None
+            single = rows is not None and longest == 1 and source.type not in _VIEWS
+            found.append((item.column.name, 0 if single else words))
+    return tuple(found)
+
+
+_VIEWS: Final = (pa.string_view(), pa.binary_view())
+
+
+def _numbered(plan: PassPlan, prepared: Prepared, start: Start | None) -> Prepared:
+    """Give a chunk with the texts of its keys numbered."""
+    columns, texts = dict(prepared.chunk.columns), dict(prepared.texts)
+    nullable = prepared.nullable
+    for item in plan.encoded:
+        if item.plain:
+            source = columns[item.node.name]  # type: ignore[attr-defined]
+            first = (0, None) if start is None else (start.block * BLOCK, start.rows)
+            name = item.column.name
+            columns[name], texts[name] = number_texts(source, *first)
+            nullable |= {name} if columns[name].null_count else set()
+    chunk = replace(prepared.chunk, columns=columns)
+    return Prepared(chunk, frozenset(nullable), texts)
+
+
+def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
+    """Give the domains of the keys if they are small together for a chunk of its rows."""
+    found, rows = [], prepared.chunk.rows
+    for key in plan.keys:
+        t = type_of(key)
+        texts = prepared.texts.get(getattr(key, "name", ""))
+        if texts is not None:
+            found.append(Domain(0, len(texts), t))
+        elif pa.types.is_boolean(t):
+            found.append(Domain(0, 2, t))
+        elif isinstance(key, Column) and key.name in prepared.chunk.columns and _addresses(t):
+            found.append(_seen(prepared.chunk.columns[key.name], rows))
+        else:
+            return None
+        if prod(d.size + 1 for d in found) > max(_SMALL, 2 * rows):
+            return None
+    return tuple(found) or None
+
+
+def _addresses(t: pa.DataType) -> bool:
+    """Tell whether values of a type are integers that can address a table."""
+    return (pa.types.is_integer(t) or pa.types.is_temporal(t)) and not pa.types.is_uint64(t)
+
+
+def _seen(column: pa.Array, rows: int) -> Domain:
+    if not rows:
+        return Domain(0, 0, column.type)
+    found, t = np.empty(2, np.int64), column.type
+    signed = int(not pa.types.is_unsigned_integer(t))
+    width = t.bit_width // 8
+    _group_by.bounds(values_address(column), width, signed, rows, found.ctypes.data)
+    low, high = found.tolist()
+    return Domain(low, high - low + 1, t)
+
+
+def _with_domains(chunk: Chunk, domains: Sequence[Domain]) -> Chunk:
+    numbers: dict[Slot, int] = dict(chunk.numbers)
+    step = 1
+    for number, domain in enumerate(domains):
+        numbers["low", str(number)] = domain.low
+        numbers["size", str(number)] = domain.size
+        numbers["stride", str(number)] = step
+        step *= domain.size + 1
+    return replace(chunk, numbers=numbers)
+
+
+def _grouped_few(task: Task) -> Found | Start:
+    """Give the groups of the chunk; a start for others if they are not few, or a text is long."""
+    code, chunk = task.code, task.chunk
+    images, lanes = code.images, code.lanes
+    assert images is not None
+    assert lanes is not None
+    step = stride(code.cells)
+    begin = np.frombuffer(code.begin or b"\0", np.uint8)
+    parts = (
+        MOST_FEW * lanes.stride, MOST_FEW * 8 + images.nbytes, MOST_FEW * 8 * images.words,
+        MOST_FEW * 8, MOST_FEW * step, 24,
+    )  # fmt: skip
+    room, places = _room(parts)
+    lanes_at, scratch, seen, rows, states, progress = (room.ctypes.data + p for p in places)
+    whole, padded = task.contexts
+    done = _few.few(
+        task.address("mask"), task.address("images"), task.address("match"), task.address("learn"),
+        task.address("spread"), task.address("fold"), whole, chunk.blocks, padded, chunk.rest,
+        MOST_FEW, images.words, seen, rows, states, step, begin.ctypes.data, lanes_at,
+        lanes.stride, scratch, lanes.period, progress,
+    )  # fmt: skip
+    block, groups, selected = room[places[5] : places[5] + 24].view(np.int64).tolist()
+    made = room[places[4] : places[4] + groups * step].reshape(groups, step)
+    if not done:
+        first = room[places[3] : places[3] + 8 * groups].view(np.int64)
+        return Start(block, first, made, selected)
+    words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
+    return Found(_keys(task, words.reshape(groups, images.words)), made, selected, code.cells)
+
+
+def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:
+    """Give one piece of memory for several parts, and where each begins: at a line of the cache."""
+    places, at = [], 0
+    for nbytes in parts:
+        places.append(at)
+        at += -(-nbytes // BLOCK) * BLOCK
+    room = np.empty(at + BLOCK, np.uint8)
+    return room[-room.ctypes.data % BLOCK :], places
+
+
+def _keys(task: Task, words: np.ndarray[Any, Any]) -> list[pa.Array]:
+    keys = task.plan.text_keys(task.forms)
+    types = tuple(key if isinstance(key, TextKey) else type_of(key) for key in keys)
+    nulls = words.shape[1] > sum(task.code.key_widths)
+    return _texts(task, key_arrays(words, types, task.code.key_widths, nulls=nulls))
+
+
+def _texts(task: Task, keys: list[pa.Array]) -> list[pa.Array]:
+    """Give keys with the texts that codes stand for."""
     found = []
     for node, array, t in zip(task.plan.keys, keys, task.plan.out_schema.types, strict=False):
         texts = task.prepared.texts.get(getattr(node, "name", ""))
         found.append(array if texts is None else decoded(array, texts, t))
-    return Found(found, states, selected)
+    return found
 
 
-def _direct(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
-    sizes, chunk = task.prepared.sizes or (), task.chunk
-    slots = int(np.prod([s + 1 for s in sizes], dtype=np.int64))
-    cells = task.code.cells
+def _taken_over(
+    task: Task, words: int, start: Start | None, scratch: int, progress: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Give the key words of the groups of `start`, and set `progress` to where it ended."""
+    if start is None:
+        return np.empty((0, words), np.int64)
+    seen = np.empty((len(start.rows), words), np.int64)
+    progress[:] = start.block, len(start.rows), start.selected
+    whole, padded = task.contexts
+    _few.keys_of_rows(
+        task.address("keys"), whole, task.chunk.blocks, padded, words, start.rows.ctypes.data,
+        len(start.rows), scratch, seen.ctypes.data,
+    )  # fmt: skip
+    return seen
+
+
+def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found:
+    chunk, cells = task.chunk, task.code.cells
+    slots = prod(d.size + 1 for d in domains)
+    most = min(slots, chunk.rows)
     table = np.full(slots, -1, np.int32)
-    seen, progress = np.empty(slots, np.int64), np.zeros(1, np.int64)
-    states = np.empty((slots, stride(cells)), np.uint8)
-    begin, scratch = (
-        np.frombuffer(task.code.begin or b"\0", np.uint8),
-        np.empty(2 * BLOCK, np.int64),
-    )
+    seen, progress = np.empty(most, np.int64), np.zeros(3, np.int64)
+    states = np.empty((most, stride(cells)), np.uint8)
+    begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
+    scratch = np.empty(2 * BLOCK, np.int64)
+    known = _taken_over(task, 1, start, scratch.ctypes.data, progress)
+    seen[: len(known)] = known[:, 0]
+    if start is not None:
+        states[: len(known)] = start.states
+    _group_by.enter(table.ctypes.data, seen.ctypes.data, len(known))
     whole, padded = task.contexts
     groups = _group_by.direct(
         task.address("mask"), task.address("keys"), task.address("scatter"), whole,
@@ -93,13 +296,11 @@ def _direct(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
         states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
         progress.ctypes.data,
     )  # fmt: skip
-    keys = slot_arrays(seen[:groups], sizes)
-    booleans = [pa.types.is_boolean(getattr(k, "type", None) or pa.null()) for k in task.plan.keys]
-    keys = [k.cast(pa.bool_()) if b else k for k, b in zip(keys, booleans, strict=True)]
-    return keys, states[:groups], int(progress[0])
+    keys = _texts(task, slot_arrays(seen[:groups], domains))
+    return Found(keys, states[:groups], int(progress[2]), cells)
 
 
-def _hashed(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
+def _hashed(task: Task, start: Start | None) -> Found:
     cells, words, chunk = task.code.cells, task.code.key_words, task.chunk
     begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
     scratch = np.empty((words + 1) * BLOCK, np.int64)
@@ -108,6 +309,11 @@ def _hashed(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
     seen = np.empty((capacity, words), np.int64)
     states = np.empty((capacity, stride(cells)), np.uint8)
     table = np.full(2 * capacity, -1, np.int32)
+    known = _taken_over(task, words, start, scratch.ctypes.data, progress)
+    seen[: len(known)] = known
+    if start is not None:
+        states[: len(known)] = start.states
+    _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, len(known))
     whole, padded = task.contexts
     while not _group_by.hashed(
         task.address("mask"), task.address("keys"), task.address("scatter"), whole,
@@ -120,14 +326,7 @@ def _hashed(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
         table = np.full(2 * capacity, -1, np.int32)
         _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1]))
     groups = int(progress[1])
-    types = tuple(pa.int32() if _is_text(k) else type_of(k) for k in task.plan.keys)
-    nulls = words > sum(task.code.key_widths)
-    keys = key_arrays(seen[:groups], types, task.code.key_widths, nulls=nulls)
-    return keys, states[:groups], int(progress[2])
-
-
-def _is_text(node: Any) -> bool:
-    return getattr(node, "name", "").startswith("$code ")
+    return Found(_keys(task, seen[:groups]), states[:groups], int(progress[2]), cells)
 
 
 def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
+from wherry.kernels.layout import BLOCK
 from wherry.render.functions import Writer, add_count, popcount, update
 from wherry.render.intervals import INT64
 from wherry.render.loop import (
@@ -44,7 +45,6 @@ from wherry.render.state import (
     values_range,
 )
 
-_BLOCK: Final = 64
 _LONGEST: Final = 1 << 22
 """Blocks after which lanes are folded though nothing is near overflowing: a lane gets 4 values of a
 block, so parts of 32 bits stay below 2**56, and 16 lanes of them below 2**60."""
@@ -107,7 +107,7 @@ class Lanes:
     @property
     def first(self) -> int:
         """Give where the first track lies."""
-        return -(-self.counts * 8 // _BLOCK) * _BLOCK
+        return -(-self.counts * 8 // BLOCK) * BLOCK
 
     def initial(self) -> bytes:
         """Give the lanes before any row."""
@@ -139,7 +139,7 @@ def write_spread(w: Writer, cells: Sequence[Cell]) -> Lanes:
                 tracks[key] = len(found)
                 vectors, blocks = _vectors(cell, loop, value.data, w.variant)
                 lanes.period = min(lanes.period, blocks)
-                found.append((cell, vectors, count, _splits(cell, value.data, w.variant)))
+                found.append((cell, vectors, count, _splits(cell, w.variant)))
             track = tracks[key]
         lanes.of.append((count, track))
     lanes.counts = len(words)
@@ -161,7 +161,7 @@ def write_spread(w: Writer, cells: Sequence[Cell]) -> Lanes:
     return lanes
 
 
-def _splits(cell: Cell, data: Any, variant: Variant) -> bool:
+def _splits(cell: Cell, variant: Variant) -> bool:
     return cell.element is I128 and cell.kind == "sum" and _blocks(cell, variant) < _SHORTEST
 
 
@@ -169,14 +169,14 @@ def _blocks(cell: Cell, variant: Variant) -> int:
     """Give after how many blocks a sum in lanes of 64 bits might be too large for 64 bits."""
     assert cell.argument is not None
     low, high = values_range(cell.argument, variant.bounds)
-    return INT64[1] // (_BLOCK * max(-low, high, 1))
+    return INT64[1] // (BLOCK * max(-low, high, 1))
 
 
 def _vectors(cell: Cell, loop: Loop, data: Any, variant: Variant) -> tuple[list[Any], int]:
     """Give what is added to the parts of a track, and for how many blocks that is safe."""
     if cell.kind != "sum" or cell.element is not I128:
         return lanes_of(cell, loop.body, data), _LONGEST
-    if not _splits(cell, data, variant):
+    if not _splits(cell, variant):
         return [data], min(_blocks(cell, variant), _LONGEST)
     b, half, shift = loop.body, constant(I64, _HALF), constant(I64, 32)
     if data.type.element is I64:
@@ -190,7 +190,7 @@ def _vectors(cell: Cell, loop: Loop, data: Any, variant: Variant) -> tuple[list[
 
 def _kept(loop: Loop, head: Any, lanes: Any) -> Any:
     """Keep the vectors of a block in memory; give where."""
-    room = head.alloca(vector(lanes.type.element, _BLOCK))
+    room = head.alloca(vector(lanes.type.element, BLOCK))
     room.align = 64
     address = head.ptrtoint(room, I64)
     size = ir.Constant(I64, element_bytes(lanes.type.element))
@@ -221,7 +221,7 @@ def _add_masked(b: Any, base: Any, masks: list[Any], rooms: Sequence[Any]) -> No
         add_count(b, b.add(base, ir.Constant(I64, 8 * number)), popcount(b, mask))
     bits = [
         [flags(b, b.trunc(b.lshr(m, ir.Constant(I64, q)), ir.IntType(LANES))) for m in masks]
-        for q in range(0, _BLOCK, LANES)
+        for q in range(0, BLOCK, LANES)
     ]
     for track, places, count in rooms:
         kind = vector(track.element)
@@ -243,10 +243,10 @@ def write_fold(w: Writer, cells: Sequence[Cell], lanes: Lanes, stride: int) -> N
         state = b.add(function.args[2], b.mul(group, ir.Constant(I64, stride)))
         counts = [load(b, b.add(base, ir.Constant(I64, 8 * n)), I64) for n in range(lanes.counts)]
         values = [_folded(b, base, track) for track in lanes.tracks]
-        for cell, (count, track) in zip(cells, lanes.of, strict=True):
+        for cell, (count, place) in zip(cells, lanes.of, strict=True):
             at = b.add(state, ir.Constant(I64, cell.offset))
             add_count(b, at, counts[count])
-            for part, value in enumerate(() if track is None else values[track]):
+            for part, value in enumerate(() if place is None else values[place]):
                 update(cell, b, at, part, value)
         for number in range(lanes.counts):
             store(b, ir.Constant(I64, 0), b.add(base, ir.Constant(I64, 8 * number)))

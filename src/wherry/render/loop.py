@@ -19,7 +19,7 @@ from wherry.ir.resolve import type_of
 from wherry.render.intervals import INT64, Bounds, interval, within
 
 LANES: Final = 16
-I1, I32, I64, I128 = (ir.IntType(n) for n in (1, 32, 64, 128))
+I1, I8, I32, I64, I128 = (ir.IntType(n) for n in (1, 8, 32, 64, 128))
 F32, F64 = ir.FloatType(), ir.DoubleType()
 BITS: Final = ir.IntType(LANES)
 

@@ -139,7 +139,7 @@ class Program:
     def text(self) -> str:
         """Give the listing and the LLVM IR of the variants for chunks without nulls."""
         plans = [part.plan for part in self._parts if part.plan is not None]
-        return "\n".join([self.listing, *(plan.compiled(frozenset()).text for plan in plans)])
+        return "\n".join([self.listing, *(plan.text for plan in plans)])
 
     def run(
         self,
@@ -349,7 +349,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "group_by.direct or group_by.hashed"
+            used = "few.few, then group_by.direct or group_by.hashed"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
