@@ -150,7 +150,11 @@ VALUES = {
 def test_every_aggregate_of_every_type(t, nulls):
     rng = np.random.default_rng(7)
     rows = 1000
-    for few, pool in ((3, list("abc")), (3, [f"k{i}" for i in range(40)]), (16, [*"abcdefghijklmnop"])):
+    for few, pool in (
+        (3, list("abc")),
+        (3, [f"k{i}" for i in range(40)]),
+        (16, [*"abcdefghijklmnop"]),
+    ):
         keys = drawn(rng, pool, rows, 640, few, nulls)
         batch = pa.record_batch(
             {
@@ -223,7 +227,15 @@ def test_several_keys_of_mixed_types(nulls):
         for name, (pool, t) in pools.items()
     }
     batch = pa.record_batch({**columns, "x": pa.array(rng.integers(0, 9, rows))})
-    for keys in (["b"], ["f"], ["g", "b"], ["t", "u"], ["t", "v", "d"], ["d", "b", "i"], list(pools)):
+    for keys in (
+        ["b"],
+        ["f"],
+        ["g", "b"],
+        ["t", "u"],
+        ["t", "v", "d"],
+        ["d", "b", "i"],
+        list(pools),
+    ):
         compare(batch, keys, {"n": count(), "s": col("x").sum()})
         compare(batch, keys, {"n": count(), "s": col("x").sum()}, col("x") > 4)
 

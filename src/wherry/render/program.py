@@ -17,6 +17,7 @@ from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
+from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
@@ -107,8 +108,9 @@ class Program:
         self.stage, self.schema = stage, schema
         self._parts = _parts(stage, schema, bounds, folder)
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
-        # Totals are new bytes whatever the chunk is, so their addresses need no look.
-        self._refers = not any(isinstance(sink, Totals) for sink in sinks)
+        # Totals and groups are new bytes whatever the chunk is, but for the dictionaries of keys, so
+        # their addresses need no look.
+        self._refers = not any(_writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
         rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
@@ -277,6 +279,13 @@ def render(
 @lru_cache(maxsize=256)
 def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Program:
     return Program(stage, schema, dict(bounds), folder)
+
+
+def _writes_all(step: Step) -> bool:
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows):
+        return False
+    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
+    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:

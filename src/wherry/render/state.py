@@ -41,6 +41,7 @@ _INT128: Final = (-(1 << 127), (1 << 127) - 1)
 _DIGITS: Final = 38
 _SURELY_FITS: Final = 10**38 >> 64
 _EXACT: Final = Context(prec=80)
+_WIDE: Final = np.dtype("V16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ def read(cell: Cell, states: np.ndarray[Any, Any]) -> pa.Array:
     counts = _column(states, cell.offset, "<i8")
     if cell.kind == "count":
         return _array(cell.t, counts, None)
-    none = counts == 0
+    none = None if counts.all() else counts == 0
     if pa.types.is_decimal(cell.t):
         return _decimals(cell, states, none)
     dtype = np.dtype(f"V{element_bytes(cell.element)}")
@@ -251,18 +252,26 @@ def _column(states: np.ndarray[Any, Any], offset: int, dtype: Any) -> np.ndarray
 
 
 def _decimals(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> pa.Array:
-    low = _column(states, cell.offset + 8, "<i8")
-    wide = cell.element is I128
-    high = _column(states, cell.offset + 16, "<i8") if wide else low >> 63
+    if cell.element is I128:
+        # A state keeps the two words as Arrow does.
+        words = _column(states, cell.offset + 8, _WIDE)
+    else:
+        low = _column(states, cell.offset + 8, "<i8")
+        words = np.stack([low, low >> 63], axis=1)
+    high = words.view(np.int64).reshape(-1, 2)[:, 1]
     # Far below 10**38 in the high half no digit is too many, and the words are the answer.
-    if cell.parts == 1 and bool((np.abs(high[~none]) < _SURELY_FITS).all()):
-        return _array(cell.t, np.stack([low, high], axis=1), none)
+    fits = not len(high) or (high.max() < _SURELY_FITS and high.min() > -_SURELY_FITS)
+    if cell.parts == 1 and (
+        fits or bool((np.abs(high if none is None else high[~none]) < _SURELY_FITS).all())
+    ):
+        return _array(cell.t, words, none)
     return pa.array(_checked(cell, states, none), cell.t)
 
 
 def _checked(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> list[Decimal | None]:
     size, found = element_bytes(cell.element), []
-    for row, missing in zip(states, none, strict=True):
+    absent = np.zeros(len(states), bool) if none is None else none
+    for row, missing in zip(states, absent, strict=True):
         whole = 0
         for part in range(cell.parts):
             at = cell.offset + 8 + part * cell.element_bytes
