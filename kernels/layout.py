@@ -10,3 +10,8 @@ INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
+WORD_KINDS: Final = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float32", "float64", "decimal128"),
+)
+"""How `numba/top_k.py` numbers what it orders by."""
