@@ -113,7 +113,10 @@ def few(
 
 @kernel(9)
 def keys_of_rows(keys, context, blocks, tail, words, rows, groups, scratch, seen):
-    """Write the key words of the rows numbered in `rows` to `seen`; `scratch` has a block a word."""
+    """Write the key words of some rows to `seen`; `scratch` has room for a block of each word.
+
+    `rows` holds the numbers of the rows.
+    """
     for group in range(groups):
         row = load_i64(rows + group * 8)
         block, lane = row // BLOCK, row % BLOCK

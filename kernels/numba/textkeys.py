@@ -129,16 +129,19 @@ def _place(texts, width, data, row):
 
 @njit(inline="always")
 def _hash(text, size):
+    if size < 8:
+        return mix(size, _word(text, size, text + size))
     mixed, at = size, 0
-    while at + 8 <= size:
+    while at + 8 < size:
         mixed = mix(mixed, load_i64(text + at))
         at += 8
-    return mix(mixed, _word(text + at, size - at, text + size))
+    # The last word may overlap the one before it.
+    return mix(mixed, load_i64(text + size - 8))
 
 
 @kernel(12)
 def number(texts, width, data, valid, begins, ends, codes, table, size, seen, capacity, progress):
-    """Number texts in order of first appearance until there might be more than there is room for.
+    """Give texts numbers in order of appearance until there might be more than there is room for.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ both begin with the groups that were found.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, Final
 
@@ -19,18 +19,18 @@ from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import Chunk, bind_slots, values_address
-from wherry.render.encode import Domain, decoded, key_arrays, slot_arrays
+from wherry.render.bind import Chunk, values_address
+from wherry.render.encode import Domain, slot_arrays
+from wherry.render.few import group_few
+from wherry.render.grouped import Found, Start, Task, bound, keys_of, with_texts
 from wherry.render.loop import Slot
-from wherry.render.passes import Compiled, Forms, PassPlan, Way
+from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import Cell, stride
-from wherry.render.textkeys import TextKey, longest_text, number_texts, words_for
+from wherry.render.state import stride
+from wherry.render.textkeys import longest_text, number_texts, words_for
 
 _group_by, _few = skeletons("group_by"), skeletons("few")
 
-MOST_FEW: Final = 16
-"""Groups whose rows are added by mask: each costs a pass over a block's sums, present or not."""
 _SMALL: Final = 4096
 """Slots that are always addressed directly: their table fits the first-level cache."""
 _FIRST_GROUPS: Final = 1024
@@ -38,73 +38,12 @@ _GROWTH: Final = 4
 """Growing by 16 made grouping by order key 1.6 to 1.8 times slower than by 4 (measured)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A chunk to be grouped, with the code that reads it and the addresses of its contexts."""
-
-    plan: PassPlan
-    prepared: Prepared
-    code: Compiled
-    contexts: tuple[int, int]
-    forms: Forms
-    keep: Any
-
-    @property
-    def chunk(self) -> Chunk:
-        """Give the chunk."""
-        return self.prepared.chunk
-
-    def address(self, name: str) -> int:
-        """Give a block function; 0 if there is none."""
-        return self.code.addresses.get(name, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What is grouped already when a skeleton takes over: the rows before block `block`.
-
-    Parameters
-    ----------
-    rows : numpy.ndarray
-        int64, the number of the first row of each group so far, in order of appearance.
-    states : numpy.ndarray
-        uint8, a row a group, as `render.state` lays it out.
-    selected : int
-        How many of the rows before `block` passed.
-    """
-
-    block: int
-    rows: np.ndarray[Any, Any]
-    states: np.ndarray[Any, Any]
-    selected: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The groups of a chunk in order of first appearance.
-
-    Parameters
-    ----------
-    keys : list of pyarrow.Array
-        As the stage's schema has them.
-    states : numpy.ndarray
-        uint8, a row a group, as `cells` say.
-    selected : int
-        How many rows passed.
-    """
-
-    keys: list[pa.Array]
-    states: np.ndarray[Any, Any]
-    selected: int
-    cells: Sequence[Cell]
-
-
 def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
     """Give the groups of a chunk."""
     forms = _forms(plan, prepared, BLOCK)
     start: Start | None = None
     if forms is not None:
-        found = _grouped_few(_task(plan, prepared, literals, "few", forms))
+        found = group_few(bound(plan, prepared, literals, "few", forms))
         if isinstance(found, Found):
             return found
         start = found
@@ -113,15 +52,9 @@ def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
         prepared, forms = _numbered(plan, prepared, start), ()
     domains = _domains(plan, prepared)
     if domains is None:
-        return _hashed(_task(plan, prepared, literals, "hashed", forms), start)
+        return _hashed(bound(plan, prepared, literals, "hashed", forms), start)
     prepared = replace(prepared, chunk=_with_domains(prepared.chunk, domains))
-    return _direct(_task(plan, prepared, literals, "direct"), domains, start)
-
-
-def _task(plan: PassPlan, prepared: Prepared, literals: Any, way: Way, forms: Forms = ()) -> Task:
-    code = plan.compiled(prepared.nullable, way, forms)
-    context = bind_slots(code.slots, prepared.chunk, literals)
-    return Task(plan, prepared, code, context.addresses, forms, context)
+    return _direct(bound(plan, prepared, literals, "direct"), domains, start)
 
 
 def _forms(plan: PassPlan, prepared: Prepared, rows: int | None) -> Forms | None:
@@ -203,62 +136,6 @@ def _with_domains(chunk: Chunk, domains: Sequence[Domain]) -> Chunk:
     return replace(chunk, numbers=numbers)
 
 
-def _grouped_few(task: Task) -> Found | Start:
-    """Give the groups of the chunk; a start for others if they are not few, or a text is long."""
-    code, chunk = task.code, task.chunk
-    images, lanes = code.images, code.lanes
-    assert images is not None
-    assert lanes is not None
-    step = stride(code.cells)
-    begin = np.frombuffer(code.begin or b"\0", np.uint8)
-    parts = (
-        MOST_FEW * lanes.stride, MOST_FEW * 8 + images.nbytes, MOST_FEW * 8 * images.words,
-        MOST_FEW * 8, MOST_FEW * step, 24,
-    )  # fmt: skip
-    room, places = _room(parts)
-    lanes_at, scratch, seen, rows, states, progress = (room.ctypes.data + p for p in places)
-    whole, padded = task.contexts
-    done = _few.few(
-        task.address("mask"), task.address("images"), task.address("match"), task.address("learn"),
-        task.address("spread"), task.address("fold"), whole, chunk.blocks, padded, chunk.rest,
-        MOST_FEW, images.words, seen, rows, states, step, begin.ctypes.data, lanes_at,
-        lanes.stride, scratch, lanes.period, progress,
-    )  # fmt: skip
-    block, groups, selected = room[places[5] : places[5] + 24].view(np.int64).tolist()
-    made = room[places[4] : places[4] + groups * step].reshape(groups, step)
-    if not done:
-        first = room[places[3] : places[3] + 8 * groups].view(np.int64)
-        return Start(block, first, made, selected)
-    words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
-    return Found(_keys(task, words.reshape(groups, images.words)), made, selected, code.cells)
-
-
-def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:
-    """Give one piece of memory for several parts, and where each begins: at a line of the cache."""
-    places, at = [], 0
-    for nbytes in parts:
-        places.append(at)
-        at += -(-nbytes // BLOCK) * BLOCK
-    room = np.empty(at + BLOCK, np.uint8)
-    return room[-room.ctypes.data % BLOCK :], places
-
-
-def _keys(task: Task, words: np.ndarray[Any, Any]) -> list[pa.Array]:
-    keys = task.plan.text_keys(task.forms)
-    types = tuple(key if isinstance(key, TextKey) else type_of(key) for key in keys)
-    nulls = words.shape[1] > sum(task.code.key_widths)
-    return _texts(task, key_arrays(words, types, task.code.key_widths, nulls=nulls))
-
-
-def _texts(task: Task, keys: list[pa.Array]) -> list[pa.Array]:
-    """Give keys with the texts that codes stand for."""
-    found = []
-    for node, array, t in zip(task.plan.keys, keys, task.plan.out_schema.types, strict=False):
-        texts = task.prepared.texts.get(getattr(node, "name", ""))
-        found.append(array if texts is None else decoded(array, texts, t))
-    return found
-
-
 def _taken_over(
     task: Task, words: int, start: Start | None, scratch: int, progress: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
@@ -296,7 +173,7 @@ def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found
         states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
         progress.ctypes.data,
     )  # fmt: skip
-    keys = _texts(task, slot_arrays(seen[:groups], domains))
+    keys = with_texts(task, slot_arrays(seen[:groups], domains))
     return Found(keys, states[:groups], int(progress[2]), cells)
 
 
@@ -326,7 +203,7 @@ def _hashed(task: Task, start: Start | None) -> Found:
         table = np.full(2 * capacity, -1, np.int32)
         _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1]))
     groups = int(progress[1])
-    return Found(_keys(task, seen[:groups]), states[:groups], int(progress[2]), cells)
+    return Found(keys_of(task, seen[:groups]), states[:groups], int(progress[2]), cells)
 
 
 def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
@@ -109,8 +109,8 @@ class Program:
         self.stage, self.schema = stage, schema
         self._parts = _parts(stage, schema, bounds, folder)
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
-        # Totals and groups are new bytes whatever the chunk is, but for the dictionaries of keys, so
-        # their addresses need no look.
+        # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
+        # addresses need no look.
         self._refers = not any(_writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
