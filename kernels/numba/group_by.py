@@ -101,7 +101,8 @@ def _integer(values, width, signed, row):
 def mix(hashed, word):
     """Give a hash that one more word has gone into."""
     hashed = (hashed ^ word) * -7046029254386353131
-    return hashed ^ shift_right(hashed, 32)
+    # A product's low bits know nothing of the word's high ones, where the ends of texts stand.
+    return hashed ^ shift_right(hashed, 32) ^ shift_right(hashed, 47)
 
 
 @kernel(17)
