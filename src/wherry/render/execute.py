@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,21 +138,28 @@ class Run:
         )  # fmt: skip
         return self._results(self._code.cells, state.reshape(1, -1))
 
-    def _results(self, cells: Sequence[Cell], states: np.ndarray[Any, Any]) -> list[pa.Array]:
-        found = []
+    def _results(
+        self, cells: Sequence[Cell], states: np.ndarray[Any, Any], alike: tuple[Hashable, ...] = ()
+    ) -> list[pa.Array]:
+        found: list[pa.Array] = []
+        # Means come with sums and counts that others may have asked for: each is read once.
+        seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
-        for call, cell, t in zip(self._plan.calls, cells, types, strict=True):
-            array = read(cell, states)
-            name = getattr(call.argument, "name", "")
-            if call.kind != "count" and name in self._prepared.texts:
-                array = decoded(array, self._prepared.texts[name], t)
-            found.append(array)
+        for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
+            key = (alike[number] if alike else number, t)
+            if key not in seen:
+                array = read(cell, states)
+                name = getattr(call.argument, "name", "")
+                if call.kind != "count" and name in self._prepared.texts:
+                    array = decoded(array, self._prepared.texts[name], t)
+                seen[key] = array
+            found.append(seen[key])
         return found
 
     def _groups(self) -> list[pa.Array]:
         found = group(self._plan, self._prepared, self._literals)
         self.selected = found.selected
-        return found.keys + self._results(found.cells, found.states)
+        return found.keys + self._results(found.cells, found.states, found.alike)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

@@ -45,7 +45,8 @@ def group_few(task: Task) -> Found | Start:
         first = room[places[3] : places[3] + 8 * groups].view(np.int64)
         return Start(block, first, made, selected)
     words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
-    return Found(keys_of(task, words.reshape(groups, images.words)), made, selected, code.cells)
+    keys = keys_of(task, words.reshape(groups, images.words))
+    return Found(keys, made, selected, code.cells, tuple(lanes.of))
 
 
 def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:

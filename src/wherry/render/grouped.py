@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,15 @@ class Found:
         uint8, a row a group, as `cells` say.
     selected : int
         How many rows passed.
+    alike : tuple, optional
+        By cell: what is equal for cells whose values are the same in every group.
     """
 
     keys: list[pa.Array]
     states: np.ndarray[Any, Any]
     selected: int
     cells: Sequence[Cell]
+    alike: tuple[Hashable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
