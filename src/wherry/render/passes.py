@@ -278,7 +278,7 @@ def _compile(plan: PassPlan, variant: Variant, way: Way, forms: Forms) -> Compil
         write("learn", lambda: write_learn(w, images))
         lanes = write("spread", lambda: write_spread(w, cells))
         write("fold", lambda: write_fold(w, cells, lanes, stride(cells)))
-        words, widths = images.words, tuple(images.widths)
+        words, widths = images.words, images.widths
     elif way == "direct":
         write("keys", lambda: fn.write_slots(w, plan.keys))
     elif way == "hashed":
