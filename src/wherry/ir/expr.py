@@ -12,6 +12,7 @@
             | When(cases, otherwise, type)          cases = ((condition, value), ...)
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
+            | Field(operand, name, type)            a field of a struct; of a null struct null
             | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
     Call    = Call(kind, argument)                  kind in sum mean min max count
@@ -162,6 +163,15 @@ class DatePart(Node):
 
     part: str
     operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Node):
+    """The field `name` of a struct; null if the struct is null."""
+
+    operand: Node
+    name: str
+    type: pa.DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)

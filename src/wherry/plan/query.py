@@ -15,10 +15,12 @@ from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
 from wherry.data.source import Source
+from wherry.data.types import value_type
 from wherry.ir.codec import encode, register
-from wherry.ir.expr import Literal
+from wherry.ir.expr import Cast, Literal, columns_of, walk
 from wherry.ir.literals import lift
-from wherry.ir.stage import Pass, Step, input_columns, output_schema
+from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schema
+from wherry.ir.types import is_moment
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import Operator
 from wherry.ops.respond import Respond
@@ -178,14 +180,32 @@ def _ordered(segment: Segment, stored: Estimate) -> Segment:
 def _plan(
     scan: Scan, segments: tuple[Segment, ...], stored: Estimate
 ) -> tuple[Plan, tuple[Literal, ...]]:
+    uncast = _moments(scan) - _cast_columns(segments)
     bounds = tuple(
         (name, low, high)
         for name, (low, high) in integer_bounds(scan, stored.columns).items()
-        if low >= -_BOUND_MAX and high < _BOUND_MAX
+        if low >= -_BOUND_MAX and high < _BOUND_MAX and name not in uncast
     )
     read = tuple((column.name, column.type) for column in scan.schema())
     plan = Plan(scan.source.name, scan.source.fingerprint, read, bounds, segments)
     return lift(plan)
+
+
+def _moments(scan: Scan) -> frozenset[str]:
+    schema = scan.schema()
+    return frozenset(f.name for f in schema if is_moment(value_type(f.type)))
+
+
+def _cast_columns(segments: tuple[Segment, ...]) -> frozenset[str]:
+    """Give the columns below a cast: the only use that bounds of moments have."""
+    nodes = (
+        node
+        for segment in segments
+        for step in segment.steps
+        for expression in expressions(step)
+        for node in walk(expression)
+    )
+    return frozenset().union(*(columns_of(node) for node in nodes if isinstance(node, Cast)))
 
 
 def _flows(

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import plain
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
+from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
 from wherry.render.output import Selection, keep_rows
-from wherry.render.reference import plain
 from wherry.render.top_k import first_places
 
 RowNumbers = np.ndarray[Any, Any]
@@ -168,10 +169,10 @@ def _written(
     if places is not None:
         numbers = numbers[places]
     arrays = [array for array, _ in parts]
-    if len(arrays) > 1 and not pa.types.is_string_view(arrays[0].type):
+    if len(arrays) > 1 and layout_of(arrays[0].type) not in {"views", "struct"}:
         whole = pa.chunked_array(arrays).take(pa.array(numbers))
         return whole.chunk(0) if whole.num_chunks == 1 else whole.combine_chunks()
-    # pyarrow takes no rows of text views; put together, only the 16-byte views are written twice.
+    # pyarrow takes no rows of views; put together, only the 16-byte views are written twice.
     array = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
     return keep_rows(array, Selection(len(array), len(numbers), order=numbers), pool)
 

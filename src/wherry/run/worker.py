@@ -20,13 +20,12 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import from_plain
+from wherry.data.types import from_plain, value_type
 from wherry.devices.driver import Driver, Execution
 from wherry.ir.codec import decode
 from wherry.ir.expr import Literal, Parameter
 from wherry.ir.literals import bind, parameters
 from wherry.ir.stage import Order, Take
-from wherry.ir.types import value_type
 from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
