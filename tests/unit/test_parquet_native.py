@@ -233,7 +233,6 @@ def test_pages_without_a_wanted_row_are_not_looked_at():
     ("array", "writing", "reason"),
     [
         (pa.array([1, 2]), {"compression": "gzip"}, "compression GZIP"),
-        (pa.array([[1], [2]]), {}, "nested"),
         (pa.array([{"a": 1}]), {}, "nested"),
         (pa.array([b"ab"], pa.binary(2)), {}, "no native form"),
         (pa.array([1, 2], pa.timestamp("ns")), {"use_deprecated_int96_timestamps": True}, "INT96"),
