@@ -32,7 +32,7 @@ LITERALS: Final[Slot] = ("literals", "")
 _LITERAL: Final = 16
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
 """Letters, the commonest last, as in English; what is not here is rarer still."""
-_strings = skeletons("strings")
+_strings, _textkeys = skeletons("strings"), skeletons("textkeys")
 _FIXED: Final = {
     t.id
     for t in (
@@ -106,7 +106,11 @@ def _addresses(
         case "literals":
             return (literals.ctypes.data,) * 2
         case "data":
-            return (_data_address(chunk.columns[name], keep),) * 2
+            return (data_address(chunk.columns[name], keep),) * 2
+        case "end":
+            return (_data_end(chunk.columns[name]),) * 2
+        case "pack":
+            return (int(getattr(_textkeys, f"pack_{name}").address),) * 2
         case "test":
             return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "user":
@@ -192,7 +196,11 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     return int(moved.ctypes.data)
 
 
-def _data_address(column: pa.Array, keep: list[Any]) -> int:
+def data_address(column: pa.Array, keep: list[Any]) -> int:
+    """Give where the bytes of a text column begin; for views, a table of where their buffers do.
+
+    For bytes of one width, that width.
+    """
     data, kind = column.buffers()[2:], layout_of(column.type)
     if kind == "fixed":
         return int(column.type.byte_width)
@@ -201,6 +209,14 @@ def _data_address(column: pa.Array, keep: list[Any]) -> int:
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)
     return int(table.ctypes.data)
+
+
+def _data_end(column: pa.Array) -> int:
+    """Give where the bytes of a text column end; views know where each of theirs does."""
+    data = column.buffers()[2:]
+    if layout_of(column.type) == "views" or not data or data[0] is None:
+        return int(_EMPTY.ctypes.data)
+    return int(data[0].address + data[0].size)
 
 
 @lru_cache(maxsize=1024)
