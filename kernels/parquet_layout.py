@@ -79,7 +79,9 @@ class _Job(NamedTuple):
     NEEDED: int = 27  # room for text that the next page needs
     FAULT_AT: int = 28  # address
     SKIPPED: int = 29  # pages without a wanted row
-    COUNT: int = 30
+    UNPACKED: int = 30  # bytes of the other pages once decompressed
+    IN_PLACE: int = 31  # 1: rows keep their places, those of skipped pages are not written
+    COUNT: int = 32
 
 
 JOB: Final = _Job()

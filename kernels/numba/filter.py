@@ -52,6 +52,32 @@ def select(mask, context, blocks, tail, tail_rows, words):
 
 
 @kernel(4)
+def narrow(words, count, passed, target):
+    """Write which of the selected rows pass; `passed` has a bit for each of them, in order.
+
+    `passed` is readable a word behind its last bit. `target` may be `words`.
+    """
+    at = 0
+    for block in range(count):
+        word = load_i64(words + block * 8)
+        held = popcount(word)
+        shift = at & (BLOCK - 1)
+        bits = shift_right(load_i64(passed + (at >> 6) * 8), shift)
+        if shift + held > BLOCK:
+            bits |= load_i64(passed + (at >> 6) * 8 + 8) << (BLOCK - shift)
+        at += held
+        if held < BLOCK:
+            left = 0
+            while word != 0 and bits != 0:
+                if bits & 1:
+                    left |= word & -word
+                word &= word - 1
+                bits = shift_right(bits, 1)
+            bits = left
+        store_64(target + block * 8, bits)
+
+
+@kernel(4)
 def row_numbers(words, count, target, most):
     """Write the numbers of the first `most` selected rows as int64; give how many there were."""
     written = 0

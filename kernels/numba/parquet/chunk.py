@@ -257,7 +257,8 @@ def _lies_in_place(sink):
 @njit(nogil=True, error_model="numpy")
 def _page(job, page, rows, chosen):
     """Decode one data page of `rows` rows, of which `chosen` are wanted."""
-    width, sink, kept = _get(job, JOB.WIDTH), _get(job, JOB.SINK), _get(job, JOB.KEPT)
+    width, sink = _get(job, JOB.WIDTH), _get(job, JOB.SINK)
+    kept = 0 if _get(job, JOB.IN_PLACE) != 0 else _get(job, JOB.KEPT)
     row, written, valid = _get(job, JOB.ROW), _get(job, JOB.WRITTEN), _get(job, JOB.VALID)
     bits, bit = (_get(job, JOB.BITS), 0) if kept != 0 else (valid, written)
     at, end, count = _levels(job, page, rows, bits, bit)
@@ -297,21 +298,28 @@ def _page(job, page, rows, chosen):
 def decode(job):
     """Run a job from its next page on; give 0, a fault, or `MORE_TEXT` and then be called again."""
     kept, number = _get(job, JOB.KEPT), _get(job, JOB.NEXT)
+    in_place = _get(job, JOB.IN_PLACE)
     while number < _get(job, JOB.PAGE_COUNT):
         page = _get(job, JOB.PAGES) + number * _PAGE_BYTES
         _set(job, JOB.FAULT_AT, _get(page, PAGE.HEADER))
         if _get(page, PAGE.KIND) == KIND.DICTIONARY:
             result = _table(job, page)
+            _set(job, JOB.UNPACKED, _get(job, JOB.UNPACKED) + _get(page, PAGE.SIZE))
         else:
             rows = _get(page, PAGE.VALUES)
             row = _get(job, JOB.ROW)
             chosen = count_bits(kept, row, rows) if kept != 0 else rows
             result = 0
-            if chosen > 0:
+            found = chosen
+            if in_place != 0:
+                chosen = rows
+            if found > 0:
                 result = _page(job, page, rows, chosen)
             elif rows > 0:
                 _set(job, JOB.SKIPPED, _get(job, JOB.SKIPPED) + 1)
             if result == 0:
+                if found > 0:
+                    _set(job, JOB.UNPACKED, _get(job, JOB.UNPACKED) + _get(page, PAGE.SIZE))
                 _set(job, JOB.ROW, row + rows)
                 _set(job, JOB.WRITTEN, _get(job, JOB.WRITTEN) + chosen)
         if result != 0:

@@ -111,6 +111,9 @@ class IpcFile:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
         return self._validated()[batch]
 
+    def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> None:
+        """Give nothing: a record batch is read as a whole."""
+
     def check_unchanged(self) -> None:
         """Refuse a file that was changed in place after it was opened."""
         self._mapping.check_unchanged()

@@ -146,6 +146,9 @@ class _Cast:
         read = self._part.read(batch, columns)
         return Decoding(tuple(columns), max(1, int(read.nbytes)), "cast to the dataset's types")
 
+    def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> None:
+        """Give nothing: what is cast is read as a whole."""
+
     def check_unchanged(self) -> None:
         """Refuse what was changed after it was opened."""
         self._part.check_unchanged()

@@ -15,6 +15,7 @@ from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoded import Decoded
 from wherry.data.decoding import Decoding, repeated_from_path
+from wherry.data.late import LateConstants, LateRows
 from wherry.data.sharding import ShardScheme
 from wherry.data.statistics import ChunkStatistics, constant_statistics
 
@@ -44,6 +45,10 @@ class Fragment(Protocol):
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding | None:
         """Give what decoding `columns` of stored batch `batch` takes; None: it decodes nothing."""
+        ...
+
+    def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> LateRows | None:
+        """Give rows of stored batch `batch` whose columns are read when asked for, if it can."""
         ...
 
     def check_unchanged(self) -> None:
@@ -170,6 +175,25 @@ class FragmentSource:
         whole = part.decoding(ref.batch, stored) if stored else None
         found = () if whole is None else (whole.share(ref.offset, ref.rows, part.rows[ref.batch]),)
         return found + ((repeated_from_path(repeated),) if repeated else ())
+
+    def late(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> LateRows | None:
+        """Give neighbouring chunks of a stored batch as rows whose columns are read when asked for.
+
+        None if the fragment reads all columns at once.
+
+        Raises
+        ------
+        InputError
+            When there is no such chunk, or the file was changed in place.
+        """
+        for ref in refs:
+            self._check(ref)
+        begin, constants = refs[0], self._constants(refs[0])
+        part, rows = self.parts[begin.fragment], sum(ref.rows for ref in refs)
+        stored = [name for name in columns if name not in constants]
+        found = part.late(begin.batch, begin.offset, rows, stored)
+        repeated = {name: constants[name] for name in columns if name in constants}
+        return LateConstants(found, repeated) if found is not None and repeated else found
 
     def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
         """Give the schema of some columns; made once, because chunks are many and alike."""

@@ -149,6 +149,9 @@ class CompressedStream:
         sizes = column_sizes(self._stored[batch].layout, self.schema)
         return Decoding(tuple(columns), sum(sizes[name] for name in columns), DECOMPRESSED)
 
+    def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> None:
+        """Give nothing: a record batch is read as a whole."""
+
     def check_unchanged(self) -> None:
         """Refuse a file that was changed in place after it was opened."""
         self._mapping.check_unchanged()

@@ -66,6 +66,9 @@ class Batches:
     def decoding(self, batch: int, columns: Sequence[str]) -> None:
         """Give None: what is read is a reference."""
 
+    def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> None:
+        """Give nothing: it lies in memory."""
+
     def check_unchanged(self) -> None:
         """Do nothing: Arrow memory is not written to once it is shared."""
 

@@ -123,6 +123,9 @@ class OneShot:
         """Give nothing: what is read is a reference to memory."""
         return self._whole().decoding(ref, columns)
 
+    def late(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> None:
+        """Give nothing: it lies in memory."""
+
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
         """Give the statistics of the batch that `ref` lies in."""
         return self._whole().statistics(ref)

@@ -8,8 +8,10 @@ import pyarrow as pa
 
 from wherry.base.ids import digest
 from wherry.data.decoding import Decoding
+from wherry.data.late import rows_of
 from wherry.data.mapping import MappedFile
 from wherry.data.parquet_columns import ParquetBytes, read_footer
+from wherry.data.parquet_late import LateParquet
 from wherry.data.parquet_native import why_not
 from wherry.data.parquet_read import read_column
 from wherry.data.parquet_statistics import ColumnBounds
@@ -89,6 +91,26 @@ class ParquetFragment:
     def _decoded(self, batch: int, name: str) -> pa.Array:
         group, column = self._groups[batch], self.schema.get_field_index(name)
         return read_column(self._file, group, column, self._bounds.of(group, column))
+
+    def late(
+        self, batch: int, offset: int, rows: int, columns: Sequence[str]
+    ) -> LateParquet | None:
+        """Give rows of a row group whose columns are decoded when they are asked for.
+
+        None if pyarrow has to decode one of the columns, which it does as a whole.
+
+        Raises
+        ------
+        InputError
+            When the file was changed in place.
+        """
+        group = self._groups[batch]
+        numbers = [self.schema.get_field_index(name) for name in columns]
+        if any(why_not(self._file, group, number) is not None for number in numbers):
+            return None
+        self.check_unchanged()
+        first = rows_of(offset, rows, self.rows[batch])
+        return LateParquet(self._file, group, self._bounds, first, rows, _WHY)
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a row group, and who decodes them."""

@@ -56,6 +56,13 @@ _STRIP_BYTES = 128
 _MOST_GUESSED = 1 << 31
 
 
+@dataclass(slots=True)
+class Tally:
+    """What decoding has come to: `unpacked` bytes of pages, decompressed where they were packed."""
+
+    unpacked: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class NativeChunk:
     """A column chunk that is decoded natively."""
@@ -111,6 +118,7 @@ def decode(
     *,
     as_dictionary: bool = False,
     allocate: Allocate = pa.allocate_buffer,
+    tally: Tally | None = None,
 ) -> pa.Array:
     """Decode a column chunk; any thread may call this.
 
@@ -125,6 +133,8 @@ def decode(
         dictionaries to Arrow are given as such in any case.
     allocate : callable
         Where the array's buffers come from.
+    tally : Tally, optional
+        What this takes is added to it.
 
     Returns
     -------
@@ -143,8 +153,8 @@ def decode(
             entries = chunk.pages.known[PAGES.ENTRIES]
             smallest = _index_type(entries)
             if index_type is None or _numbers(index_type) >= entries:
-                return _dictionary_array(chunk, index_type or smallest, kept, allocate)
-        values = _array(chunk.form, chunk.pages, kept, allocate)[0]
+                return _dictionary_array(chunk, index_type or smallest, kept, allocate, tally)
+        values = _array(chunk.form, chunk.pages, kept, allocate, tally=tally)[0]
         if index_type is None:
             return values
         with reading(f"{chunk.pages.name} as a dictionary with indices of {index_type}"):
@@ -155,7 +165,10 @@ def decode(
 
 
 def decode_with_range(
-    chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer
+    chunk: NativeChunk,
+    kept: Rows | None = None,
+    allocate: Allocate = pa.allocate_buffer,
+    tally: Tally | None = None,
 ) -> tuple[pa.Array, tuple[int, int] | None]:
     """Decode a column chunk of integers, decimals or days, and give their least and largest.
 
@@ -167,20 +180,30 @@ def decode_with_range(
     (pa.Array, (int, int) or None)
         Decimals as integers, unscaled; days since 1970.
     """
-    return _array(chunk.form, chunk.pages, None, allocate)
+    return _array(chunk.form, chunk.pages, kept, allocate, tally=tally)
 
 
 def _dictionary_array(
-    chunk: NativeChunk, index_type: pa.DataType, kept: Rows | None, allocate: Allocate
+    chunk: NativeChunk,
+    index_type: pa.DataType,
+    kept: Rows | None,
+    allocate: Allocate,
+    tally: Tally | None,
 ) -> pa.Array:
     width = index_type.bit_width // 8
     codes = replace(chunk.form, type=index_type, width=4, sink=_CODE_SINKS[width])
     entries = chunk.pages.known[PAGES.ENTRIES]
-    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, codes=entries)
-    return pa.DictionaryArray.from_arrays(indices, dictionary(chunk, allocate), safe=False)
+    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, codes=entries, tally=tally)
+    values = dictionary(chunk, allocate, tally)
+    return pa.DictionaryArray.from_arrays(indices, values, safe=False)
 
 
-def matching(chunk: NativeChunk, passing: npt.NDArray[np.bool_]) -> Rows:
+def matching(
+    chunk: NativeChunk,
+    passing: npt.NDArray[np.bool_],
+    within: Rows | None = None,
+    tally: Tally | None = None,
+) -> Rows:
     """Give the rows whose value passes, told by value of the dictionary: a filter without values.
 
     Parameters
@@ -189,6 +212,8 @@ def matching(chunk: NativeChunk, passing: npt.NDArray[np.bool_]) -> Rows:
         One whose pages hold nothing but indices (`pages.codes_only`).
     passing : ndarray of bool
         Whether each value of `dictionary(chunk)` passes. Rows that are null do not.
+    within : ndarray of uint64, optional
+        The rows that matter: no other row is given, and pages without one are not decompressed.
 
     Returns
     -------
@@ -207,11 +232,17 @@ def matching(chunk: NativeChunk, passing: npt.NDArray[np.bool_]) -> Rows:
     table[:entries] = passing
     form = replace(chunk.form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
     flags = table.ctypes.data
-    found, _ = _array(form, code_pages(pages), None, pa.allocate_buffer, codes=entries, flags=flags)
+    found, _ = _array(
+        form, code_pages(pages), within, _zeroed, codes=entries, flags=flags, tally=tally
+    )
     rows = np.zeros(pages.rows // 64 + 2, np.uint64)
     bits = np.frombuffer(found.buffers()[1], np.uint8)
     rows.view(np.uint8)[: len(bits)] = bits
-    return rows
+    return rows if within is None else rows & within
+
+
+def _zeroed(nbytes: int) -> pa.Buffer:
+    return pa.py_buffer(np.zeros(nbytes, np.uint8))
 
 
 def _numbers(index_type: pa.DataType) -> int:
@@ -222,12 +253,14 @@ def _index_type(count: int) -> pa.DataType:
     return pa.int8() if count <= 1 << 7 else pa.int16() if count <= 1 << 15 else pa.int32()
 
 
-def dictionary(chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer) -> pa.Array:
+def dictionary(
+    chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer, tally: Tally | None = None
+) -> pa.Array:
     """Give the values of the chunk's dictionary; none if it has none."""
     form = replace(chunk.form, nullable=False)
     if not chunk.pages.known[PAGES.HAS_TABLE]:
         return pa.array([], form.type)
-    return _array(form, dictionary_page(chunk.pages), None, allocate)[0]
+    return _array(form, dictionary_page(chunk.pages), None, allocate, tally=tally)[0]
 
 
 def _array(
@@ -238,6 +271,7 @@ def _array(
     *,
     codes: int | None = None,
     flags: int = 0,
+    tally: Tally | None = None,
 ) -> tuple[pa.Array, tuple[int, int] | None]:
     """Decode `pages`.
 
@@ -246,16 +280,17 @@ def _array(
     codes : int, optional
         The size of the dictionary, when it is not among the pages.
     flags : int
-        Address of a byte for each value of the dictionary, which then take the values' place.
+        Address of a byte for each value of the dictionary, which then take the values' place; and
+        all rows keep theirs, those of skipped pages as `allocate` gave them.
     """
     bits = 0 if kept is None else kept.ctypes.data
-    count = pages.rows if kept is None else int(_skeletons.wanted(bits, 0, pages.rows))
+    count = pages.rows if kept is None or flags else int(_skeletons.wanted(bits, 0, pages.rows))
     if pages.skeleton_codec == CODEC.OTHER:
         pages = decompressed(pages, bits)
     job = array("q", bytes(8 * JOB.COUNT))
     block = _set_up(job, form, pages)
     job[JOB.KEPT], job[JOB.TABLE_COUNT] = bits, -1 if codes is None else codes
-    job[JOB.TABLE] = flags or job[JOB.TABLE]
+    job[JOB.TABLE], job[JOB.IN_PLACE] = flags or job[JOB.TABLE], flags != 0
     size = _value_bytes(form, count)
     values = allocate(size + SLACK)
     valid = allocate((count + 7) // 8 + SLACK) if form.nullable else None
@@ -269,6 +304,8 @@ def _array(
         _place(job, values, valid, text)
     if result < 0:
         raise pages.fault(result, job[JOB.FAULT_AT])
+    if tally is not None:
+        tally.unpacked += job[JOB.UNPACKED]
     found = _table_range(form, pages, job[JOB.TABLE]) if codes is None else None
     del block  # The table may lie in it.
     if form.sink in _OFFSET_WIDTHS and not count:

@@ -71,6 +71,11 @@ class Pages:
         return bool(self.known[PAGES.HAS_TABLE]) and not self.known[PAGES.PLAIN]
 
     @property
+    def entries(self) -> int:
+        """How many values the chunk's dictionary has."""
+        return self.known[PAGES.ENTRIES]
+
+    @property
     def skeleton_codec(self) -> int:
         """The codec as skeletons number it."""
         return _CODECS.get(self.codec, CODEC.OTHER)

@@ -11,6 +11,8 @@ from wherry.data.parquet_columns import ParquetBytes, decode_column
 from wherry.data.parquet_native import (
     Allocate,
     NativeChunk,
+    Rows,
+    Tally,
     decode,
     decode_with_range,
     dictionary,
@@ -50,23 +52,66 @@ def read_column(
         When the stored bytes cannot be decoded, naming file, row group, column and offset, or hold
         what the type or the bounds exclude.
     """
-    label, field = file.name(row_group, column), file.schema.field(column)
-    if why_not(file, row_group, column) is not None:
-        array = decode_column(file, row_group, column)
-        check_column(field, array, label)
-        check_bounds(array, known, label)
-        return array
-    chunk, seen = open_chunk(file, row_group, column), None
+    if why_not(file, row_group, column) is None:
+        chunk = open_chunk(file, row_group, column)
+        return read_rows(chunk, file.schema.field(column), known, allocate=allocate)
+    label, array = file.name(row_group, column), decode_column(file, row_group, column)
+    check_column(file.schema.field(column), array, label)
+    check_bounds(array, known, label)
+    return array
+
+
+def read_rows(
+    chunk: NativeChunk,
+    field: pa.Field,
+    known: ColumnStatistics,
+    kept: Rows | None = None,
+    *,
+    allocate: Allocate = pa.allocate_buffer,
+    tally: Tally | None = None,
+) -> pa.Array:
+    """Read the rows `kept` of a column chunk, all unless given, and look at each value of them.
+
+    Parameters
+    ----------
+    field : pa.Field
+        The chunk's.
+    kept, allocate, tally
+        As `decode` takes them.
+
+    Raises
+    ------
+    CorruptError
+        As `read_column` does; values of other rows may be anything.
+    """
+    label, seen = chunk.pages.name, None
     if chunk.form.index_type is not None:
-        array = decode(chunk, allocate=allocate)
+        array = decode(chunk, kept, allocate=allocate, tally=tally)
         check_column(field.with_type(chunk.form.type), array.dictionary, label)
     else:
-        array, seen = decode_with_range(chunk, allocate)
+        array, seen = decode_with_range(chunk, kept, allocate, tally)
         if not _is_sound(chunk, seen):
             check_column(field, array, label)
     if seen is None or not _within(seen, known, field.type):
         check_bounds(array, known, label)
     return array
+
+
+def read_dictionary(chunk: NativeChunk, tally: Tally | None = None) -> pa.Array | None:
+    """Give the values of the dictionary that all rows refer to.
+
+    None if pages hold values themselves, or if it has a value that its type excludes: perhaps no
+    row has that one.
+    """
+    if not chunk.pages.codes_only:
+        return None
+    values = dictionary(chunk, tally=tally)
+    if chunk.form.is_text or pa.types.is_decimal(values.type) or pa.types.is_time(values.type):
+        try:
+            values.validate(full=True)
+        except pa.ArrowException:
+            return None
+    return values
 
 
 def _is_sound(chunk: NativeChunk, seen: tuple[int, int] | None) -> bool:

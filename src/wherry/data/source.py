@@ -13,6 +13,7 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding
 from wherry.data.formats import open_file
 from wherry.data.fragments import Constants, FragmentSource
+from wherry.data.late import LateRows
 from wherry.data.memory import Batches
 from wherry.data.one_shot import OneShot
 from wherry.data.partitions import partition_columns
@@ -63,6 +64,13 @@ class Source(Protocol):
 
     def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
         """Give `columns` of the rows of `ref`, by reference if they are stored as they are used."""
+        ...
+
+    def late(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> LateRows | None:
+        """Give neighbouring chunks of a stored batch as rows whose columns are read when asked for.
+
+        None if they are not stored so that this would save anything.
+        """
         ...
 
     @property

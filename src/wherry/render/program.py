@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
+from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
@@ -35,6 +36,7 @@ from wherry.render.gather import (
     piece_bytes,
     several,
 )
+from wherry.render.late import LatePass, Residual
 from wherry.render.ledger import account, written
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
@@ -97,6 +99,37 @@ class _Part:
     after: Arrangement
 
 
+@dataclass(slots=True)
+class _Making:
+    """A chunk on its way through the parts of a program; `selected` rows passed the first."""
+
+    packed: Any
+    literals: tuple[Literal, ...]
+    pool: SegmentPool
+    defer: bool
+    selected: int | None = None
+    counter: Counter = field(default_factory=Counter)
+    fallbacks: tuple[str, ...] = ()
+
+    def run(self, part: _Part, given: pa.RecordBatch, rows: int, texts: int) -> Piece:
+        """Give what a part makes of `given`.
+
+        Parameters
+        ----------
+        rows, texts : int
+            The rows that the part's work is counted for, and the bytes of its columns of text.
+        """
+        made, passed, slowly = _run_part(
+            part, given, self.literals, self.packed, self.pool, defer=self.defer
+        )
+        self.fallbacks += slowly
+        self.selected = passed if self.selected is None else self.selected
+        if part.costs is not None:
+            self.counter.add_pass(part.costs, rows, passed, texts)
+        self.counter.add_after(part.after, passed)
+        return made
+
+
 class Program:
     """A stage made ready for chunks of one schema; a value: `run` changes nothing that shows.
 
@@ -113,6 +146,8 @@ class Program:
         Whether chunks of a share can be bound together, for `run_bound`.
     looks_up : bool
         Whether what is bound depends on the literals.
+    reads_late : bool
+        Whether it tests rows before it needs all of their columns, for `run_late`.
     """
 
     def __init__(self, stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> None:
@@ -130,10 +165,20 @@ class Program:
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
+        self._late = None
+        first = stage.steps[0] if stage.steps else None
+        if isinstance(first, Pass) and first.predicate is not None:
+            texts = costs_of(first).texts
+            self._late = LatePass(first, schema, bounds, folder, texts)
         self._rest = None
         if self._parts and self._parts[0].plan is None and rest:
             self._rest = Program(Stage(rest), schema, {}, folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
+
+    @property
+    def reads_late(self) -> bool:
+        """Tell whether it tests rows before it needs all of their columns."""
+        return self._late is not None
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -180,29 +225,60 @@ class Program:
         InputError
             If a value cannot be computed.
         """
-        packed = self._pack(literals)
-        defer = defer and self._chooses
+        making = _Making(self._pack(literals), literals, pool, defer and self._chooses)
         made: Piece = batch
-        selected, counter = batch.num_rows, Counter()
-        fallbacks: tuple[str, ...] = ()
-        for number, part in enumerate(self._parts):
-            given = made
-            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=defer)
-            fallbacks += slowly
-            selected = passed if number == 0 else selected
+        for part in self._parts:
+            texts = 0
             if part.costs is not None:
-                texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
-                counter.add_pass(part.costs, given.num_rows, passed, texts)
-            counter.add_after(part.after, passed)
+                texts = sum(column_bytes(made.column(name)) for name in part.costs.texts)
+            made = making.run(part, made, made.num_rows, texts)
+        return self._output(making, made, batch, batch.num_rows)
+
+    def run_late(
+        self,
+        rows: LateRows,
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        *,
+        defer: bool = False,
+    ) -> ChunkOutput | None:
+        """Give what the program makes of rows that are read as it goes: what `run` gives of them.
+
+        Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
+        answer, which must not depend on what was read.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        CorruptError
+            If what is stored cannot be decoded.
+        """
+        assert self._late is not None
+        making = _Making(self._pack(literals), literals, pool, defer and self._chooses)
+        try:
+            chosen = self._late.choose(rows, literals, making.packed, pool)
+        except (Residual, InputError):
+            return None
+        first = replace(self._parts[0], plan=chosen.plan, preparer=chosen.preparer)
+        made = making.run(first, chosen.batch, rows.rows, chosen.texts)
+        for part in self._parts[1:]:
+            assert part.costs is not None
+            texts = sum(column_bytes(made.column(name)) for name in part.costs.texts)
+            made = making.run(part, made, made.num_rows, texts)
+        return self._output(making, made, chosen.read, rows.rows)
+
+    def _output(
+        self, making: _Making, made: Piece, given: pa.RecordBatch, rows: int
+    ) -> ChunkOutput:
+        selected = rows if making.selected is None else making.selected
+        slowly, counter = making.fallbacks, making.counter
         if isinstance(made, Deferred):
-            chosen = made.nbytes
             work = counter.work(0)
-            return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work, fallbacks)
-        referenced, copied = account(made, batch) if self._refers else (0, written(made))
-        why = _why(self.stage, copied)
-        work = counter.work(copied)
-        rows = batch.num_rows
-        return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
+            return ChunkOutput(made, rows, selected, made.nbytes, 0, _CHOSEN, work, slowly)
+        referenced, copied = account(made, given) if self._refers else (0, written(made))
+        why, work = _why(self.stage, copied), counter.work(copied)
+        return ChunkOutput(made, rows, selected, referenced, copied, why, work, slowly)
 
     def bind(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]

@@ -7,9 +7,31 @@ at a time, and what is read in vain by a query that needs only its first rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from wherry.data.chunk import ChunkRef
 from wherry.run.machine import Share
+
+MOST_TOGETHER: Final = 1 << 20
+"""Rows of one stored batch that are read together; pages on a cut are read twice."""
+
+
+def units(chunks: Sequence[ChunkRef]) -> list[tuple[ChunkRef, ...]]:
+    """Give chunks, those together that are neighbours in a stored batch and few enough."""
+    found: list[list[ChunkRef]] = []
+    for ref in chunks:
+        last = found[-1][-1] if found else None
+        follows = last is not None and last.fragment == ref.fragment and last.batch == ref.batch
+        if (
+            last is not None
+            and follows
+            and last.offset + last.rows == ref.offset
+            and sum(r.rows for r in found[-1]) + ref.rows <= MOST_TOGETHER
+        ):
+            found[-1].append(ref)
+        else:
+            found.append([ref])
+    return [tuple(unit) for unit in found]
 
 
 def cut(

@@ -18,6 +18,7 @@ from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
+from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.data.types import from_plain, value_type
@@ -35,6 +36,7 @@ from wherry.render.program import ChunkOutput, Program, render, together
 from wherry.render.share import Bound
 from wherry.render.team import Team, each
 from wherry.run.continuation import Continuation, thaw
+from wherry.run.shares import units
 
 
 class MissingPlan(Retryable):
@@ -190,9 +192,13 @@ class Worker:
         InputError
             If the continuation does not name the chunk: a device reads what its message says.
         """
-        if ref not in hop.chunks:
-            raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
+        self._check_named(hop, (ref,))
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
+
+    def _check_named(self, hop: Hop, refs: Sequence[ChunkRef]) -> None:
+        for ref in refs:
+            if ref not in hop.chunks:
+                raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
 
     def decoding(self, hop: Hop, ref: ChunkRef) -> tuple[Decoding, ...]:
         """Give what reading the plan's columns of a chunk takes that is not a reference."""
@@ -231,23 +237,54 @@ class Worker:
         Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it;
         what reading came to is given too.
         """
-        program, readings = self.program(hop), dict[int, Reading]()
+        program, readings = self.program(hop), dict[int, list[Reading]]()
 
         def one(number: int) -> ChunkOutput:
-            batch, reading = self.decoded(hop, refs[number])
-            if reading is not None:
-                readings[number] = reading
-            return self._output(hop, batch, reading)
+            unit, late = todo[number]
+            readings[number] = found = list[Reading]()
+            return self._read_and_run(hop, unit, late, found)
 
         def task() -> ChunkOutput:
             binds = program.binds and not self._defers(hop)
             bound = self._bound(hop, program, refs) if binds else None
             if bound is not None:
                 return program.run_bound(bound, hop.literals, self.pool, team)
-            return together(each(team, len(refs), one))
+            return together(each(team, len(todo), one))
 
+        todo = self._units(hop, program, refs)
         execution = self.driver.execute(task, lambda: 0)
-        return execution, [readings[number] for number in sorted(readings)]
+        return execution, [reading for number in sorted(readings) for reading in readings[number]]
+
+    def _units(
+        self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
+    ) -> list[tuple[Sequence[ChunkRef], LateRows | None]]:
+        """Give what is read and run at a time: a chunk, or several whose columns are read late."""
+        source, names = self._source(hop), [name for name, _ in hop.plan.fields]
+        if not (program.reads_late and source.decodes):
+            return [((ref,), None) for ref in refs]
+        found = list[tuple[Sequence[ChunkRef], LateRows | None]]()
+        for unit in units(refs):
+            self._check_named(hop, unit)
+            late = source.late(unit, names)
+            found += [(unit, late)] if late is not None else [((ref,), None) for ref in unit]
+        return found
+
+    def _read_and_run(
+        self, hop: Hop, unit: Sequence[ChunkRef], late: LateRows | None, readings: list[Reading]
+    ) -> ChunkOutput:
+        """Run a program over chunks; what reading came to is added to `readings`."""
+        if late is not None:
+            program, defer = self.program(hop), self._defers(hop)
+            output = program.run_late(late, hop.literals, self.pool, defer=defer)
+            readings.append(late.reading())
+            if output is not None:
+                return replace(output, work=output.work + reading_work(readings[-1]))
+        outputs = []
+        for ref in unit:
+            batch, reading = self.decoded(hop, ref)
+            readings += [] if reading is None else [reading]
+            outputs.append(self._output(hop, batch, reading))
+        return together(outputs)
 
     def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
         if self._source(hop).decodes:

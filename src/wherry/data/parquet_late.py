@@ -1,0 +1,108 @@
+"""Rows of a Parquet row group that are decoded column by column, as far as they are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wherry.data.chunk import column_bytes
+from wherry.data.decoding import Reading
+from wherry.data.late import Rows
+from wherry.data.parquet_columns import ParquetBytes
+from wherry.data.parquet_native import NativeChunk, Tally, matching, open_chunk
+from wherry.data.parquet_read import read_dictionary, read_rows
+from wherry.data.parquet_statistics import ColumnBounds
+
+_VALUES_PER_ROW = 0.5
+"""A dictionary with more values than that is no shorter than its rows, once it is looked up."""
+
+
+@dataclass
+class LateParquet:
+    """Rows of a row group all of whose columns that are asked for are decoded natively.
+
+    Parameters
+    ----------
+    first : Rows or None
+        Which rows of the row group they are, `rows` in number; None: all.
+    why : str
+        Why bytes are written, as the ledger says it.
+    """
+
+    file: ParquetBytes
+    row_group: int
+    bounds: ColumnBounds
+    first: Rows | None
+    rows: int
+    why: str
+    _opened: dict[str, NativeChunk] = field(default_factory=dict)
+    _tally: Tally = field(default_factory=Tally)
+    _written: int = 0
+
+    @property
+    def stored_rows(self) -> int:
+        """How many rows the row group has."""
+        return self.file.footer.rows[self.row_group]
+
+    def values(self, name: str) -> pa.Array | None:
+        """Give the dictionary of a column, if all its rows refer to it and it is short."""
+        chunk = self._chunk(name)
+        if not chunk.pages.codes_only or chunk.pages.entries > self.rows * _VALUES_PER_ROW:
+            return None
+        found = read_dictionary(chunk, self._tally)
+        self._written += 0 if found is None else column_bytes(found)
+        return found
+
+    def has_nulls(self, name: str) -> bool:
+        """Tell whether a column may have nulls, as far as the footer says."""
+        known = self.bounds.of(self.row_group, self._column(name))
+        return self._chunk(name).form.nullable and known.nulls != 0
+
+    def matching(self, name: str, passing: npt.NDArray[np.bool_], kept: Rows | None) -> Rows:
+        """Give those of the rows `kept` whose value passes; nulls do not.
+
+        Raises
+        ------
+        CorruptError
+            When the stored bytes cannot be decoded.
+        """
+        found = matching(self._chunk(name), passing, kept, self._tally)
+        self._written += found.nbytes
+        return found
+
+    def column(self, name: str, kept: Rows | None) -> pa.Array:
+        """Decode a column's values for the rows `kept`.
+
+        Raises
+        ------
+        CorruptError
+            When they cannot be decoded, or are not what type and bounds promise.
+        """
+        number = self._column(name)
+        known, chunk = self.bounds.of(self.row_group, number), self._chunk(name)
+        field = self.file.schema.field(number)
+        found = read_rows(chunk, field, known, kept, tally=self._tally)
+        self._written += column_bytes(found)
+        return found
+
+    def reading(self) -> Reading:
+        """Give what reading has come to: pages decompressed, and bytes written of them.
+
+        What comes from the media are whole column chunks: where pages begin is only told by the
+        pages before them.
+        """
+        groups = (self.file.chunks(self.row_group, self._column(name)) for name in self._opened)
+        stored = sum(chunk.total_compressed_size for chunks in groups for chunk in chunks)
+        share = stored * self.rows // max(1, self.stored_rows)
+        return Reading(share, self._tally.unpacked, 0, ((self.why, self._written),))
+
+    def _column(self, name: str) -> int:
+        return int(self.file.schema.get_field_index(name))
+
+    def _chunk(self, name: str) -> NativeChunk:
+        if name not in self._opened:
+            self._opened[name] = open_chunk(self.file, self.row_group, self._column(name))
+        return self._opened[name]

@@ -1,0 +1,287 @@
+"""A pass over rows that are read as it goes: first what tells which rows are wanted, then the rest.
+
+Terms of the predicate that look at one column alone are answered by the column's dictionary where
+all its rows refer to one: the reference computes them once for each value. What is left is tested
+by block functions, over the rows that are still wanted. The sink runs over rows that passed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wherry.data.chunk import column_bytes
+from wherry.data.late import LateRows, count, narrowed
+from wherry.data.late import Rows as Kept
+from wherry.data.segment import SegmentPool
+from wherry.ir.expr import Column, Literal, Node, all_of, conjuncts, walk
+from wherry.ir.literals import bind
+from wherry.ir.reference import evaluate
+from wherry.ir.stage import Pass, Rows, input_columns
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import bind_slots
+from wherry.render.intervals import Bounds
+from wherry.render.output import Selection, keep_rows
+from wherry.render.passes import PassPlan, plan_pass
+from wherry.render.prepare import Preparer
+
+_filter = skeletons("filter")
+_NOTHING = Rows(())
+_Numbers = tuple[int, ...]
+"""Terms of a predicate, by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is left to do of a pass once its rows are read.
+
+    Attributes
+    ----------
+    plan, preparer
+        Of a pass over `batch`: its sink, and what of the predicate no column was read for.
+    batch : pyarrow.RecordBatch
+        The rows still wanted.
+    read : pyarrow.RecordBatch
+        Those of its columns that lie where they were read.
+    texts : int
+        Bytes that were read of columns of text named by `LatePass.texts`.
+    """
+
+    plan: PassPlan
+    preparer: Preparer
+    batch: pa.RecordBatch
+    read: pa.RecordBatch
+    texts: int
+
+
+class Residual(Exception):
+    """A term would have to be computed for rows that are not read; then all are to be."""
+
+
+class LatePass:
+    """A pass with a predicate, for rows that are read as it goes; any thread may use it.
+
+    Parameters
+    ----------
+    step : Pass
+        Lifted.
+    schema : pyarrow.Schema
+        Of the rows that come in.
+    texts : tuple of str
+        The columns whose bytes are to be counted.
+    """
+
+    def __init__(
+        self, step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path, texts: tuple[str, ...]
+    ) -> None:
+        assert step.predicate is not None
+        self.texts, self.schema = texts, schema
+        self._sink, self._bounds, self._folder = step.sink, bounds, folder
+        self._needs = frozenset(input_columns(Pass(None, step.sink)))
+        self._plans: dict[tuple[_Numbers, bool], tuple[PassPlan, Preparer]] = {}
+        self._lock = threading.Lock()
+        self._bound: tuple[tuple[Literal, ...], tuple[Node, ...]] | None = None
+        self._terms = conjuncts(step.predicate)
+        self._columns = [_columns(term) for term in self._terms]
+        self._residual = {
+            number
+            for number in range(len(self._terms))
+            if self._plan((number,), mask=True)[0].residuals
+        }
+        self._groups: dict[str | None, list[int]] = {}
+        for number, names in enumerate(self._columns):
+            name = names[0] if len(names) == 1 else None
+            self._groups.setdefault(name, []).append(number)
+
+    def choose(
+        self,
+        rows: LateRows,
+        literals: tuple[Literal, ...],
+        packed: npt.NDArray[np.uint8],
+        pool: SegmentPool,
+    ) -> Chosen:
+        """Read what tells the rows that pass, and then those rows' other columns.
+
+        Raises
+        ------
+        Residual
+            If a term would have to be computed through pyarrow: it may fail on rows that others
+            exclude, and must then fail.
+        InputError
+            If a term has no value for some value of a dictionary, which perhaps no row has.
+        CorruptError
+            If what is stored cannot be decoded.
+        """
+        stored = count(rows.first, rows.stored_rows)
+        run = _Reading(self, rows, literals, packed, pool, rows.first, stored)
+        fused = self._test(run, self._by_value(run))
+        plan, preparer = self._plan(fused, mask=False)
+        batch = run.batch(plan.schema)
+        read = [name for name in plan.schema.names if name not in run.moved]
+        return Chosen(plan, preparer, batch, batch.select(read), run.texts)
+
+    def _by_value(self, run: _Reading) -> list[int]:
+        """Narrow the rows by what dictionaries answer; give the other terms."""
+        left: list[int] = []
+        found: list[tuple[float, str, npt.NDArray[np.bool_]]] = []
+        dead = False
+        for name, terms in self._groups.items():
+            if dead and self._residual.isdisjoint(terms):
+                continue
+            passing = None if name is None else self._passing(run, name, terms)
+            if passing is None or name is None:
+                left += terms
+            elif not passing.all() or run.rows.has_nulls(name):
+                found.append((float(passing.mean()) if len(passing) else 0.0, name, passing))
+                dead = dead or not passing.any()
+        if not self._residual.isdisjoint(left):
+            raise Residual
+        if dead:
+            run.keep(np.zeros(run.rows.stored_rows // BLOCK + 2, np.uint64), 0)
+            return []
+        for _, name, passing in sorted(found, key=lambda item: item[0]):
+            if run.count:
+                kept = run.rows.matching(name, passing, run.kept)
+                run.keep(kept, count(kept, run.rows.stored_rows))
+        return sorted(left)
+
+    def _passing(self, run: _Reading, name: str, terms: list[int]) -> npt.NDArray[np.bool_] | None:
+        """Tell which values of a column satisfy the terms; None if that has to be told by row.
+
+        A null that passes is one reason: no dictionary holds it.
+        """
+        values, t = run.rows.values(name), self.schema.field(name).type
+        if values is None:
+            return None
+        if pa.types.is_dictionary(t):
+            codes = pa.array([*range(len(values)), None], pa.int32())
+            entries = pa.DictionaryArray.from_arrays(codes, values, ordered=t.ordered)
+        else:
+            entries = pa.concat_arrays([values, pa.nulls(1, values.type)])
+        batch = pa.RecordBatch.from_arrays([entries], names=[name])
+        found = np.ones(len(entries), np.bool_)
+        bound = self._bind(run.literals)
+        for number in terms:
+            found &= np.asarray(evaluate(bound[number], batch).fill_null(False))
+        return None if found[-1] else found[:-1]
+
+    def _bind(self, literals: tuple[Literal, ...]) -> tuple[Node, ...]:
+        kept = self._bound
+        if kept is None or kept[0] is not literals:
+            kept = self._bound = literals, tuple(bind(term, literals) for term in self._terms)
+        return kept[1]
+
+    def _test(self, run: _Reading, terms: list[int]) -> _Numbers:
+        """Narrow the rows by `terms`; give the last ones if the sink reads nothing more than they.
+
+        Those are left to the sink's own pass.
+        """
+        stages = self._stages(terms)
+        for place, (numbers, names) in enumerate(stages):
+            if not run.count:
+                break
+            for name in names:
+                run.column(name)
+            if place == len(stages) - 1 and self._needs <= run.held.keys():
+                return numbers
+            later = {name for _, others in stages[place + 1 :] for name in others}
+            run.test(*self._plan(numbers, mask=True), self._needs | later)
+        return ()
+
+    def _stages(self, terms: list[int]) -> list[tuple[_Numbers, frozenset[str]]]:
+        """Give terms in order with what they read, those that read nothing new joined."""
+        found: list[tuple[_Numbers, frozenset[str]]] = []
+        seen: set[str] = set()
+        for number in terms:
+            names = frozenset(self._columns[number])
+            if found and seen >= names:
+                found[-1] = (*found[-1][0], number), found[-1][1] | names
+            else:
+                found.append(((number,), names))
+            seen |= names
+        return found
+
+    def _plan(self, numbers: _Numbers, *, mask: bool) -> tuple[PassPlan, Preparer]:
+        """Give the pass that tests terms and does nothing (`mask`), or gives rows to the sink."""
+        found = self._plans.get((numbers, mask))
+        if found is not None:
+            return found
+        predicate = all_of(tuple(self._terms[n] for n in numbers)) if numbers else None
+        step = Pass(predicate, _NOTHING if mask else self._sink)
+        schema = pa.schema([self.schema.field(name) for name in input_columns(step)])
+        plan = plan_pass(step, schema, self._bounds, self._folder)
+        with self._lock:  # Variants that are compiled for a plan must be kept with the one in use.
+            return self._plans.setdefault((numbers, mask), (plan, Preparer(plan)))
+
+
+@dataclass
+class _Reading:
+    """Rows on their way: which are still wanted, and the columns held of them."""
+
+    owner: LatePass
+    rows: LateRows
+    literals: tuple[Literal, ...]
+    packed: npt.NDArray[np.uint8]
+    pool: SegmentPool
+    kept: Kept | None
+    count: int
+    held: dict[str, pa.Array] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+    texts: int = 0
+
+    def keep(self, kept: Kept, rows: int) -> None:
+        """Have only the rows `kept` from now on; nothing is held yet."""
+        assert not self.held
+        self.kept, self.count = kept, rows
+
+    def column(self, name: str) -> pa.Array:
+        """Give a column of the rows that are still wanted; it is held from now on."""
+        if name not in self.held:
+            array = self.held[name] = self._read(name)
+            self.texts += column_bytes(array) if name in self.owner.texts else 0
+        return self.held[name]
+
+    def _read(self, name: str) -> pa.Array:
+        if not self.count:  # Not even a dictionary is decompressed.
+            return pa.array([], self.owner.schema.field(name).type)
+        return self.rows.column(name, self.kept)
+
+    def batch(self, schema: pa.Schema) -> pa.RecordBatch:
+        """Give columns of the rows that are still wanted."""
+        arrays = [self.column(name) for name in schema.names]
+        if arrays:
+            return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        nothing = pa.StructArray.from_buffers(pa.struct([]), self.count, [None])
+        return pa.RecordBatch.from_struct_array(nothing)
+
+    def test(self, plan: PassPlan, preparer: Preparer, later: Iterable[str]) -> None:
+        """Keep the rows that pass, and of the columns held those that are read `later`."""
+        prepared = preparer.prepare(self.batch(plan.schema), self.literals)
+        code, chunk = plan.compiled(prepared.nullable), prepared.chunk
+        context = bind_slots(code.slots, chunk, self.packed)
+        words = np.zeros(self.count // BLOCK + 2, np.uint64)
+        (whole, padded), mask = context.addresses, code.addresses["mask"]
+        passed = int(
+            _filter.select(mask, whole, chunk.blocks, padded, chunk.rest, words.ctypes.data)
+        )
+        needed = set(later)
+        held = {name: array for name, array in self.held.items() if name in needed}
+        if passed < self.count:
+            blocks = words[: -(-self.count // BLOCK)].view(np.int64)
+            selection = Selection(self.count, passed, blocks)
+            held = {name: keep_rows(array, selection, self.pool) for name, array in held.items()}
+            self.moved |= held.keys()
+            self.kept = narrowed(self.kept, words, self.rows.stored_rows)
+            self.count = passed
+        self.held = held
+
+
+def _columns(term: Node) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(n.name for n in walk(term) if isinstance(n, Column)))
