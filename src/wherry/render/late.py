@@ -8,7 +8,7 @@ by block functions, over the rows that are still wanted. The sink runs over rows
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from wherry.data.chunk import column_bytes
 from wherry.data.late import LateRows, count, narrowed
 from wherry.data.late import Rows as Kept
 from wherry.data.segment import SegmentPool
+from wherry.data.types import value_type
 from wherry.ir.expr import Column, Literal, Node, all_of, conjuncts, walk
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
@@ -87,7 +88,7 @@ class LatePass:
         self._needs = frozenset(input_columns(Pass(None, step.sink)))
         self._plans: dict[tuple[_Numbers, bool], tuple[PassPlan, Preparer]] = {}
         self._lock = threading.Lock()
-        self._bound: tuple[tuple[Literal, ...], tuple[Node, ...]] | None = None
+        self._nulls: tuple[tuple[Literal, ...], dict[str, bool]] | None = None
         self._terms = conjuncts(step.predicate)
         self._columns = [_columns(term) for term in self._terms]
         self._residual = {
@@ -157,25 +158,43 @@ class LatePass:
 
         A null that passes is one reason: no dictionary holds it.
         """
-        values, t = run.rows.values(name), self.schema.field(name).type
+        if self._null_passes(run.literals)[name]:
+            return None
+        values = run.rows.values(name)
         if values is None:
             return None
-        if pa.types.is_dictionary(t):
-            codes = pa.array([*range(len(values)), None], pa.int32())
-            entries = pa.DictionaryArray.from_arrays(codes, values, ordered=t.ordered)
-        else:
-            entries = pa.concat_arrays([values, pa.nulls(1, values.type)])
-        batch = pa.RecordBatch.from_arrays([entries], names=[name])
-        found = np.ones(len(entries), np.bool_)
-        bound = self._bind(run.literals)
-        for number in terms:
-            found &= np.asarray(evaluate(bound[number], batch).fill_null(False))
-        return None if found[-1] else found[:-1]
+        plan, preparer = self._plan(tuple(terms), mask=True)
+        if plan.residuals or plan.lookups:
+            return self._evaluated(name, terms, values, run.literals)
+        batch = pa.RecordBatch.from_arrays([values], schema=plan.schema)
+        words, _ = run.passed(plan, preparer, batch)
+        return np.unpackbits(words.view(np.uint8), count=len(values), bitorder="little").view(bool)
 
-    def _bind(self, literals: tuple[Literal, ...]) -> tuple[Node, ...]:
-        kept = self._bound
+    def _evaluated(
+        self, name: str, terms: Sequence[int], values: pa.Array, literals: tuple[Literal, ...]
+    ) -> npt.NDArray[np.bool_]:
+        """Tell which values of a column satisfy the terms, by what these mean."""
+        t = self.schema.field(name).type
+        if pa.types.is_dictionary(t):
+            codes = pa.array(range(len(values)), pa.int32())
+            values = pa.DictionaryArray.from_arrays(codes, values, ordered=t.ordered)
+        batch = pa.RecordBatch.from_arrays([values], names=[name])
+        found = np.ones(len(values), np.bool_)
+        for number in terms:
+            term = bind(self._terms[number], literals)
+            found &= np.asarray(evaluate(term, batch).fill_null(False))
+        return found
+
+    def _null_passes(self, literals: tuple[Literal, ...]) -> dict[str, bool]:
+        """Tell by column whether a null satisfies all the terms that read only that column."""
+        kept = self._nulls
         if kept is None or kept[0] is not literals:
-            kept = self._bound = literals, tuple(bind(term, literals) for term in self._terms)
+            found = {}
+            for name, terms in self._groups.items():
+                if name is not None:
+                    nothing = pa.nulls(1, value_type(self.schema.field(name).type))
+                    found[name] = bool(self._evaluated(name, terms, nothing, literals).all())
+            kept = self._nulls = literals, found
         return kept[1]
 
     def _test(self, run: _Reading, terms: list[int]) -> _Numbers:
@@ -261,16 +280,20 @@ class _Reading:
         nothing = pa.StructArray.from_buffers(pa.struct([]), self.count, [None])
         return pa.RecordBatch.from_struct_array(nothing)
 
-    def test(self, plan: PassPlan, preparer: Preparer, later: Iterable[str]) -> None:
-        """Keep the rows that pass, and of the columns held those that are read `later`."""
-        prepared = preparer.prepare(self.batch(plan.schema), self.literals)
+    def passed(self, plan: PassPlan, preparer: Preparer, batch: pa.RecordBatch) -> tuple[Kept, int]:
+        """Give which rows of `batch` satisfy a predicate, and how many."""
+        prepared = preparer.prepare(batch, self.literals)
         code, chunk = plan.compiled(prepared.nullable), prepared.chunk
         context = bind_slots(code.slots, chunk, self.packed)
-        words = np.zeros(self.count // BLOCK + 2, np.uint64)
+        words = np.zeros(chunk.rows // BLOCK + 2, np.uint64)
         (whole, padded), mask = context.addresses, code.addresses["mask"]
-        passed = int(
-            _filter.select(mask, whole, chunk.blocks, padded, chunk.rest, words.ctypes.data)
-        )
+        at = words.ctypes.data
+        passed = _filter.select(mask, whole, chunk.blocks, padded, chunk.rest, at)
+        return words, int(passed)
+
+    def test(self, plan: PassPlan, preparer: Preparer, later: Iterable[str]) -> None:
+        """Keep the rows that pass, and of the columns held those that are read `later`."""
+        words, passed = self.passed(plan, preparer, self.batch(plan.schema))
         needed = set(later)
         held = {name: array for name, array in self.held.items() if name in needed}
         if passed < self.count:
