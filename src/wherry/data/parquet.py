@@ -11,7 +11,7 @@ from wherry.data.decoding import Decoding
 from wherry.data.late import rows_of
 from wherry.data.mapping import MappedFile
 from wherry.data.parquet_columns import ParquetBytes, read_footer
-from wherry.data.parquet_late import LateParquet
+from wherry.data.parquet_late import LateParquet, OpenedChunks
 from wherry.data.parquet_native import why_not
 from wherry.data.parquet_read import read_column
 from wherry.data.parquet_statistics import ColumnBounds
@@ -67,6 +67,8 @@ class ParquetFragment:
         self.rows = tuple(rows[group] for group in self._groups)
         self._bounds = ColumnBounds(file)
         self._sizes: dict[tuple[int, str], int] = {}
+        self._opened = OpenedChunks(file)
+        self._native: dict[tuple[int, tuple[str, ...]], bool] = {}
 
     def subset(self, groups: tuple[int, ...]) -> ParquetFragment:
         """Give the same file with only some of its row groups."""
@@ -104,13 +106,15 @@ class ParquetFragment:
         InputError
             When the file was changed in place.
         """
-        group = self._groups[batch]
-        numbers = [self.schema.get_field_index(name) for name in columns]
-        if any(why_not(self._file, group, number) is not None for number in numbers):
+        group, key = self._groups[batch], (batch, tuple(columns))
+        if key not in self._native:
+            numbers = map(self.schema.get_field_index, columns)
+            self._native[key] = all(why_not(self._file, group, n) is None for n in numbers)
+        if not self._native[key]:
             return None
         self.check_unchanged()
         first = rows_of(offset, rows, self.rows[batch])
-        return LateParquet(self._file, group, self._bounds, first, rows, _WHY)
+        return LateParquet(self._file, group, self._bounds, self._opened, first, rows, _WHY)
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a row group, and who decodes them."""

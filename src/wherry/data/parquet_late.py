@@ -16,8 +16,36 @@ from wherry.data.parquet_native import NativeChunk, Tally, matching, open_chunk
 from wherry.data.parquet_read import read_dictionary, read_rows
 from wherry.data.parquet_statistics import ColumnBounds
 
+_MOST_OPENED = 4096
+"""Column chunks whose pages are remembered: about 100 bytes a page, 10 to 100 pages each."""
 _VALUES_PER_ROW = 0.5
 """A dictionary with more values than that is no shorter than its rows, once it is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedChunks:
+    """Where the pages of column chunks lie: read once, because it takes as long as few pages do.
+
+    Any thread may ask at any time.
+    """
+
+    file: ParquetBytes
+    _known: dict[tuple[int, int], NativeChunk] = field(default_factory=dict)
+
+    def get(self, row_group: int, column: int) -> NativeChunk:
+        """Give a column chunk that is decoded natively, opened.
+
+        Raises
+        ------
+        CorruptError
+            When the pages are not what their headers or the footer say.
+        """
+        found = self._known.get((row_group, column))
+        if found is None:
+            if len(self._known) >= _MOST_OPENED:
+                self._known.clear()
+            found = self._known[row_group, column] = open_chunk(self.file, row_group, column)
+        return found
 
 
 @dataclass
@@ -35,10 +63,11 @@ class LateParquet:
     file: ParquetBytes
     row_group: int
     bounds: ColumnBounds
+    opened: OpenedChunks
     first: Rows | None
     rows: int
     why: str
-    _opened: dict[str, NativeChunk] = field(default_factory=dict)
+    _used: dict[str, NativeChunk] = field(default_factory=dict)
     _tally: Tally = field(default_factory=Tally)
     _written: int = 0
 
@@ -94,7 +123,7 @@ class LateParquet:
         What comes from the media are whole column chunks: where pages begin is only told by the
         pages before them.
         """
-        groups = (self.file.chunks(self.row_group, self._column(name)) for name in self._opened)
+        groups = (self.file.chunks(self.row_group, self._column(name)) for name in self._used)
         stored = sum(chunk.total_compressed_size for chunks in groups for chunk in chunks)
         share = stored * self.rows // max(1, self.stored_rows)
         return Reading(share, self._tally.unpacked, 0, ((self.why, self._written),))
@@ -103,6 +132,7 @@ class LateParquet:
         return int(self.file.schema.get_field_index(name))
 
     def _chunk(self, name: str) -> NativeChunk:
-        if name not in self._opened:
-            self._opened[name] = open_chunk(self.file, self.row_group, self._column(name))
-        return self._opened[name]
+        found = self._used.get(name)
+        if found is None:
+            found = self._used[name] = self.opened.get(self.row_group, self._column(name))
+        return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -65,10 +66,20 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class NativeChunk:
-    """A column chunk that is decoded natively."""
+    """A column chunk that is decoded natively.
+
+    Attributes
+    ----------
+    pages : Pages
+        All of them.
+    codes, table : Pages or None
+        Those behind the dictionary's, and the dictionary's as a chunk of its own, if it has one.
+    """
 
     form: ColumnForm
     pages: Pages
+    codes: Pages | None
+    table: Pages | None
 
 
 def why_not(file: ParquetBytes, row_group: int, column: int) -> str | None:
@@ -105,7 +116,10 @@ def open_chunk(file: ParquetBytes, row_group: int, column: int) -> NativeChunk:
     leaf, t = file.footer.leaves[file.leaves[column].start], file.schema.field(column).type
     form = column_form(leaf, t)
     assert isinstance(form, ColumnForm)
-    return NativeChunk(form, read_pages(file, row_group, column))
+    pages = read_pages(file, row_group, column)
+    if not pages.known[PAGES.HAS_TABLE]:
+        return NativeChunk(form, pages, None, None)
+    return NativeChunk(form, pages, code_pages(pages), dictionary_page(pages))
 
 
 def _viewed_bytes(pages: Pages) -> int:
@@ -193,7 +207,8 @@ def _dictionary_array(
     width = index_type.bit_width // 8
     codes = replace(chunk.form, type=index_type, width=4, sink=_CODE_SINKS[width])
     entries = chunk.pages.known[PAGES.ENTRIES]
-    indices, _ = _array(codes, code_pages(chunk.pages), kept, allocate, codes=entries, tally=tally)
+    assert chunk.codes is not None
+    indices, _ = _array(codes, chunk.codes, kept, allocate, codes=entries, tally=tally)
     values = dictionary(chunk, allocate, tally)
     return pa.DictionaryArray.from_arrays(indices, values, safe=False)
 
@@ -226,19 +241,28 @@ def matching(
         When the stored bytes cannot be decoded.
     """
     pages, entries = chunk.pages, chunk.pages.known[PAGES.ENTRIES]
+    assert chunk.codes is not None
     assert pages.codes_only
     assert len(passing) == entries
     table = np.zeros(entries + SLACK, np.uint8)
     table[:entries] = passing
-    form = replace(chunk.form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
-    flags = table.ctypes.data
-    found, _ = _array(
-        form, code_pages(pages), within, _zeroed, codes=entries, flags=flags, tally=tally
-    )
+    form, flags = _flags_of(chunk.form), table.ctypes.data
+    found, _ = _array(form, chunk.codes, within, _zeroed, codes=entries, flags=flags, tally=tally)
     rows = np.zeros(pages.rows // 64 + 2, np.uint64)
     bits = np.frombuffer(found.buffers()[1], np.uint8)
     rows.view(np.uint8)[: len(bits)] = bits
     return rows if within is None else rows & within
+
+
+@lru_cache(maxsize=256)
+def _flags_of(form: ColumnForm) -> ColumnForm:
+    """Give how truths are decoded that take the place of a dictionary's values."""
+    return replace(form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
+
+
+@lru_cache(maxsize=256)
+def _required(form: ColumnForm) -> ColumnForm:
+    return replace(form, nullable=False)
 
 
 def _zeroed(nbytes: int) -> pa.Buffer:
@@ -257,10 +281,9 @@ def dictionary(
     chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer, tally: Tally | None = None
 ) -> pa.Array:
     """Give the values of the chunk's dictionary; none if it has none."""
-    form = replace(chunk.form, nullable=False)
-    if not chunk.pages.known[PAGES.HAS_TABLE]:
-        return pa.array([], form.type)
-    return _array(form, dictionary_page(chunk.pages), None, allocate, tally=tally)[0]
+    if chunk.table is None:
+        return pa.array([], chunk.form.type)
+    return _array(_required(chunk.form), chunk.table, None, allocate, tally=tally)[0]
 
 
 def _array(

@@ -139,9 +139,11 @@ class LatePass:
             passing = None if name is None else self._passing(run, name, terms)
             if passing is None or name is None:
                 left += terms
-            elif not passing.all() or run.rows.has_nulls(name):
-                found.append((float(passing.mean()) if len(passing) else 0.0, name, passing))
-                dead = dead or not passing.any()
+            else:
+                few = int(np.count_nonzero(passing))
+                dead = dead or not few
+                if few < len(passing) or run.rows.has_nulls(name):
+                    found.append((few / max(1, len(passing)), name, passing))
         if not self._residual.isdisjoint(left):
             raise Residual
         if dead:
