@@ -6,6 +6,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pyarrow import parquet
 
 import wherry as wh
 from wherry.base.errors import CorruptError, InputError
-from wherry.data import decoded
+from wherry.data import decoded, parquet_late
 from wherry.data import parquet as parquet_fragment
 from wherry.data.bloom import xxh64
 from wherry.data.fragments import MAX_CHUNK_ROWS
@@ -164,14 +165,15 @@ def numbers(tmp_path):
 
 @pytest.fixture
 def decodings(monkeypatch):
-    """Every (file, row group, column) that is decoded, in order."""
-    seen, plain = [], parquet_fragment.read_column
+    """Every (file, row group, column) that is decoded or opened to be, in order."""
+    seen = []
 
-    def remember(file, row_group, column, known):
+    def remember(plain, file, row_group, column, *rest):
         seen.append((file.label, row_group, file.schema.names[column]))
-        return plain(file, row_group, column, known)
+        return plain(file, row_group, column, *rest)
 
-    monkeypatch.setattr(parquet_fragment, "read_column", remember)
+    for module, name in ((parquet_fragment, "read_column"), (parquet_late, "open_chunk")):
+        monkeypatch.setattr(module, name, partial(remember, getattr(module, name)))
     return seen
 
 

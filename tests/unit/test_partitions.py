@@ -1,5 +1,7 @@
 """Hive trees and pyarrow datasets: pyarrow's columns, types and rows; whole files left alone."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ from pyarrow import dataset as datasets
 import wherry as wh
 from wherry.base.errors import CorruptError, InputError
 from wherry.data import parquet as parquet_fragment
+from wherry.data import parquet_late
 from wherry.data.source import open_source
 
 
@@ -27,14 +30,15 @@ def _write_ipc(table, path):
 
 @pytest.fixture
 def decodings(monkeypatch):
-    """Every (file's folder, column) that is decoded."""
-    seen, plain = [], parquet_fragment.read_column
+    """Every (file's folder, column) that is decoded or opened to be."""
+    seen = []
 
-    def remember(file, row_group, column, known):
+    def remember(plain, file, row_group, column, *rest):
         seen.append((file.label.split("/")[-2], file.schema.names[column]))
-        return plain(file, row_group, column, known)
+        return plain(file, row_group, column, *rest)
 
-    monkeypatch.setattr(parquet_fragment, "read_column", remember)
+    for module, name in ((parquet_fragment, "read_column"), (parquet_late, "open_chunk")):
+        monkeypatch.setattr(module, name, partial(remember, getattr(module, name)))
     return seen
 
 
