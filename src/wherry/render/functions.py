@@ -288,7 +288,7 @@ def write_keys(w: Writer, keys: Sequence[Node]) -> int:
     nullable = False
     for number, node in enumerate(keys):
         value, b = loop.value(node), loop.body
-        parts = _key_parts(loop, value.data, type_of(node))
+        parts = key_parts(loop, value.data, type_of(node))
         if value.valid is not None:
             nullable, known = True, flags(b, value.valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
@@ -304,7 +304,7 @@ def write_keys(w: Writer, keys: Sequence[Node]) -> int:
     return len(words)
 
 
-def _key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
+def key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
     """Give a key as int64 words: equal keys have equal words."""
     b = loop.body
     if pa.types.is_boolean(t):
