@@ -22,16 +22,12 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.loop import Slot
 
-BLOCK: Final = 64
 _LITERAL: Final = 16
-_TESTS: Final = {
-    "narrow": strings.test_narrow.address,
-    "wide": strings.test_wide.address,
-    "views": strings.test_views.address,
-}
+_strings = skeletons("strings")
 _FIXED: Final = {
     t.id
     for t in (
@@ -106,7 +102,7 @@ def _addresses(
         case "data":
             return (_data_address(chunk.columns[name], keep),) * 2
         case "test":
-            return (int(_TESTS[name]),) * 2
+            return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)

@@ -10,9 +10,9 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.ir.stage import Groups, Order, Rows, Take
-from wherry.kernels.numba import aggregate
-from wherry.kernels.numba import filter as kernels
-from wherry.render.bind import BLOCK, Context, bind_slots
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import Context, bind_slots
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.grouping import Task, group
@@ -20,6 +20,8 @@ from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.state import read
+
+_filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
 
 class Run:
@@ -65,7 +67,7 @@ class Run:
         if self._plan.predicate is None:
             return Selection(rows, rows)
         words = np.empty((rows + BLOCK - 1) // BLOCK, np.int64)
-        self.selected = kernels.select(
+        self.selected = _filter.select(
             self._address("mask"), self._whole, self._chunk.blocks, self._padded, self._chunk.rest,
             words.ctypes.data,
         )  # fmt: skip
@@ -129,7 +131,7 @@ class Run:
 
     def _totals(self) -> list[pa.Array]:
         state = np.frombuffer(bytearray(self._code.begin), np.uint8)
-        self.selected = aggregate.totals(
+        self.selected = _aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip

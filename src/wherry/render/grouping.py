@@ -12,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import group_by
-from wherry.render.bind import BLOCK, Chunk
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import Chunk
 from wherry.render.encode import decoded, key_arrays, slot_arrays
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.state import stride
+
+_group_by = skeletons("group_by")
 
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
@@ -84,7 +87,7 @@ def _direct(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
         np.empty(2 * BLOCK, np.int64),
     )
     whole, padded = task.contexts
-    groups = group_by.direct(
+    groups = _group_by.direct(
         task.address("mask"), task.address("keys"), task.address("scatter"), whole,
         chunk.blocks, padded, chunk.rest, table.ctypes.data, seen.ctypes.data,
         states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
@@ -106,7 +109,7 @@ def _hashed(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
     states = np.empty((capacity, stride(cells)), np.uint8)
     table = np.full(2 * capacity, -1, np.int32)
     whole, padded = task.contexts
-    while not group_by.hashed(
+    while not _group_by.hashed(
         task.address("mask"), task.address("keys"), task.address("scatter"), whole,
         chunk.blocks, padded, chunk.rest, words, table.ctypes.data,
         len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
@@ -115,7 +118,7 @@ def _hashed(task: Task) -> tuple[list[pa.Array], np.ndarray[Any, Any], int]:
         capacity *= _GROWTH
         seen, states = _grown(seen, capacity), _grown(states, capacity)
         table = np.full(2 * capacity, -1, np.int32)
-        group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1]))
+        _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1]))
     groups = int(progress[1])
     types = tuple(pa.int32() if _is_text(k) else type_of(k) for k in task.plan.keys)
     nulls = words > sum(task.code.key_widths)

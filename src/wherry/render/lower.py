@@ -31,7 +31,7 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels import layout
 from wherry.render.loop import (
     BITS,
     F64,
@@ -58,12 +58,12 @@ from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
 _TESTS: Final = {
-    "==": strings.EQUAL,
-    "!=": strings.UNEQUAL,
-    "<": strings.LESS,
-    "<=": strings.LESS_EQUAL,
-    ">": strings.GREATER,
-    ">=": strings.GREATER_EQUAL,
+    "==": layout.EQUAL,
+    "!=": layout.UNEQUAL,
+    "<": layout.LESS,
+    "<=": layout.LESS_EQUAL,
+    ">": layout.GREATER,
+    ">=": layout.GREATER_EQUAL,
 }
 
 
@@ -298,7 +298,7 @@ def _text_value(loop: Loop, operand: Node, constants: list[tuple[Any, Any]], tes
 def _(node: Match, loop: Loop) -> Value:
     assert isinstance(node.pattern, Literal)
     parts = loop.slot("parts", like_pattern(node.kind, str(node.pattern.value)))
-    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], strings.PARTS)
+    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], layout.PARTS)
 
 
 def like_pattern(kind: str, text: str) -> str:
@@ -351,7 +351,7 @@ def _(node: IsNull, loop: Loop) -> Value:
 def _(node: IsIn, loop: Loop) -> Value:
     if tests_text(node):
         constants = [_text_constant(loop, v) for v in node.values]
-        return _text_value(loop, node.operand, constants, strings.EQUAL)
+        return _text_value(loop, node.operand, constants, layout.EQUAL)
     operand, bits = loop.value(node.operand), ir.Constant(BITS, 0)
     for value in node.values:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)

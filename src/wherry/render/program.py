@@ -19,8 +19,8 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
+from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
-from wherry.render.engine import object_folder
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
     Arrangement,
