@@ -10,3 +10,11 @@ INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
+PAGE: Final = 128
+"""Records of a page of `numba/radix.py`."""
+STAGE: Final = 16
+"""Records of a partition kept in the first-level cache before they are written past it."""
+STAGE_SLACK: Final = 64
+"""Bytes behind a partition's staged records that copying whole vectors may overwrite."""
+PIECE_WORDS: Final = 9
+"""int64 that tell `radix.fold_partition` where a chunk's records are."""

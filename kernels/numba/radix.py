@@ -14,9 +14,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS, STAGE, STAGE_SLACK
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
-    BLOCK,
     call_accumulate,
     call_values,
     load_i32,
@@ -30,12 +30,6 @@ from wherry.kernels.numba.vector import (
     store_32,
     store_64,
 )
-
-PAGE = 128
-STAGE = 16
-"""Records of a partition kept in the first-level cache before they are written past it."""
-STAGE_SLACK = 64
-"""Bytes behind a partition's staged records that copying whole vectors may overwrite."""
 
 _LINE = ir.VectorType(ir.IntType(64), 8)
 
@@ -236,10 +230,6 @@ def deal(
     return used
 
 
-PIECE_WORDS = 10
-"""int64 that say where a chunk's records are: see `fold_partition`."""
-
-
 @kernel(15)
 def fold_partition(
     part,
@@ -265,7 +255,7 @@ def fold_partition(
     pieces, count : int
         PIECE_WORDS int64 a piece: pages, row numbers, following, first, counts (as `deal` filled
         them), bytes of a record, words of its key, address of `fold(records, n, ids, states)`,
-        number of the first row, 0.
+        number of the first row.
     words : int
         Words of a key here; a piece's key may lack the last ones, which are then 0.
     table, table_bits : int

@@ -13,13 +13,14 @@ from wherry.ir.stage import Groups, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
+from wherry.render.dealt import Dealer, Dealt, select
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.grouping import Task, group
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import read
+from wherry.render.state import Matrix, read
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -31,11 +32,19 @@ class Run:
     ----------
     literals : numpy.ndarray
         As `pack_literals` gave them.
+    dealer : Dealer, optional
+        Of a pass whose rows may be dealt instead of grouped, if `defer` is asked of `output`.
     """
 
     def __init__(
-        self, plan: PassPlan, prepared: Prepared, literals: np.ndarray[Any, Any], pool: SegmentPool
+        self,
+        plan: PassPlan,
+        prepared: Prepared,
+        literals: np.ndarray[Any, Any],
+        pool: SegmentPool,
+        dealer: Dealer | None = None,
     ) -> None:
+        self._literals, self._dealer = literals, dealer
         self._plan, self._prepared, self._pool = plan, prepared, pool
         self._chunk = prepared.chunk
         direct = prepared.sizes is not None
@@ -52,7 +61,9 @@ class Run:
         sink = self._plan.step.sink
         if isinstance(sink, Rows):
             return self._rows(after, defer=defer)
-        columns = self._groups() if isinstance(sink, Groups) else self._totals()
+        columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
+        if isinstance(columns, Dealt):
+            return columns
         schema = self._plan.out_schema
         arrays = [
             c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
@@ -138,21 +149,31 @@ class Run:
         return self._results(state.reshape(1, -1))
 
     def _results(self, states: np.ndarray[Any, Any]) -> list[pa.Array]:
-        found = []
+        found, fields = [], Matrix(states)
         types = self._plan.result_types
         for call, cell, t in zip(self._plan.calls, self._code.cells, types, strict=True):
-            array = read(cell, states)
+            array = read(cell, fields)
             name = getattr(call.argument, "name", "")
             if call.kind != "count" and name in self._prepared.texts:
                 array = decoded(array, self._prepared.texts[name], t)
             found.append(array)
         return found
 
-    def _groups(self) -> list[pa.Array]:
+    def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
         addresses = self._context.addresses
-        found = group(Task(self._plan, self._prepared, self._code, addresses))
+        deal = self._deal if defer and self._dealer is not None else None
+        found = group(Task(self._plan, self._prepared, self._code, addresses, deal))
+        if isinstance(found, Dealt):
+            self.selected = found.num_rows
+            return found
         self.selected = found.selected
         return found.keys + self._results(found.states)
+
+    def _deal(self) -> Dealt:
+        assert self._dealer is not None
+        passed = select(self._address("mask"), self._context.addresses, self._chunk)
+        nullable = self._prepared.nullable
+        return self._dealer.deal(self._chunk, nullable, self._literals, passed, self._pool)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.stage import Order, Take
+from wherry.render.dealt import Dealt
 from wherry.render.output import Selection, keep_rows
 from wherry.render.reference import order_of, plain
 
@@ -53,12 +54,12 @@ class Deferred:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes of a chunk: a RecordBatch, a Table or Deferred rows."""
+"""What a stage makes of a chunk: a RecordBatch, a Table, Deferred or Dealt rows."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows."""
-    return piece.nbytes if isinstance(piece, Deferred) else referenced_bytes(batches_of(piece))
+    return piece.nbytes if isinstance(piece, Deferred | Dealt) else referenced_bytes(batches_of(piece))
 
 
 def batches_of(piece: Piece) -> list[pa.RecordBatch]:

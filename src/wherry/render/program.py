@@ -21,6 +21,7 @@ from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
+from wherry.render.dealt import Dealer, Dealt, can_deal
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
     Arrangement,
@@ -32,6 +33,7 @@ from wherry.render.gather import (
     piece_bytes,
 )
 from wherry.render.ledger import account, written
+from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
@@ -76,6 +78,8 @@ class ChunkOutput:
 _CHOSEN = "rows are chosen, and written where they meet"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
+_DEALT = "rows are dealt by key, and grouped where they meet"
+_MERGED = "groups are written once, in order of first appearance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class _Part:
     preparer: Preparer | None
     costs: Costs | None
     after: Arrangement
+    dealer: Dealer | None = None
 
 
 class Program:
@@ -111,11 +116,21 @@ class Program:
         self._refers = not any(isinstance(sink, Totals) for sink in sinks)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
-        rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
-        self._rest = None
-        if self._parts and self._parts[0].plan is None and rest:
-            self._rest = Program(Stage(rest), schema, {}, folder)
+        # One that ends with groups may leave grouping to who merges them.
+        self._deals = bool(self._parts and self._parts[-1].dealer and not self._parts[-1].after)
+        self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
+
+    def _after_first(self, folder: Path) -> Program | None:
+        """Give the program of what follows the steps that need all pieces, if something does."""
+        first = self._parts[0] if self._parts else None
+        if first is None or (first.plan is not None and first.dealer is None):
+            return None
+        done = len(first.after) if first.plan is None else 1
+        rest, schema = self.stage.steps[done:], self.schema
+        for step in self.stage.steps[:done]:
+            schema = output_schema(step, schema)
+        return Program(Stage(rest), schema, {}, folder) if rest else None
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -154,8 +169,8 @@ class Program:
         Parameters
         ----------
         defer : bool
-            Only choose the rows, if the program does nothing else: what comes next on this device
-            orders or cuts them, and writes them once.
+            What comes next on this device takes rows that are not written yet: those that are only
+            chosen, if it orders or cuts them, or dealt by key, if it merges groups.
 
         Raises
         ------
@@ -163,19 +178,23 @@ class Program:
             If a value cannot be computed.
         """
         packed = self._pack(literals)
-        defer = defer and self._chooses
+        defer = defer and (self._chooses or self._deals)
         made: Piece = batch
         selected, counter = batch.num_rows, Counter()
         fallbacks: tuple[str, ...] = ()
         for number, part in enumerate(self._parts):
             given = made
-            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=defer)
+            last = defer and number + 1 == len(self._parts)
+            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=last)
             fallbacks += slowly
             selected = passed if number == 0 else selected
             if part.costs is not None:
                 texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
                 counter.add_pass(part.costs, given.num_rows, passed, texts)
             counter.add_after(part.after, passed)
+        if isinstance(made, Dealt):
+            work, rows = counter.work(made.nbytes), batch.num_rows
+            return ChunkOutput(made, rows, selected, 0, made.nbytes, _DEALT, work, fallbacks)
         if isinstance(made, Deferred):
             chosen = made.nbytes
             work = counter.work(0)
@@ -212,6 +231,8 @@ class Program:
         self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
     ) -> ChunkOutput:
         first = self._parts[0]
+        if self._merges(pieces):
+            return self._run_merge(pieces, literals, pool)
         if not pieces or first.plan is not None:
             empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
             whole = pa.concat_batches(list(pieces) or empty)
@@ -236,6 +257,37 @@ class Program:
             fallbacks=made.fallbacks,
             copied_bytes=copied + made.copied_bytes,
             work=arranged.work + made.work,
+        )
+
+    def _merges(self, pieces: Sequence[Piece]) -> bool:
+        """Tell whether to merge groups by partition: there are many, or rows that need it."""
+        dealt = any(isinstance(piece, Dealt) for piece in pieces)
+        if self._parts[0].dealer is None or self._parts[0].plan is None:
+            return False
+        plain = not (self._parts[0].plan.residuals or self._parts[0].plan.lookups)
+        return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
+
+    def _run_merge(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        first = self._parts[0]
+        assert first.dealer is not None
+        assert first.costs is not None
+        groups = merge(pieces, first.dealer, pool)
+        rows, copied = sum(piece.num_rows for piece in pieces), referenced_bytes([groups])
+        counter = Counter()
+        counter.add_pass(first.costs, rows, rows, 0)
+        work = counter.work(copied)
+        merged = ChunkOutput(groups, rows, rows, 0, copied, _MERGED, work)
+        if self._rest is None:
+            return merged
+        made = self._rest.run_gathered([groups], literals, pool)
+        return replace(
+            merged,
+            batch=made.batch,
+            fallbacks=made.fallbacks,
+            copied_bytes=copied + made.copied_bytes,
+            work=work + made.work,
         )
 
     def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
@@ -285,10 +337,10 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
         if isinstance(step, Pass):
             # Statistics speak of stored columns, so only of what the first step reads.
             plan = plan_pass(step, schema, bounds if number == 0 else {}, folder)
-            found.append(_Part(plan, Preparer(plan), costs_of(step), ()))
+            dealer = Dealer(plan) if can_deal(plan) else None
+            found.append(_Part(plan, Preparer(plan), costs_of(step), (), dealer))
         else:
-            last = found[-1]
-            found[-1] = _Part(last.plan, last.preparer, last.costs, (*last.after, step))
+            found[-1] = replace(found[-1], after=(*found[-1].after, step))
         schema = output_schema(step, schema)
     return tuple(part for part in found if part.plan or part.after)
 
@@ -321,7 +373,7 @@ def _run_part(
     except InputError as problem:
         reason = f"this chunk: the interpreter, for rows that pass: {problem}"
         return (*_run_slowly(part, batch, literals), (reason,))
-    run = Run(plan, prepared, packed, pool)
+    run = Run(plan, prepared, packed, pool, part.dealer)
     made = run.output(after, defer=defer)
     return made, rows if plan.predicate is None else run.selected, ()
 

@@ -26,6 +26,7 @@ from wherry.ir.types import value_type
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.dealt import continues
 from wherry.render.gather import Piece, piece_bytes
 from wherry.render.program import ChunkOutput, Program, render
 from wherry.run.continuation import Continuation, thaw
@@ -163,13 +164,16 @@ class Worker:
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
-        """Tell whether what follows runs here too and only orders or cuts the rows."""
+        """Tell whether what follows runs here too and takes rows that are not written yet."""
         following = hop.continuation.last + 1
         if following >= len(hop.plan.segments):
             return False
         segment, site = hop.plan.segments[following], hop.continuation.sites[following]
         here = site == self.driver.name
-        return here and segment.kind == "merge" and isinstance(segment.steps[0], Order | Take)
+        if not here or segment.kind != "merge":
+            return False
+        step, before = segment.steps[0], hop.plan.segments[hop.continuation.last].steps
+        return isinstance(step, Order | Take) or continues(before[-1] if before else None, step)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""

@@ -1,0 +1,272 @@
+"""Many groups where chunks meet: every partition is grouped by one thread, in its own table.
+
+Sketch, for 6 million rows and 1.5 million groups of a key, a sum and a count: records are 16 bytes
+and 4 of row number; written once past the caches (120 MB) and read once. A partition has 23
+thousand groups, its table 1 MB and its states 0.9 MB: both stay in the second-level cache.
+
+Groups come in order of first appearance. Those of one partition are in that order already, so that
+the answer is 64 sequences in turn: which one is next follows from their first rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.data.segment import SegmentPool
+from wherry.ir.expr import columns_of
+from wherry.kernels.engine import engine
+from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS
+from wherry.kernels.skeletons import skeletons
+from wherry.render import functions as fn
+from wherry.render.bind import Chunk
+from wherry.render.dealt import BITS, Dealer, Dealt
+from wherry.render.encode import key_arrays
+from wherry.render.loop import Variant
+from wherry.render.passes import PassPlan
+from wherry.render.records import Layout, key_width, write_fold
+from wherry.render.state import Cell, initial, layout, read, stride
+from wherry.render.threads import each, scratch
+
+_radix = skeletons("radix")
+
+_PARTS: Final = 1 << BITS
+_FIRST_GROUPS: Final = 1024
+_GROWTH: Final = 4
+_RANGE: Final = 1 << 19
+"""Rows of which the groups are ordered at a time: their bits and ranks fit the second-level cache."""
+MANY: Final = 1 << 16
+"""Partial rows from which on threads and partitions pay."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all partitions have in common."""
+
+    pieces: np.ndarray[Any, Any]
+    count: int
+    words: int
+    begin: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any]
+    keep: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The groups of a partition in order of first appearance: keys, first rows and states."""
+
+    groups: int
+    seen: np.ndarray[Any, Any]
+    firsts: np.ndarray[Any, Any]
+    states: np.ndarray[Any, Any]
+
+
+def merge(
+    pieces: Sequence[Dealt | pa.RecordBatch],
+    dealer: Dealer,
+    pool: SegmentPool,
+    threads: int | None = None,
+) -> pa.RecordBatch:
+    """Give the groups of all pieces, in order of first appearance.
+
+    Parameters
+    ----------
+    pieces : sequence of Dealt or RecordBatch
+        Rows, or partial rows; at least one.
+    dealer : Dealer
+        Of the pass that merges partial rows.
+    threads : int, optional
+        How many work on it, one a core unless given; the answer does not depend on it.
+    """
+    plan = dealer.plan
+
+    def dealt(number: int) -> Dealt:
+        piece = pieces[number]
+        return piece if isinstance(piece, Dealt) else _deal_batch(dealer, piece, pool)
+
+    found = each(dealt, len(pieces), threads)
+    cells = layout(plan.calls, Variant(plan.bounds, frozenset()))
+    counted = tuple(
+        any(p.layout.sources[n].kind == "value" and p.layout.sources[n].bit >= 0 for p in found)
+        for n in range(len(cells))
+    )
+    job = _job(found, cells, counted, plan.folder)
+    hint = [_FIRST_GROUPS]
+    parts = each(lambda part: _group(part, job, stride(cells), hint, pool), _PARTS, threads)
+    span = sum(piece.span for piece in found)
+    ordered = _Ordered(parts, span, stride(cells), pool, threads)
+    columns = _keys(plan, ordered, job.words)
+    columns += [
+        read(cell, ordered, counted=count)
+        for cell, count in zip(cells, counted, strict=True)
+    ]  # fmt: skip
+    types = plan.out_schema.types
+    columns = [c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, types, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=plan.out_schema.names)
+
+
+def _deal_batch(dealer: Dealer, batch: pa.RecordBatch, pool: SegmentPool) -> Dealt:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    read_ = {name for node in dealer.plan.roots for name in columns_of(node)}
+    nullable = frozenset(name for name in read_ if columns[name].null_count)
+    chunk = Chunk(batch.num_rows, columns)
+    return dealer.deal(chunk, nullable, np.zeros(2, np.int64), (None, batch.num_rows), pool)
+
+
+def _job(
+    pieces: Sequence[Dealt], cells: tuple[Cell, ...], counted: tuple[bool, ...], folder: Path
+) -> _Job:
+    table = np.zeros((len(pieces), PIECE_WORDS), np.int64)
+    keep: list[Any] = [pieces]
+    base = 0
+    for row, piece in zip(table, pieces, strict=True):
+        address, code = _fold(piece.layout, cells, counted, folder)
+        keep.append(code)
+        row[:] = (
+            piece.pages.address, piece.numbers.address, piece.following.ctypes.data,
+            piece.first.ctypes.data, piece.counts.ctypes.data, 8 * piece.layout.words,
+            piece.layout.key_words, address, base,
+        )  # fmt: skip
+        base += piece.span
+    words = max(piece.layout.key_words for piece in pieces)
+    begin = np.frombuffer(bytearray(initial(cells) or b"\0"), np.uint8)
+    for cell, count in zip(cells, counted, strict=True):
+        if cell.kind != "count" and not count:
+            begin[cell.offset] = 1
+    rows = np.sum([piece.counts for piece in pieces], axis=0)
+    return _Job(table, len(pieces), words, begin, rows, keep)
+
+
+@lru_cache(maxsize=256)
+def _fold(
+    layout_: Layout, cells: tuple[Cell, ...], counted: tuple[bool, ...], folder: Path
+) -> tuple[int, Any]:
+    w = fn.writer(Variant({}, frozenset()))
+    write_fold(w, layout_, cells, counted)
+    code = engine(folder).functions(str(w.module), ("fold",))
+    return code.addresses["fold"], code
+
+
+def _group(part: int, job: _Job, width: int, hint: list[int], pool: SegmentPool) -> _Part:
+    """Group one partition.
+
+    `hint` is how many groups others had: it sizes tables, and no answer depends on it.
+    """
+    progress, ids = np.zeros(3, np.int64), np.empty(BLOCK, np.int64)
+    capacity = min(max(hint[0] + hint[0] // 8, _FIRST_GROUPS), int(job.rows[part])) + BLOCK
+    seen, firsts, states = _rooms(pool, capacity, job.words, width)
+    bits = (2 * capacity - 1).bit_length()
+    table = scratch("table", 16 << bits)
+    while not _radix.fold_partition(
+        part, job.pieces.ctypes.data, job.count, job.words, BITS, table.ctypes.data, bits,
+        seen.ctypes.data, firsts.ctypes.data, capacity, states.ctypes.data, width,
+        job.begin.ctypes.data, ids.ctypes.data, progress.ctypes.data,
+    ):  # fmt: skip
+        capacity *= _GROWTH
+        groups, old = int(progress[2]), (seen, firsts, states)
+        seen, firsts, states = _rooms(pool, capacity, job.words, width)
+        for new, before in zip((seen, firsts, states), old, strict=True):
+            new[:groups] = before[:groups]
+        bits = (2 * capacity - 1).bit_length()
+        table = scratch("table", 16 << bits)
+        _radix.enter(
+            table.ctypes.data, bits, BITS, seen.ctypes.data, job.words, groups
+        )  # fmt: skip
+    groups = int(progress[2])
+    hint[0] = max(hint[0], groups)
+    return _Part(groups, seen, firsts, states)
+
+
+def _rooms(
+    pool: SegmentPool, capacity: int, words: int, width: int
+) -> tuple[np.ndarray[Any, Any], ...]:
+    def room(nbytes: int, dtype: Any) -> np.ndarray[Any, Any]:
+        return np.frombuffer(pool.allocate(capacity * nbytes), dtype)
+
+    seen = room(8 * words, np.int64).reshape(capacity, words)
+    states = room(width, np.uint8).reshape(capacity, width)
+    return seen, room(8, np.int64), states
+
+
+class _Ordered:
+    """The groups of all partitions in order of first appearance, field by field."""
+
+    def __init__(
+        self,
+        parts: Sequence[_Part],
+        span: int,
+        width: int,
+        pool: SegmentPool,
+        threads: int | None,
+    ) -> None:
+        self._parts, self._width, self._pool, self._threads = parts, width, pool, threads
+        self.groups = sum(part.groups for part in parts)
+        edges = np.arange(0, span + _RANGE, _RANGE)
+        # Row a: how many groups of each partition begin before edge a.
+        self._lows = np.stack(
+            [np.searchsorted(p.firsts[: p.groups], edges) for p in parts], axis=1
+        ).astype(np.int64)
+        self._starts = self._lows.sum(axis=1)
+        self._numbers = np.frombuffer(pool.allocate(self.groups), np.uint8)
+        firsts = np.array([p.firsts.ctypes.data for p in parts], np.int64)
+
+        def order(number: int) -> None:
+            words = _RANGE // 64
+            bitmap, ranks = scratch("bitmap", words * 8), scratch("ranks", words * 8)
+            _radix.order_range(
+                firsts.ctypes.data, self._lows[number].ctypes.data,
+                self._lows[number + 1].ctypes.data, len(parts), int(edges[number]),
+                bitmap.ctypes.data, words, ranks.ctypes.data,
+                self._numbers.ctypes.data + int(self._starts[number]),
+            )  # fmt: skip
+
+        each(order, len(edges) - 1, threads)
+
+    def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Give the field at a byte of the states."""
+        starts = np.array([p.states.ctypes.data + offset for p in self._parts], np.int64)
+        return self._taken(starts, self._width, dtype)
+
+    def key(self, word: int, words: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Give the keys, `words` words each, from word `word` on."""
+        starts = np.array([p.seen.ctypes.data + 8 * word for p in self._parts], np.int64)
+        return self._taken(starts, 8 * words, dtype)
+
+    def _taken(self, starts: Any, step: int, dtype: Any) -> np.ndarray[Any, Any]:
+        size = np.dtype(dtype).itemsize
+        target = np.frombuffer(self._pool.allocate(self.groups * size), dtype)
+
+        def take(number: int) -> None:
+            low, high = int(self._starts[number]), int(self._starts[number + 1])
+            cursors = starts + self._lows[number] * step
+            _radix.take_ordered(
+                self._numbers.ctypes.data + low, high - low, cursors.ctypes.data, step, size,
+                target.ctypes.data + low * size,
+            )  # fmt: skip
+
+        each(take, len(self._starts) - 1, self._threads)
+        return target
+
+
+def _keys(plan: PassPlan, ordered: _Ordered, words: int) -> list[pa.Array]:
+    types = plan.out_schema.types[: len(plan.keys)]
+    widths = tuple(key_width(t) for t in types)
+    if words == 1 and _is_word(types[0]):
+        (t,) = types
+        values = ordered.key(0, 1, f"V{t.bit_width // 8}")
+        return [pa.Array.from_buffers(t, ordered.groups, [None, pa.py_buffer(values)], 0)]
+    matrix = ordered.key(0, words, f"V{8 * words}").view(np.int64).reshape(-1, words)
+    return key_arrays(matrix, tuple(types), widths, nulls=words > sum(widths))
+
+
+def _is_word(t: pa.DataType) -> bool:
+    """Tell whether the low bytes of a key's word are its value."""
+    return bool(
+        pa.types.is_integer(t) or pa.types.is_temporal(t) or t.equals(pa.float64())
+    )
