@@ -10,7 +10,7 @@ INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
-PAGE: Final = 128
+PAGE: Final = 256
 """Records of a page of `numba/radix.py`."""
 STAGE: Final = 16
 """Records of a partition kept in the first-level cache before they are written past it."""

@@ -68,6 +68,23 @@ def stream_64(typing_context, target, source):
 
 
 @intrinsic
+def prefetch(typing_context, address):
+    """Fetch the line at an address into the caches, which may be any number."""
+
+    def code(context, builder, signature, arguments):
+        byte, number = ir.IntType(8), ir.IntType(32)
+        pointer = ir.PointerType(byte)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, everywhere, data = (ir.Constant(number, n) for n in (0, 3, 1))
+        place = builder.inttoptr(arguments[0], pointer)
+        builder.call(function, [place, read, everywhere, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@intrinsic
 def fence(typing_context):
     """Let other threads see what was streamed."""
 
@@ -230,6 +247,78 @@ def deal(
     return used
 
 
+@njit(inline="always")
+def _begin(group, first, firsts, states, stride, initial):
+    store_64(firsts + group * 8, first)
+    to = states + group * stride
+    for offset in range(0, stride, 8):
+        store_64(to + offset, load_i64(initial + offset))
+
+
+@njit(inline="always")
+def _number_words(
+    source, numbers, width, some, bits, shift, table, seen, firsts, base, states, stride, initial,
+    groups, ids,
+):  # fmt: skip
+    """Number the groups of `some` records whose key is one word; give how many groups there are."""
+    mask = (1 << (64 - shift)) - 1
+    for i in range(some):
+        word = load_i64(source + i * width)
+        slot = shift_right(_mix(0, word) << bits, shift)
+        at = table + slot * 16
+        group = load_i64(at + 8)
+        while group != 0 and load_i64(at) != word:
+            slot = (slot + 1) & mask
+            at = table + slot * 16
+            group = load_i64(at + 8)
+        group -= 1
+        if group < 0:
+            group = groups
+            groups += 1
+            store_64(at, word)
+            store_64(at + 8, groups)
+            store_64(seen + group * 8, word)
+            _begin(group, base + load_i32(numbers + i * 4), firsts, states, stride, initial)
+        store_64(ids + i * 8, group)
+    return groups
+
+
+@njit(inline="always")
+def _number_keys(
+    source, numbers, width, some, bits, shift, table, seen, firsts, base, states, stride, initial,
+    groups, ids, words, have,
+):  # fmt: skip
+    """Number the groups of `some` records: slots hold hashes, and keys are compared where seen."""
+    mask = (1 << (64 - shift)) - 1
+    for i in range(some):
+        key = source + i * width
+        hashed = hash_of(key, have)
+        slot = shift_right(hashed << bits, shift)
+        while True:
+            at = table + slot * 16
+            group = load_i64(at + 8) - 1
+            if group < 0:
+                group = groups
+                groups += 1
+                store_64(at, hashed)
+                store_64(at + 8, groups)
+                to = seen + group * words * 8
+                for w in range(words):
+                    store_64(to + w * 8, load_i64(key + w * 8) if w < have else 0)
+                _begin(group, base + load_i32(numbers + i * 4), firsts, states, stride, initial)
+                break
+            same = load_i64(at) == hashed
+            to = seen + group * words * 8
+            for w in range(words):
+                other = load_i64(key + w * 8) if w < have else 0
+                same = same and load_i64(to + w * 8) == other
+            if same:
+                break
+            slot = (slot + 1) & mask
+        store_64(ids + i * 8, group)
+    return groups
+
+
 @kernel(15)
 def fold_partition(
     part,
@@ -273,7 +362,7 @@ def fold_partition(
         1 when every record is done, 0 when there must be room for BLOCK more groups.
     """
     number, done, groups = load_i64(progress), load_i64(progress + 8), load_i64(progress + 16)
-    mask, shift = (1 << table_bits) - 1, 64 - table_bits
+    shift = 64 - table_bits
     if number == 0 and done == 0:
         clear(table, 16 << table_bits)
     while number < count:
@@ -298,42 +387,27 @@ def fold_partition(
             some = min(BLOCK, total - done)
             source = pages + (page * PAGE + inside) * width
             numbers = rows + (page * PAGE + inside) * 4
-            for i in range(some):
-                key = source + i * width
-                hashed = hash_of(key, have)
-                word = load_i64(key) if words == 1 else hashed
-                slot = shift_right(hashed << bits, shift)
-                while True:
-                    at = table + slot * 16
-                    group = load_i64(at + 8) - 1
-                    if group < 0:
-                        group = groups
-                        groups += 1
-                        store_64(at, word)
-                        store_64(at + 8, groups)
-                        to = seen + group * words * 8
-                        for w in range(words):
-                            store_64(to + w * 8, load_i64(key + w * 8) if w < have else 0)
-                        store_64(firsts + group * 8, base + load_i32(numbers + i * 4))
-                        to = states + group * stride
-                        for offset in range(0, stride, 8):
-                            store_64(to + offset, load_i64(initial + offset))
-                        break
-                    if load_i64(at) == word:
-                        same = True
-                        if words > 1:
-                            to = seen + group * words * 8
-                            for w in range(words):
-                                other = load_i64(key + w * 8) if w < have else 0
-                                same = same and load_i64(to + w * 8) == other
-                        if same:
-                            break
-                    slot = (slot + 1) & mask
-                store_64(scratch + i * 8, group)
+            # Pages are too short for the processor to see what comes next.
+            ahead = page * PAGE + inside + BLOCK
+            if inside + BLOCK == PAGE and done + BLOCK < total:
+                page = load_i32(following + page * 4)
+                ahead = page * PAGE
+            for line in range(0, BLOCK * width, 64):
+                prefetch(pages + ahead * width + line)
+            for line in range(0, BLOCK * 4, 64):
+                prefetch(rows + ahead * 4 + line)
+            if words == 1:
+                groups = _number_words(
+                    source, numbers, width, some, bits, shift, table, seen, firsts, base,
+                    states, stride, initial, groups, scratch,
+                )  # fmt: skip
+            else:
+                groups = _number_keys(
+                    source, numbers, width, some, bits, shift, table, seen, firsts, base,
+                    states, stride, initial, groups, scratch, words, have,
+                )  # fmt: skip
             call_accumulate(fold, source, some, scratch, states)
             done += some
-            if done & (PAGE - 1) == 0 and done < total:
-                page = load_i32(following + page * 4)
         number += 1
         done = 0
     store_64(progress, number)

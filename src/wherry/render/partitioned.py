@@ -11,7 +11,7 @@ the answer is 64 sequences in turn: which one is next follows from their first r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from wherry.render.encode import key_arrays
 from wherry.render.loop import Variant
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, key_width, write_fold
-from wherry.render.state import Cell, initial, layout, read, stride
+from wherry.render.state import Cell, initial, layout, read
 from wherry.render.threads import each, scratch
 
 _radix = skeletons("radix")
@@ -96,11 +96,12 @@ def merge(
         any(p.layout.sources[n].kind == "value" and p.layout.sources[n].bit >= 0 for p in found)
         for n in range(len(cells))
     )
-    job = _job(found, cells, counted, plan.folder)
+    cells, begin = _dense(cells, counted)
+    job = _job(found, cells, counted, begin, plan.folder)
     hint = [_FIRST_GROUPS]
-    parts = each(lambda part: _group(part, job, stride(cells), hint, pool), _PARTS, threads)
+    parts = each(lambda part: _group(part, job, hint, pool), _PARTS, threads)
     span = sum(piece.span for piece in found)
-    ordered = _Ordered(parts, span, stride(cells), pool, threads)
+    ordered = _Ordered(parts, span, len(begin), pool, threads)
     columns = _keys(plan, ordered, job.words)
     columns += [
         read(cell, ordered, counted=count)
@@ -119,14 +120,37 @@ def _deal_batch(dealer: Dealer, batch: pa.RecordBatch, pool: SegmentPool) -> Dea
     return dealer.deal(chunk, nullable, np.zeros(2, np.int64), (None, batch.num_rows), pool)
 
 
+def _dense(
+    cells: Sequence[Cell], counted: Sequence[bool]
+) -> tuple[tuple[Cell, ...], np.ndarray[Any, Any]]:
+    """Give cells without counts that are not counted, and the state before any row.
+
+    Such a cell begins 8 bytes before its value, where another's bytes are.
+    """
+    found, state = [], b""
+    for cell, count in zip(cells, counted, strict=True):
+        begin = initial([cell])
+        if cell.kind != "count" and not count:
+            found.append(replace(cell, offset=len(state) - 8))
+            begin = begin[8:]
+        else:
+            found.append(replace(cell, offset=len(state)))
+        state += begin
+    return tuple(found), np.frombuffer(state or bytes(8), np.uint8)
+
+
 def _job(
-    pieces: Sequence[Dealt], cells: tuple[Cell, ...], counted: tuple[bool, ...], folder: Path
+    pieces: Sequence[Dealt],
+    cells: tuple[Cell, ...],
+    counted: tuple[bool, ...],
+    begin: np.ndarray[Any, Any],
+    folder: Path,
 ) -> _Job:
     table = np.zeros((len(pieces), PIECE_WORDS), np.int64)
     keep: list[Any] = [pieces]
     base = 0
     for row, piece in zip(table, pieces, strict=True):
-        address, code = _fold(piece.layout, cells, counted, folder)
+        address, code = _fold(piece.layout, cells, counted, len(begin), folder)
         keep.append(code)
         row[:] = (
             piece.pages.address, piece.numbers.address, piece.following.ctypes.data,
@@ -135,52 +159,55 @@ def _job(
         )  # fmt: skip
         base += piece.span
     words = max(piece.layout.key_words for piece in pieces)
-    begin = np.frombuffer(bytearray(initial(cells) or b"\0"), np.uint8)
-    for cell, count in zip(cells, counted, strict=True):
-        if cell.kind != "count" and not count:
-            begin[cell.offset] = 1
     rows = np.sum([piece.counts for piece in pieces], axis=0)
     return _Job(table, len(pieces), words, begin, rows, keep)
 
 
 @lru_cache(maxsize=256)
 def _fold(
-    layout_: Layout, cells: tuple[Cell, ...], counted: tuple[bool, ...], folder: Path
+    layout_: Layout, cells: tuple[Cell, ...], counted: tuple[bool, ...], stride: int, folder: Path
 ) -> tuple[int, Any]:
     w = fn.writer(Variant({}, frozenset()))
-    write_fold(w, layout_, cells, counted)
+    write_fold(w, layout_, cells, counted, stride)
     code = engine(folder).functions(str(w.module), ("fold",))
     return code.addresses["fold"], code
 
 
-def _group(part: int, job: _Job, width: int, hint: list[int], pool: SegmentPool) -> _Part:
+def _group(part: int, job: _Job, hint: list[int], pool: SegmentPool) -> _Part:
     """Group one partition.
 
     `hint` is how many groups others had: it sizes tables, and no answer depends on it.
     """
-    progress, ids = np.zeros(3, np.int64), np.empty(BLOCK, np.int64)
-    capacity = min(max(hint[0] + hint[0] // 8, _FIRST_GROUPS), int(job.rows[part])) + BLOCK
-    seen, firsts, states = _rooms(pool, capacity, job.words, width)
-    bits = (2 * capacity - 1).bit_length()
-    table = scratch("table", 16 << bits)
-    while not _radix.fold_partition(
-        part, job.pieces.ctypes.data, job.count, job.words, BITS, table.ctypes.data, bits,
-        seen.ctypes.data, firsts.ctypes.data, capacity, states.ctypes.data, width,
-        job.begin.ctypes.data, ids.ctypes.data, progress.ctypes.data,
-    ):  # fmt: skip
-        capacity *= _GROWTH
+    progress, ids, width = np.zeros(3, np.int64), np.empty(BLOCK, np.int64), len(job.begin)
+    expected = min(hint[0] + hint[0] // 16, int(job.rows[part])) + BLOCK
+    bits = _table_bits(expected)
+    seen, firsts, states = _rooms(pool, expected, job.words, width)
+    while True:
+        table = scratch("table", 16 << bits)
+        if progress[2]:
+            _radix.enter(
+                table.ctypes.data, bits, BITS, seen.ctypes.data, job.words, int(progress[2])
+            )  # fmt: skip
+        if _radix.fold_partition(
+            part, job.pieces.ctypes.data, job.count, job.words, BITS, table.ctypes.data, bits,
+            seen.ctypes.data, firsts.ctypes.data, expected, states.ctypes.data, width,
+            job.begin.ctypes.data, ids.ctypes.data, progress.ctypes.data,
+        ):  # fmt: skip
+            break
+        expected *= _GROWTH
         groups, old = int(progress[2]), (seen, firsts, states)
-        seen, firsts, states = _rooms(pool, capacity, job.words, width)
+        seen, firsts, states = _rooms(pool, expected, job.words, width)
         for new, before in zip((seen, firsts, states), old, strict=True):
             new[:groups] = before[:groups]
-        bits = (2 * capacity - 1).bit_length()
-        table = scratch("table", 16 << bits)
-        _radix.enter(
-            table.ctypes.data, bits, BITS, seen.ctypes.data, job.words, groups
-        )  # fmt: skip
+        bits = _table_bits(expected)
     groups = int(progress[2])
     hint[0] = max(hint[0], groups)
     return _Part(groups, seen, firsts, states)
+
+
+def _table_bits(groups: int) -> int:
+    """Give log2 of the slots for so many groups: at most 3 of 4 are taken."""
+    return (groups + groups // 3).bit_length()
 
 
 def _rooms(

@@ -23,7 +23,7 @@ from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
 from wherry.render.functions import Writer, key_parts
 from wherry.render.loop import F32, F64, I1, I32, I64, I128, Loop, constant, flags, load, store, vector
-from wherry.render.state import Cell, combined, stride
+from wherry.render.state import Cell, combined
 
 _DIGITS_64 = 18
 
@@ -201,14 +201,16 @@ def _side_by_side(function: Any, loop: Loop, head: Any, words: Sequence[Any]) ->
     ir.IRBuilder(done).ret(ir.Constant(I64, 0))
 
 
-def write_fold(w: Writer, layout: Layout, cells: Sequence[Cell], counted: Sequence[bool]) -> None:
-    """Write `fold` from records of `layout` into states of `cells`.
+def write_fold(
+    w: Writer, layout: Layout, cells: Sequence[Cell], counted: Sequence[bool], stride: int
+) -> None:
+    """Write `fold` from records of `layout` into states of `cells`, `stride` bytes each.
 
     Parameters
     ----------
     counted : sequence of bool
-        Whether a cell counts its values; others begin with a count of 1, because every group has a
-        row and every row a value.
+        Whether a cell counts its values. Others have no count: every group has a row, and every row
+        a value.
     """
     function, head = w.begin("fold", 4, result=False)
     block, done = function.append_basic_block("row"), function.append_basic_block("done")
@@ -219,7 +221,7 @@ def write_fold(w: Writer, layout: Layout, cells: Sequence[Cell], counted: Sequen
     head.branch(block)
     record = b.add(records, b.mul(row, ir.Constant(I64, 8 * layout.words)))
     group = load(b, b.add(ids, b.mul(row, ir.Constant(I64, 8))), I64)
-    state = b.add(states, b.mul(group, ir.Constant(I64, stride(cells))))
+    state = b.add(states, b.mul(group, ir.Constant(I64, stride)))
     for cell, source, count_it in zip(cells, layout.sources, counted, strict=True):
         _fold_cell(b, record, state, layout, cell, source, counted=count_it)
     following = b.add(row, ir.Constant(I64, 1))
