@@ -18,3 +18,5 @@ STAGE_SLACK: Final = 64
 """Bytes behind a partition's staged records that copying whole vectors may overwrite."""
 PIECE_WORDS: Final = 9
 """int64 that tell `radix.fold_partition` where a chunk's records are."""
+RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK
+"""Bytes for a word of the keys of a block: the key before them, and what a vector overwrites."""

@@ -6,9 +6,8 @@ hashed again where chunks meet. If they meet on the same device, the chunk is on
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,12 +16,9 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Call, Column
 from wherry.ir.stage import Groups, Pass, Step
-from wherry.kernels.engine import engine
 from wherry.kernels.layout import BLOCK, PAGE, STAGE, STAGE_SLACK
 from wherry.kernels.skeletons import skeletons
-from wherry.render import functions as fn
 from wherry.render.bind import Chunk, bind_slots
-from wherry.render.loop import Slot, Variant
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, write_record
 from wherry.render.split import is_fixed
@@ -69,75 +65,51 @@ class Dealt:
         return self.num_rows * (8 * self.layout.words + 4)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """The compiled `record` of a variant; `code` keeps what the address points to."""
+def deal(
+    plan: PassPlan,
+    chunk: Chunk,
+    nullable: frozenset[str],
+    literals: np.ndarray[Any, Any],
+    selection: tuple[np.ndarray[Any, Any] | None, int],
+    *,
+    pool: SegmentPool,
+) -> Dealt:
+    """Give a chunk's rows by partition.
 
-    address: int
-    slots: dict[Slot, int]
-    layout: Layout
-    code: Any
-
-
-@dataclass(eq=False)
-class Dealer:
-    """Deals the chunks of one pass that groups."""
-
-    plan: PassPlan
-    _readers: dict[frozenset[str], _Reader] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.Lock)
-
-    def deal(
-        self,
-        chunk: Chunk,
-        nullable: frozenset[str],
-        literals: np.ndarray[Any, Any],
-        selection: tuple[np.ndarray[Any, Any] | None, int],
-        pool: SegmentPool,
-    ) -> Dealt:
-        """Give a chunk's rows by partition.
-
-        Parameters
-        ----------
-        nullable : frozenset of str
-            Columns with nulls.
-        selection : tuple
-            int64 words of bits of the rows that passed, None for all; and how many they are.
-        """
-        reader = self._reader(nullable)
-        chosen, rows = selection
-        context = bind_slots(reader.slots, chunk, literals)
-        whole, padded = context.addresses
-        width, parts = 8 * reader.layout.words, 1 << BITS
-        room = rows // PAGE + parts
-        pages, numbers = pool.allocate(room * PAGE * width), pool.allocate(room * PAGE * 4)
-        following, first = np.empty(room, np.int32), np.empty(parts, np.int32)
-        counts, fill = np.empty(parts, np.int64), np.zeros(parts, np.int64)
-        current = np.full(parts, -1, np.int64)
-        stage = scratch("stage", parts * (STAGE * (width + 4) + STAGE_SLACK))
-        block = scratch("records", BLOCK * width + STAGE_SLACK)
-        used = _radix.deal(
-            reader.address, whole, chunk.blocks, padded, chunk.rest,
-            0 if chosen is None else chosen.ctypes.data, reader.layout.key_words, width, BITS,
-            block.ctypes.data, stage.ctypes.data, fill.ctypes.data, current.ctypes.data,
-            pages.address, numbers.address, following.ctypes.data, first.ctypes.data,
-            counts.ctypes.data, room,
-        )  # fmt: skip
-        assert used >= 0, "a partition's last page may be in part empty, and no other"
-        schema = self.plan.out_schema
-        return Dealt(
-            schema, rows, chunk.rows, reader.layout, pages, numbers, following, first, counts
-        )
-
-    def _reader(self, nullable: frozenset[str]) -> _Reader:
-        with self._lock:
-            if nullable not in self._readers:
-                w = fn.writer(Variant(self.plan.bounds, nullable))
-                layout = write_record(w, self.plan.keys, self.plan.calls)
-                code = engine(self.plan.folder).functions(str(w.module), ("record",))
-                self._readers[nullable] = _Reader(code.addresses["record"], w.slots, layout, code)
-            return self._readers[nullable]
-
+    Parameters
+    ----------
+    plan : PassPlan
+        A pass that groups, of which `can_deal` is true.
+    nullable : frozenset of str
+        Columns with nulls.
+    selection : tuple
+        int64 words of bits of the rows that passed, None for all; and how many they are.
+    """
+    reader = plan.extra("record", nullable, lambda w: write_record(w, plan.keys, plan.calls))
+    layout: Layout = reader.made
+    chosen, rows = selection
+    context = bind_slots(reader.slots, chunk, literals)
+    whole, padded = context.addresses
+    width, parts = 8 * layout.words, 1 << BITS
+    room = rows // PAGE + parts
+    pages, numbers = pool.allocate(room * PAGE * width), pool.allocate(room * PAGE * 4)
+    following, first = np.empty(room, np.int32), np.empty(parts, np.int32)
+    counts, fill = np.empty(parts, np.int64), np.zeros(parts, np.int64)
+    current = np.full(parts, -1, np.int64)
+    stage = scratch("stage", parts * (STAGE * (width + 4) + STAGE_SLACK))
+    block = scratch("records", BLOCK * width + STAGE_SLACK)
+    used = _radix.deal(
+        reader.address, whole, chunk.blocks, padded, chunk.rest,
+        0 if chosen is None else chosen.ctypes.data, layout.key_words, width, BITS,
+        block.ctypes.data, stage.ctypes.data, fill.ctypes.data, current.ctypes.data,
+        pages.address, numbers.address, following.ctypes.data, first.ctypes.data,
+        counts.ctypes.data, room,
+    )  # fmt: skip
+    assert used >= 0, "a partition's last page may be in part empty, and no other"
+    schema = plan.out_schema
+    return Dealt(
+        schema, rows, chunk.rows, layout, pages, numbers, following, first, counts
+    )
 
 def select(
     mask: int, contexts: tuple[int, int], chunk: Chunk

@@ -13,14 +13,14 @@ from wherry.ir.stage import Groups, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
-from wherry.render.dealt import Dealer, Dealt, select
+from wherry.render.dealt import Dealt, can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.grouping import Task, group
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import Matrix, read
+from wherry.render.state import Fields, Matrix, read
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -32,8 +32,6 @@ class Run:
     ----------
     literals : numpy.ndarray
         As `pack_literals` gave them.
-    dealer : Dealer, optional
-        Of a pass whose rows may be dealt instead of grouped, if `defer` is asked of `output`.
     """
 
     def __init__(
@@ -42,9 +40,8 @@ class Run:
         prepared: Prepared,
         literals: np.ndarray[Any, Any],
         pool: SegmentPool,
-        dealer: Dealer | None = None,
     ) -> None:
-        self._literals, self._dealer = literals, dealer
+        self._literals = literals
         self._plan, self._prepared, self._pool = plan, prepared, pool
         self._chunk = prepared.chunk
         direct = prepared.sizes is not None
@@ -146,13 +143,14 @@ class Run:
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        return self._results(state.reshape(1, -1))
+        return self._results(Matrix(state.reshape(1, -1)), (True,) * len(self._code.cells))
 
-    def _results(self, states: np.ndarray[Any, Any]) -> list[pa.Array]:
-        found, fields = [], Matrix(states)
+    def _results(self, fields: Fields, counted: tuple[bool, ...]) -> list[pa.Array]:
+        found = []
         types = self._plan.result_types
-        for call, cell, t in zip(self._plan.calls, self._code.cells, types, strict=True):
-            array = read(cell, fields)
+        calls, cells = self._plan.calls, self._code.cells
+        for call, cell, t, count in zip(calls, cells, types, counted, strict=True):
+            array = read(cell, fields, counted=count)
             name = getattr(call.argument, "name", "")
             if call.kind != "count" and name in self._prepared.texts:
                 array = decoded(array, self._prepared.texts[name], t)
@@ -160,20 +158,16 @@ class Run:
         return found
 
     def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
-        addresses = self._context.addresses
-        deal = self._deal if defer and self._dealer is not None else None
-        found = group(Task(self._plan, self._prepared, self._code, addresses, deal))
+        task = Task(
+            self._plan, self._prepared, self._code, self._context.addresses, self._literals,
+            self._pool, deals=defer and can_deal(self._plan),
+        )  # fmt: skip
+        found = group(task)
         if isinstance(found, Dealt):
             self.selected = found.num_rows
             return found
         self.selected = found.selected
-        return found.keys + self._results(found.states)
-
-    def _deal(self) -> Dealt:
-        assert self._dealer is not None
-        passed = select(self._address("mask"), self._context.addresses, self._chunk)
-        nullable = self._prepared.nullable
-        return self._dealer.deal(self._chunk, nullable, self._literals, passed, self._pool)
+        return found.keys + self._results(found.states, found.counted)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ the answer is 64 sequences in turn: which one is next follows from their first r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,8 @@ from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS
 from wherry.kernels.skeletons import skeletons
 from wherry.render import functions as fn
 from wherry.render.bind import Chunk
-from wherry.render.dealt import BITS, Dealer, Dealt
-from wherry.render.encode import key_arrays
+from wherry.render.columns import key_columns
+from wherry.render.dealt import BITS, Dealt, deal
 from wherry.render.loop import Variant
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, key_width, write_fold
@@ -69,7 +69,7 @@ class _Part:
 
 def merge(
     pieces: Sequence[Dealt | pa.RecordBatch],
-    dealer: Dealer,
+    plan: PassPlan,
     pool: SegmentPool,
     threads: int | None = None,
 ) -> pa.RecordBatch:
@@ -79,16 +79,14 @@ def merge(
     ----------
     pieces : sequence of Dealt or RecordBatch
         Rows, or partial rows; at least one.
-    dealer : Dealer
-        Of the pass that merges partial rows.
+    plan : PassPlan
+        The pass that merges partial rows; `can_deal` is true of it.
     threads : int, optional
         How many work on it, one a core unless given; the answer does not depend on it.
     """
-    plan = dealer.plan
-
     def dealt(number: int) -> Dealt:
         piece = pieces[number]
-        return piece if isinstance(piece, Dealt) else _deal_batch(dealer, piece, pool)
+        return piece if isinstance(piece, Dealt) else _deal_batch(plan, piece, pool)
 
     found = each(dealt, len(pieces), threads)
     cells = layout(plan.calls, Variant(plan.bounds, frozenset()))
@@ -101,23 +99,25 @@ def merge(
     hint = [_FIRST_GROUPS]
     parts = each(lambda part: _group(part, job, hint, pool), _PARTS, threads)
     span = sum(piece.span for piece in found)
-    ordered = _Ordered(parts, span, len(begin), pool, threads)
-    columns = _keys(plan, ordered, job.words)
-    columns += [
-        read(cell, ordered, counted=count)
-        for cell, count in zip(cells, counted, strict=True)
-    ]  # fmt: skip
+    ordered = _Ordered(parts, span, pool, threads)
     types = plan.out_schema.types
+    keys = ordered.of([part.seen for part in parts])
+    named = types[: len(plan.keys)]
+    columns = key_columns(named, tuple(map(key_width, named)), job.words, keys)
+    states = ordered.of([part.states for part in parts])
+    columns += [
+        read(cell, states, counted=count) for cell, count in zip(cells, counted, strict=True)
+    ]
     columns = [c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, types, strict=True)]
     return pa.RecordBatch.from_arrays(columns, names=plan.out_schema.names)
 
 
-def _deal_batch(dealer: Dealer, batch: pa.RecordBatch, pool: SegmentPool) -> Dealt:
+def _deal_batch(plan: PassPlan, batch: pa.RecordBatch, pool: SegmentPool) -> Dealt:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    read_ = {name for node in dealer.plan.roots for name in columns_of(node)}
+    read_ = {name for node in plan.roots for name in columns_of(node)}
     nullable = frozenset(name for name in read_ if columns[name].null_count)
     chunk = Chunk(batch.num_rows, columns)
-    return dealer.deal(chunk, nullable, np.zeros(2, np.int64), (None, batch.num_rows), pool)
+    return deal(plan, chunk, nullable, np.zeros(2, np.int64), (None, batch.num_rows), pool=pool)
 
 
 def _dense(
@@ -222,78 +222,61 @@ def _rooms(
 
 
 class _Ordered:
-    """The groups of all partitions in order of first appearance, field by field."""
+    """The order of the groups of all partitions: that of their first rows."""
 
     def __init__(
-        self,
-        parts: Sequence[_Part],
-        span: int,
-        width: int,
-        pool: SegmentPool,
-        threads: int | None,
+        self, parts: Sequence[_Part], span: int, pool: SegmentPool, threads: int | None
     ) -> None:
-        self._parts, self._width, self._pool, self._threads = parts, width, pool, threads
+        self.pool, self.threads = pool, threads
         self.groups = sum(part.groups for part in parts)
         edges = np.arange(0, span + _RANGE, _RANGE)
         # Row a: how many groups of each partition begin before edge a.
-        self._lows = np.stack(
+        self.lows = np.stack(
             [np.searchsorted(p.firsts[: p.groups], edges) for p in parts], axis=1
         ).astype(np.int64)
-        self._starts = self._lows.sum(axis=1)
-        self._numbers = np.frombuffer(pool.allocate(self.groups), np.uint8)
+        self.starts = self.lows.sum(axis=1)
+        self.numbers = np.frombuffer(pool.allocate(self.groups), np.uint8)
         firsts = np.array([p.firsts.ctypes.data for p in parts], np.int64)
 
         def order(number: int) -> None:
-            words = _RANGE // 64
+            words = _RANGE // BLOCK
             bitmap, ranks = scratch("bitmap", words * 8), scratch("ranks", words * 8)
             _radix.order_range(
-                firsts.ctypes.data, self._lows[number].ctypes.data,
-                self._lows[number + 1].ctypes.data, len(parts), int(edges[number]),
+                firsts.ctypes.data, self.lows[number].ctypes.data,
+                self.lows[number + 1].ctypes.data, len(parts), int(edges[number]),
                 bitmap.ctypes.data, words, ranks.ctypes.data,
-                self._numbers.ctypes.data + int(self._starts[number]),
+                self.numbers.ctypes.data + int(self.starts[number]),
             )  # fmt: skip
 
         each(order, len(edges) - 1, threads)
 
+    def of(self, rooms: Sequence[np.ndarray[Any, Any]]) -> _InOrder:
+        """Give the fields of what lies a row a group, an array a partition."""
+        starts = np.array([room.ctypes.data for room in rooms], np.int64)
+        return _InOrder(self, starts, rooms[0].strides[0], rooms)
+
+
+@dataclass(frozen=True, slots=True)
+class _InOrder:
+    """Fields of the groups of all partitions, in order of first appearance."""
+
+    order: _Ordered
+    addresses: np.ndarray[Any, Any]
+    step: int
+    keep: Sequence[np.ndarray[Any, Any]]
+
     def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
-        """Give the field at a byte of the states."""
-        starts = np.array([p.states.ctypes.data + offset for p in self._parts], np.int64)
-        return self._taken(starts, self._width, dtype)
-
-    def key(self, word: int, words: int, dtype: Any) -> np.ndarray[Any, Any]:
-        """Give the keys, `words` words each, from word `word` on."""
-        starts = np.array([p.seen.ctypes.data + 8 * word for p in self._parts], np.int64)
-        return self._taken(starts, 8 * words, dtype)
-
-    def _taken(self, starts: Any, step: int, dtype: Any) -> np.ndarray[Any, Any]:
-        size = np.dtype(dtype).itemsize
-        target = np.frombuffer(self._pool.allocate(self.groups * size), dtype)
+        """Give the field at a byte of the row."""
+        order, size = self.order, np.dtype(dtype).itemsize
+        target = np.frombuffer(order.pool.allocate(order.groups * size), dtype)
 
         def take(number: int) -> None:
-            low, high = int(self._starts[number]), int(self._starts[number + 1])
-            cursors = starts + self._lows[number] * step
+            low, high = int(order.starts[number]), int(order.starts[number + 1])
+            cursors = self.addresses + offset + order.lows[number] * self.step
             _radix.take_ordered(
-                self._numbers.ctypes.data + low, high - low, cursors.ctypes.data, step, size,
+                order.numbers.ctypes.data + low, high - low, cursors.ctypes.data, self.step, size,
                 target.ctypes.data + low * size,
             )  # fmt: skip
 
-        each(take, len(self._starts) - 1, self._threads)
+        each(take, len(order.starts) - 1, order.threads)
         return target
-
-
-def _keys(plan: PassPlan, ordered: _Ordered, words: int) -> list[pa.Array]:
-    types = plan.out_schema.types[: len(plan.keys)]
-    widths = tuple(key_width(t) for t in types)
-    if words == 1 and _is_word(types[0]):
-        (t,) = types
-        values = ordered.key(0, 1, f"V{t.bit_width // 8}")
-        return [pa.Array.from_buffers(t, ordered.groups, [None, pa.py_buffer(values)], 0)]
-    matrix = ordered.key(0, words, f"V{8 * words}").view(np.int64).reshape(-1, words)
-    return key_arrays(matrix, tuple(types), widths, nulls=words > sum(widths))
-
-
-def _is_word(t: pa.DataType) -> bool:
-    """Tell whether the low bytes of a key's word are its value."""
-    return bool(
-        pa.types.is_integer(t) or pa.types.is_temporal(t) or t.equals(pa.float64())
-    )

@@ -15,13 +15,13 @@ from wherry.base.errors import InputError
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
-from wherry.ir.expr import Literal
+from wherry.ir.expr import Column, Literal
 from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
-from wherry.render.dealt import Dealer, Dealt, can_deal
+from wherry.render.dealt import Dealt, can_deal
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
     Arrangement,
@@ -36,6 +36,7 @@ from wherry.render.ledger import account, written
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
+from wherry.render.runs import chain, joints
 from wherry.render.reference import check_stage, run_step
 
 
@@ -79,18 +80,22 @@ _CHOSEN = "rows are chosen, and written where they meet"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
 _DEALT = "rows are dealt by key, and grouped where they meet"
+_JOINED = "groups of chunks follow each other, and are joined by reference"
 _MERGED = "groups are written once, in order of first appearance"
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A pass, or None at the beginning, and the orders and takes that follow it."""
+    """A pass, or None at the beginning, and the orders and takes that follow it.
+
+    `groups` says that it groups by keys that may be dealt or joined.
+    """
 
     plan: PassPlan | None
     preparer: Preparer | None
     costs: Costs | None
     after: Arrangement
-    dealer: Dealer | None = None
+    groups: bool = False
 
 
 class Program:
@@ -117,14 +122,14 @@ class Program:
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
         # One that ends with groups may leave grouping to who merges them.
-        self._deals = bool(self._parts and self._parts[-1].dealer and not self._parts[-1].after)
+        self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
         self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
     def _after_first(self, folder: Path) -> Program | None:
         """Give the program of what follows the steps that need all pieces, if something does."""
         first = self._parts[0] if self._parts else None
-        if first is None or (first.plan is not None and first.dealer is None):
+        if first is None or (first.plan is not None and not first.groups):
             return None
         done = len(first.after) if first.plan is None else 1
         rest, schema = self.stage.steps[done:], self.schema
@@ -260,35 +265,85 @@ class Program:
         )
 
     def _merges(self, pieces: Sequence[Piece]) -> bool:
-        """Tell whether to merge groups by partition: there are many, or rows that need it."""
-        dealt = any(isinstance(piece, Dealt) for piece in pieces)
-        if self._parts[0].dealer is None or self._parts[0].plan is None:
+        """Tell whether to merge groups by partition or in a row: many, or rows that need it."""
+        first = self._parts[0]
+        if not first.groups or first.plan is None:
             return False
-        plain = not (self._parts[0].plan.residuals or self._parts[0].plan.lookups)
+        plain = not (first.plan.residuals or first.plan.lookups)
+        dealt = any(isinstance(piece, Dealt) for piece in pieces)
         return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
 
     def _run_merge(
         self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
     ) -> ChunkOutput:
         first = self._parts[0]
-        assert first.dealer is not None
+        assert first.plan is not None
         assert first.costs is not None
-        groups = merge(pieces, first.dealer, pool)
-        rows, copied = sum(piece.num_rows for piece in pieces), referenced_bytes([groups])
-        counter = Counter()
+        pieces = [piece for piece in pieces if piece.num_rows]
+        rows, counter = sum(piece.num_rows for piece in pieces), Counter()
         counter.add_pass(first.costs, rows, rows, 0)
-        work = counter.work(copied)
-        merged = ChunkOutput(groups, rows, rows, 0, copied, _MERGED, work)
+        batches = self._in_a_row(pieces, literals, pool)
+        joined = batches is not None
+        if batches is None:
+            batches = [merge(pieces, first.plan, pool)]
+        # In a row, only the groups that began in one piece and ended in another are new.
+        copied = 0 if joined else referenced_bytes(batches)
+        work, why = counter.work(copied), _JOINED if joined else _MERGED
         if self._rest is None:
-            return merged
-        made = self._rest.run_gathered([groups], literals, pool)
-        return replace(
-            merged,
-            batch=made.batch,
-            fallbacks=made.fallbacks,
-            copied_bytes=copied + made.copied_bytes,
-            work=work + made.work,
-        )
+            made = ChunkOutput(pa.Table.from_batches(batches), rows, rows, 0, 0, why, work)
+        else:
+            made = self._rest.run_whole(batches, literals, pool)
+            work = work + made.work
+        referenced = made.nbytes - made.copied_bytes if joined else 0
+        copied += made.copied_bytes
+        return ChunkOutput(
+            made.batch, rows, rows, referenced, copied, why, work, made.fallbacks
+        )  # fmt: skip
+
+    def _in_a_row(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> list[pa.RecordBatch] | None:
+        """Give pieces by reference if their keys ascend from the first to the last."""
+        first = self._parts[0]
+        assert first.plan is not None
+        if any(isinstance(piece, Dealt) for piece in pieces):
+            return None
+        joined = joints(first.plan, pieces)
+        if joined is None:
+            return None
+        found = chain(pieces, joined)
+        if not found.meeting:
+            return list(pieces)
+        alone, together = replace(first, after=()), pa.concat_batches(found.meeting)
+        met, _, _ = _run_part(alone, together, literals, self._pack(literals), pool, defer=False)
+        groups = iter(range(met.num_rows))
+        return [met.slice(next(groups), 1) if b is None else b for b in found.between]
+
+    def run_whole(
+        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        """Give what the program makes of batches that follow each other, as they lie if it may.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        """
+        only = self._parts[0] if len(self._parts) == 1 else None
+        names = None if only is None else _columns_kept(only)
+        if only is None or (names is None and len(batches) > 1):
+            return self.run_gathered(batches, literals, pool)
+        if names is None:
+            return self.run(batches[0], literals, pool)
+        assert only.plan is not None
+        schema = only.plan.out_schema
+        kept = [
+            pa.RecordBatch.from_arrays([b.column(name) for name in names], schema=schema)
+            for b in batches
+        ]
+        whole = pa.Table.from_batches(kept, schema)
+        rows = whole.num_rows
+        return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _REFERENCED, Work())
 
     def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
         kept = self._packed
@@ -337,8 +392,7 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
         if isinstance(step, Pass):
             # Statistics speak of stored columns, so only of what the first step reads.
             plan = plan_pass(step, schema, bounds if number == 0 else {}, folder)
-            dealer = Dealer(plan) if can_deal(plan) else None
-            found.append(_Part(plan, Preparer(plan), costs_of(step), (), dealer))
+            found.append(_Part(plan, Preparer(plan), costs_of(step), (), can_deal(plan)))
         else:
             found[-1] = replace(found[-1], after=(*found[-1].after, step))
         schema = output_schema(step, schema)
@@ -373,9 +427,20 @@ def _run_part(
     except InputError as problem:
         reason = f"this chunk: the interpreter, for rows that pass: {problem}"
         return (*_run_slowly(part, batch, literals), (reason,))
-    run = Run(plan, prepared, packed, pool, part.dealer)
+    run = Run(plan, prepared, packed, pool)
     made = run.output(after, defer=defer)
     return made, rows if plan.predicate is None else run.selected, ()
+
+
+def _columns_kept(part: _Part) -> tuple[str, ...] | None:
+    """Give the columns that a part keeps as they are, if it does nothing else."""
+    plan = part.plan
+    if plan is None or plan.predicate is not None or part.after:
+        return None
+    if not isinstance(plan.step.sink, Rows) or not plan.outputs:
+        return None
+    names = tuple(node.name for node in plan.outputs if isinstance(node, Column))
+    return names if len(names) == len(plan.outputs) else None
 
 
 def _run_slowly(
