@@ -260,7 +260,7 @@ def _number_words(
     source, numbers, width, some, bits, shift, table, seen, firsts, base, states, stride, initial,
     groups, ids,
 ):  # fmt: skip
-    """Number the groups of `some` records whose key is one word; give how many groups there are."""
+    """Give how many groups there are, with those of `some` records whose key is one word."""
     mask = (1 << (64 - shift)) - 1
     for i in range(some):
         word = load_i64(source + i * width)
@@ -288,7 +288,7 @@ def _number_keys(
     source, numbers, width, some, bits, shift, table, seen, firsts, base, states, stride, initial,
     groups, ids, words, have,
 ):  # fmt: skip
-    """Number the groups of `some` records: slots hold hashes, and keys are compared where seen."""
+    """Do the same for keys of `words` words: slots hold hashes, keys are compared where seen."""
     mask = (1 << (64 - shift)) - 1
     for i in range(some):
         key = source + i * width

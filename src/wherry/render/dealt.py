@@ -85,7 +85,7 @@ def deal(
     selection : tuple
         int64 words of bits of the rows that passed, None for all; and how many they are.
     """
-    reader = plan.extra("record", nullable, lambda w: write_record(w, plan.keys, plan.calls))
+    reader = plan.function("record", nullable, lambda w: write_record(w, plan.keys, plan.calls))
     layout: Layout = reader.made
     chosen, rows = selection
     context = bind_slots(reader.slots, chunk, literals)
@@ -107,9 +107,8 @@ def deal(
     )  # fmt: skip
     assert used >= 0, "a partition's last page may be in part empty, and no other"
     schema = plan.out_schema
-    return Dealt(
-        schema, rows, chunk.rows, layout, pages, numbers, following, first, counts
-    )
+    return Dealt(schema, rows, chunk.rows, layout, pages, numbers, following, first, counts)
+
 
 def select(
     mask: int, contexts: tuple[int, int], chunk: Chunk

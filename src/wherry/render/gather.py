@@ -59,7 +59,9 @@ Piece: TypeAlias = Any
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows."""
-    return piece.nbytes if isinstance(piece, Deferred | Dealt) else referenced_bytes(batches_of(piece))
+    return (
+        piece.nbytes if isinstance(piece, Deferred | Dealt) else referenced_bytes(batches_of(piece))
+    )
 
 
 def batches_of(piece: Piece) -> list[pa.RecordBatch]:

@@ -30,9 +30,9 @@ _runs = skeletons("runs")
 _group_by = skeletons("group_by")
 
 _FIRST_GROUPS: Final = 1024
-_MANY_GROUPS: Final = 1 << 14
+_MANY_GROUPS: Final = 1 << 13
 """Groups of a chunk whose table and states still fit the second-level cache."""
-_SHARE: Final = 0.1
+_SHARE: Final = 0.05
 """Groups a row from which grouping a chunk by itself saves less than it costs."""
 _HALVINGS: Final = 50
 _GROWTH: Final = 4
@@ -180,7 +180,7 @@ def _by_runs(task: Task, room: _Room, progress: np.ndarray[Any, Any]) -> tuple[b
     if not ascend:
         return (True,) * len(cells)
     nullable = task.prepared.nullable
-    runs = task.plan.extra("runs", nullable, lambda w: write_runs(w, cells), task.code)
+    runs = task.plan.function("runs", nullable, lambda w: write_runs(w, cells), task.code)
     context = bind_slots(runs.slots, chunk, task.literals)
     given = (runs.address, *context.addresses, chunk.blocks, chunk.rest)
     while not _run(task, room, progress, given):
@@ -192,7 +192,7 @@ def _by_runs(task: Task, room: _Room, progress: np.ndarray[Any, Any]) -> tuple[b
 def _run(
     task: Task, room: _Room, progress: np.ndarray[Any, Any], given: tuple[int, int, int, int, int]
 ) -> bool:
-    """Group by runs with (function, context, padded context, blocks, rest); tell if room was left."""
+    """Group with (runs, context, padded context, blocks, rest); tell if there was room."""
     runs, whole, padded, blocks, rest = given
     return bool(
         _runs.group_runs(

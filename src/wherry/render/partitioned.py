@@ -22,7 +22,7 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import columns_of
 from wherry.kernels.engine import engine
-from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS
+from wherry.kernels.layout import BLOCK, PIECE_WORDS
 from wherry.kernels.skeletons import skeletons
 from wherry.render import functions as fn
 from wherry.render.bind import Chunk
@@ -40,7 +40,7 @@ _PARTS: Final = 1 << BITS
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
 _RANGE: Final = 1 << 19
-"""Rows of which the groups are ordered at a time: their bits and ranks fit the second-level cache."""
+"""Rows whose groups are ordered at a time: their bits and ranks fit the second-level cache."""
 MANY: Final = 1 << 16
 """Partial rows from which on threads and partitions pay."""
 
@@ -84,6 +84,7 @@ def merge(
     threads : int, optional
         How many work on it, one a core unless given; the answer does not depend on it.
     """
+
     def dealt(number: int) -> Dealt:
         piece = pieces[number]
         return piece if isinstance(piece, Dealt) else _deal_batch(plan, piece, pool)

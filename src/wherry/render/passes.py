@@ -130,7 +130,7 @@ class PassPlan:
                     self._variants[nullable, direct] = found
         return found
 
-    def extra(
+    def function(
         self,
         name: str,
         nullable: frozenset[str],

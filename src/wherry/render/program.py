@@ -36,8 +36,8 @@ from wherry.render.ledger import account, written
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
-from wherry.render.runs import chain, joints
 from wherry.render.reference import check_stage, run_step
+from wherry.render.runs import chain, joints
 
 
 @dataclass(frozen=True, slots=True)

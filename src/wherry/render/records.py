@@ -22,7 +22,20 @@ from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
 from wherry.render.functions import Writer, key_parts
-from wherry.render.loop import F32, F64, I1, I32, I64, I128, Loop, constant, flags, load, store, vector
+from wherry.render.loop import (
+    F32,
+    F64,
+    I1,
+    I32,
+    I64,
+    I128,
+    Loop,
+    constant,
+    flags,
+    load,
+    store,
+    vector,
+)
 from wherry.render.state import Cell, combined
 
 _DIGITS_64 = 18
@@ -121,7 +134,7 @@ def write_record(w: Writer, keys: Sequence[Node], calls: Sequence[Call]) -> Layo
 
 
 def _keys(loop: Loop, keys: Sequence[Node], widths: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """Give the words of keys, those of nulls being 0, and of null bits, none if no key has nulls."""
+    """Give the words of keys, 0 for nulls, and of null bits, if a key has nulls."""
     words: list[Any] = []
     missing = []
     for number, (node, width) in enumerate(zip(keys, widths, strict=True)):
@@ -223,7 +236,8 @@ def write_fold(
     group = load(b, b.add(ids, b.mul(row, ir.Constant(I64, 8))), I64)
     state = b.add(states, b.mul(group, ir.Constant(I64, stride)))
     for cell, source, count_it in zip(cells, layout.sources, counted, strict=True):
-        _fold_cell(b, record, state, layout, cell, source, counted=count_it)
+        at = b.add(state, ir.Constant(I64, cell.offset))
+        _fold_cell(b, (record, at), layout.valid, cell, source, counted=count_it)
     following = b.add(row, ir.Constant(I64, 1))
     row.add_incoming(following, b.block)
     b.cbranch(b.icmp_unsigned("<", following, count), block, done)
@@ -231,14 +245,14 @@ def write_fold(
 
 
 def _fold_cell(
-    b: Any, record: Any, state: Any, layout: Layout, cell: Cell, source: Source, *, counted: bool
+    b: Any, places: tuple[Any, Any], valid: int, cell: Cell, source: Source, *, counted: bool
 ) -> None:
-    at = b.add(state, ir.Constant(I64, cell.offset))
+    record, at = places
     one = ir.Constant(I64, 1)
     present: Any = one
     if source.bit >= 0:
         place, shift = divmod(source.bit, 64)
-        bits = _word(b, record, layout.valid + place)
+        bits = _word(b, record, valid + place)
         present = b.and_(b.lshr(bits, ir.Constant(I64, shift)), one)
     # A partial count is a value, and 0 where the row has none to count.
     if cell.kind == "count" or counted:

@@ -93,7 +93,7 @@ def _each_row(function: Any, head: Any, width: int, found: Any, words: list[Any]
     )
     fresh = b.trunc(more, I1)
     to = b.select(fresh, b.add(at, ir.Constant(I64, width)), at)
-    made = _combined(b, found, words, lane, fresh, iter(kept))
+    made = _combined(b, found, words, (lane, fresh), iter(kept))
     for (place, phi), value in zip(kept, made, strict=True):
         store(b, value, b.add(to, ir.Constant(I64, place)))
         phi.add_incoming(value, block)
@@ -111,10 +111,9 @@ def _phi(b: Any, head: Any, value: Any) -> Any:
     return phi
 
 
-def _combined(
-    b: Any, found: Any, words: list[Any], lane: Any, fresh: Any, kept: Any
-) -> list[Any]:
+def _combined(b: Any, found: Any, words: list[Any], row: tuple[Any, Any], kept: Any) -> list[Any]:
     """Give counts and values of the state after a row."""
+    lane, fresh = row
     one, none = ir.Constant(I64, 1), ir.Constant(I64, 0)
     made = []
     for (cell, _, rooms), word in zip(found, words, strict=True):
@@ -155,10 +154,10 @@ def joints(
     list of bool or None
         None if some key does not ascend, or can be null.
     """
-    keys = plan.extra("keys", frozenset(), lambda w: fn.write_keys(w, plan.keys))
+    keys = plan.function("keys", frozenset(), lambda w: fn.write_keys(w, plan.keys))
     words: int = keys.made
     edges = np.empty((len(pieces), 2, words), np.int64)
-    names = {name for kind, name in keys.slots if kind == "values"}
+    names = {name for kind, name in keys.slots if kind in {"values", "bits"}}
 
     def ascends(number: int) -> bool:
         piece = pieces[number]
@@ -203,9 +202,7 @@ def chain(pieces: Sequence[pa.RecordBatch], joints: Sequence[bool]) -> Chain:
     """Give pieces cut at their joints; nothing is copied."""
     between: list[pa.RecordBatch | None] = []
     meeting: list[pa.RecordBatch] = []
-    for piece, before, after in zip(
-        pieces, [False, *joints], [*joints, False], strict=True
-    ):
+    for piece, before, after in zip(pieces, [False, *joints], [*joints, False], strict=True):
         first, last = int(before), piece.num_rows - int(after)
         if before:
             meeting.append(piece.slice(0, 1))
