@@ -20,3 +20,8 @@ PIECE_WORDS: Final = 9
 """int64 that tell `radix.fold_partition` where a chunk's records are."""
 RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK
 """Bytes for a word of the keys of a block: the key before them, and what a vector overwrites."""
+WORD_KINDS: Final = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float32", "float64", "decimal128"),
+)
+"""How `numba/top_k.py` numbers what it orders by."""

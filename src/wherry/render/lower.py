@@ -28,6 +28,7 @@ from wherry.ir.expr import (
     Node,
     Not,
     Parameter,
+    Shard,
     When,
 )
 from wherry.ir.resolve import type_of
@@ -54,6 +55,7 @@ from wherry.render.loop import (
     vector,
     widen,
 )
+from wherry.render.shards import shard
 from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
@@ -389,6 +391,11 @@ def _choice(b: Any, take: Any, value: Value, other: Value, boolean: bool) -> Val
     every = ir.Constant(BITS, -1)
     known = [every if v.valid is None else v.valid for v in (value, other)]
     return Value(data, bits(*known))
+
+
+@lower.register
+def _(node: Shard, loop: Loop) -> Value:
+    return shard(loop, node, loop.value(node.operand))
 
 
 @lower.register

@@ -121,7 +121,7 @@ def write_record(w: Writer, keys: Sequence[Node], calls: Sequence[Call]) -> Layo
         if call.kind == "count":
             sources.append(Source("count", 0, 0, bit))
             continue
-        form = (call.argument, call.kind == "sum")
+        form = (call.argument, call.kind == "sum" and value.data.type.element is F32)
         if form not in found:
             parts = _argument(loop, call, value.data)
             found[form] = (len(words), len(parts))
