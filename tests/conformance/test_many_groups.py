@@ -266,12 +266,9 @@ def test_ascending_chunks_are_joined_by_reference():
     merge = merge_program(table, pieces[0].schema)
     with lowered():
         made = merge.run_gathered(pieces, (), pool)
-    assert_same(
-        pa.Table.from_batches(made.batch.to_batches()), expected(query_of(table), table),
-        ordered=True,
-    )  # fmt: skip
+    same(made.batch, expected(query_of(table), table))
     assert made.referenced_bytes > 30_000 * 8
-    assert made.copied_bytes < made.nbytes / 2
+    assert 30_000 * 8 <= made.copied_bytes < made.nbytes / 2  # the means
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5])
@@ -289,7 +286,7 @@ def test_what_follows_the_groups_follows(order):
     table = table_of(np.sort(keys) if order == "sorted" else keys, 3000)
     query = query_of(table)
     with lowered():
-        top = query.top_k(5, "-sv0").collect("this-machine")
+        top = query.top_k(5, by="sv0").collect("this-machine")
         few = query.filter(col("n") > 3).limit(7).collect("this-machine")
     wanted = expected(query, table)
     assert top["sv0"].to_pylist() == sorted(wanted["sv0"].to_pylist(), reverse=True)[:5]

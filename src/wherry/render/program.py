@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -283,28 +284,31 @@ class Program:
         pieces = [piece for piece in pieces if piece.num_rows]
         rows, counter = sum(piece.num_rows for piece in pieces), Counter()
         counter.add_pass(first.costs, rows, rows, 0)
-        batches = self._in_a_row(pieces, literals, pool)
-        joined = batches is not None
-        if batches is None:
-            batches = [merge(pieces, first.plan, pool)]
-        # In a row, only the groups that began in one piece and ended in another are new.
-        copied = 0 if joined else referenced_bytes(batches)
+        row = self._in_a_row(pieces, literals, pool)
+        joined = row is not None
+        if row is None:
+            groups = merge(pieces, first.plan, pool)
+            row = [groups], referenced_bytes([groups])
+        batches, copied = row
         work, why = counter.work(copied), _JOINED if joined else _MERGED
         if self._rest is None:
             made = ChunkOutput(pa.Table.from_batches(batches), rows, rows, 0, 0, why, work)
         else:
             made = self._rest.run_whole(batches, literals, pool)
             work = work + made.work
-        referenced = made.nbytes - made.copied_bytes if joined else 0
         copied += made.copied_bytes
+        referenced = max(0, made.nbytes - copied) if joined else 0
         return ChunkOutput(
             made.batch, rows, rows, referenced, copied, why, work, made.fallbacks
         )  # fmt: skip
 
     def _in_a_row(
         self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
-    ) -> list[pa.RecordBatch] | None:
-        """Give pieces by reference if their keys ascend from the first to the last."""
+    ) -> tuple[list[pa.RecordBatch], int] | None:
+        """Give pieces by reference if their keys ascend, and how many bytes are new.
+
+        Only groups that begin in one piece and end in another are written.
+        """
         first = self._parts[0]
         assert first.plan is not None
         if any(isinstance(piece, Dealt) for piece in pieces):
@@ -314,11 +318,12 @@ class Program:
             return None
         found = chain(pieces, joined)
         if not found.meeting:
-            return list(pieces)
+            return list(pieces), 0
         alone, together = replace(first, after=()), pa.concat_batches(found.meeting)
         met, _, _ = _run_part(alone, together, literals, self._pack(literals), pool, defer=False)
         groups = iter(range(met.num_rows))
-        return [met.slice(next(groups), 1) if b is None else b for b in found.between]
+        row = [met.slice(next(groups), 1) if b is None else b for b in found.between]
+        return row, referenced_bytes([met])
 
     def run_whole(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...], pool: SegmentPool
@@ -331,20 +336,26 @@ class Program:
             If a value cannot be computed.
         """
         only = self._parts[0] if len(self._parts) == 1 else None
-        names = None if only is None else _columns_kept(only)
-        if only is None or (names is None and len(batches) > 1):
-            return self.run_gathered(batches, literals, pool)
-        if names is None:
+        if len(batches) == 1 and only is not None and only.plan is not None:
             return self.run(batches[0], literals, pool)
-        assert only.plan is not None
-        schema = only.plan.out_schema
-        kept = [
-            pa.RecordBatch.from_arrays([b.column(name) for name in names], schema=schema)
-            for b in batches
+        if only is None or not _keeps_rows(only):
+            return self.run_gathered(batches, literals, pool)
+        names = _columns_kept(only)
+        made = [
+            self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
         ]
-        whole = pa.Table.from_batches(kept, schema)
-        rows = whole.num_rows
-        return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _REFERENCED, Work())
+        rows = sum(one.rows_in for one in made)
+        copied = sum(one.copied_bytes for one in made)
+        return ChunkOutput(
+            batch=pa.Table.from_batches([one.batch for one in made]),
+            rows_in=rows,
+            rows_selected=rows,
+            referenced_bytes=sum(one.referenced_bytes for one in made),
+            copied_bytes=copied,
+            why=_why(self.stage, copied),
+            work=reduce(add, (one.work for one in made)),
+            fallbacks=tuple(reason for one in made for reason in one.fallbacks),
+        )
 
     def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
         kept = self._packed
@@ -433,15 +444,28 @@ def _run_part(
     return made, rows if plan.predicate is None else run.selected, ()
 
 
-def _columns_kept(part: _Part) -> tuple[str, ...] | None:
-    """Give the columns that a part keeps as they are, if it does nothing else."""
+def _keeps_rows(part: _Part) -> bool:
+    """Tell whether a part computes columns of every row and does nothing else."""
     plan = part.plan
     if plan is None or plan.predicate is not None or part.after:
-        return None
-    if not isinstance(plan.step.sink, Rows) or not plan.outputs:
-        return None
-    names = tuple(node.name for node in plan.outputs if isinstance(node, Column))
-    return names if len(names) == len(plan.outputs) else None
+        return False
+    return isinstance(plan.step.sink, Rows) and bool(plan.outputs)
+
+
+def _columns_kept(part: _Part) -> tuple[str, ...] | None:
+    """Give the columns that a part keeps as they are, if it computes none."""
+    outputs = part.plan.outputs if part.plan else ()
+    names = tuple(node.name for node in outputs if isinstance(node, Column))
+    return names if len(names) == len(outputs) else None
+
+
+def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: _Part) -> ChunkOutput:
+    """Give some columns of a batch: what a pass over it gives, without looking at addresses."""
+    assert part.plan is not None
+    columns = [batch.column(name) for name in names]
+    made = pa.RecordBatch.from_arrays(columns, schema=part.plan.out_schema)
+    rows = batch.num_rows
+    return ChunkOutput(made, rows, rows, piece_bytes(made), 0, _REFERENCED, Work())
 
 
 def _run_slowly(
@@ -467,7 +491,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "group_by.direct or group_by.hashed"
+            used = "group_by.direct or group_by.hashed; runs or radix if there are many groups"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
