@@ -25,7 +25,7 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage
 from wherry.ops.operator import one_batch
-from wherry.render import dealt, grouping, partitioned, program, threads
+from wherry.render import dealt, grouping, many, partitioned, program, threads
 from wherry.render.program import render
 from wherry.render.reference import run_reference
 
@@ -61,9 +61,11 @@ def lowered(**settings_: int) -> Iterator[None]:
     """Let few rows be many."""
     with (
         patch.object(program, "MANY", settings_.get("many", 1)),
-        patch.object(grouping, "_FIRST_GROUPS", 64),
-        patch.object(grouping, "_MANY_GROUPS", settings_.get("groups", 1)),
-        patch.object(grouping, "_SHARE", 0.0),
+        patch.object(many, "_FIRST_GROUPS", 64),
+        patch.object(many, "MANY_GROUPS", settings_.get("groups", 1)),
+        patch.object(grouping, "MANY_GROUPS", settings_.get("groups", 1)),
+        patch.object(many, "_SHARE", 0.0),
+        patch.object(many, "PROBE", settings_.get("probe", 1)),
         patch.object(grouping, "PROBE", settings_.get("probe", 1)),
         patch.object(partitioned, "_FIRST_GROUPS", 1),
         patch.object(partitioned, "_RANGE", settings_.get("range", 128)),

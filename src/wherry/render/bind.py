@@ -29,7 +29,7 @@ from wherry.render.loop import Slot
 _LITERAL: Final = 16
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
 """Letters, the commonest last, as in English; what is not here is rarer still."""
-_strings = skeletons("strings")
+_strings, _textkeys = skeletons("strings"), skeletons("textkeys")
 _FIXED: Final = {
     t.id
     for t in (
@@ -102,7 +102,11 @@ def _addresses(
         case "literals":
             return (literals.ctypes.data,) * 2
         case "data":
-            return (_data_address(chunk.columns[name], keep),) * 2
+            return (data_address(chunk.columns[name], keep),) * 2
+        case "end":
+            return (_data_end(chunk.columns[name]),) * 2
+        case "pack":
+            return (int(getattr(_textkeys, f"pack_{name}").address),) * 2
         case "test":
             return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "parts":
@@ -176,13 +180,29 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     return int(moved.ctypes.data)
 
 
-def _data_address(column: pa.Array, keep: list[Any]) -> int:
+def data_address(column: pa.Array, keep: list[Any]) -> int:
+    """Give where the bytes of a text column begin; for views, a table of where their buffers do."""
     data = column.buffers()[2:]
     if not pa.types.is_string_view(column.type):
         return int(_EMPTY.ctypes.data if not data or data[0] is None else data[0].address)
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)
     return int(table.ctypes.data)
+
+
+def _data_end(column: pa.Array) -> int:
+    """Give where the bytes of a text column end; views know where each of theirs does."""
+    data = column.buffers()[2:]
+    if text_layout(column.type) == "views" or not data or data[0] is None:
+        return int(_EMPTY.ctypes.data)
+    return int(data[0].address + data[0].size)
+
+
+def text_layout(t: pa.DataType) -> str:
+    """Give how texts of a type lie: behind narrow or wide offsets, or as views."""
+    if pa.types.is_string_view(t) or pa.types.is_binary_view(t):
+        return "views"
+    return "wide" if offset_width(t) == 8 else "narrow"
 
 
 @lru_cache(maxsize=1024)

@@ -35,9 +35,12 @@ class Strided:
 
 
 def key_columns(
-    types: Sequence[pa.DataType], widths: tuple[int, ...], words: int, keys: Fields
+    types: Sequence[Any], widths: tuple[int, ...], words: int, keys: Fields
 ) -> list[pa.Array]:
-    """Give the columns of keys of `words` words: those of `widths`, then words of null bits."""
+    """Give the columns of keys of `words` words: those of `widths`, then words of null bits.
+
+    Types are as for `encode.key_arrays`.
+    """
     if words == 1 and _is_word(types[0]):
         (t,) = types
         values = keys.field(0, f"V{t.bit_width // 8}")
@@ -46,6 +49,8 @@ def key_columns(
     return key_arrays(matrix, tuple(types), widths, nulls=words > sum(widths))
 
 
-def _is_word(t: pa.DataType) -> bool:
+def _is_word(t: Any) -> bool:
     """Tell whether the low bytes of a key's word are its value."""
-    return bool(pa.types.is_integer(t) or pa.types.is_temporal(t) or t.equals(pa.float64()))
+    return isinstance(t, pa.DataType) and bool(
+        pa.types.is_integer(t) or pa.types.is_temporal(t) or t.equals(pa.float64())
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from wherry.render.bind import Context, bind_slots
 from wherry.render.dealt import Dealt, can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, places_of
-from wherry.render.grouping import Task, group
+from wherry.render.grouping import group
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import Fields, Matrix, read
+from wherry.render.state import Cell, Fields, Matrix, read
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -41,14 +42,13 @@ class Run:
         literals: np.ndarray[Any, Any],
         pool: SegmentPool,
     ) -> None:
-        self._literals = literals
         self._plan, self._prepared, self._pool = plan, prepared, pool
-        self._chunk = prepared.chunk
-        direct = prepared.sizes is not None
-        self._code: Compiled = plan.compiled(prepared.nullable, direct=direct)
-        self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
-        self._whole, self._padded = self._context.addresses
+        self._chunk, self._literals = prepared.chunk, literals
         self.selected = self._chunk.rows
+        if not isinstance(plan.step.sink, Groups):
+            self._code: Compiled = plan.compiled(prepared.nullable)
+            self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
+            self._whole, self._padded = self._context.addresses
 
     def output(self, after: Arrangement, *, defer: bool = False) -> Piece:
         """Give what the sink makes of the chunk, arranged as the steps `after` say.
@@ -143,13 +143,15 @@ class Run:
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        return self._results(Matrix(state.reshape(1, -1)), (True,) * len(self._code.cells))
+        fields = Matrix(state.reshape(1, -1))
+        return self._results(self._code.cells, fields, (True,) * len(self._code.cells))
 
-    def _results(self, fields: Fields, counted: tuple[bool, ...]) -> list[pa.Array]:
+    def _results(
+        self, cells: Sequence[Cell], fields: Fields, counted: Sequence[bool]
+    ) -> list[pa.Array]:
         found = []
         types = self._plan.result_types
-        calls, cells = self._plan.calls, self._code.cells
-        for call, cell, t, count in zip(calls, cells, types, counted, strict=True):
+        for call, cell, t, count in zip(self._plan.calls, cells, types, counted, strict=True):
             array = read(cell, fields, counted=count)
             name = getattr(call.argument, "name", "")
             if call.kind != "count" and name in self._prepared.texts:
@@ -158,16 +160,13 @@ class Run:
         return found
 
     def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
-        task = Task(
-            self._plan, self._prepared, self._code, self._context.addresses, self._literals,
-            self._pool, deals=defer and can_deal(self._plan),
-        )  # fmt: skip
-        found = group(task)
+        deals = defer and can_deal(self._plan)
+        found = group(self._plan, self._prepared, self._literals, self._pool, deals=deals)
         if isinstance(found, Dealt):
             self.selected = found.num_rows
             return found
         self.selected = found.selected
-        return found.keys + self._results(found.states, found.counted)
+        return found.keys + self._results(found.cells, found.states, found.counted)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

@@ -18,7 +18,8 @@ from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Column, Literal
 from wherry.ir.literals import bind
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.resolve import type_of
+from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
@@ -119,8 +120,9 @@ class Program:
         self.stage, self.schema = stage, schema
         self._parts = _parts(stage, schema, bounds, folder)
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
-        # Totals are new bytes whatever the chunk is, so their addresses need no look.
-        self._refers = not any(isinstance(sink, Totals) for sink in sinks)
+        # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
+        # addresses need no look.
+        self._refers = not any(_writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
         # One that ends with groups may leave grouping to who merges them.
@@ -161,7 +163,7 @@ class Program:
     def text(self) -> str:
         """Give the listing and the LLVM IR of the variants for chunks without nulls."""
         plans = [part.plan for part in self._parts if part.plan is not None]
-        return "\n".join([self.listing, *(plan.compiled(frozenset()).text for plan in plans)])
+        return "\n".join([self.listing, *(plan.text for plan in plans)])
 
     def run(
         self,
@@ -398,6 +400,13 @@ def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Pro
     return Program(stage, schema, dict(bounds), folder)
 
 
+def _writes_all(step: Step) -> bool:
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows):
+        return False
+    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
+    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
+
+
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:
     found = [_Part(None, None, None, ())]
     for number, step in enumerate(stage.steps):
@@ -491,7 +500,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "group_by.direct or group_by.hashed; runs or radix if there are many groups"
+            used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
