@@ -12,6 +12,7 @@
             | When(cases, otherwise, type)          cases = ((condition, value), ...)
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
+            | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
     Call    = Call(kind, argument)                  kind in sum mean min max count
 
@@ -150,6 +151,22 @@ class DatePart(Node):
 
     part: str
     operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Node):
+    """The value of a user's function (`wherry.ir.user`); null if an argument is.
+
+    `digest` says which function, `types` of what its arguments are, and `operations` how many at
+    most make one value.
+    """
+
+    name: str
+    digest: bytes
+    types: tuple[pa.DataType, ...]
+    arguments: tuple[Node, ...]
+    type: pa.DataType
+    operations: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from wherry.base.errors import InputError
 from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import type_class
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Column,
@@ -38,6 +39,8 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.ir.types import value_type
+from wherry.ir.user import known_kernel
+from wherry.ir.user_reference import apply_reference
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
@@ -238,6 +241,12 @@ def _(node: Match, batch: pa.RecordBatch) -> Operand:
 @_value.register
 def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
     return pc.cast(_PARTS[node.part](_value(node.operand, batch)), pa.int64())
+
+
+@_value.register
+def _(node: Apply, batch: pa.RecordBatch) -> Operand:
+    kernel = known_kernel(node.digest, node.name)
+    return apply_reference(kernel, [evaluate(n, batch) for n in node.arguments])
 
 
 @_value.register

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from wherry.devices.work import Work
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Column,
@@ -142,6 +143,8 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 terms += 1
             case Arithmetic() | Negate() | Cast() | DatePart() | When():
                 values += 1
+            case Apply():
+                values += node.operations
             case Shard():
                 hashes += 1
     return _PerRow(terms, values, texts, hashes, columns)

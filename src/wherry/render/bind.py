@@ -25,6 +25,7 @@ from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.loop import Slot
+from wherry.render.user import address_of
 
 _LITERAL: Final = 16
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
@@ -109,6 +110,8 @@ def _addresses(
             return (int(getattr(_textkeys, f"pack_{name}").address),) * 2
         case "test":
             return (int(getattr(_strings, f"test_{name}").address),) * 2
+        case "user":
+            return (address_of(name),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,20 +144,29 @@ class Run:
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
         fields = Matrix(state.reshape(1, -1))
-        return self._results(self._code.cells, fields, (True,) * len(self._code.cells))
+        return self._results(self._code.cells, fields, (), ())
 
     def _results(
-        self, cells: Sequence[Cell], fields: Fields, counted: Sequence[bool]
+        self,
+        cells: Sequence[Cell],
+        found: Fields,
+        alike: Sequence[Hashable],
+        counted: Sequence[bool],
     ) -> list[pa.Array]:
-        found = []
+        arrays: list[pa.Array] = []
+        # Means come with sums and counts that others may have asked for: each is read once.
+        seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
-        for call, cell, t, count in zip(self._plan.calls, cells, types, counted, strict=True):
-            array = read(cell, fields, counted=count)
-            name = getattr(call.argument, "name", "")
-            if call.kind != "count" and name in self._prepared.texts:
-                array = decoded(array, self._prepared.texts[name], t)
-            found.append(array)
-        return found
+        for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
+            key = (alike[number] if alike else number, t)
+            if key not in seen:
+                array = read(cell, found, counted=counted[number] if counted else True)
+                name = getattr(call.argument, "name", "")
+                if call.kind != "count" and name in self._prepared.texts:
+                    array = decoded(array, self._prepared.texts[name], t)
+                seen[key] = array
+            arrays.append(seen[key])
+        return arrays
 
     def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
         deals = defer and can_deal(self._plan)
@@ -166,7 +175,8 @@ class Run:
             self.selected = found.num_rows
             return found
         self.selected = found.selected
-        return found.keys + self._results(found.cells, found.states, found.counted)
+        results = self._results(found.cells, found.states, found.alike, found.counted)
+        return found.keys + results
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

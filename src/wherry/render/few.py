@@ -9,8 +9,8 @@ import numpy as np
 
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.grouped import Found, Start, Task, found_in, keys_of
-from wherry.render.state import stride
+from wherry.render.grouped import Found, Start, Task, keys_of
+from wherry.render.state import Matrix, stride
 
 _few = skeletons("few")
 
@@ -45,7 +45,8 @@ def group_few(task: Task) -> Found | Start:
         first = room[places[3] : places[3] + 8 * groups].view(np.int64)
         return Start(block, first, made, selected)
     words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
-    return found_in(keys_of(task, words.reshape(groups, images.words)), made, selected, code.cells)
+    keys = keys_of(task, words.reshape(groups, images.words))
+    return Found(keys, Matrix(made), selected, code.cells, tuple(lanes.of))
 
 
 def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from wherry.render.bind import Chunk, bind_slots
 from wherry.render.encode import decoded, key_arrays
 from wherry.render.passes import Compiled, Forms, PassPlan, Way
 from wherry.render.prepare import Prepared
-from wherry.render.state import Cell, Fields, Matrix
+from wherry.render.state import Cell, Fields
 from wherry.render.textkeys import TextKey
 
 _few = skeletons("few")
@@ -55,22 +55,18 @@ class Found:
         As `cells` say.
     selected : int
         How many rows passed.
-    counted : tuple of bool
-        Which aggregates count their values; others are known to have one in every group.
+    alike : tuple, optional
+        By cell: what is equal for cells whose values are the same in every group.
+    counted : tuple of bool, optional
+        Which cells count their values; others are known to have one in every group.
     """
 
     keys: list[pa.Array]
     states: Fields
     selected: int
     cells: Sequence[Cell]
-    counted: tuple[bool, ...]
-
-
-def found_in(
-    keys: list[pa.Array], states: np.ndarray[Any, Any], selected: int, cells: Sequence[Cell]
-) -> Found:
-    """Give groups whose states lie row by row, uint8."""
-    return Found(keys, Matrix(states), selected, cells, (True,) * len(cells))
+    alike: tuple[Hashable, ...] = ()
+    counted: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,13 @@ from wherry.render.bind import Chunk, values_address
 from wherry.render.dealt import Dealt
 from wherry.render.encode import Domain, slot_arrays
 from wherry.render.few import group_few
-from wherry.render.grouped import Found, Start, Task, bound, found_in, taken_over, with_texts
+from wherry.render.grouped import Found, Start, Task, bound, taken_over, with_texts
 from wherry.render.loop import Slot
 from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.runs import PROBE
-from wherry.render.state import stride
+from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
 
 _group_by = skeletons("group_by")
@@ -57,9 +57,10 @@ def group(
     forms = _forms(plan, prepared, None)
     if forms is None:
         prepared, forms = _numbered(plan, prepared, start), ()
-    domains = None if _may_ascend(plan, prepared) else _domains(plan, prepared)
-    # A table for many keys does not tell that rows hardly share them.
-    if domains is None or (deals and prod(d.size + 1 for d in domains) > MANY_GROUPS):
+    # Where rows may be dealt, a table for many keys does not tell that they hardly share them.
+    most = MANY_GROUPS if deals else max(_SMALL, 2 * prepared.chunk.rows)
+    domains = _domains(plan, prepared, most) if _addressable(plan, prepared, most) else None
+    if domains is None:
         task = bound(plan, prepared, literals, "hashed", forms)
         return group_many(task, start, literals, pool, deals=deals)
     prepared = replace(prepared, chunk=_with_domains(prepared.chunk, domains))
@@ -99,7 +100,7 @@ def _numbered(plan: PassPlan, prepared: Prepared, start: Start | None) -> Prepar
     return Prepared(chunk, frozenset(nullable), texts)
 
 
-def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
+def _domains(plan: PassPlan, prepared: Prepared, most: int) -> tuple[Domain, ...] | None:
     """Give the domains of the keys if they are small together for a chunk of its rows."""
     found, rows = [], prepared.chunk.rows
     for key in plan.keys:
@@ -113,7 +114,7 @@ def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
             found.append(_seen(prepared.chunk.columns[key.name], rows))
         else:
             return None
-        if prod(d.size + 1 for d in found) > max(_SMALL, 2 * rows):
+        if prod(d.size + 1 for d in found) > most:
             return None
     return tuple(found) or None
 
@@ -123,16 +124,27 @@ def _addresses(t: pa.DataType) -> bool:
     return (pa.types.is_integer(t) or pa.types.is_temporal(t)) and not pa.types.is_uint64(t)
 
 
-def _may_ascend(plan: PassPlan, prepared: Prepared) -> bool:
-    """Tell whether the first key is a column whose first values ascend."""
+def _first_values(plan: PassPlan, prepared: Prepared) -> np.ndarray[Any, Any] | None:
+    """Give the first values of the first key as integers, if it is a column of them and is long."""
     key = plan.keys[0]
     if not isinstance(key, Column) or key.name not in prepared.chunk.columns:
-        return False
+        return None
     column = prepared.chunk.columns[key.name]
     if not _addresses(column.type) or column.null_count or len(column) < PROBE * BLOCK:
-        return False
-    values = column.slice(0, PROBE * BLOCK).to_numpy()
-    return bool((values[1:] >= values[:-1]).all()) and bool(values[0] != values[-1])
+        return None
+    signed = "u" if pa.types.is_unsigned_integer(column.type) else "i"
+    width = column.type.bit_width // 8
+    values = np.frombuffer(column.buffers()[1], f"{signed}{width}")
+    return values[column.offset : column.offset + PROBE * BLOCK].astype(np.int64)
+
+
+def _addressable(plan: PassPlan, prepared: Prepared, most: int) -> bool:
+    """Tell whether keys may lie in at most `most` slots and do not ascend, by the first ones."""
+    values = _first_values(plan, prepared)
+    if values is None:
+        return True
+    ascend = bool((values[1:] >= values[:-1]).all()) and values[0] != values[-1]
+    return not ascend and int(values.max()) - int(values.min()) <= most
 
 
 def _seen(column: pa.Array, rows: int) -> Domain:
@@ -179,4 +191,4 @@ def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found
         progress.ctypes.data,
     )  # fmt: skip
     keys = with_texts(task, slot_arrays(seen[:groups], domains))
-    return found_in(keys, states[:groups], int(progress[2]), cells)
+    return Found(keys, Matrix(states[:groups]), int(progress[2]), cells)

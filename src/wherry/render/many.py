@@ -100,7 +100,7 @@ def group_many(
     groups = int(progress[1])
     keys = with_texts(task, _keys(task, Strided(room.seen, 8 * words, groups, pool)))
     states = Strided(room.states, room.stride, groups, pool)
-    return Found(keys, states, int(progress[2]), cells, counted)
+    return Found(keys, states, int(progress[2]), cells, counted=counted)
 
 
 def _keys(task: Task, fields: Strided) -> list[pa.Array]:
