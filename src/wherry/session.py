@@ -15,6 +15,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Time
 from wherry.data.ledger import Ledger, merge
+from wherry.data.one_shot import OneShot
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.data.types import to_plain
@@ -46,7 +47,7 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+"""Chunks a device works on at once, per core, when they take memory: one runs, the next is read."""
 _WINDOW_PER_THREAD = 32
 """Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
@@ -165,7 +166,25 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
     if found.name != THIS_MACHINE:
         yield from run(declared, found).table.to_batches()
         return
-    journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
+    source, apart = declared.source, not any(o.gathers for o in declared.operators)
+    if isinstance(source, OneShot) and apart and not source.kept:
+        for part in source.rounds():
+            yield from _streamed(_Over(part, declared.operators, declared.schema), found)
+    else:
+        yield from _streamed(declared, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """The operators of a pipeline over a part of its source."""
+
+    source: Source
+    operators: tuple[Operator, ...]
+    schema: pa.Schema
+
+
+def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
+    journey = _journey(declared, system, Options(), _workers(system, [declared.source]))
     yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
 
 
@@ -235,7 +254,8 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
-    window = _WINDOW_PER_THREAD if system.name == THIS_MACHINE else _WINDOW_PER_CORE
+    refers = system.name == THIS_MACHINE and not source.decodes
+    window = _WINDOW_PER_THREAD if refers else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from wherry.data.decoding import Reading
 from wherry.devices.work import Work
 from wherry.ir.expr import (
     Apply,
@@ -104,6 +105,11 @@ class Counter:
             write_bytes,
             self.sort_steps,
         )
+
+
+def reading_work(reading: Reading) -> Work:
+    """Give the work of having a chunk in memory: decoding, and repeating what no media hold."""
+    return Work(write_bytes=reading.repeated_bytes, decode_bytes=reading.decoded_bytes)
 
 
 @lru_cache(maxsize=1024)
