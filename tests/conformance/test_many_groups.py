@@ -165,8 +165,9 @@ def query_of(table: pa.Table) -> wh.Pipeline:
     for name in table.column_names:
         if name.startswith("v"):
             x = col(name)
-            calls |= {f"s{name}": x.sum(), f"l{name}": x.min(), f"h{name}": x.max()}
-            calls |= {f"c{name}": x.count(), f"m{name}": x.mean()}
+            calls |= {f"s{name}": x.sum(), f"l{name}": x.min()}
+            if name == "v0":
+                calls |= {f"h{name}": x.max(), f"c{name}": x.count(), f"m{name}": x.mean()}
     keys = [name for name in table.column_names if name.startswith("k")]
     return wh.scan(table).group_by(*keys).agg(**calls)
 
@@ -198,7 +199,7 @@ def bytes_of(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-@settings(max_examples=10, deadline=None, phases=PHASES)
+@settings(max_examples=8, deadline=None, phases=PHASES)
 @given(SHAPES, st.integers(2, 4))
 def test_every_way_gives_the_groups_of_the_reference(shape, cores):
     table = shape.table()
