@@ -85,6 +85,8 @@ class Pipeline:
         found = _named_outputs(keys, named, self.schema, "group_by")
         if not found:
             raise InputError("group_by needs at least one key; agg(...) alone aggregates all rows")
+        for name, node in found:
+            _check_key(name, type_of(node), "group_by")
         return Grouping(self, found)
 
     def sort(self, *by: str, descending: bool | Iterable[bool] = False) -> Pipeline:
@@ -308,6 +310,14 @@ def _named_calls(
     return tuple(pairs)
 
 
+def _check_key(name: str, t: pa.DataType, where: str) -> None:
+    if pa.types.is_struct(t):
+        raise InputError(
+            f"{where}: {name!r} has type {type_to_text(t)}, which is no key; "
+            f"use one of its fields: col({name!r}).struct.field(...)"
+        )
+
+
 def _sort_keys(
     by: tuple[str, ...], descending: bool | Iterable[bool], schema: pa.Schema, where: str
 ) -> tuple[SortKey, ...]:
@@ -316,6 +326,7 @@ def _sort_keys(
     for name in by:
         if name not in schema.names:
             raise unknown_name("column", name, schema.names)
+        _check_key(name, schema.field(name).type, where)
     each = [descending] * len(by) if isinstance(descending, bool) else list(descending)
     if len(each) != len(by):
         raise InputError(f"{where}: {len(by)} columns but {len(each)} values of descending")

@@ -240,6 +240,24 @@ def test_several_keys_of_mixed_types(nulls):
         compare(batch, keys, {"n": count(), "s": col("x").sum()}, col("x") > 4)
 
 
+@pytest.mark.parametrize(
+    "text", ["a", "seven77", "fifteen bytes 15", "thirty-one bytes are just short"]
+)
+def test_texts_stand_anywhere_among_the_keys(text):
+    rows = 200
+    batch = pa.record_batch(
+        {
+            "i": pa.array([n % 2 for n in range(rows)], pa.int8()),
+            "s": pa.array([text if n % 3 else None for n in range(rows)]),
+            "f": pa.array([0.5 * (n % 2) for n in range(rows)]),
+            "m": pa.array([Decimal(n % 2) for n in range(rows)], pa.decimal128(38, 0)),
+            "b": pa.array([n % 2 == 0 for n in range(rows)]),
+        }
+    )
+    for keys in (["i", "s"], ["m", "s", "b"], ["s", "m"], ["f", "i", "s", "b"], ["b", "s"]):
+        compare(batch, keys, {"n": count()})
+
+
 def test_a_dictionary_may_repeat_an_entry_or_hold_a_null():
     codes = pa.array([0, 1, 2, 3, None, 1] * 40, pa.int8())
     for texts in (["a", "b", "a", "c"], ["a", None, "b", "c"]):

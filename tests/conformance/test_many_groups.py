@@ -5,6 +5,7 @@ What decides between the ways is lowered, so that small tables take each of them
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ import wherry as wh
 from wherry import col
 from wherry.data.segment import SegmentPool
 from wherry.ir.literals import lift
-from wherry.ir.stage import Stage
+from wherry.ir.stage import Stage, output_schema
 from wherry.ops.operator import one_batch
-from wherry.render import dealt, grouping, many, partitioned, program, threads
+from wherry.render import dealt, grouping, many, partitioned, program
 from wherry.render.program import render
 from wherry.render.reference import run_reference
+from wherry.run.crew import Crew
 
 KEYS = {
     "int64": pa.int64(),
@@ -69,7 +71,6 @@ def lowered(**settings_: int) -> Iterator[None]:
         patch.object(grouping, "PROBE", settings_.get("probe", 1)),
         patch.object(partitioned, "_FIRST_GROUPS", 1),
         patch.object(partitioned, "_RANGE", settings_.get("range", 128)),
-        patch.object(threads, "cores", lambda: settings_.get("cores", 2)),
     ):
         yield
 
@@ -199,29 +200,6 @@ def bytes_of(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-@settings(max_examples=8, deadline=None, phases=PHASES)
-@given(SHAPES, st.integers(2, 4))
-def test_every_way_gives_the_groups_of_the_reference(shape, cores):
-    table = shape.table()
-    query = query_of(table)
-    wanted = expected(query, table)
-    with lowered(cores=1):
-        alone = query.collect("this-machine")
-    with lowered(cores=cores):
-        together = query.collect("this-machine")
-    same(alone, wanted)
-    assert bytes_of(alone) == bytes_of(together)
-
-
-@settings(max_examples=4, deadline=None, phases=PHASES)
-@given(SHAPES)
-def test_chunks_that_were_grouped_meet_in_partitions(shape):
-    table = shape.table()
-    query = query_of(table)
-    with lowered(groups=1 << 40):
-        same(query.collect("this-machine"), expected(query, table))
-
-
 def near_program(table: pa.Table):
     (operator,) = query_of(table).operators
     return render(lift(Stage(operator.near(table.schema)))[0], table.schema, {})
@@ -230,6 +208,45 @@ def near_program(table: pa.Table):
 def merge_program(table: pa.Table, schema: pa.Schema):
     (operator,) = query_of(table).operators
     return render(lift(Stage(operator.gather(table.schema)))[0], schema, {})
+
+
+CORES = sorted(os.sched_getaffinity(0))
+CREWS = {count: Crew((CORES * 4)[:count]) for count in (1, 2, 3, 4)}
+
+
+def collected(table: pa.Table, cores: int) -> pa.Table:
+    """Give the groups of a table, merged by so many threads."""
+    pool, near = SegmentPool(), near_program(table)
+    pieces = [near.run(batch, (), pool, defer=True).batch for batch in table.to_batches()]
+    merge = merge_program(table, near_schema(table))
+    crew = CREWS[cores]
+    found = merge.run_gathered(pieces, (), pool, crew.run).batch
+    return found if isinstance(found, pa.Table) else pa.Table.from_batches([found])
+
+
+def near_schema(table: pa.Table) -> pa.Schema:
+    (operator,) = query_of(table).operators
+    (step,) = operator.near(table.schema)
+    return output_schema(step, table.schema)
+
+
+@settings(max_examples=8, deadline=None, phases=PHASES)
+@given(SHAPES, st.integers(2, 4))
+def test_every_way_gives_the_groups_of_the_reference(shape, cores):
+    table = shape.table()
+    wanted = expected(query_of(table), table)
+    with lowered():
+        one, more = collected(table, 1), collected(table, cores)
+    same(one, wanted)
+    assert bytes_of(one) == bytes_of(more)
+
+
+@settings(max_examples=4, deadline=None, phases=PHASES)
+@given(SHAPES)
+def test_chunks_that_were_grouped_meet_in_partitions(shape):
+    table = shape.table()
+    with lowered(groups=1 << 40):
+        same(collected(table, 2), expected(query_of(table), table))
 
 
 def table_of(keys: np.ndarray, chunk: int) -> pa.Table:
@@ -302,17 +319,3 @@ def test_the_emulator_counts_dealing_the_same_each_time():
     first, second = query.run("dpu-csd-host"), query.run("dpu-csd-host")
     assert [e.work for e in first.evidence] == [e.work for e in second.evidence]
     assert first.table.equals(second.table)
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 100])
-def test_shares_are_each_done_once_and_errors_come_out(count):
-    assert threads.each(lambda n: n * n, count, threads=4) == [n * n for n in range(count)]
-
-    def fails(number: int) -> int:
-        if number == count - 1:
-            raise ValueError("this one")
-        return number
-
-    if count:
-        with pytest.raises(ValueError, match="this one"):
-            threads.each(fails, count, threads=3)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
+from wherry.data.types import value_type
 from wherry.ir.expr import Literal, Match, Parameter
 
 T = TypeVar("T")
@@ -60,7 +61,8 @@ def _collect(value: Any, found: dict[int, Parameter]) -> None:
 def unscaled(value: Literal) -> int:
     """Give the integer that stands for an integer or decimal literal: 1.25 at scale 2 is 125."""
     assert value.type is not None
-    scale = value.type.scale if pa.types.is_decimal(value.type) else 0
+    t = value_type(value.type)
+    scale = t.scale if pa.types.is_decimal(t) else 0
     assert isinstance(value.value, int | Decimal)
     return int(Decimal(value.value).scaleb(scale, _EXACT))
 

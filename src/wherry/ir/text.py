@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, time
 
 from wherry.ir.expr import (
     Apply,
@@ -12,6 +12,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -61,6 +62,8 @@ def _call_text(node: Node) -> str:
             return f"{kind}({to_text(operand)}, {to_text(pattern)})"
         case DatePart(part, operand):
             return f"{part}({to_text(operand)})"
+        case Field(operand, name):
+            return f"{_inner(operand)}.{name}"
         case Apply(name, _, _, arguments):
             return f"{name}({', '.join(map(to_text, arguments))})"
         case Shard(operand, by, count):
@@ -79,8 +82,10 @@ def literal_text(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return str(value)

@@ -21,8 +21,8 @@ from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, bind_slots
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, write_record
+from wherry.render.room import scratch
 from wherry.render.split import is_fixed
-from wherry.render.threads import scratch
 
 _filter, _radix = skeletons("filter"), skeletons("radix")
 

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wherry.render.reference import plain
+from wherry.data.arrays import restored
+from wherry.data.types import layout_of
+from wherry.render.reference import key_image
 from wherry.render.textkeys import TextKey, number_texts, text_array
 
 NULL_BITS: Final = 64
@@ -30,10 +32,13 @@ def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Give integer codes and their texts; equal texts have equal codes, nulls are null."""
     if pa.types.is_dictionary(array.type):
         texts = array.dictionary
-        if not texts.null_count and len(pc.unique(texts)) == len(texts):
+        if not texts.null_count and len(pc.unique(key_image(texts))) == len(texts):
             return array.indices, texts
-        coded = number_texts(plain(array))
-        return coded[0].cast(array.type.index_type), coded[1]
+        coded = key_image(array).dictionary_encode()
+        return coded.indices.cast(array.type.index_type), coded.dictionary
+    if layout_of(array.type) == "fixed":
+        coded = array.dictionary_encode()
+        return coded.indices, coded.dictionary
     return number_texts(array)
 
 
@@ -49,10 +54,10 @@ def ranks_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 def decoded(codes: pa.Array, texts: pa.Array, t: pa.DataType) -> pa.Array:
     """Give the texts that codes stand for, as type `t`."""
-    if pa.types.is_dictionary(t) and texts.type.equals(t.value_type):
-        indices = codes.cast(t.index_type)
-        return pa.DictionaryArray.from_arrays(indices, texts, ordered=t.ordered)
-    return texts.take(codes).cast(t)
+    if pa.types.is_dictionary(t):
+        indices, values = codes.cast(t.index_type), restored(texts, t.value_type)
+        return pa.DictionaryArray.from_arrays(indices, values, ordered=t.ordered)
+    return restored(texts.take(codes), t)
 
 
 def key_arrays(
@@ -88,7 +93,9 @@ def _key_array(words: np.ndarray[Any, Any], t: pa.DataType | TextKey, none: Any)
     if isinstance(t, TextKey):
         return text_array(words, mask, t.type, single=not t.words)
     if pa.types.is_decimal(t):
-        if words.shape[1] == 1:
+        if t.bit_width < 128:
+            words = words.astype(f"i{t.bit_width // 8}")
+        elif words.shape[1] == 1:
             words = np.hstack([words, words >> 63])
         validity = None if mask is None else pa.array(~mask).buffers()[1]
         buffers = [validity, pa.py_buffer(np.ascontiguousarray(words))]

@@ -61,11 +61,7 @@ class Run:
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
         if isinstance(columns, Dealt):
             return columns
-        schema = self._plan.out_schema
-        arrays = [
-            c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
-        ]
-        return arrange(pa.RecordBatch.from_arrays(arrays, names=schema.names), after, self._pool)
+        return arrange(self._plan.batch_of(columns), after, self._pool)
 
     def _address(self, name: str) -> int:
         return self._code.addresses.get(name, 0)
@@ -85,8 +81,8 @@ class Run:
         schema, kept = self._plan.out_schema, self._select()
         computed = {
             number: compute_column(
-                schema.types[number], self._address(f"values{number}"), self._context, self._chunk,
-                kept, pool=self._pool,
+                schema.types[number], self._address(f"values{number}"), (self._whole, self._padded),
+                self._chunk, kept, pool=self._pool,
             )
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)

@@ -67,22 +67,31 @@ class Images:
     ----------
     keys : int
         How many there are.
-    widths : list of int
-        Images of each key.
+    of : dict
+        By number of key: its images. Texts are written first, wherever they stand.
     nulls : list of (int, int)
         By nullable key: its number, and the offset of its word.
     """
 
     keys: int
-    found: list[Image] = field(default_factory=list)
-    widths: list[int] = field(default_factory=list)
+    of: dict[int, list[Image]] = field(default_factory=dict)
     nulls: list[tuple[int, int]] = field(default_factory=list)
     nbytes: int = 0
 
-    def add(self, element: Any, *, unsigned: bool = False) -> int:
-        """Give the offset of one more image."""
+    @property
+    def found(self) -> list[Image]:
+        """Give the images of all keys in their order: that of the words of a key."""
+        return [image for number in range(self.keys) for image in self.of[number]]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Give how many images each key has."""
+        return tuple(len(self.of[number]) for number in range(self.keys))
+
+    def add(self, number: int, element: Any, *, unsigned: bool = False) -> int:
+        """Give the offset of one more image of a key."""
         image = Image(self.nbytes, element, unsigned)
-        self.found.append(image)
+        self.of.setdefault(number, []).append(image)
         self.nbytes += image.nbytes
         return image.offset
 
@@ -114,7 +123,10 @@ def write_images(w: Writer, keys: Sequence[Node | TextKey]) -> Images:
         if isinstance(key, TextKey):
             valid = head.valid(key.column)
             asked = needed if valid is None else b.and_(needed, valid)
-            fit = _write_text(head, key, made, asked, target)
+            offsets = [made.add(number, I64) for _ in range(key.words)]
+            offsets = offsets or [made.add(number, I8, unsigned=True)]
+            at = b.add(target, ir.Constant(I64, offsets[0]))
+            fit = (write_words if key.words else write_bytes)(head, key, asked, at)
             # A null needs no room, and a row that is not needed no image.
             fits = b.and_(fits, b.or_(fit, b.not_(asked)))
             if valid is not None:
@@ -131,13 +143,6 @@ def write_images(w: Writer, keys: Sequence[Node | TextKey]) -> Images:
     return made
 
 
-def _write_text(head: Head, key: TextKey, made: Images, asked: Any, target: Any) -> Any:
-    offsets = [made.add(I64) for _ in range(key.words)] or [made.add(I8, unsigned=True)]
-    made.widths.append(len(offsets))
-    at = head.b.add(target, ir.Constant(I64, offsets[0]))
-    return (write_words if key.words else write_bytes)(head, key, asked, at)
-
-
 def _write_fixed(
     loop: Loop, number: int, key: Node, made: Images, target: Any
 ) -> list[tuple[int, Any]]:
@@ -148,17 +153,15 @@ def _write_fixed(
         found.append((made.add_nulls(number), loop.gather_word(b.not_(value.valid))))
     if pa.types.is_boolean(t):
         truth = value.data if value.valid is None else b.and_(value.data, value.valid)
-        made.widths.append(1)
-        return [*found, (made.add(I1), loop.gather_word(truth))]
+        return [*found, (made.add(number, I1), loop.gather_word(truth))]
     unsigned = pa.types.is_unsigned_integer(t)
     parts = _parts(loop, value.data, t)
-    made.widths.append(len(parts))
     for part in parts:
         element, image = part.type.element, part
         if value.valid is not None:
             image = b.select(flags(b, value.valid), part, constant(element, 0))
         size = ir.Constant(I64, element_bytes(element))
-        at = b.add(target, ir.Constant(I64, made.add(element, unsigned=unsigned)))
+        at = b.add(target, ir.Constant(I64, made.add(number, element, unsigned=unsigned)))
         store(b, image, b.add(at, b.mul(loop.lane, size)))
     return found
 

@@ -18,10 +18,10 @@ from wherry.render.bind import Chunk, bind_slots
 from wherry.render.columns import Strided, key_columns
 from wherry.render.dealt import Dealt, deal, select
 from wherry.render.grouped import Found, Start, Task, taken_over, with_texts
+from wherry.render.room import scratch
 from wherry.render.runs import PROBE, room_for, write_runs
 from wherry.render.state import stride
 from wherry.render.textkeys import TextKey
-from wherry.render.threads import scratch
 
 _runs, _group_by = skeletons("runs"), skeletons("group_by")
 

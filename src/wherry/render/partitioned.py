@@ -31,8 +31,9 @@ from wherry.render.dealt import BITS, Dealt, deal
 from wherry.render.loop import Variant
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, key_width, write_fold
+from wherry.render.room import scratch
 from wherry.render.state import Cell, initial, layout, read
-from wherry.render.threads import each, scratch
+from wherry.render.team import Team, alone, each
 
 _radix = skeletons("radix")
 
@@ -71,7 +72,7 @@ def merge(
     pieces: Sequence[Dealt | pa.RecordBatch],
     plan: PassPlan,
     pool: SegmentPool,
-    threads: int | None = None,
+    team: Team = alone,
 ) -> pa.RecordBatch:
     """Give the groups of all pieces, in order of first appearance.
 
@@ -81,15 +82,15 @@ def merge(
         Rows, or partial rows; at least one.
     plan : PassPlan
         The pass that merges partial rows; `can_deal` is true of it.
-    threads : int, optional
-        How many work on it, one a core unless given; the answer does not depend on it.
+    team : Team
+        Who works on it; the answer does not depend on that.
     """
 
     def dealt(number: int) -> Dealt:
         piece = pieces[number]
         return piece if isinstance(piece, Dealt) else _deal_batch(plan, piece, pool)
 
-    found = each(dealt, len(pieces), threads)
+    found = each(team, len(pieces), dealt)
     cells = layout(plan.calls, Variant(plan.bounds, frozenset()))
     counted = tuple(
         any(p.layout.sources[n].kind == "value" and p.layout.sources[n].bit >= 0 for p in found)
@@ -98,9 +99,9 @@ def merge(
     cells, begin = _dense(cells, counted)
     job = _job(found, cells, counted, begin, plan.folder)
     hint = [_FIRST_GROUPS]
-    parts = each(lambda part: _group(part, job, hint, pool), _PARTS, threads)
+    parts = each(team, _PARTS, lambda part: _group(part, job, hint, pool))
     span = sum(piece.span for piece in found)
-    ordered = _Ordered(parts, span, pool, threads)
+    ordered = _Ordered(parts, span, pool, team)
     types = plan.out_schema.types
     keys = ordered.of([part.seen for part in parts])
     named = types[: len(plan.keys)]
@@ -225,10 +226,8 @@ def _rooms(
 class _Ordered:
     """The order of the groups of all partitions: that of their first rows."""
 
-    def __init__(
-        self, parts: Sequence[_Part], span: int, pool: SegmentPool, threads: int | None
-    ) -> None:
-        self.pool, self.threads = pool, threads
+    def __init__(self, parts: Sequence[_Part], span: int, pool: SegmentPool, team: Team) -> None:
+        self.pool, self.team = pool, team
         self.groups = sum(part.groups for part in parts)
         edges = np.arange(0, span + _RANGE, _RANGE)
         # Row a: how many groups of each partition begin before edge a.
@@ -249,7 +248,7 @@ class _Ordered:
                 self.numbers.ctypes.data + int(self.starts[number]),
             )  # fmt: skip
 
-        each(order, len(edges) - 1, threads)
+        each(team, len(edges) - 1, order)
 
     def of(self, rooms: Sequence[np.ndarray[Any, Any]]) -> _InOrder:
         """Give the fields of what lies a row a group, an array a partition."""
@@ -279,5 +278,5 @@ class _InOrder:
                 target.ctypes.data + low * size,
             )  # fmt: skip
 
-        each(take, len(order.starts) - 1, order.threads)
+        each(order.team, len(order.starts) - 1, take)
         return target

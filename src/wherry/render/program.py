@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Column, Literal
 from wherry.ir.literals import bind
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, output_schema
+from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
@@ -32,7 +33,9 @@ from wherry.render.gather import (
     choose,
     first_rows,
     gather,
+    parts_of,
     piece_bytes,
+    several,
 )
 from wherry.render.ledger import account, written
 from wherry.render.partitioned import MANY, merge
@@ -40,19 +43,23 @@ from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
 from wherry.render.runs import chain, joints
+from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share_rows import rows_of
+from wherry.render.state import Matrix, read
+from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """What a program made of one chunk.
+    """What a program made of a chunk, or of the chunks of a share.
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch or Deferred
+    batch : pyarrow.RecordBatch, Deferred or Several
         The result.
     rows_in, rows_selected : int
-        Rows of the chunk, and how many of them passed the first predicate.
+        Rows given, and how many of them passed the first predicate.
     referenced_bytes, copied_bytes : int
         Bytes of `batch` that lie in the chunk's own buffers, and bytes newly written.
     why : str
@@ -60,7 +67,7 @@ class ChunkOutput:
     work : Work
         Counted work, the same on every device.
     fallbacks : tuple of str
-        Why the interpreter ran this chunk although a program was there: a residual failed on some
+        Why the interpreter ran a chunk although a program was there: a residual failed on some
         row, which perhaps does not even pass. Empty as a rule.
     """
 
@@ -113,6 +120,10 @@ class Program:
         for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
+    binds : bool
+        Whether chunks of a share can be bound together, for `run_bound`.
+    looks_up : bool
+        Whether what is bound depends on the literals.
     """
 
     def __init__(self, stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> None:
@@ -127,6 +138,10 @@ class Program:
         self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
         # One that ends with groups may leave grouping to who merges them.
         self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
+        plans = [part.plan for part in self._parts]
+        alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
+        self.binds = alike and not self._parts[0].after
+        self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
@@ -214,13 +229,72 @@ class Program:
         rows = batch.num_rows
         return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
 
+    def bind(
+        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
+    ) -> Bound | None:
+        """Give chunks bound for `run_bound`; only if the program `binds`.
+
+        They serve any literals, unless the program looks values up by code (`looks_up`). None if
+        a value to look up cannot be computed: then each chunk must `run` alone.
+
+        Parameters
+        ----------
+        batches : sequence of RecordBatch
+            In order; they must stay where they are as long as what is given is used.
+        """
+        part = self._parts[0]
+        assert self.binds
+        assert part.plan is not None
+        assert part.preparer is not None
+        assert part.costs is not None
+        try:
+            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+        except InputError:
+            return None
+
+    def run_bound(
+        self, bound: Bound, literals: tuple[Literal, ...], pool: SegmentPool, team: Team
+    ) -> ChunkOutput:
+        """Give what the program makes of chunks that were bound together, on all threads of `team`.
+
+        The same rows in the same order as `run` on each chunk, whatever thread does which.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        """
+        part, packed = self._parts[0], self._pack(literals)
+        assert part.plan is not None
+        assert part.costs is not None
+        made: Piece
+        if isinstance(part.plan.step.sink, Totals):
+            states, selected = totals_of(bound, packed, team)
+            fields = Matrix(states)
+            arrays = [read(cell, fields) for cell in bound.code.cells]
+            made = part.plan.batch_of(arrays)
+            referenced, copied = 0, written(made)
+        else:
+            kept = rows_of(part.plan, bound, packed, pool, team)
+            made, referenced, copied = kept.rows, kept.referenced, kept.copied
+            selected = made.num_rows
+        counter, rows = Counter(), int(bound.rows.sum())
+        counter.add_pass(part.costs, rows, selected, bound.texts)
+        work = counter.work(copied)
+        why = _why(self.stage, copied)
+        return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+
     def run_gathered(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team = alone,
     ) -> ChunkOutput:
         """Give what the program makes of everything that has come together, in its order.
 
         Rows that are only ordered or cut are written once, straight from where the pieces lie;
-        pieces that are aggregated are put together first.
+        pieces that are aggregated are put together first, or grouped by all threads of `team`.
 
         Raises
         ------
@@ -229,7 +303,7 @@ class Program:
             than their index type can number.
         """
         try:
-            return self._run_gathered(pieces, literals, pool)
+            return self._run_gathered(parts_of(pieces), literals, pool, team)
         except pa.ArrowInvalid as problem:
             raise InputError(
                 f"{len(pieces)} chunks cannot be put together: {problem} "
@@ -237,13 +311,17 @@ class Program:
             ) from problem
 
     def _run_gathered(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
     ) -> ChunkOutput:
         first = self._parts[0]
         if self._merges(pieces):
-            return self._run_merge(pieces, literals, pool)
+            return self._run_merge(pieces, literals, pool, team)
         if not pieces or first.plan is not None:
-            empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
+            empty = [empty_batch(self.schema)]
             whole = pa.concat_batches(list(pieces) or empty)
             made = self.run(whole, literals, pool)
             gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
@@ -278,7 +356,11 @@ class Program:
         return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
 
     def _run_merge(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
     ) -> ChunkOutput:
         first = self._parts[0]
         assert first.plan is not None
@@ -286,10 +368,10 @@ class Program:
         pieces = [piece for piece in pieces if piece.num_rows]
         rows, counter = sum(piece.num_rows for piece in pieces), Counter()
         counter.add_pass(first.costs, rows, rows, 0)
-        row = self._in_a_row(pieces, literals, pool)
+        row = self._in_a_row(pieces, literals, pool, team)
         joined = row is not None
         if row is None:
-            groups = merge(pieces, first.plan, pool)
+            groups = merge(pieces, first.plan, pool, team)
             row = [groups], referenced_bytes([groups])
         batches, copied = row
         work, why = counter.work(copied), _JOINED if joined else _MERGED
@@ -305,7 +387,11 @@ class Program:
         )  # fmt: skip
 
     def _in_a_row(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
     ) -> tuple[list[pa.RecordBatch], int] | None:
         """Give pieces by reference if their keys ascend, and how many bytes are new.
 
@@ -315,7 +401,7 @@ class Program:
         assert first.plan is not None
         if any(isinstance(piece, Dealt) for piece in pieces):
             return None
-        joined = joints(first.plan, pieces)
+        joined = joints(first.plan, pieces, team)
         if joined is None:
             return None
         found = chain(pieces, joined)
@@ -398,6 +484,22 @@ def render(
 @lru_cache(maxsize=256)
 def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Program:
     return Program(stage, schema, dict(bounds), folder)
+
+
+def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
+    """Give what a program made of chunks, one by one and in order, as one output."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return ChunkOutput(
+        batch=several([output.batch for output in outputs]),
+        rows_in=sum(output.rows_in for output in outputs),
+        rows_selected=sum(output.rows_selected for output in outputs),
+        referenced_bytes=sum(output.referenced_bytes for output in outputs),
+        copied_bytes=sum(output.copied_bytes for output in outputs),
+        why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
+        work=sum((output.work for output in outputs), Work()),
+        fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
+    )
 
 
 def _writes_all(step: Step) -> bool:

@@ -32,8 +32,9 @@ from wherry.render.loop import (
     vector,
 )
 from wherry.render.passes import PassPlan
+from wherry.render.room import scratch
 from wherry.render.state import Cell, combined, identity, lanes_of, stride
-from wherry.render.threads import each, scratch
+from wherry.render.team import Team, alone, each
 
 _runs = skeletons("runs")
 
@@ -138,7 +139,7 @@ def room_for(words: int) -> np.ndarray[Any, Any]:
 
 
 def joints(
-    plan: PassPlan, pieces: Sequence[pa.RecordBatch], threads: int | None = None
+    plan: PassPlan, pieces: Sequence[pa.RecordBatch], team: Team = alone
 ) -> list[bool] | None:
     """Tell of each piece but the last whether its last key is the next one's first.
 
@@ -174,7 +175,7 @@ def joints(
             )
         )  # fmt: skip
 
-    if not ascends(0) or not all(each(ascends, len(pieces), threads)):
+    if not ascends(0) or not all(each(team, len(pieces), ascends)):
         return None
     lasts, firsts = edges[:-1, 1].tolist(), edges[1:, 0].tolist()
     if any(last > first for last, first in zip(lasts, firsts, strict=True)):

@@ -266,6 +266,9 @@ def _array(t: pa.DataType, values: np.ndarray[Any, Any], none: Any) -> pa.Array:
 
 
 def _decimals(cell: Cell, states: Fields, none: Any) -> pa.Array:
+    if cell.t.bit_width < 128:
+        low = states.field(cell.offset + 8, "<i8")
+        return _array(cell.t, low.astype(f"<i{cell.t.bit_width // 8}"), none)
     if cell.parts == 1 and cell.element is I128:
         whole = states.field(cell.offset + 8, "V16").view("<i8").reshape(-1, 2)
     elif cell.parts == 1:

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from llvmlite import ir
 
+from wherry.data.types import layout_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import (
     bitmap_address,
     data_address,
     offset_width,
-    text_layout,
     values_address,
 )
 from wherry.render.loop import I1, I8, I64, Slot, Variant, declare, load, store, vector
@@ -53,7 +53,7 @@ def words_for(longest: int) -> int | None:
 def longest_text(column: pa.Array, rows: int | None = None) -> int:
     """Give the bytes of the longest of the first `rows` texts, or of all; nulls may count."""
     count = len(column) if rows is None else min(rows, len(column))
-    layout = {"narrow": 4, "wide": 8, "views": 16}[text_layout(column.type)]
+    layout = {"narrow": 4, "wide": 8, "views": 16}[layout_of(column.type)]
     return int(_textkeys.longest(values_address(column), layout, count))
 
 
@@ -88,7 +88,7 @@ def write_words(head: Head, key: TextKey, asked: Any, target: Any) -> Any:
     kinds, b = ("text", "data", "end"), head.b
     places = [head.slot(kind, key.column) for kind in kinds]
     shape = ir.PointerType(ir.FunctionType(I64, [I64] * 7))
-    pack = b.inttoptr(head.slot("pack", text_layout(key.type)), shape)
+    pack = b.inttoptr(head.slot("pack", layout_of(key.type)), shape)
     return b.call(
         pack, [*places, head.function.args[1], asked, target, ir.Constant(I64, key.words)]
     )
@@ -156,7 +156,7 @@ def text_array(words: np.ndarray[Any, Any], none: Any, t: pa.DataType, *, single
 def _texts(offsets: np.ndarray[Any, Any], data: Any, valid: Any, t: pa.DataType) -> pa.Array:
     """Give texts out of int64 offsets and their bytes."""
     plain = _without_views(t)
-    stored = offsets if text_layout(t) == "wide" else offsets.astype(np.int32)
+    stored = offsets if layout_of(t) == "wide" else offsets.astype(np.int32)
     buffers = [valid, pa.py_buffer(stored), pa.py_buffer(np.ascontiguousarray(data))]
     made = pa.Array.from_buffers(plain, len(offsets) - 1, buffers)
     return made if plain is t else made.cast(t)
@@ -164,7 +164,7 @@ def _texts(offsets: np.ndarray[Any, Any], data: Any, valid: Any, t: pa.DataType)
 
 def _without_views(t: pa.DataType) -> pa.DataType:
     """Give the type with offsets for one with views, which pyarrow cannot take from."""
-    if text_layout(t) != "views":
+    if layout_of(t) != "views":
         return t
     return pa.binary() if pa.types.is_binary_view(t) else pa.utf8()
 
@@ -184,7 +184,7 @@ def number_texts(
         ... but of these, int64 numbers that come first.
     """
     keep: list[Any] = []
-    width = {"narrow": 4, "wide": 8, "views": 16}[text_layout(column.type)]
+    width = {"narrow": 4, "wide": 8, "views": 16}[layout_of(column.type)]
     texts, data = values_address(column), data_address(column, keep)
     valid = bitmap_address(column, 0, keep) if column.null_count else 0
     codes, progress = np.zeros(len(column), np.int32), np.zeros(1, np.int64)
