@@ -90,7 +90,8 @@ class Run:
         places = self._places(after, kept, computed)
         final = kept
         if places is not None:
-            final = Selection(kept.rows, len(places), order=kept.numbers[places])
+            order = places if kept.whole else kept.numbers[places]
+            final = Selection(kept.rows, len(places), order=order)
         if defer:
             return self._deferred(final, computed, places)
         columns = []

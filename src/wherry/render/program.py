@@ -611,6 +611,8 @@ def _skeletons(step: Pass) -> str:
 def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
+        if step.buckets is not None:
+            return f"deal (buckets.order, filter.gather) into {step.buckets} by {keys}"
         if step.count is None:
             return f"order (pyarrow sort_indices, filter.gather) by {keys}"
         return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"

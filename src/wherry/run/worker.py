@@ -272,7 +272,10 @@ class Worker:
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
-        """Tell whether what follows runs here too and takes rows that are not written yet."""
+        """Tell whether what follows runs here too and takes rows that are not written yet.
+
+        Rows dealt into buckets are written where they are dealt: what follows refers to them.
+        """
         following = hop.continuation.last + 1
         if following >= len(hop.plan.segments):
             return False
@@ -281,7 +284,9 @@ class Worker:
         if not here or segment.kind != "merge":
             return False
         step, before = segment.steps[0], hop.plan.segments[hop.continuation.last].steps
-        return isinstance(step, Order | Take) or continues(before[-1] if before else None, step)
+        if isinstance(step, Order):
+            return step.buckets is None
+        return isinstance(step, Take) or continues(before[-1] if before else None, step)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""
