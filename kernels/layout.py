@@ -10,6 +10,16 @@ INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
+PAGE: Final = 256
+"""Records of a page of `numba/radix.py`."""
+STAGE: Final = 16
+"""Records of a partition kept in the first-level cache before they are written past it."""
+STAGE_SLACK: Final = 64
+"""Bytes behind a partition's staged records that copying whole vectors may overwrite."""
+PIECE_WORDS: Final = 9
+"""int64 that tell `radix.fold_partition` where a chunk's records are."""
+RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK
+"""Bytes for a word of the keys of a block: the key before them, and what a vector overwrites."""
 WORD_KINDS: Final = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     *("float32", "float64", "decimal128"),

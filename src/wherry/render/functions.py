@@ -309,7 +309,7 @@ def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
             valid, parts = loop.valid(node.column), _loaded(loop, texts[number], node.words)
         else:
             value = loop.value(node)
-            valid, parts = value.valid, _key_parts(loop, value.data, type_of(node))
+            valid, parts = value.valid, key_parts(loop, value.data, type_of(node))
         if valid is not None:
             nullable, known = True, flags(b, valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
@@ -339,7 +339,7 @@ def _loaded(loop: Loop, room: Any, words: int) -> list[Any]:
     return [load(loop.body, _word_at(loop, room, n), vector(I64)) for n in range(words)]
 
 
-def _key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
+def key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
     """Give a key as int64 words: equal keys have equal words."""
     b = loop.body
     if pa.types.is_boolean(t):

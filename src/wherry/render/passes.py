@@ -73,6 +73,19 @@ Forms = tuple[tuple[str, int], ...]
 """By column of codes: the words of a text key that is compared as it is (see `TextKey`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A block function by itself, with a context of its own, and what writing it gave.
+
+    `code` keeps what the address points to.
+    """
+
+    address: int
+    slots: dict[Slot, int]
+    made: Any
+    code: MachineCode
+
+
 @dataclass(eq=False)
 class PassPlan:
     """A pass as it was split into native code, lookups, texts as integers, and residuals.
@@ -105,6 +118,7 @@ class PassPlan:
     lookups: dict[Node, Lookup]
     reasons: tuple[str, ...]
     _variants: dict[tuple[frozenset[str], Way, Forms], Compiled] = field(default_factory=dict)
+    _extras: dict[tuple[str, frozenset[str]], Extra] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     @cached_property
@@ -163,6 +177,27 @@ class PassPlan:
                     found = _compile(self, Variant(self.bounds, nullable), way, forms)
                     self._variants[key] = found
         return found
+
+    def function(
+        self,
+        name: str,
+        nullable: frozenset[str],
+        write: Callable[[fn.Writer], Any],
+        beside: Compiled | None = None,
+    ) -> Extra:
+        """Give the block function `name` that `write` writes, compiled when it is first needed.
+
+        Its context serves those of `beside` too.
+        """
+        with self._lock:
+            if (name, nullable) not in self._extras:
+                w = fn.writer(Variant(self.bounds, nullable))
+                w.slots.update({} if beside is None else beside.slots)
+                made = write(w)
+                code = engine(self.folder).functions(str(w.module), (name,))
+                found = Extra(code.addresses[name], w.slots, made, code)
+                self._extras[name, nullable] = found
+            return self._extras[name, nullable]
 
     def listing(self, indent: str) -> list[str]:
         """Give what runs, line by line, by expression."""

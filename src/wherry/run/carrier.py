@@ -133,7 +133,7 @@ class Carrier:
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
             pieces = [self._read(command, hop, piece) for piece in given]
-            execution = worker.run_gathered(hop, pieces)
+            execution = worker.run_gathered(hop, pieces, team)
         elif isinstance(given[0], Unread):
             execution, readings = worker.run_share(hop, given[0].refs, team)
             self._note_readings(command, readings)

@@ -30,10 +30,11 @@ from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.dealt import continues
 from wherry.render.gather import Piece, parts_of, piece_bytes
 from wherry.render.program import ChunkOutput, Program, render, together
 from wherry.render.share import Bound
-from wherry.render.team import Team, each
+from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
 
 
@@ -259,17 +260,19 @@ class Worker:
     def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
         return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
-    def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
+    def run_gathered(
+        self, hop: Hop, pieces: Sequence[Piece], team: Team = alone
+    ) -> Execution[ChunkOutput]:
         """Run the continuation's segments over everything that has come together."""
         program = self.program(hop)
 
         def task() -> ChunkOutput:
-            return program.run_gathered(pieces, hop.literals, self.pool)
+            return program.run_gathered(pieces, hop.literals, self.pool, team)
 
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
-        """Tell whether what follows runs here too and only orders or cuts the rows.
+        """Tell whether what follows runs here too and takes rows that are not written yet.
 
         Rows dealt into buckets are written where they are dealt: what follows refers to them.
         """
@@ -280,8 +283,10 @@ class Worker:
         here = site == self.driver.name
         if not here or segment.kind != "merge":
             return False
-        step = segment.steps[0]
-        return isinstance(step, Take) or (isinstance(step, Order) and step.buckets is None)
+        step, before = segment.steps[0], hop.plan.segments[hop.continuation.last].steps
+        if isinstance(step, Order):
+            return step.buckets is None
+        return isinstance(step, Take) or continues(before[-1] if before else None, step)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""
