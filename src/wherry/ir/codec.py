@@ -1,8 +1,9 @@
 """Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
 
 Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
-values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp (in
-UTC if it has a zone: a zone's name would make the decoder look for a file).
+values that msgpack lacks are maps with one key: `t` type, `s` the columns of a build (names and
+types), `d` decimal, `D` date, `T` timestamp (in UTC if it has a zone: a zone's name would make the
+decoder look for a file).
 Nothing is imported while decoding, and a name that is not registered is refused.
 """
 
@@ -94,6 +95,8 @@ def _plain(value: object, depth: int) -> object:
     match value:
         case tuple():
             return [_plain(item, depth + 1) for item in value]
+        case pa.StructType():
+            return {"s": [[field.name, type_to_text(field.type)] for field in value]}
         case pa.DataType():
             return {"t": type_to_text(value)}
         case Decimal():
@@ -152,8 +155,13 @@ def _type(content: Any) -> pa.DataType:
     return found
 
 
+def _columns(content: Any) -> pa.DataType:
+    return pa.struct([pa.field(name, _type(text)) for name, text in content])
+
+
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
     "t": _type,
+    "s": _columns,
     "d": Decimal,
     "D": date.fromisoformat,
     "T": _timestamp,

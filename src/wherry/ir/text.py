@@ -8,6 +8,7 @@ from wherry.ir.expr import (
     Arithmetic,
     Call,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -16,6 +17,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -62,6 +64,10 @@ def _call_text(node: Node) -> str:
             return f"{part}({to_text(operand)})"
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
+        case Member(keys, build):
+            return f"({', '.join(map(to_text, keys))}) in {to_text(build)}"
+        case Code(operand):
+            return to_text(operand)
     raise TypeError(f"not an expression: {type(node).__name__}")
 
 
@@ -85,5 +91,5 @@ def literal_text(value: object) -> str:
 
 def _inner(node: Node) -> str:
     text = to_text(node)
-    nested = isinstance(node, Arithmetic | Compare | Logic | Not | IsIn | IsNull)
+    nested = isinstance(node, Arithmetic | Compare | Logic | Not | IsIn | IsNull | Member)
     return f"({text})" if nested else text

@@ -16,12 +16,14 @@ from wherry.devices.work import Work
 from wherry.ir.expr import (
     Arithmetic,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
     IsIn,
     IsNull,
     Match,
+    Member,
     Negate,
     Node,
     Shard,
@@ -29,7 +31,7 @@ from wherry.ir.expr import (
     walk,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Take, expressions
+from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Take, expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ def costs_of(step: Pass) -> Costs:
         # A column that passes through untested is a reference: nobody reads it.
         nodes = tuple(n for n in nodes if not isinstance(n, Column))
     cost = _cost(nodes)
-    calls = 0 if isinstance(step.sink, Rows) else len(step.sink.calls)
-    hashes = cost.hashes + isinstance(step.sink, Groups)
+    calls = len(getattr(step.sink, "calls", ()))
+    hashes = cost.hashes + isinstance(step.sink, Groups | Matches)
     test = _cost(predicate)
     read = {**test.columns, **cost.columns}
     sizes = {name: _row_bits(t) for name, t in read.items()}
@@ -142,7 +144,9 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 terms += 1
             case Arithmetic() | Negate() | Cast() | DatePart() | When():
                 values += 1
-            case Shard():
+            case Code():
+                texts += 1
+            case Shard() | Member():
                 hashes += 1
     return _PerRow(terms, values, texts, hashes, columns)
 

@@ -18,11 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.types import type_class
+from wherry.ir.build import Build, Known
 from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels.numba import join, strings
+from wherry.render.join_table import table_of
 from wherry.render.loop import Slot
 
 BLOCK: Final = 64
@@ -31,6 +33,7 @@ _TESTS: Final = {
     "narrow": strings.test_narrow.address,
     "wide": strings.test_wide.address,
     "views": strings.test_views.address,
+    "member": join.member.address,
 }
 _FIXED: Final = {
     t.id
@@ -196,7 +199,10 @@ def _parts(name: str) -> np.ndarray[Any, Any]:
 
 
 def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
-    """Give literals as block functions read them: 16 bytes each, a text's address and length."""
+    """Give literals as block functions read them: 16 bytes each.
+
+    A text is its address and length, a build the address of its table, if its rows are here.
+    """
     texts = b"".join(v.value.encode() for v in literals if isinstance(v.value, str))
     area = np.zeros(_LITERAL * len(literals) + len(texts) + 8, np.uint8)
     at = _LITERAL * len(literals)
@@ -213,6 +219,10 @@ def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
 
 def _image(literal: Literal) -> bytes:
     value, t = literal.value, type_of(literal)
+    if isinstance(value, Build):
+        return table_of(value).address.to_bytes(16, "little")
+    if isinstance(value, Known):
+        return b""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bool):

@@ -4,6 +4,7 @@ mask(context, row) -> bits                      which rows pass the predicate
 values(context, row, target) -> validity        64 values of one output
 accumulate(context, row, mask, state)           rows into one state
 keys(context, row, target) -> 0                 64 group keys, word by word
+probe(context, row, target) -> validity         64 keys of a join, word by word
 scatter(context, row, mask, ids, states) -> 0   rows into the state of their group
 """
 
@@ -19,6 +20,7 @@ from llvmlite import ir
 from wherry.ir.expr import Node, columns_of, conjuncts
 from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
+from wherry.render.keys import key_parts, store_words, table_words
 from wherry.render.loop import (
     BITS,
     F64,
@@ -288,7 +290,7 @@ def write_keys(w: Writer, keys: Sequence[Node]) -> int:
     nullable = False
     for number, node in enumerate(keys):
         value, b = loop.value(node), loop.body
-        parts = _key_parts(loop, value.data, type_of(node))
+        parts = key_parts(loop, value.data, type_of(node))
         if value.valid is not None:
             nullable, known = True, flags(b, value.valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
@@ -304,26 +306,11 @@ def write_keys(w: Writer, keys: Sequence[Node]) -> int:
     return len(words)
 
 
-def _key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
-    """Give a key as int64 words: equal keys have equal words."""
-    b = loop.body
-    if pa.types.is_boolean(t):
-        return [b.zext(flags(b, data), vector(I64))]
-    if pa.types.is_floating(t):
-        return [_float_image(b, data)]
-    if data.type.element.width == 128:
-        high = b.ashr(data, constant(data.type.element, 64))
-        return [b.trunc(data, vector(I64)), b.trunc(high, vector(I64))]
-    if data.type.element.width == 64:
-        return [data]
-    widen_by = b.zext if pa.types.is_unsigned_integer(t) else b.sext
-    return [widen_by(data, vector(I64))]
-
-
-def _float_image(b: Any, data: Any) -> Any:
-    """Give floats as bits: -0.0 becomes 0.0 and every NaN the same one."""
-    if data.type.element is not F64:
-        data = b.fpext(data, vector(F64))
-    data = b.fadd(data, constant(F64, 0.0))
-    nan = b.fcmp_unordered("uno", data, data)
-    return b.select(nan, constant(I64, 0x7FF8 << 48), b.bitcast(data, vector(I64)))
+def write_probe(w: Writer, keys: tuple[Node, ...]) -> None:
+    """Write `probe`: keys as the table of a build has them, and which rows have no null in them."""
+    function, head = w.begin("probe", 3)
+    loop = w.loop(function, head)
+    words, valid = table_words(loop, keys)
+    known = None if valid is None else loop.gather_word(valid)
+    store_words(loop, words, function.args[2], 64, loop.lane)
+    loop.close().ret(ir.Constant(I64, -1) if known is None else known())

@@ -24,6 +24,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -31,7 +32,8 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import strings
+from wherry.kernels.numba import join, strings
+from wherry.render.keys import store_words, table_words
 from wherry.render.loop import (
     BITS,
     F64,
@@ -357,6 +359,22 @@ def _(node: IsIn, loop: Loop) -> Value:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)
         bits = loop.body.or_(bits, same)
     return Value(bits, operand.valid)
+
+
+@lower.register
+def _(node: Member, loop: Loop) -> Value:
+    assert isinstance(node.build, Parameter)
+    words, valid = table_words(loop, node.keys)
+    room = loop.head.alloca(vector(I64, join.LANES * len(words)))
+    room.align = 64
+    keys = loop.head.ptrtoint(room, I64)
+    store_words(loop, words, keys, join.LANES, ir.Constant(I64, 0))
+    needed = both(loop.body, loop.slice(loop.needed), valid)
+    address, _ = _text_constant(loop, node.build)
+    kind = ir.PointerType(ir.FunctionType(I64, [I64] * 3))
+    test = loop.head.inttoptr(loop.slot("test", "member"), kind)
+    found = loop.body.call(test, [address, keys, loop.body.zext(needed, I64)])
+    return Value(loop.body.trunc(found, BITS))
 
 
 @lower.register

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from wherry.ir.expr import Call, Column, Node, walk
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Pass, Rows, output_schema
+from wherry.ir.stage import Groups, Matches, Pass, Rows, output_schema
 from wherry.ir.text import call_text, to_text
 from wherry.render import functions as fn
 from wherry.render.engine import Compiled as MachineCode
@@ -96,7 +96,7 @@ class PassPlan:
     def result_types(self) -> tuple[pa.DataType, ...]:
         """Give the types of the aggregates as the stage declares them."""
         sink = self.step.sink
-        return () if isinstance(sink, Rows) else tuple(call_type(call) for _, call in sink.calls)
+        return tuple(call_type(call) for _, call in getattr(sink, "calls", ()))
 
     @property
     def roots(self) -> tuple[Node, ...]:
@@ -120,12 +120,16 @@ class PassPlan:
         """Give what runs, line by line, by expression."""
         lines = [] if self.predicate is None else [f"mask: {to_text(self.step.predicate)}"]  # type: ignore[arg-type]
         sink = self.step.sink
-        if isinstance(sink, Rows):
+        if isinstance(sink, Matches):
+            lines += [f"key: {to_text(node)}" for node in sink.keys]
+        if isinstance(sink, Rows | Matches):
             lines += [
                 f"{name}: {to_text(node)} ({'column' if isinstance(native, Column) else 'values'})"
                 for (name, node), native in zip(sink.outputs, self.outputs, strict=True)
             ]
-        else:
+        if isinstance(sink, Matches):
+            lines += [f"{name}: of {to_text(sink.build)}" for name, _, _ in sink.added]
+        elif not isinstance(sink, Rows):
             if isinstance(sink, Groups):
                 lines += [f"key {name}: {to_text(node)}" for name, node in sink.keys]
             lines += [f"{name}: {call_text(call)}" for name, call in sink.calls]
@@ -146,7 +150,9 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
     outputs: tuple[Node, ...] = ()
     keys: tuple[Node, ...] = ()
     calls: tuple[Call, ...] = ()
-    if isinstance(step.sink, Rows):
+    if isinstance(step.sink, Matches):
+        keys = tuple(split.value(key) for key in step.sink.keys)
+    if isinstance(step.sink, Rows | Matches):
         outputs = tuple(_output(node, split) for _, node in step.sink.outputs)
     else:
         named = step.sink.keys if isinstance(step.sink, Groups) else ()
@@ -238,6 +244,8 @@ def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
         else:
             words = write("keys", lambda: fn.write_keys(w, plan.keys))
         write("scatter", lambda: fn.write_scatter(w, cells, stride(cells)))
+    elif isinstance(plan.step.sink, Matches):
+        write("probe", lambda: fn.write_probe(w, plan.keys))
     elif not isinstance(plan.step.sink, Rows):
         write("accumulate", lambda: fn.write_accumulate(w, cells))
     text = str(w.module)

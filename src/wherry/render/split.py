@@ -8,7 +8,7 @@ dictionary, and the pass reads the result by code. So coverage decides speed, ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from wherry.data.types import type_class
 from wherry.ir.expr import (
     Arithmetic,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -25,6 +26,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -75,6 +77,10 @@ class Split:
         if column is not None and is_fixed(type_of(node)):
             number = len(self.lookups)
             return self.lookups.setdefault(node, Lookup(number, column, type_of(node)))
+        if isinstance(node, Member):
+            return replace(node, keys=tuple(map(self.value, node.keys)))
+        if isinstance(node, Code):
+            return self.residual(node, "texts are looked up by pyarrow among those of the build")
         rest = node if tests_text(node) else map_children(node, self.value)
         reason = refusal(rest, self.bounds)
         return rest if reason is None else self.residual(node, reason)
