@@ -30,8 +30,8 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition
 from wherry.ir.stage import Groups, Pass, Sink, Stage, Totals
+from wherry.kernels import engine
 from wherry.kernels.numba.vector import load_i64
-from wherry.render import engine
 from wherry.render import program as programs
 from wherry.render.program import Program, render
 from wherry.render.reference import run_reference

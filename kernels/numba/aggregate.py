@@ -1,7 +1,8 @@
 """Aggregation of all rows into one state."""
 
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.vector import BLOCK, call_accumulate, call_mask, popcount
+from wherry.kernels.numba.vector import call_accumulate, call_mask, popcount
 
 
 @kernel(7)

@@ -7,9 +7,9 @@ ones go through a compress-store, which may overwrite `vector.SLACK` bytes behin
 
 from numba import njit
 
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
-    BLOCK,
     call_mask,
     call_values,
     compress_1,

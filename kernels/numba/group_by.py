@@ -6,9 +6,9 @@ equal words. Small domains address a table by the one word itself, others hash.
 
 from numba import njit
 
+from wherry.kernels.layout import BLOCK
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
-    BLOCK,
     call_mask,
     call_scatter,
     call_values,

@@ -6,15 +6,27 @@ is exact, otherwise a bit for each hash. The table itself gives the first row of
 the key: by the key where its range is small enough, otherwise by its hash (open addressing). Rows
 of one key are chained in the build's order.
 
-A table is described by int64 values at the places named below; an address of 0 means that the part
-is not there.
+A table is described by int64 values at the places that `kernels.layout` names; an address of 0
+means that the part is not there.
 """
 
 from numba import njit
 
-from wherry.kernels.numba.compiled import callback, kernel
-from wherry.kernels.numba.vector import (
+from wherry.kernels.layout import (
+    BITS,
     BLOCK,
+    HEADS,
+    KEYS,
+    LANES,
+    LOW,
+    MASK,
+    RANGE,
+    SHIFT,
+    SLOTS,
+    WORDS,
+)
+from wherry.kernels.numba.compiled import kernel
+from wherry.kernels.numba.vector import (
     call_mask,
     call_values,
     load_i32,
@@ -27,9 +39,6 @@ from wherry.kernels.numba.vector import (
     store_32,
     store_64,
 )
-
-LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, HEADS = (8 * i for i in range(9))
-LANES = 16
 
 
 @njit(inline="always")
@@ -50,8 +59,8 @@ def _hash(keys, step, words):
 @njit(inline="always")
 def _first(table, keys, step, hashed):
     """Give the first row of the build with this key, by hash; -1 if there is none."""
-    slots, mask = load_i64(table + SLOTS), load_i64(table + MASK)
-    known, words = load_i64(table + KEYS), load_i64(table + WORDS)
+    slots, mask = load_i64(table + 8 * SLOTS), load_i64(table + 8 * MASK)
+    known, words = load_i64(table + 8 * KEYS), load_i64(table + 8 * WORDS)
     slot = hashed & mask
     while True:
         row = load_i32(slots + slot * 4)
@@ -74,7 +83,11 @@ def _marked(bits, place):
 @njit(inline="always")
 def _within(table, keys, lanes):
     """Give which of `lanes` one-word keys have their bit set, in a table that has one for each."""
-    low, count, bits = load_i64(table + LOW), load_i64(table + RANGE), load_i64(table + BITS)
+    low, count, bits = (
+        load_i64(table + 8 * LOW),
+        load_i64(table + 8 * RANGE),
+        load_i64(table + 8 * BITS),
+    )
     found = 0
     for lane in range(lanes):
         place = load_i64(keys + lane * 8) - low
@@ -87,7 +100,7 @@ def _within(table, keys, lanes):
 @njit(inline="always")
 def _perhaps(table, keys, lanes, words):
     """Give which of `lanes` keys have the bit of their hash set."""
-    bits, shift = load_i64(table + BITS), load_i64(table + SHIFT)
+    bits, shift = load_i64(table + 8 * BITS), load_i64(table + 8 * SHIFT)
     found = 0
     for lane in range(lanes):
         hashed = _hash(keys + lane * 8, lanes * 8, words)
@@ -95,13 +108,13 @@ def _perhaps(table, keys, lanes, words):
     return found
 
 
-@callback(3)
+@kernel(3)
 def member(table, keys, needed):
     """Give which of LANES keys (word by word, LANES of each) are in the build, of those needed."""
     if needed == 0:
         return 0
-    words = load_i64(table + WORDS)
-    if load_i64(table + RANGE) > 0:
+    words = load_i64(table + 8 * WORDS)
+    if load_i64(table + 8 * RANGE) > 0:
         return _within(table, keys, LANES) & needed
     rest = needed & (
         _perhaps(table, keys, LANES, 1) if words == 1 else _perhaps(table, keys, LANES, words)
@@ -118,7 +131,7 @@ def member(table, keys, needed):
 
 @njit(inline="always")
 def _candidates(table, keys, words):
-    if load_i64(table + RANGE) > 0:
+    if load_i64(table + 8 * RANGE) > 0:
         return _within(table, keys, BLOCK)
     return _perhaps(table, keys, BLOCK, 1) if words == 1 else _perhaps(table, keys, BLOCK, words)
 
@@ -147,8 +160,8 @@ def find(mask, keys, context, blocks, tail, tail_rows, table, none, words, rows,
     int
         The number of rows kept.
     """
-    heads, low = load_i64(table + HEADS), load_i64(table + LOW)
-    size = load_i64(table + WORDS)
+    heads, low = load_i64(table + 8 * HEADS), load_i64(table + 8 * LOW)
+    size = load_i64(table + 8 * WORDS)
     kept = passed = 0
     for block in range(blocks + (1 if tail_rows > 0 else 0)):
         at, row = (context, block * BLOCK) if block < blocks else (tail, 0)
@@ -189,14 +202,17 @@ def count_pairs(firsts, count, counts):
     return pairs
 
 
-@kernel(6)
-def expand(numbers, firsts, count, following, left, right):
-    """Write both row numbers (int64) of every pair, by the chains `following` (int32)."""
+@kernel(5)
+def expand(firsts, count, following, left, right):
+    """Write for every pair which of the rows it has and which of the build's (both int64).
+
+    `following` holds the chains, as int32.
+    """
     made = 0
     for i in range(count):
-        number, row = load_i64(numbers + i * 8), load_i64(firsts + i * 8)
+        row = load_i64(firsts + i * 8)
         while row >= 0:
-            store_64(left + made * 8, number)
+            store_64(left + made * 8, i)
             store_64(right + made * 8, row)
             made += 1
             row = load_i32(following + row * 4)
@@ -245,8 +261,8 @@ def enter_direct(keys, count, low, heads, following, counts):
 @kernel(4)
 def enter_hashed(table, count, following, counts):
     """Enter rows, last to first, into the slots of `table`; give how many keys differ."""
-    slots, mask = load_i64(table + SLOTS), load_i64(table + MASK)
-    keys, words = load_i64(table + KEYS), load_i64(table + WORDS)
+    slots, mask = load_i64(table + 8 * SLOTS), load_i64(table + 8 * MASK)
+    keys, words = load_i64(table + 8 * KEYS), load_i64(table + 8 * WORDS)
     different = 0
     for i in range(count):
         row = count - 1 - i

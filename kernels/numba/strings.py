@@ -7,11 +7,17 @@ others stand between them in order. One part alone is equality.
 
 from numba import njit
 
-from wherry.kernels.numba.compiled import callback
+from wherry.kernels.layout import (
+    EQUAL,
+    GREATER,
+    INLINE,
+    LESS,
+    LESS_EQUAL,
+    PARTS,
+    UNEQUAL,
+)
+from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import load_i32, load_i64, load_u8, lowest, offset_at
-
-EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
-INLINE = 12
 
 
 @njit(inline="always")
@@ -99,19 +105,19 @@ def _tested(offsets, width, data, row, needed, constant, constant_size, test):
     return found
 
 
-@callback(7)
+@kernel(7)
 def test_narrow(offsets, data, row, needed, constant, constant_size, test):
     """Give the bits of the needed rows, from `row` on, that pass; offsets are int32."""
     return _tested(offsets, 4, data, row, needed, constant, constant_size, test)
 
 
-@callback(7)
+@kernel(7)
 def test_wide(offsets, data, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for int64 offsets."""
     return _tested(offsets, 8, data, row, needed, constant, constant_size, test)
 
 
-@callback(7)
+@kernel(7)
 def test_views(views, buffers, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for views; `buffers` is a table of data addresses."""
     found = 0

@@ -10,8 +10,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-BLOCK = 64
-SLACK = 64  # bytes behind a destination that a compress-store may overwrite
+from wherry.kernels.layout import BLOCK
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _LANES = {1: (_I8, 64), 2: (_I16, 32), 4: (_I32, 16), 8: (_I64, 8)}

@@ -22,8 +22,8 @@ from wherry.ir.expr import Call
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition
 from wherry.ir.stage import Groups, Order, Pass, Rows, SortKey, Stage, Take, Totals
+from wherry.kernels.engine import Engine
 from wherry.render import program
-from wherry.render.engine import Engine
 from wherry.render.program import render
 from wherry.render.reference import run_reference
 
@@ -453,7 +453,7 @@ def test_objects_are_kept_and_checked(tmp_path):
     text = 'define i64 @"mask"(i64 %".1", i64 %".2")\n{\nentry:\n  ret i64 7\n}\n'
     assert not Engine(tmp_path).functions(text, ("mask",)).cached
     assert Engine(tmp_path).functions(text, ("mask",)).cached
-    file = Engine(tmp_path).path(text)
+    file = Engine(tmp_path).path(Engine(tmp_path).key(text))
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert not Engine(tmp_path).functions(text, ("mask",)).cached

@@ -136,6 +136,13 @@ def test_doctor(wherry):
     assert set(found["cuda"]) == {"present", "detail"}
 
 
+def test_warm(wherry):
+    assert "group_by" in wherry("warm").out
+    skeletons = wherry("warm", "--json").json["skeletons"]
+    assert all(row["cached"] for row in skeletons)
+    assert "filter" in {row["module"] for row in skeletons}
+
+
 def test_version(wherry):
     assert wherry("--version").out.startswith("wherry ")
 
@@ -148,6 +155,7 @@ def test_version(wherry):
         ("run",),
         ("explain",),
         ("doctor",),
+        ("warm",),
         ("profiles",),
         ("profiles", "list"),
         ("profiles", "show"),

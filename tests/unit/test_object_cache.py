@@ -18,9 +18,10 @@ from wherry.ir.builder import col
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve
 from wherry.ir.stage import Pass, Rows, Stage
-from wherry.kernels.numba import compiled
-from wherry.render import engine as engines
-from wherry.render.engine import Engine, engine
+from wherry.kernels import objects
+from wherry.kernels.engine import Engine, engine
+from wherry.kernels.objects import read_object, write_object
+from wherry.kernels.skeletons import modules, skeletons, warm
 from wherry.render.program import render
 
 SCHEMA = pa.schema({"x": pa.int64()})
@@ -45,7 +46,7 @@ def answer(folder: Path) -> list[int]:
 def test_a_damaged_object_is_compiled_again(tmp_path, damage):
     first = Engine(tmp_path)
     assert not first.functions(TEXT, ("f",)).cached
-    path = first.path(TEXT)
+    path = first.path(first.key(TEXT))
     good = path.read_bytes()
     flipped = good[:-1] + bytes([good[-1] ^ 1])
     path.write_bytes(flipped if damage is None else damage)
@@ -80,7 +81,7 @@ def test_a_full_disk_leaves_no_part_of_an_object(tmp_path, monkeypatch):
 
         return Full()
 
-    monkeypatch.setattr(engines.os, "fdopen", full)
+    monkeypatch.setattr(objects.os, "fdopen", full)
     assert answer(tmp_path) == WANTED
     assert list(tmp_path.iterdir()) == []
 
@@ -117,19 +118,53 @@ print(t.answer(Path({str(tmp_path)!r})) == t.WANTED)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_skeleton_is_compiled_without_a_cache_that_fails():
-    asked = []
+NUMBA_SEEN = """
+import sys
+import pyarrow as pa
+import wherry as wh
+from wherry import col
+table = pa.table({"k": [1, 2, 1] * 50, "s": ["a", "b", "c"] * 50})
+query = wh.scan(table).filter(col("k") > 1, col("s") != "a").group_by("k").agg(n=wh.count())
+assert query.collect().to_pydict() == {"k": [2], "n": [50]}
+print("numba" in sys.modules)
+"""
 
-    def compiler(signature, *, cache=False, **_):
-        asked.append(cache)
-        if cache:
-            raise OSError(errno.ENOSPC, "no space left")
-        return lambda function: ("compiled", signature, function)
 
-    def skeleton():
-        return 0
+def numba_seen(cache: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run a query in a new process that keeps its objects in `cache`."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    command = [sys.executable, *flags, "-c", NUMBA_SEEN]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    with pytest.warns(RuntimeWarning, match="skeleton skeleton is compiled anew .* no space left"):
-        made = compiled._cached(compiler, "signature")(skeleton)
-    assert made == ("compiled", "signature", skeleton)
-    assert asked == [True, False]
+
+def test_numba_is_imported_only_where_a_skeleton_has_to_be_compiled(tmp_path):
+    assert numba_seen(tmp_path).stdout.split() == ["True"]
+    assert numba_seen(tmp_path).stdout.split() == ["False"]
+
+
+def test_skeletons_that_cannot_be_kept_are_compiled_with_a_warning(tmp_path):
+    (tmp_path / "wherry").write_text("no folder")
+    found = numba_seen(tmp_path)
+    assert found.stdout.split() == ["True"]
+    assert "RuntimeWarning: skeletons of group_by are compiled anew" in found.stderr
+
+
+def test_skeletons_are_found_by_name():
+    with pytest.raises(AttributeError, match="filter defines no skeleton 'nothing'"):
+        skeletons("filter").nothing  # noqa: B018
+    assert {"filter", "group_by", "strings"} <= set(modules())
+
+
+def test_every_declared_skeleton_can_be_loaded():
+    for module in modules():
+        warm(module)
+
+
+def test_the_folder_keeps_what_was_used_last(tmp_path):
+    for number in range(4):
+        path = tmp_path / f"{number}.o"
+        assert write_object(path, bytes(100), most_bytes=3 * 132)
+        os.utime(path, ns=(number, number))
+        if number == 2:
+            assert read_object(tmp_path / "0.o") is not None  # is used, and outlives 1 and 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.o", "2.o", "3.o"]

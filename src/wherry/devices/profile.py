@@ -22,7 +22,7 @@ DeviceKind = Literal["nic", "csd", "drive", "gpu", "cpu"]
 TypeFamily = Literal["boolean", "integer", "float", "decimal", "temporal", "string", "dictionary"]
 OperatorName = Literal[
     "filter", "select", "with_columns", "aggregate", "group_by", "sort", "top_k", "limit",
-    "route", "respond", "scan",
+    "route", "respond", "scan", "join",
 ]  # fmt: skip
 TYPE_FAMILIES: tuple[TypeFamily, ...] = get_args(TypeFamily)
 OPERATOR_NAMES: tuple[OperatorName, ...] = get_args(OperatorName)

@@ -32,6 +32,9 @@ def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
 def _lifted(value: Any, found: list[Literal]) -> Any:
     if isinstance(value, Literal) and value.value is not None:
         assert value.type is not None, "resolve before lifting"
+        for index, other in enumerate(found):
+            if is_build(value.type) and other.value is value.value:
+                return Parameter(index, value.type)
         found.append(value)
         return Parameter(len(found) - 1, value.type, _digits(value))
     if isinstance(value, Match):
@@ -55,6 +58,11 @@ def _collect(value: Any, found: dict[int, Parameter]) -> None:
     elif is_dataclass(value):
         for f in fields(value):
             _collect(getattr(value, f.name), found)
+
+
+def is_build(t: pa.DataType | None) -> bool:
+    """Tell whether constants of this type are builds: rows, not values (`wherry.ir.build`)."""
+    return pa.types.is_struct(t)
 
 
 def unscaled(value: Literal) -> int:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from wherry.devices.work import Work
+from wherry.ir.build import Known
 from wherry.ir.expr import (
     Arithmetic,
     Cast,
@@ -105,6 +106,12 @@ class Counter:
             write_bytes,
             self.sort_steps,
         )
+
+
+def keep_work(build: Known) -> Work:
+    """Give the work of entering the keys of a build into a table."""
+    written = build.table_bytes - build.nbytes
+    return Work(scan_bytes=build.nbytes, hash_rows=build.rows, write_bytes=written)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import Any
 
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.build import Known, known, may_hold
+from wherry.ir.build import Known, may_hold
+from wherry.ir.build import known as known_build
 from wherry.ir.expr import (
     Code,
     Column,
@@ -121,7 +122,7 @@ def selectivity(predicate: Node, given: Estimate) -> Selectivity:
         case Match():
             return Selectivity(0.0, _GUESS_EQUAL, 1.0)
         case Member(keys, build):
-            return _member(keys, known(build), given)
+            return _member(keys, known_build(build), given)
     return NOTHING_KNOWN
 
 
@@ -144,11 +145,11 @@ def key_column(key: Node) -> Column | None:
     return key if isinstance(key, Column) else None
 
 
-def _values_within(known_bounds: ColumnStatistics | None) -> float:
+def _values_within(bounds: ColumnStatistics | None) -> float:
     """Give how many different values lie within bounds; 0 if that cannot be told."""
-    if known_bounds is None:
+    if bounds is None:
         return 0
-    match known_bounds.min, known_bounds.max:
+    match bounds.min, bounds.max:
         case int(low), int(high):
             return high - low + 1
         case date() as first, date() as last:

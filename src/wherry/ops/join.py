@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from math import inf
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.source import Source
 from wherry.data.types import is_text, type_class
 from wherry.ir.build import Build, Known
 from wherry.ir.expr import Code, Column, IsNull, Member, Node, Not, all_of
@@ -26,27 +26,11 @@ from wherry.ir.text import to_text
 from wherry.ir.types import as_decimal, common_type, type_to_text, value_type
 from wherry.ops.estimate import Estimate, filtered, selectivity
 from wherry.ops.filter import Filter
-from wherry.ops.operator import Operator, all_columns, keep, one_batch, take_rows
+from wherry.ops.operator import Declared, Operator, all_columns, keep, one_batch, take_rows
 from wherry.ops.select import Select, type_bytes
 
 How = Literal["inner", "left", "semi", "anti"]
 HOWS: tuple[How, ...] = ("inner", "left", "semi", "anti")
-
-
-class Side(Protocol):
-    """The other side of a join: a source and operators over it."""
-
-    @property
-    def source(self) -> Source:
-        """What is scanned."""
-
-    @property
-    def operators(self) -> tuple[Operator, ...]:
-        """What is done, in order."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +58,7 @@ class Join:
     how: How
     keys: tuple[Node, ...]
     names: tuple[str, ...]
-    side: Side
+    side: Declared
     build: Build | Known | None = None
 
     def schema(self, given: pa.Schema) -> pa.Schema:
@@ -120,14 +104,14 @@ class Join:
             return filtered(given, member if self.how == "semi" else Not(member))
         width = sum(type_bytes(t) for _, _, t in self._added())
         share = selectivity(member, given)
-        build = self.build
-        most = build.known.rows if isinstance(build, Build) else float("inf")
         outer = self.how == "left"
+        # Of a build that has not run nothing bounds the matches of a row.
+        most = self.build.known.rows if isinstance(self.build, Build) else inf
         return replace(
             given,
             rows_low=given.rows_low if outer else given.rows_low * share.low,
             rows=given.rows if outer else given.rows * share.guess,
-            rows_high=given.rows_high * max(most, 1 if outer else 0),
+            rows_high=given.rows_high * max(most, outer) if given.rows_high else 0.0,
             row_bytes=given.row_bytes + width,
         )
 
@@ -223,7 +207,11 @@ def _met(left: Node, right: Node) -> tuple[Node, Node]:
     """
     one, other = (value_type(type_of(node)) for node in (left, right))
     common = common_type(one, other)
-    if common is not None and pa.types.is_integer(common) and pa.uint64() in {one, other} - {common}:
+    if (
+        common is not None
+        and pa.types.is_integer(common)
+        and pa.uint64() in {one, other} - {common}
+    ):
         common = as_decimal(pa.uint64())
     if common is None or not (_exact(one, common) and _exact(other, common)):
         texts = " and ".join(
@@ -246,4 +234,3 @@ def _exact(source: pa.DataType, target: pa.DataType) -> bool:
     if kinds in {("integer", "float"), ("decimal", "float")}:
         return kinds[0] == "integer" and source.bit_width <= 32 and target.bit_width == 64
     return castable_always(source, target)
-

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.source import Source
 from wherry.ir.expr import Column, Node
 from wherry.ir.stage import Pass, Rows, Step
 from wherry.ops.estimate import Estimate
@@ -67,6 +68,22 @@ class Operator(Protocol):
 
     def describe(self) -> str:
         """Give the operator as one line of text."""
+
+
+class Declared(Protocol):
+    """What can be run: a source and operators over it."""
+
+    @property
+    def source(self) -> Source:
+        """What is scanned."""
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """What is done, in order."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the answer."""
 
 
 def all_columns(schema: pa.Schema) -> tuple[tuple[str, Node], ...]:

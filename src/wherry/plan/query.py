@@ -12,9 +12,10 @@ from wherry.base.errors import InputError
 from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
+from wherry.ir.build import Known, known
 from wherry.ir.codec import encode, register
 from wherry.ir.expr import Literal
-from wherry.ir.literals import lift
+from wherry.ir.literals import is_build, lift, parameters
 from wherry.ir.stage import Pass, Step, input_columns, output_schema
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import Operator
@@ -178,6 +179,12 @@ def _times(flow: Estimate, factor: float) -> Estimate:
         rows=flow.rows * factor,
         rows_high=flow.rows_high * factor,
     )
+
+
+def builds_of(query: Query, first: int, last: int) -> tuple[Known, ...]:
+    """Give what is known of the builds whose rows the segments first..last read."""
+    read = parameters(query.plan.segments[first : last + 1])
+    return tuple(known(query.literals[p.index]) for p in read if is_build(p.type))
 
 
 def segment_schemas(plan: Plan) -> tuple[pa.Schema, ...]:

@@ -23,18 +23,13 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import join, strings
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.join_table import table_of
 from wherry.render.loop import Slot
 
-BLOCK: Final = 64
 _LITERAL: Final = 16
-_TESTS: Final = {
-    "narrow": strings.test_narrow.address,
-    "wide": strings.test_wide.address,
-    "views": strings.test_views.address,
-    "member": join.member.address,
-}
+_strings, _join = skeletons("strings"), skeletons("join")
 _FIXED: Final = {
     t.id
     for t in (
@@ -109,7 +104,9 @@ def _addresses(
         case "data":
             return (_data_address(chunk.columns[name], keep),) * 2
         case "test":
-            return (int(_TESTS[name]),) * 2
+            return (int(getattr(_strings, f"test_{name}").address),) * 2
+        case "member":
+            return (int(_join.member.address),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)

@@ -10,16 +10,19 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Rows, Take
-from wherry.kernels.numba import aggregate, group_by
-from wherry.kernels.numba import filter as kernels
-from wherry.render.bind import BLOCK, Context, bind_slots
+from wherry.ir.stage import Groups, Matches, Order, Rows, Take
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import Context, bind_slots
 from wherry.render.encode import decoded, key_arrays, slot_arrays
-from wherry.render.gather import Arrangement, Deferred, Piece, places_of
+from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
+from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.state import read, stride
+
+_filter, _aggregate, _group_by = (skeletons(m) for m in ("filter", "aggregate", "group_by"))
 
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
@@ -54,6 +57,8 @@ class Run:
         sink = self._plan.step.sink
         if isinstance(sink, Rows):
             return self._rows(after, defer=defer)
+        if isinstance(sink, Matches):
+            return self._matches(sink, after, defer=defer)
         columns = self._groups() if isinstance(sink, Groups) else self._totals()
         schema = self._plan.out_schema
         arrays = [
@@ -69,22 +74,25 @@ class Run:
         if self._plan.predicate is None:
             return Selection(rows, rows)
         words = np.empty((rows + BLOCK - 1) // BLOCK, np.int64)
-        self.selected = kernels.select(
+        self.selected = _filter.select(
             self._address("mask"), self._whole, self._chunk.blocks, self._padded, self._chunk.rest,
             words.ctypes.data,
         )  # fmt: skip
         return Selection(rows, self.selected, words)
 
+    def _computed(self, number: int, kept: Selection) -> pa.Array:
+        return compute_column(
+            self._plan.out_schema.types[number], self._address(f"values{number}"), self._context,
+            self._chunk, kept, pool=self._pool,
+        )  # fmt: skip
+
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:
         schema, kept = self._plan.out_schema, self._select()
         computed = {
-            number: compute_column(
-                schema.types[number], self._address(f"values{number}"), self._context, self._chunk,
-                kept, pool=self._pool,
-            )
+            number: self._computed(number, kept)
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)
-        }  # fmt: skip
+        }
         places = self._places(after, kept, computed)
         final = kept
         if places is not None:
@@ -101,6 +109,29 @@ class Run:
                 moved = Selection(kept.count, len(places), order=places)
                 columns.append(keep_rows(computed[number], moved, self._pool))
         return _batch(columns, schema, final.count)
+
+    def _matches(self, sink: Matches, after: Arrangement, *, defer: bool) -> Piece:
+        functions = self._address("mask"), self._address("probe")
+        pairs = find_pairs(
+            sink, self._prepared.literals, functions, self._context.addresses, self._chunk,
+            pool=self._pool,
+        )  # fmt: skip
+        self.selected = pairs.passed
+        left, schema = pairs.left, self._plan.out_schema
+        sides = []
+        for number, node in enumerate(self._plan.outputs):
+            if isinstance(node, Column):
+                sides.append((self._chunk.columns[node.name], left))
+            else:
+                made = self._computed(number, pairs.kept)
+                sides.append((made, pairs.repeated()))
+        sides += [(array, pairs.right) for array in pairs.added]
+        if not (after or defer):
+            columns = [keep_rows(array, chosen, self._pool) for array, chosen in sides]
+            return _batch(columns, schema, pairs.count)
+        columns = tuple((array, None if c.whole else c.numbers) for array, c in sides)
+        rows = Deferred(schema, columns, pairs.count)
+        return gather([rows], after, self._pool) if after else rows
 
     def _deferred(
         self, final: Selection, computed: dict[int, pa.Array], places: np.ndarray[Any, Any] | None
@@ -133,7 +164,7 @@ class Run:
 
     def _totals(self) -> list[pa.Array]:
         state = np.frombuffer(bytearray(self._code.begin), np.uint8)
-        self.selected = aggregate.totals(
+        self.selected = _aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
@@ -170,7 +201,7 @@ class Run:
             np.frombuffer(self._code.begin or b"\0", np.uint8),
             np.empty(2 * BLOCK, np.int64),
         )
-        groups = group_by.direct(
+        groups = _group_by.direct(
             self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
             self._chunk.blocks, self._padded, self._chunk.rest, table.ctypes.data, seen.ctypes.data,
             states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
@@ -193,7 +224,7 @@ class Run:
         seen = np.empty((capacity, words), np.int64)
         states = np.empty((capacity, stride(cells)), np.uint8)
         table = np.full(2 * capacity, -1, np.int32)
-        while not group_by.hashed(
+        while not _group_by.hashed(
             self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
             self._chunk.blocks, self._padded, self._chunk.rest, words, table.ctypes.data,
             len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
@@ -202,7 +233,7 @@ class Run:
             capacity *= _GROWTH
             seen, states = _grown(seen, capacity), _grown(states, capacity)
             table = np.full(2 * capacity, -1, np.int32)
-            group_by.rehash(
+            _group_by.rehash(
                 table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1])
             )
         groups, self.selected = int(progress[1]), int(progress[2])

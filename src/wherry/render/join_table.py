@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.ir.build import Build
-from wherry.kernels.numba import join
+from wherry.kernels import layout
+from wherry.kernels.skeletons import skeletons
 from wherry.render.keys import build_words
+
+_join = skeletons("join")
 
 _SMALL_RANGE: Final = 1 << 23
 """Keys within fewer values than this have a bit each, however few they are: a megabyte."""
@@ -37,8 +40,8 @@ class JoinTable:
         self._keys = build_words(build.key_columns)
         self._rows, self.words = len(self._keys), max(1, self._keys.shape[1])
         self._header = np.zeros(9, np.int64)
-        self._put(join.KEYS, self._keys.ctypes.data)
-        self._put(join.WORDS, self.words)
+        self._put(layout.KEYS, self._keys.ctypes.data)
+        self._put(layout.WORDS, self.words)
         self._lock = threading.Lock()
         self._keep: list[Any] = []
         low, span = self._span()
@@ -54,7 +57,7 @@ class JoinTable:
         return int(self._header.ctypes.data)
 
     def _put(self, place: int, value: int) -> None:
-        self._header[place // 8] = value
+        self._header[place] = value
 
     def _array(self, place: int, length: int, dtype: Any, fill: int) -> int:
         made = np.full(length, fill, dtype)
@@ -70,32 +73,32 @@ class JoinTable:
         return low, high - low + 1
 
     def _mark(self, low: int, span: int) -> None:
-        self._put(join.LOW, low)
-        self._put(join.RANGE, span)
-        bits = self._array(join.BITS, (span + 7) // 8, np.uint8, 0)
-        join.mark(self._keys.ctypes.data, self._rows, low, bits)
+        self._put(layout.LOW, low)
+        self._put(layout.RANGE, span)
+        bits = self._array(layout.BITS, (span + 7) // 8, np.uint8, 0)
+        _join.mark(self._keys.ctypes.data, self._rows, low, bits)
 
     def _mark_hashes(self) -> None:
         exponent = max(9, (_FILTER_BITS_PER_ROW * self._rows - 1).bit_length())
-        self._put(join.SHIFT, 64 - exponent)
-        bits = self._array(join.BITS, 1 << (exponent - 3), np.uint8, 0)
+        self._put(layout.SHIFT, 64 - exponent)
+        bits = self._array(layout.BITS, 1 << (exponent - 3), np.uint8, 0)
         keys = self._keys.ctypes.data
-        join.mark_hashes(keys, self._rows, self.words, 64 - exponent, bits)
+        _join.mark_hashes(keys, self._rows, self.words, 64 - exponent, bits)
 
     def _enter_hashed(self) -> Chains:
         size = 1 << (2 * self._rows).bit_length()
-        self._put(join.MASK, size - 1)
-        self._array(join.SLOTS, size, np.int32, -1)
+        self._put(layout.MASK, size - 1)
+        self._array(layout.SLOTS, size, np.int32, -1)
         chains = Chains(self._rows)
-        chains.different = join.enter_hashed(
+        chains.different = _join.enter_hashed(
             self.address, self._rows, chains.following.ctypes.data, chains.counts.ctypes.data
         )
         return chains
 
     def _enter_direct(self, low: int, span: int) -> Chains:
-        heads = self._array(join.HEADS, span, np.int32, -1)
+        heads = self._array(layout.HEADS, span, np.int32, -1)
         chains = Chains(self._rows)
-        chains.different = join.enter_direct(
+        chains.different = _join.enter_direct(
             self._keys.ctypes.data, self._rows, low, heads,
             chains.following.ctypes.data, chains.counts.ctypes.data,
         )  # fmt: skip

@@ -16,9 +16,9 @@ from llvmlite import ir
 
 from wherry.ir.expr import Node
 from wherry.ir.resolve import type_of
+from wherry.kernels.layout import LANES
 from wherry.render.intervals import INT64, Bounds, interval, within
 
-LANES: Final = 16
 I1, I32, I64, I128 = (ir.IntType(n) for n in (1, 32, 64, 128))
 F32, F64 = ir.FloatType(), ir.DoubleType()
 BITS: Final = ir.IntType(LANES)

@@ -32,7 +32,7 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.kernels.numba import join, strings
+from wherry.kernels import layout
 from wherry.render.keys import store_words, table_words
 from wherry.render.loop import (
     BITS,
@@ -60,12 +60,12 @@ from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
 _TESTS: Final = {
-    "==": strings.EQUAL,
-    "!=": strings.UNEQUAL,
-    "<": strings.LESS,
-    "<=": strings.LESS_EQUAL,
-    ">": strings.GREATER,
-    ">=": strings.GREATER_EQUAL,
+    "==": layout.EQUAL,
+    "!=": layout.UNEQUAL,
+    "<": layout.LESS,
+    "<=": layout.LESS_EQUAL,
+    ">": layout.GREATER,
+    ">=": layout.GREATER_EQUAL,
 }
 
 
@@ -300,7 +300,7 @@ def _text_value(loop: Loop, operand: Node, constants: list[tuple[Any, Any]], tes
 def _(node: Match, loop: Loop) -> Value:
     assert isinstance(node.pattern, Literal)
     parts = loop.slot("parts", like_pattern(node.kind, str(node.pattern.value)))
-    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], strings.PARTS)
+    return _text_value(loop, node.operand, [(parts, ir.Constant(I64, 0))], layout.PARTS)
 
 
 def like_pattern(kind: str, text: str) -> str:
@@ -353,7 +353,7 @@ def _(node: IsNull, loop: Loop) -> Value:
 def _(node: IsIn, loop: Loop) -> Value:
     if tests_text(node):
         constants = [_text_constant(loop, v) for v in node.values]
-        return _text_value(loop, node.operand, constants, strings.EQUAL)
+        return _text_value(loop, node.operand, constants, layout.EQUAL)
     operand, bits = loop.value(node.operand), ir.Constant(BITS, 0)
     for value in node.values:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)
@@ -365,14 +365,14 @@ def _(node: IsIn, loop: Loop) -> Value:
 def _(node: Member, loop: Loop) -> Value:
     assert isinstance(node.build, Parameter)
     words, valid = table_words(loop, node.keys)
-    room = loop.head.alloca(vector(I64, join.LANES * len(words)))
+    room = loop.head.alloca(vector(I64, LANES * len(words)))
     room.align = 64
     keys = loop.head.ptrtoint(room, I64)
-    store_words(loop, words, keys, join.LANES, ir.Constant(I64, 0))
+    store_words(loop, words, keys, LANES, ir.Constant(I64, 0))
     needed = both(loop.body, loop.slice(loop.needed), valid)
     address, _ = _text_constant(loop, node.build)
     kind = ir.PointerType(ir.FunctionType(I64, [I64] * 3))
-    test = loop.head.inttoptr(loop.slot("test", "member"), kind)
+    test = loop.head.inttoptr(loop.slot("member"), kind)
     found = loop.body.call(test, [address, keys, loop.body.zext(needed, I64)])
     return Value(loop.body.trunc(found, BITS))
 

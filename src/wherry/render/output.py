@@ -10,16 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
-from wherry.kernels.numba import filter as kernels
-from wherry.kernels.numba.vector import SLACK
+from wherry.kernels.layout import BLOCK, SLACK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import (
-    BLOCK,
     Chunk,
     Context,
     bitmap_address,
     offset_width,
     values_address,
 )
+
+_kernels = skeletons("filter")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Selection:
             return np.arange(self.count, dtype=np.int64)
         found = np.empty(self.count, np.int64)
         words = self.words
-        kernels.row_numbers(words.ctypes.data, len(words), found.ctypes.data, self.count)
+        _kernels.row_numbers(words.ctypes.data, len(words), found.ctypes.data, self.count)
         return found
 
 
@@ -99,10 +100,10 @@ def _fixed(array: pa.Array, width: int, selection: Selection, pool: SegmentPool)
     if selection.order is None and selection.words is not None:
         words = selection.words.ctypes.data
         rest = selection.rows % BLOCK
-        kernels.compact(width, source, words, selection.blocks, rest, target.address)
+        _kernels.compact(width, source, words, selection.blocks, rest, target.address)
     else:
         rows = selection.numbers
-        kernels.gather(width, source, rows.ctypes.data, len(rows), target.address)
+        _kernels.gather(width, source, rows.ctypes.data, len(rows), target.address)
     return target
 
 
@@ -120,10 +121,10 @@ def _bits(
     if selection.order is None and selection.words is not None:
         words = selection.words.ctypes.data
         rest = selection.rows % BLOCK
-        ones = kernels.compact_bits(source, words, selection.blocks, rest, target.address)
+        ones = _kernels.compact_bits(source, words, selection.blocks, rest, target.address)
     else:
         rows = selection.numbers
-        ones = kernels.gather_bits(source, rows.ctypes.data, len(rows), target.address)
+        ones = _kernels.gather_bits(source, rows.ctypes.data, len(rows), target.address)
     return target, ones
 
 
@@ -140,10 +141,12 @@ def _texts(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.
     width, rows = offset_width(array.type), selection.numbers
     offsets = allocate(pool, (len(rows) + 1) * width)
     source = values_address(array)
-    total = kernels.gather_offsets(source, width, rows.ctypes.data, len(rows), offsets.address)
+    total = _kernels.gather_offsets(source, width, rows.ctypes.data, len(rows), offsets.address)
     data, given = allocate(pool, total), array.buffers()[2]
     if total:
-        kernels.gather_text(source, width, given.address, rows.ctypes.data, len(rows), data.address)
+        _kernels.gather_text(
+            source, width, given.address, rows.ctypes.data, len(rows), data.address
+        )
     return [offsets, data]
 
 
@@ -164,7 +167,7 @@ def compute_column(
     scratch = np.empty(BLOCK * 16, np.uint8)
     whole, padded = context.addresses
     words = 0 if selection.words is None else selection.words.ctypes.data
-    ones = kernels.compute(
+    ones = _kernels.compute(
         function, whole, chunk.blocks, padded, chunk.rest, words, width,
         target.address, valid.address, scratch.ctypes.data,
     )  # fmt: skip

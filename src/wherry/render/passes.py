@@ -19,9 +19,9 @@ from wherry.ir.expr import Call, Column, Node, walk
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Matches, Pass, Rows, output_schema
 from wherry.ir.text import call_text, to_text
+from wherry.kernels.engine import Compiled as MachineCode
+from wherry.kernels.engine import engine
 from wherry.render import functions as fn
-from wherry.render.engine import Compiled as MachineCode
-from wherry.render.engine import engine
 from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
 from wherry.render.split import Lookup, Split, is_fixed

@@ -12,6 +12,7 @@ import pyarrow as pa
 from wherry.ir.expr import Literal, Node
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
+from wherry.ir.stage import Groups
 from wherry.render.bind import Chunk, Table
 from wherry.render.encode import MOST_SLOTS, codes_of, ranks_of
 from wherry.render.loop import Slot
@@ -33,12 +34,15 @@ class Prepared:
         By encoded column: the texts behind its integers.
     sizes : tuple of int, optional
         Domains of the keys if they are small together.
+    literals : tuple of Literal
+        The values of the stage's parameters.
     """
 
     chunk: Chunk
     nullable: frozenset[str]
     texts: dict[str, pa.Array]
     sizes: tuple[int, ...] | None
+    literals: tuple[Literal, ...]
 
 
 class Preparer:
@@ -64,7 +68,7 @@ class Preparer:
         columns = {name: batch.column(number) for name, number in self._given}
         if self._simple:
             nulls = frozenset([n for n in self._read if columns[n].null_count])
-            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None)
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None, literals)
         numbers: dict[Slot, int] = {}
         for node, column in self._plan.residuals.items():
             columns[column.name] = evaluate(bind(node, literals), batch)
@@ -76,13 +80,13 @@ class Preparer:
             for x in self._plan.lookups.values()
             if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
         }
-        sizes = self._sizes(texts)
+        sizes = self._sizes(texts) if isinstance(self._plan.step.sink, Groups) else None
         for number, size in enumerate(sizes or ()):
             numbers["size", str(number)] = size
             before = np.prod([s + 1 for s in (sizes or ())[:number]], dtype=np.int64)
             numbers["stride", str(number)] = int(before)
         chunk = Chunk(batch.num_rows, columns, tables, numbers)
-        return Prepared(chunk, frozenset(nullable), texts, sizes)
+        return Prepared(chunk, frozenset(nullable), texts, sizes, literals)
 
     def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         texts = {}

@@ -17,10 +17,21 @@ from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.stage import (
+    Groups,
+    Matches,
+    Order,
+    Pass,
+    Rows,
+    Stage,
+    Step,
+    Take,
+    Totals,
+    output_schema,
+)
 from wherry.ir.work import Costs, Counter, costs_of
+from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
-from wherry.render.engine import object_folder
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
     Arrangement,
@@ -32,6 +43,7 @@ from wherry.render.gather import (
     piece_bytes,
 )
 from wherry.render.ledger import account, written
+from wherry.render.matches import builds_read
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
@@ -110,7 +122,9 @@ class Program:
         # Totals are new bytes whatever the chunk is, so their addresses need no look.
         self._refers = not any(isinstance(sink, Totals) for sink in sinks)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
-        self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
+        keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
+        self._chooses = len(self._parts) == 1 and keeps
+        self._joins = any(isinstance(sink, Matches) for sink in sinks)
         rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
         self._rest = None
         if self._parts and self._parts[0].plan is None and rest:
@@ -180,7 +194,12 @@ class Program:
             chosen = made.nbytes
             work = counter.work(0)
             return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work, fallbacks)
-        referenced, copied = account(made, batch) if self._refers else (0, written(made))
+        referenced, copied = 0, 0
+        if self._refers:
+            owners = builds_read(self.stage, literals) if self._joins else ()
+            referenced, copied = account(made, batch, *owners)
+        else:
+            copied = written(made)
         why = _why(self.stage, copied)
         work = counter.work(copied)
         rows = batch.num_rows
@@ -350,6 +369,8 @@ def _skeletons(step: Pass) -> str:
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
             used = "group_by.direct or group_by.hashed"
+        case Matches():
+            used = "join.find, join.expand, filter.gather"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
@@ -370,9 +391,11 @@ def _why(stage: Stage, copied: int) -> str:
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"
-    if any(not isinstance(sink, Rows) for sink in sinks):
+    if any(isinstance(sink, Totals) for sink in sinks):
         return "totals are written once"
     if any(isinstance(step, Order) for step in stage.steps):
         return "rows are gathered in order"
+    if any(isinstance(sink, Matches) for sink in sinks):
+        return "joined rows are written once"
     tested = any(isinstance(step, Pass) and step.predicate is not None for step in stage.steps)
     return "rows that passed are compacted" if tested else "columns are computed"

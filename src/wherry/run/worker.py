@@ -16,23 +16,33 @@ from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import from_plain
+from wherry.data.types import Plain, from_plain
 from wherry.devices.driver import Driver, Execution
+from wherry.ir.build import Build, Image, known_of
 from wherry.ir.codec import decode
 from wherry.ir.expr import Literal
-from wherry.ir.literals import bind, parameters
+from wherry.ir.literals import bind, is_build, parameters
 from wherry.ir.stage import Order, Take
 from wherry.ir.types import value_type
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
 from wherry.render.gather import Piece, piece_bytes
+from wherry.render.join_table import table_of
 from wherry.render.program import ChunkOutput, Program, render
 from wherry.run.continuation import Continuation, thaw
 
 
 class MissingPlan(Retryable):
     """The device has not seen the plan yet; send its bytes and then the message again."""
+
+
+class MissingBuild(Retryable):
+    """The device lacks the rows of a build that a stage joins with; `digest` names them."""
+
+    def __init__(self, device: str, digest: bytes) -> None:
+        super().__init__(f"{device} lacks the rows {digest.hex()} of a join")
+        self.digest = digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class Worker:
     key: bytes
     pool: SegmentPool
     _plans: dict[bytes, Plan] = field(default_factory=dict)
+    _builds: dict[bytes, Build] = field(default_factory=dict)
     _programs: dict[tuple[bytes, int, int], Program] = field(default_factory=dict)
 
     def install(self, plan_bytes: bytes) -> None:
@@ -81,13 +92,23 @@ class Worker:
             raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
         self._plans[digest(plan_bytes)] = plan
 
+    def keep(self, build: Build) -> None:
+        """Keep the rows that a join is made with by their digest, and make the table of their keys.
+
+        What arrived as bytes has the digest that `wherry.ir.build.received` computed of them.
+        """
+        self._builds[build.digest] = build
+        table_of(build)
+
     def receive(self, message: bytes) -> Hop:
-        """Open a message and find its plan.
+        """Open a message and find its plan, and the builds that its segments read.
 
         Raises
         ------
         MissingPlan
             If the plan is not installed here.
+        MissingBuild
+            If a build is not here.
         CorruptError
             If the message is not whole, or does not fit its plan.
         """
@@ -103,17 +124,33 @@ class Worker:
         literals = self._literals(continuation, plan)
         return Hop(continuation, plan, literals, frozenset(continuation.chunks))
 
-    @staticmethod
-    def _literals(continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
+    def _literals(self, continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
         wanted = parameters(plan)
+        here = plan.segments[continuation.first : continuation.last + 1]
+        read = {parameter.index for parameter in parameters(here)}
         if len(wanted) != len(continuation.values):
             raise CorruptError(
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
             )
         return tuple(
-            Literal(from_plain(value, value_type(p.type)), p.type)
+            Literal(self._value(value, p.type, rows=p.index in read), p.type)
             for p, value in zip(wanted, continuation.values, strict=True)
         )
+
+    def _value(self, value: Plain | Image, t: pa.DataType, *, rows: bool) -> object:
+        """Give a literal's value; of a build whose rows are not read only what is known of it."""
+        if isinstance(value, Image) != is_build(t):
+            raise CorruptError(f"continuation: {type(value).__name__} for a parameter of type {t}")
+        if not isinstance(value, Image):
+            return from_plain(value, value_type(t))
+        if not rows:
+            return known_of(value, [field.type for field in t][: len(value.bounds)])
+        build = self._builds.get(value.digest)
+        if build is None:
+            raise MissingBuild(self.driver.name, value.digest)
+        if pa.struct(list(build.batch.schema)) != t:
+            raise CorruptError(f"the rows {value.digest.hex()} of a join do not fit the plan")
+        return build
 
     def _source(self, hop: Hop) -> Source:
         named = [source for source in self.datasets if source.name == hop.plan.dataset]

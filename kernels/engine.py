@@ -1,0 +1,148 @@
+"""Text of LLVM IR becomes addresses of functions, by way of the object cache.
+
+MCJIT takes the target machine it is given, so compiling and linking have one each. All objects of a
+process live in one engine, therefore symbols carry the digest of what they belong to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from wherry.kernels.objects import read_object, write_object
+
+SKELETONS: Final = 1
+"""Version of what kernels/numba expects of block functions; a change makes old objects useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Functions of one object by name, and how it came about.
+
+    Whoever calls an address keeps `engine`: with it goes the memory that the code lies in.
+
+    Attributes
+    ----------
+    cached : bool
+        The object came from disk.
+    kept : bool
+        It is on disk now.
+    """
+
+    addresses: dict[str, int]
+    cached: bool
+    kept: bool
+    engine: Engine
+
+
+class Engine:
+    """Compiles for this machine, and keeps objects in `folder`.
+
+    All methods may be called from any thread; one compiles at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._cpu = llvm.get_host_cpu_name()
+        self._features = llvm.get_host_cpu_features().flatten()
+        self._linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine())
+        self._compiler: Any = None
+        self._loaded: dict[str, Compiled] = {}
+        self._objects: list[Any] = []
+
+    def functions(self, text: str, names: tuple[str, ...]) -> Compiled:
+        """Give the functions `names` that the IR `text` defines.
+
+        Parameters
+        ----------
+        text : str
+            A module; its defined functions are exactly `names`.
+        """
+        key = self.key(text)
+
+        def compiled() -> bytes:
+            renamed = text
+            for name in names:
+                renamed = renamed.replace(f'@"{name}"(', f'@"{symbol(key, name)}"(')
+            module = llvm.parse_assembly(renamed)
+            module.verify()
+            return self.object_of(module)
+
+        return self.linked(key, names, compiled)
+
+    def linked(self, key: str, names: Iterable[str], compile_: Callable[[], bytes]) -> Compiled:
+        """Give the functions `names` of the object kept under `key`, compiled if it is not there.
+
+        Parameters
+        ----------
+        compile_ : callable
+            Gives an object that defines `symbol(key, name)` for each name.
+        """
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = self._load(key, tuple(names), compile_)
+            return self._loaded[key]
+
+    def key(self, text: str) -> str:
+        """Give the digest that an object is kept under: everything its code depends on."""
+        versions = f"{llvmlite.__version__} {llvm.llvm_version_info} {SKELETONS}"
+        parts = (text, self._cpu, self._features, versions)
+        return sha256("\0".join(parts).encode()).hexdigest()
+
+    def path(self, key: str) -> Path:
+        """Give the file of an object."""
+        return self._folder / f"{key}.o"
+
+    def object_of(self, module: Any) -> bytes:
+        """Give a module of llvmlite as an object for this machine."""
+        if self._compiler is None:
+            self._compiler = self._machine()
+        return bytes(self._compiler.emit_object(module))
+
+    def _load(self, key: str, names: tuple[str, ...], compile_: Callable[[], bytes]) -> Compiled:
+        path = self.path(key)
+        code = read_object(path)
+        cached = kept = code is not None
+        if code is None:
+            code = compile_()
+            # A cache that cannot be written costs time in the next process, never an answer.
+            kept = write_object(path, code)
+        reference = llvm.ObjectFileRef.from_data(code)
+        self._linker.add_object_file(reference)
+        self._linker.finalize_object()
+        self._objects.append((reference, code))
+        found = {n: self._linker.get_function_address(symbol(key, n)) for n in names}
+        return Compiled(found, cached, kept, self)
+
+    def _machine(self) -> Any:
+        # Objects are loaded wherever there is room, so their code may hold no absolute addresses.
+        return llvm.Target.from_default_triple().create_target_machine(
+            cpu=self._cpu,
+            features=self._features,
+            opt=2,
+            reloc="pic",
+            codemodel="default",
+            jit=True,
+        )
+
+
+def symbol(key: str, name: str) -> str:
+    """Give the name that a function has in the process."""
+    return f"w{key[:24]}_{name}"
+
+
+@lru_cache(maxsize=8)
+def engine(folder: Path) -> Engine:
+    """Give the engine of this process for a folder."""
+    return Engine(folder)

@@ -1,0 +1,16 @@
+"""What skeletons and those who call them agree on; plain numbers, so that nobody imports numba."""
+
+from typing import Final
+
+BLOCK: Final = 64
+"""Rows of a block; bit i of its mask is row i."""
+SLACK: Final = 64
+"""Bytes behind a destination that a compress-store may overwrite."""
+LANES: Final = 16
+"""Rows that the loop of a block function works on at once."""
+INLINE: Final = 12
+"""Bytes of a text that a view holds itself."""
+EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
+"""Tests of text in `numba/strings.py`."""
+LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, HEADS = range(9)
+"""Places in the description of a join's table (`numba/join.py`), each an int64."""

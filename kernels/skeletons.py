@@ -1,0 +1,109 @@
+"""Skeletons as machine code: loaded from the object cache, compiled by numba where it lacks them.
+
+Importing numba takes longer than a query, so its modules are imported only to compile what no
+object on disk holds. A module's object is kept under the digest of the sources of `kernels/numba`,
+the processor and the compiler's version, and defines a plain C function for each skeleton.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import threading
+import warnings
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from wherry.kernels.engine import Compiled, Engine, engine, symbol
+from wherry.kernels.objects import object_folder
+
+_FOLDER: Final = Path(__file__).parent / "numba"
+_DECORATED: Final = re.compile(r"^@kernel\((\d+)\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+class Skeletons:
+    """The skeletons of one module of `kernels/numba`; nothing is loaded before one is asked for.
+
+    Each attribute is a function of int64 that gives int64 and runs without the interpreter's lock;
+    its `address` is where the code lies. The module's own docstrings say what each does.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in _declared()[self._module]:
+            raise AttributeError(f"kernels/numba/{self._module} defines no skeleton {name!r}")
+        with self._lock:
+            if name not in self.__dict__:
+                # Functions do not keep their code in memory; its engine does.
+                self._code, functions = _load(self._module, engine(object_folder()))
+                self.__dict__.update(functions)
+        return self.__dict__[name]
+
+
+@cache
+def skeletons(module: str) -> Skeletons:
+    """Give the skeletons of `kernels/numba/<module>.py`; dots stand for folders."""
+    return Skeletons(module)
+
+
+def modules() -> tuple[str, ...]:
+    """Give the names of all modules that have skeletons."""
+    return tuple(sorted(_declared()))
+
+
+def warm(module: str) -> bool:
+    """Load the skeletons of a module, compiling them if need be; tell whether they were there."""
+    return _load(module, engine(object_folder()))[0].cached
+
+
+def _load(module: str, machine: Engine) -> tuple[Compiled, dict[str, Any]]:
+    declared = _declared()[module]
+    key = machine.key(f"{module}\0{_sources()}")
+    code = machine.linked(key, declared, lambda: _compile(module, key, machine))
+    if not code.kept:
+        text = f"skeletons of {module} are compiled anew in this process, and could not be kept in "
+        warnings.warn(text + str(object_folder()), RuntimeWarning, stacklevel=3)
+    found = {}
+    for name, arguments in declared.items():
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
+        function: Any = kind(code.addresses[name])
+        function.address = code.addresses[name]
+        found[name] = function
+    return code, found
+
+
+def _compile(module: str, key: str, machine: Engine) -> bytes:
+    compiler: Any = import_module("wherry.kernels.numba.compiled")
+    symbols = {name: symbol(key, name) for name in _declared()[module]}
+    return machine.object_of(compiler.compiled_module(f"wherry.kernels.numba.{module}", symbols))
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """Give the source of every module of the folder."""
+    found = {}
+    for path in sorted(_FOLDER.rglob("*.py")):
+        name = ".".join(path.relative_to(_FOLDER).with_suffix("").parts)
+        found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+@cache
+def _sources() -> str:
+    return "\0".join(text for pair in _texts().items() for text in pair)
+
+
+@cache
+def _declared() -> dict[str, dict[str, int]]:
+    """Give the skeletons that each module declares, and how many arguments each takes."""
+    found = {}
+    for name, text in _texts().items():
+        declared = {kernel: int(count) for count, kernel in _DECORATED.findall(text)}
+        if declared:
+            found[name] = declared
+    return found
