@@ -24,11 +24,14 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.data.source import open_source
 from wherry.devices.system import System, load_system
+from wherry.ir.build import Build, build_of
 from wherry.ir.builder import Aggregate, Expr, col, count
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, Step
-from wherry.ops.operator import Case, Operator, one_batch
+from wherry.ops.join import HOWS
+from wherry.ops.operator import Case, Declared, Operator, one_batch
 from wherry.pipeline import Pipeline, scan
+from wherry.plan.joins import with_builds
 from wherry.plan.placement import HOME, Placement, placements, refusals
 from wherry.plan.query import prepare
 from wherry.render.program import render
@@ -190,7 +193,12 @@ def _only(
     number = pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)
     about = _Column(t, number, not pa.types.is_boolean(t), not pa.types.is_floating(t))
     made = build(scan(rows), about)
-    return None if made is None else made.operators[-1]
+    return None if made is None else with_builds(made, _answer).operators[-1]
+
+
+def _answer(side: Declared, keys: int) -> Build:
+    """Run the other side of a join here."""
+    return build_of(Pipeline(side.source, side.operators, side.schema).collect(), keys)
 
 
 def _shapes(t: pa.DataType, values: tuple[object, ...]) -> Iterator[tuple[str, pa.Table]]:
@@ -244,7 +252,25 @@ _BUILDERS: Final[tuple[tuple[str, Callable[[Pipeline, _Column], Pipeline | None]
     ("limit none", lambda q, _: q.limit(0)),
     ("route request", lambda q, x: q.route("x", VALUES[x.type][1])),
     ("route rows", lambda q, x: q.route("x", shards=3) if x.hashable else None),
+    *(
+        (f"join {how}", lambda q, x, how=how: q.join(_other(x.type), on="x", how=how))
+        for how in HOWS
+    ),
+    ("join two keys", lambda q, x: q.join(_other(x.type), on=["x", "row"], how="left")),
+    (
+        "join no rows",
+        lambda q, x: q.join(_other(x.type).filter(col("row") < 0), on="x", how="left"),
+    ),
+    ("distinct", lambda q, _: q.distinct("x")),
+    ("distinct rows", lambda q, _: q.distinct()),
 )
+
+
+def _other(t: pa.DataType) -> Pipeline:
+    """Give rows to join with: keys that repeat, a null, and not every value."""
+    values = VALUES[t]
+    return scan(_table(t, [values[1], values[0], None, values[1], values[1]]))
+
 
 _TEXTS = ("", "b", "ä", "a text of more than twelve bytes", "b2")
 _MOMENTS = (datetime(1969, 12, 31, 23, 0, 1), datetime(2000, 2, 29), datetime(2038, 1, 19, 3))  # noqa: DTZ001

@@ -1,8 +1,8 @@
 """join: rows meet the rows of another query that have the same keys; nulls equal nothing.
 
-The other side is small: it is run first, as a query of its own, and its answer (the *build*) becomes
-a constant of this query, which goes to the devices where rows are joined. semi and anti are then
-predicates, and fuse with the filters around them.
+The other side is small: it is run first, as a query of its own, and its answer (the *build*)
+becomes a constant of this query, which goes to the devices where rows are joined. semi and anti are
+then predicates, and fuse with the filters around them.
 """
 
 from __future__ import annotations

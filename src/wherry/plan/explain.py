@@ -239,9 +239,10 @@ def _lines(e: Explanation) -> list[str]:
 
 
 def _build_lines(build: BuildExplained) -> list[str]:
+    most = format_bytes(build.memory_bytes)
     first = (
-        f"joins with about {build.rows:,} rows ({format_bytes(build.nbytes)}, at most "
-        f"{format_bytes(build.memory_bytes)} as a table) on {', '.join(build.devices)}, made before:"
+        f"joins with about {build.rows:,} rows ({format_bytes(build.nbytes)}, with their table at "
+        f"most {most}) on {', '.join(build.devices)}, made before:"
     )
     return [first, *(f"  {line}" for line in _lines(build.explanation))]
 

@@ -1,4 +1,4 @@
-"""The joins of a pipeline: what is read of their other sides, and the pipeline once they are made."""
+"""The joins of a pipeline: what is read of their other sides, and what it is once they are made."""
 
 from __future__ import annotations
 

@@ -95,6 +95,6 @@ def _array_words(array: pa.Array) -> list[np.ndarray[Any, Any]]:
         return [np.where(np.isnan(values), np.int64(_NAN), values.view(np.int64))]
     if pa.types.is_unsigned_integer(t):
         return [array.to_numpy(zero_copy_only=False).astype(np.uint64).view(np.int64)]
-    stored = array.view(pa.int32() if t.bit_width == 32 else pa.int64())
-    stored = array if pa.types.is_integer(t) else stored
-    return [stored.to_numpy(zero_copy_only=False).astype(np.int64)]
+    if not pa.types.is_integer(t):
+        array = array.view(pa.int32() if t.bit_width == 32 else pa.int64())
+    return [array.to_numpy(zero_copy_only=False).astype(np.int64)]

@@ -5,7 +5,7 @@ has no clock, no thread, no randomness and no I/O, so the executor, the simulato
 out the same commands in the same order.
 
     Send      -> Accepted | Missing       a continuation to a device
-    Install   -> Installed                the plan's bytes, or a build's, to a device that lacks them
+    Install   -> Installed                the plan's bytes, or a build, to a device that lacks it
     Route     -> Routed                   choose the chunks
     Read      -> Loaded                   a chunk from where it is stored
     Move      -> Moved                    rows from device to device
