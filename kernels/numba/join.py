@@ -1,10 +1,10 @@
 """Keys looked up in the table of a join's build, a block at a time.
 
-A key is `words` int64 words. In front of the table stand bits, because most keys that have no match
-are told by one of them: for keys of one word in a small range a bit for every possible key, which
-is exact, otherwise a bit for each hash. The table itself gives the first row of the build that has
-the key: by the key where its range is small enough, otherwise by its hash (open addressing). Rows
-of one key are chained in the build's order.
+A key is `words` int64 words. In front of the table stand bits, which block functions test
+(`render.probe`), because they tell most keys that have no match: for keys of one word in a small
+range a bit for every possible key, which is exact, otherwise two bits for each hash. The table
+itself gives the first row of the build that has the key: by the key where its range is small
+enough, otherwise by its hash (open addressing). Rows of one key are chained in the build's order.
 
 A table is described by int64 values at the places that `kernels.layout` names; an address of 0
 means that the part is not there.
@@ -13,22 +13,19 @@ means that the part is not there.
 from numba import njit
 
 from wherry.kernels.layout import (
-    BITS,
     BLOCK,
     HEADS,
     KEYS,
     LANES,
     LOW,
     MASK,
-    RANGE,
-    SHIFT,
     SLOTS,
     WORDS,
 )
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     call_mask,
-    call_values,
+    call_probe,
     load_i32,
     load_i64,
     load_u8,
@@ -75,75 +72,30 @@ def _first(table, keys, step, hashed):
         slot = (slot + 1) & mask
 
 
-@njit(inline="always")
-def _marked(bits, place):
-    return (load_u8(bits + (place >> 3)) >> (place & 7)) & 1
-
-
-@njit(inline="always")
-def _within(table, keys, lanes):
-    """Give which of `lanes` one-word keys have their bit set, in a table that has one for each."""
-    low, count, bits = (
-        load_i64(table + 8 * LOW),
-        load_i64(table + 8 * RANGE),
-        load_i64(table + 8 * BITS),
-    )
-    found = 0
-    for lane in range(lanes):
-        place = load_i64(keys + lane * 8) - low
-        inside = place >= 0 and place < count
-        bit = _marked(bits, place if inside else 0)
-        found |= (bit if inside else 0) << lane
-    return found
-
-
-@njit(inline="always")
-def _perhaps(table, keys, lanes, words):
-    """Give which of `lanes` keys have the bit of their hash set."""
-    bits, shift = load_i64(table + 8 * BITS), load_i64(table + 8 * SHIFT)
-    found = 0
-    for lane in range(lanes):
-        hashed = _hash(keys + lane * 8, lanes * 8, words)
-        found |= _marked(bits, shift_right(hashed, shift)) << lane
-    return found
-
-
 @kernel(3)
 def member(table, keys, needed):
     """Give which of LANES keys (word by word, LANES of each) are in the build, of those needed."""
-    if needed == 0:
-        return 0
     words = load_i64(table + 8 * WORDS)
-    if load_i64(table + 8 * RANGE) > 0:
-        return _within(table, keys, LANES) & needed
-    rest = needed & (
-        _perhaps(table, keys, LANES, 1) if words == 1 else _perhaps(table, keys, LANES, words)
-    )
     found = 0
-    while rest != 0:
-        lane = lowest(rest)
-        rest &= rest - 1
+    while needed != 0:
+        lane = lowest(needed)
+        needed &= needed - 1
         at = keys + lane * 8
         row = _first(table, at, LANES * 8, _hash(at, LANES * 8, words))
         found |= (1 if row >= 0 else 0) << lane
     return found
 
 
-@njit(inline="always")
-def _candidates(table, keys, words):
-    if load_i64(table + 8 * RANGE) > 0:
-        return _within(table, keys, BLOCK)
-    return _perhaps(table, keys, BLOCK, 1) if words == 1 else _perhaps(table, keys, BLOCK, words)
-
-
 @kernel(12)
-def find(mask, keys, context, blocks, tail, tail_rows, table, none, words, rows, scratch, progress):
+def find(
+    mask, probe, context, blocks, tail, tail_rows, table, none, words, rows, scratch, progress
+):
     """Find the first match of every row that passes.
 
     Parameters
     ----------
-    keys : int
-        Address of the block function that writes keys and gives which of them have no null.
+    probe : int
+        Address of the block function that writes keys and tells which of them may have a match.
     none : int
         The row number that stands for no match; -1 leaves rows without a match out.
     words : int
@@ -171,7 +123,7 @@ def find(mask, keys, context, blocks, tail, tail_rows, table, none, words, rows,
         passed += popcount(word)
         selected = candidates = 0
         if word != 0:
-            candidates = call_values(keys, at, row, scratch) & _candidates(table, scratch, size)
+            candidates = call_probe(probe, at, row, table, scratch)
         rest = word if none >= 0 else word & candidates
         while rest != 0:
             lane = lowest(rest)
@@ -230,10 +182,11 @@ def mark(keys, count, low, bits):
 
 @kernel(5)
 def mark_hashes(keys, count, words, shift, bits):
-    """Set the bit of every key's hash."""
+    """Set two bits of every key's hash in one 32-bit word."""
     for i in range(count):
-        place = shift_right(_hash(keys + i * words * 8, 8, words), shift)
-        store_8(bits + (place >> 3), load_u8(bits + (place >> 3)) | (1 << (place & 7)))
+        hashed = _hash(keys + i * words * 8, 8, words)
+        at = bits + shift_right(hashed, shift) * 4
+        store_32(at, load_i32(at) | (1 << (hashed & 31)) | (1 << ((hashed >> 5) & 31)))
     return count
 
 

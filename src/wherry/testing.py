@@ -36,7 +36,10 @@ from wherry.plan.placement import HOME, Placement, placements, refusals
 from wherry.plan.query import prepare
 from wherry.render.program import render
 
-__all__ = ["Case", "Mismatch", "cases", "check_case", "check_operator", "check_operator_on"]
+__all__ = [
+    *("Case", "Mismatch", "build_side", "cases"),
+    *("check_case", "check_operator", "check_operator_on"),
+]
 
 SPLITS: Final = ((), (1,), (3, 4), (0, 2, 2, 5), tuple(range(1, 12)))
 """Where tables are cut into chunks; equal neighbours make an empty chunk."""
@@ -193,11 +196,11 @@ def _only(
     number = pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)
     about = _Column(t, number, not pa.types.is_boolean(t), not pa.types.is_floating(t))
     made = build(scan(rows), about)
-    return None if made is None else with_builds(made, _answer).operators[-1]
+    return None if made is None else with_builds(made, build_side).operators[-1]
 
 
-def _answer(side: Declared, keys: int) -> Build:
-    """Run the other side of a join here."""
+def build_side(side: Declared, keys: int) -> Build:
+    """Give the other side of a join, run on this machine: for `wherry.plan.joins.with_builds`."""
     return build_of(Pipeline(side.source, side.operators, side.schema).collect(), keys)
 
 

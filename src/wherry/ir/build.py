@@ -210,8 +210,8 @@ def received(message: pa.Buffer) -> Build:
 def known_of(image: Image, types: Sequence[pa.DataType]) -> Known:
     """Give what a frame says of a build whose keys have these types."""
     bounds = tuple(
-        ColumnStatistics(*(from_plain(value, value_type(t)) for value in pair), nulls=0)
-        for pair, t in zip(image.bounds, types, strict=True)
+        ColumnStatistics(from_plain(low, value_type(t)), from_plain(high, value_type(t)), 0)
+        for (low, high), t in zip(image.bounds, types, strict=True)
     )
     return Known(len(bounds), image.rows, image.nbytes, bounds)
 

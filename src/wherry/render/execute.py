@@ -127,10 +127,10 @@ class Run:
                 sides.append((made, pairs.repeated()))
         sides += [(array, pairs.right) for array in pairs.added]
         if not (after or defer):
-            columns = [keep_rows(array, chosen, self._pool) for array, chosen in sides]
+            columns = [keep_rows(array, rows, self._pool) for array, rows in sides]
             return _batch(columns, schema, pairs.count)
-        columns = tuple((array, None if c.whole else c.numbers) for array, c in sides)
-        rows = Deferred(schema, columns, pairs.count)
+        chosen = tuple((array, None if c.whole else c.numbers) for array, c in sides)
+        rows = Deferred(schema, chosen, pairs.count)
         return gather([rows], after, self._pool) if after else rows
 
     def _deferred(

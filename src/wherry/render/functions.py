@@ -4,7 +4,7 @@ mask(context, row) -> bits                      which rows pass the predicate
 values(context, row, target) -> validity        64 values of one output
 accumulate(context, row, mask, state)           rows into one state
 keys(context, row, target) -> 0                 64 group keys, word by word
-probe(context, row, target) -> validity         64 keys of a join, word by word
+probe(context, row, table, target) -> bits      64 keys of a join, and which may have a match
 scatter(context, row, mask, ids, states) -> 0   rows into the state of their group
 """
 
@@ -41,6 +41,7 @@ from wherry.render.loop import (
     widen,
 )
 from wherry.render.lower import lower
+from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, identity, lanes_of, reduced
 
 
@@ -307,10 +308,11 @@ def write_keys(w: Writer, keys: Sequence[Node]) -> int:
 
 
 def write_probe(w: Writer, keys: tuple[Node, ...]) -> None:
-    """Write `probe`: keys as the table of a build has them, and which rows have no null in them."""
-    function, head = w.begin("probe", 3)
+    """Write `probe`: keys as the table of a build has them, and which may have a match."""
+    function, head = w.begin("probe", 4)
     loop = w.loop(function, head)
     words, valid = table_words(loop, keys)
-    known = None if valid is None else loop.gather_word(valid)
-    store_words(loop, words, function.args[2], 64, loop.lane)
-    loop.close().ret(ir.Constant(I64, -1) if known is None else known())
+    store_words(loop.body, words, function.args[3], 64, loop.lane)
+    every = ir.Constant(BITS, -1) if valid is None else valid
+    found = loop.gather_word(candidates(loop, Table(loop, function.args[2]), words, every))
+    loop.close().ret(found())

@@ -61,9 +61,8 @@ def table_words(loop: Loop, keys: tuple[Node, ...]) -> tuple[list[Any], Any]:
     return words, valid
 
 
-def store_words(loop: Loop, words: list[Any], target: Any, lanes: int, first: Any) -> None:
+def store_words(b: Any, words: list[Any], target: Any, lanes: int, first: Any) -> None:
     """Store words one behind another, `lanes` of each, those at hand from lane `first` on."""
-    b = loop.body
     for number, word in enumerate(words):
         place = b.add(b.mul(first, ir.Constant(I64, 8)), ir.Constant(I64, 8 * lanes * number))
         at = b.inttoptr(b.add(target, place), ir.PointerType(word.type))

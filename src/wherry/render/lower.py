@@ -33,7 +33,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.kernels import layout
-from wherry.render.keys import store_words, table_words
+from wherry.kernels.layout import LANES
 from wherry.render.loop import (
     BITS,
     F64,
@@ -41,7 +41,6 @@ from wherry.render.loop import (
     I32,
     I64,
     I128,
-    LANES,
     Loop,
     Value,
     both,
@@ -56,6 +55,7 @@ from wherry.render.loop import (
     vector,
     widen,
 )
+from wherry.render.probe import member
 from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
@@ -364,17 +364,7 @@ def _(node: IsIn, loop: Loop) -> Value:
 @lower.register
 def _(node: Member, loop: Loop) -> Value:
     assert isinstance(node.build, Parameter)
-    words, valid = table_words(loop, node.keys)
-    room = loop.head.alloca(vector(I64, LANES * len(words)))
-    room.align = 64
-    keys = loop.head.ptrtoint(room, I64)
-    store_words(loop, words, keys, LANES, ir.Constant(I64, 0))
-    needed = both(loop.body, loop.slice(loop.needed), valid)
-    address, _ = _text_constant(loop, node.build)
-    kind = ir.PointerType(ir.FunctionType(I64, [I64] * 3))
-    test = loop.head.inttoptr(loop.slot("member"), kind)
-    found = loop.body.call(test, [address, keys, loop.body.zext(needed, I64)])
-    return Value(loop.body.trunc(found, BITS))
+    return Value(member(loop, node.keys, node.build))
 
 
 @lower.register
