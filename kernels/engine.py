@@ -6,8 +6,10 @@ process live in one engine, therefore symbols carry the digest of what they belo
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -43,20 +45,42 @@ class Compiled:
     engine: Engine
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A processor to compile for, in LLVM's words."""
+
+    triple: str
+    cpu: str
+    features: str
+
+
+def this_processor() -> Target:
+    """Give the processor of this machine, or what WHERRY_CPU names: `haswell` has no AVX-512."""
+    triple = llvm.get_process_triple()
+    asked = os.environ.get("WHERRY_CPU")
+    if asked:
+        return Target(triple, asked, "")
+    return Target(triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
 class Engine:
-    """Compiles for this machine, and keeps objects in `folder`.
+    """Compiles for a processor, and keeps objects in `folder`.
 
     All methods may be called from any thread; one compiles at a time.
+
+    Parameters
+    ----------
+    target : Target, optional
+        This machine's processor unless given.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, target: Target | None = None) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self._folder = folder
         self._lock = threading.RLock()
-        self._cpu = llvm.get_host_cpu_name()
-        self._features = llvm.get_host_cpu_features().flatten()
-        self._linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine())
+        self._target = target or this_processor()
+        self._linker: Any = None
         self._compiler: Any = None
         self._loaded: dict[str, Compiled] = {}
         self._objects: list[Any] = []
@@ -97,7 +121,8 @@ class Engine:
     def key(self, text: str) -> str:
         """Give the digest that an object is kept under: everything its code depends on."""
         versions = f"{llvmlite.__version__} {llvm.llvm_version_info} {SKELETONS}"
-        parts = (text, self._cpu, self._features, versions)
+        target = self._target
+        parts = (text, target.triple, target.cpu, target.features, versions)
         return sha256("\0".join(parts).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
@@ -105,10 +130,16 @@ class Engine:
         return self._folder / f"{key}.o"
 
     def object_of(self, module: Any) -> bytes:
-        """Give a module of llvmlite as an object for this machine."""
+        """Give a module of llvmlite as an object for the processor."""
         if self._compiler is None:
             self._compiler = self._machine()
-        return bytes(self._compiler.emit_object(module))
+        return bytes(self._compiler.emit_object(self._for_target(module)))
+
+    def _for_target(self, module: Any) -> Any:
+        """Give a module with the target's triple and layout; numba's say the machine's own."""
+        module.triple = self._target.triple
+        module.data_layout = str(self._compiler.target_data)
+        return module
 
     def _load(self, key: str, names: tuple[str, ...], compile_: Callable[[], bytes]) -> Compiled:
         path = self.path(key)
@@ -118,18 +149,30 @@ class Engine:
             code = compile_()
             # A cache that cannot be written costs time in the next process, never an answer.
             kept = write_object(path, code)
+        symbols = self.addresses(code, [symbol(key, name) for name in names])
+        return Compiled(dict(zip(names, symbols, strict=True)), cached, kept, self)
+
+    def addresses(self, code: bytes, symbols: Sequence[str]) -> list[int]:
+        """Link an object into the process; give where its functions lie."""
+        if self._linker is None:
+            self._linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine())
         reference = llvm.ObjectFileRef.from_data(code)
         self._linker.add_object_file(reference)
         self._linker.finalize_object()
         self._objects.append((reference, code))
-        found = {n: self._linker.get_function_address(symbol(key, n)) for n in names}
-        return Compiled(found, cached, kept, self)
+        return [int(self._linker.get_function_address(name)) for name in symbols]
+
+    def function(self, address: int, arguments: int) -> Any:
+        """Give a function of so many int64 as Python calls it, with its `address`."""
+        found: Any = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(address)
+        found.address = address
+        return found
 
     def _machine(self) -> Any:
         # Objects are loaded wherever there is room, so their code may hold no absolute addresses.
-        return llvm.Target.from_default_triple().create_target_machine(
-            cpu=self._cpu,
-            features=self._features,
+        return llvm.Target.from_triple(self._target.triple).create_target_machine(
+            cpu=self._target.cpu,
+            features=self._target.features,
             opt=2,
             reloc="pic",
             codemodel="default",

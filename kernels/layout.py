@@ -14,3 +14,8 @@ EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
 LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, HEADS = range(9)
 """Places in the description of a join's table (`numba/join.py`), each an int64."""
+WORD_KINDS: Final = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float32", "float64", "decimal128"),
+)
+"""How `numba/top_k.py` numbers what it orders by."""

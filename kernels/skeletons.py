@@ -7,7 +7,6 @@ the processor and the compiler's version, and defines a plain C function for eac
 
 from __future__ import annotations
 
-import ctypes
 import re
 import threading
 import warnings
@@ -70,10 +69,7 @@ def _load(module: str, machine: Engine) -> tuple[Compiled, dict[str, Any]]:
         warnings.warn(text + str(object_folder()), RuntimeWarning, stacklevel=3)
     found = {}
     for name, arguments in declared.items():
-        kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
-        function: Any = kind(code.addresses[name])
-        function.address = code.addresses[name]
-        found[name] = function
+        found[name] = machine.function(code.addresses[name], arguments)
     return code, found
 
 

@@ -18,7 +18,8 @@ from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.stage import Order, Take
 from wherry.render.output import Selection, keep_rows
-from wherry.render.reference import order_of, plain
+from wherry.render.reference import plain
+from wherry.render.top_k import first_places
 
 RowNumbers = np.ndarray[Any, Any]
 
@@ -152,15 +153,18 @@ def _numbers(parts: list[tuple[pa.Array, RowNumbers | None]]) -> RowNumbers:
 
 def places_of(keys: dict[str, pa.Array], rows: int, steps: Arrangement) -> np.ndarray[Any, Any]:
     """Give the row numbers that are left of `rows` rows, in their order, after `steps`."""
-    places: np.ndarray[Any, Any] = np.arange(rows, dtype=np.int64)
-    moved = False
+    places: RowNumbers | None = None
     for step in steps:
         if isinstance(step, Order):
             # The second order of two sees the rows as the first one left them.
-            columns = [plain(c).take(pa.array(places)) if moved else c for c in keys.values()]
+            columns = [
+                c if places is None else plain(c).take(pa.array(places)) for c in keys.values()
+            ]
             batch = pa.RecordBatch.from_arrays(columns, names=list(keys))
-            places = places[order_of(step.by, batch).to_numpy().astype(np.int64)]
-        if step.count is not None:
+            found = first_places(step.by, batch, step.count)
+            places = found if places is None else places[found]
+        elif places is None:
+            places = np.arange(min(rows, step.count), dtype=np.int64)
+        else:
             places = places[: step.count]
-        moved = True
-    return np.ascontiguousarray(places)
+    return np.arange(rows, dtype=np.int64) if places is None else np.ascontiguousarray(places)

@@ -29,6 +29,7 @@ from wherry.ir.expr import (
     Node,
     Not,
     Parameter,
+    Shard,
     When,
 )
 from wherry.ir.resolve import type_of
@@ -56,6 +57,7 @@ from wherry.render.loop import (
     widen,
 )
 from wherry.render.probe import member
+from wherry.render.shards import shard
 from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
 
@@ -397,6 +399,11 @@ def _choice(b: Any, take: Any, value: Value, other: Value, boolean: bool) -> Val
     every = ir.Constant(BITS, -1)
     known = [every if v.valid is None else v.valid for v in (value, other)]
     return Value(data, bits(*known))
+
+
+@lower.register
+def _(node: Shard, loop: Loop) -> Value:
+    return shard(loop, node, loop.value(node.operand))
 
 
 @lower.register

@@ -47,6 +47,7 @@ from wherry.render.matches import builds_read
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
+from wherry.render.top_k import is_sorted_by_pyarrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Program:
     def residuals(self) -> tuple[str, ...]:
         """Give what does not run natively, and why."""
         found = [reason for part in self._parts if part.plan for reason in part.plan.reasons]
-        if any(isinstance(step, Order) for step in self.stage.steps):
+        if is_sorted_by_pyarrow(self.stage, self.schema):
             found.append("order: pyarrow sort_indices")
         return tuple(found)
 
@@ -379,8 +380,9 @@ def _skeletons(step: Pass) -> str:
 def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
-        first = "" if step.count is None else f", first {step.count}"
-        return f"order (pyarrow sort_indices, filter.gather) by {keys}{first}"
+        if step.count is None:
+            return f"order (pyarrow sort_indices, filter.gather) by {keys}"
+        return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"
     assert isinstance(step, Take)
     return f"take first {step.count}"
 

@@ -39,6 +39,7 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.render.intervals import INT64, Bounds, interval, rescale, type_range, within
+from wherry.render.shards import refuse_shard
 
 _MOST_VALUES: Final = 64
 _MOST_TEXTS: Final = 16
@@ -134,7 +135,7 @@ def refusal(node: Node, bounds: Bounds) -> str | None:
         case When(_, otherwise):
             return None if is_fixed(type_of(otherwise)) else "a choice between texts"
         case Shard():
-            return "shards are computed by wherry.data.sharding"
+            return refuse_shard(node)
     return "text has no native form here"
 
 

@@ -1,0 +1,56 @@
+"""Shards by block functions are those of `wherry.data.sharding`, for every type of key."""
+
+from datetime import date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+import wherry as wh
+from wherry.data.sharding import ShardScheme, shard_of
+from wherry.render.program import Program
+from wherry.session import Options, run
+
+VALUES = {
+    "int8": (pa.int8(), [-128, 127, 0, 5], [-3, 0, 9]),
+    "int64": (pa.int64(), [-(1 << 63), (1 << 63) - 1, -1, 0, 77], [-5, 0, 1 << 40]),
+    "uint16": (pa.uint16(), [0, 65535, 9], [3, 1000]),
+    "uint64": (pa.uint64(), [0, (1 << 64) - 1, 1 << 63], [5, 1 << 63]),
+    "bool": (pa.bool_(), [True, False], None),
+    "date32": (pa.date32(), [date(1970, 1, 1), date(1995, 5, 5)], [date(1990, 1, 1)]),
+    "timestamp": (pa.timestamp("us"), [datetime(1960, 1, 1), datetime(2020, 1, 1)], None),
+    "narrow": (pa.decimal128(12, 2), [Decimal("-1.50"), Decimal("99.99")], None),
+    "wide": (pa.decimal128(38, 0), [Decimal(10) ** 30, Decimal(-(10**30)), Decimal(3)], None),
+}
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("name", VALUES)
+def test_rows_go_to_their_shards(name, nulls):
+    t, values, bounds = VALUES[name]
+    keys = pa.array([*values * 40, *[None] * (3 * nulls), *values], t).slice(2)
+    ways = [{"shards": 16}, {"shards": 7}, {"shards": 1}]
+    for way in [*ways, *([] if bounds is None else [{"bounds": bounds}])]:
+        query = wh.scan(pa.table({"k": keys})).route("k", **way)
+        found = run(query, options=Options()).table
+        limits = tuple(way.get("bounds", ()))
+        by, count = ("range", len(limits) + 1) if limits else ("hash", way["shards"])
+        wanted = shard_of(keys, ShardScheme(by, "k", count, limits))
+        assert sorted(wanted.tolist()) == found["shard"].to_pylist()
+        again = shard_of(found["k"].combine_chunks(), ShardScheme(by, "k", count, limits))
+        assert again.tolist() == found["shard"].to_pylist()
+
+
+def test_no_shard_of_a_number_goes_through_pyarrow(monkeypatch):
+    seen = []
+    kept = Program.__init__
+
+    def noted(self, *arguments):
+        kept(self, *arguments)
+        seen.extend(self.residuals)
+
+    monkeypatch.setattr(Program, "__init__", noted)
+    wh.scan(pa.table({"k": [1, 2, 3]})).route("k", shards=1000).collect()
+    assert not [reason for reason in seen if "shard" in reason]
+    wh.scan(pa.table({"k": ["a", "b"]})).route("k", shards=1000).collect()
+    assert [reason for reason in seen if "shards of text" in reason]

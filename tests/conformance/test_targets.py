@@ -1,0 +1,71 @@
+"""The same answers from code for other processors: aarch64 as on DPUs, x86 without AVX-512."""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+import pyarrow as pa
+import pytest
+from support.aarch64 import Aarch64
+
+from wherry.kernels import skeletons as native
+from wherry.kernels.engine import Engine, Target
+from wherry.ops.operator import Case
+from wherry.render import passes, program
+from wherry.testing import cases, check_case
+
+STEP = 5
+"""Every fifth case; `make soak` runs them all."""
+
+
+class Haswell(Engine):
+    """This processor as if it had no AVX-512; keeps the assembly of what it compiles."""
+
+    def __init__(self, folder):
+        super().__init__(folder, Target(llvm.get_process_triple(), "haswell", ""))
+        self.assembly = ""
+
+    def object_of(self, module):
+        made = super().object_of(module)
+        self.assembly += self._compiler.emit_assembly(module)
+        return made
+
+
+TARGETS = {"aarch64": Aarch64, "haswell": Haswell}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def engine(request, tmp_path_factory):
+    """Let everything be compiled for, and run on, another processor."""
+    made = TARGETS[request.param](tmp_path_factory.mktemp(request.param))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (native, passes):
+            patch.setattr(module, "engine", lambda _: made)
+        for name in native.modules():
+            patch.setattr(native.skeletons(name), "__dict__", vars(native.Skeletons(name)))
+        program._rendered.cache_clear()
+        yield made
+        program._rendered.cache_clear()
+
+
+def longer(case: Case) -> Case:
+    """Give a case with several whole blocks of rows."""
+    return Case(case.title, case.operator, pa.concat_tables([case.rows] * 12).combine_chunks())
+
+
+CASES = [longer(case) for case in cases()]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_cases_hold_on_other_processors(engine, part):
+    for case in CASES[part * STEP :: 8 * STEP]:
+        check_case(case)
+
+
+def test_the_code_is_of_the_other_processor(engine):
+    if isinstance(engine, Aarch64):
+        before = engine.calls
+        check_case(CASES[0])
+        assert engine.calls > before
+    else:
+        assert "ymm" in engine.assembly
+        assert "zmm" not in engine.assembly
