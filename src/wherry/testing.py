@@ -37,8 +37,13 @@ from wherry.plan.query import prepare
 from wherry.render.program import render
 
 __all__ = [
-    *("Case", "Mismatch", "build_side", "cases"),
-    *("check_case", "check_operator", "check_operator_on"),
+    "Case",
+    "Mismatch",
+    "build_side",
+    "cases",
+    "check_case",
+    "check_operator",
+    "check_operator_on",
 ]
 
 SPLITS: Final = ((), (1,), (3, 4), (0, 2, 2, 5), tuple(range(1, 12)))

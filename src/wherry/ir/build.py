@@ -28,9 +28,11 @@ from wherry.ir.types import value_type
 ROWS_MAX: Final = (1 << 31) - 2
 """Programs number the rows of a build in 32 bits, and one number more stands for no row."""
 
-_SLOT_BYTES: Final = 4
-_FILTER_BYTES: Final = 8
-"""Of the bits that stand before a table: at most 64 for each row."""
+_KEY_BYTES: Final = 16
+"""Of one key in a table at most: a decimal's."""
+_ROW_BYTES: Final = 48
+"""What a table has for a row besides its keys at most: 64 bits before it, 8 places of 4 bytes, and
+two chains."""
 _LEAST_BYTES: Final = 1 << 20
 
 _KEYS: Final = b"keys"
@@ -73,10 +75,8 @@ class Known:
     @property
     def table_bytes(self) -> int:
         """Memory that the rows, and a program's table of their keys, take at most."""
-        words = 2 * self.keys
-        slots = 1 << (2 * self.rows).bit_length()
-        each = 8 * words + _FILTER_BYTES + _SLOT_BYTES
-        return self.nbytes + self.rows * each + max(_LEAST_BYTES, slots * _SLOT_BYTES * 4)
+        each = self.keys * _KEY_BYTES + _ROW_BYTES
+        return self.nbytes + self.rows * each + _LEAST_BYTES
 
 
 def known(build: Node) -> Known:

@@ -65,7 +65,8 @@ def _call_text(node: Node) -> str:
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
         case Member(keys, build):
-            return f"({', '.join(map(to_text, keys))}) in {to_text(build)}"
+            several = ", ".join(map(to_text, keys))
+            return f"{several if len(keys) == 1 else f'({several})'} in {to_text(build)}"
         case Code(operand):
             return to_text(operand)
     raise TypeError(f"not an expression: {type(node).__name__}")

@@ -109,8 +109,8 @@ class Counter:
 
 
 def keep_work(build: Known) -> Work:
-    """Give the work of entering the keys of a build into a table."""
-    written = build.table_bytes - build.nbytes
+    """Give the work of entering the keys of a build into a table: a key, a slot and two chains."""
+    written = build.rows * (8 * build.keys + 12)
     return Work(scan_bytes=build.nbytes, hash_rows=build.rows, write_bytes=written)
 
 

@@ -21,6 +21,7 @@ from wherry.ir.expr import (
     Node,
     all_of,
     conjuncts,
+    walk,
 )
 from wherry.ir.stage import Matches, Pass, Step
 from wherry.ops.estimate import MIRRORED, Estimate, decided, key_column, selectivity
@@ -100,9 +101,19 @@ def _shards(source: Source, predicate: Node) -> frozenset[int] | None:
 
 
 def order_terms(predicate: Node, given: Estimate) -> Node:
-    """Give the predicate with its terms ordered: those that leave fewest rows first."""
+    """Give the predicate with its terms ordered: those that leave fewest rows first.
+
+    Looking up keys of a join costs several comparisons, so it comes after them.
+    """
     terms = conjuncts(predicate)
     if len(terms) == 1:
         return predicate
-    ranked = sorted(enumerate(terms), key=lambda pair: (selectivity(pair[1], given).guess, pair[0]))
+    ranked = sorted(
+        enumerate(terms),
+        key=lambda pair: (
+            any(isinstance(n, Member) for n in walk(pair[1])),
+            selectivity(pair[1], given).guess,
+            pair[0],
+        ),
+    )
     return Logic("and", tuple(term for _, term in ranked))

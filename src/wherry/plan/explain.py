@@ -222,20 +222,25 @@ def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
 
 
 def _lines(e: Explanation) -> list[str]:
+    lines = _plan_lines(e)
+    lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
+    lines += _comparison(e)
+    lines += [
+        f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
+        for refusal in e.refused
+    ]
+    return lines
+
+
+def _plan_lines(e: Explanation) -> list[str]:
+    """Give what runs where, the other sides of joins included, without what does not."""
     lines = [f"on {e.system}: {e.chosen.placement}"]
     lines += [f"{'  ' * depth}{'└ ' if depth else ''}{o}" for depth, o in enumerate(e.operators)]
     lines.append(f"reads {e.chunks} of {e.chunks_stored} chunks, {e.rows_scanned:,.0f} rows")
     for index, stage in enumerate(e.stages):
         lines += _stage_lines(index, stage)
     lines += _cost_lines(e.chosen)
-    lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
-    lines += _comparison(e)
-    lines += [line for build in e.builds for line in _build_lines(build)]
-    lines += [
-        f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
-        for refusal in e.refused
-    ]
-    return lines
+    return lines + [line for build in e.builds for line in _build_lines(build)]
 
 
 def _build_lines(build: BuildExplained) -> list[str]:
@@ -244,7 +249,7 @@ def _build_lines(build: BuildExplained) -> list[str]:
         f"joins with about {build.rows:,} rows ({format_bytes(build.nbytes)}, with their table at "
         f"most {most}) on {', '.join(build.devices)}, made before:"
     )
-    return [first, *(f"  {line}" for line in _lines(build.explanation))]
+    return [first, *(f"  {line}" for line in _plan_lines(build.explanation))]
 
 
 def _stage_lines(index: int, stage: StageExplained) -> list[str]:
