@@ -84,6 +84,16 @@ class Query:
         return encode(self.plan)
 
     @cached_property
+    def builds(self) -> tuple[tuple[Known, ...], ...]:
+        """What is known of the builds that each segment reads."""
+        if not any(is_build(literal.type) for literal in self.literals):
+            return tuple(() for _ in self.segments)
+        return tuple(
+            tuple(known(self.literals[p.index]) for p in parameters(segment) if is_build(p.type))
+            for segment in self.plan.segments
+        )
+
+    @cached_property
     def plan_digest(self) -> bytes:
         """The plan's identity."""
         return digest(self.plan_bytes)
@@ -183,8 +193,8 @@ def _times(flow: Estimate, factor: float) -> Estimate:
 
 def builds_of(query: Query, first: int, last: int) -> tuple[Known, ...]:
     """Give what is known of the builds whose rows the segments first..last read."""
-    read = parameters(query.plan.segments[first : last + 1])
-    return tuple(known(query.literals[p.index]) for p in read if is_build(p.type))
+    each = query.builds[first : last + 1]
+    return tuple(dict.fromkeys(build for builds in each for build in builds))
 
 
 def segment_schemas(plan: Plan) -> tuple[pa.Schema, ...]:

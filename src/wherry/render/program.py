@@ -15,6 +15,7 @@ from wherry.base.errors import InputError
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
+from wherry.ir.build import Build
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.stage import (
@@ -263,7 +264,9 @@ class Program:
         if kept is not None and kept[0] is literals:
             return kept[1]
         packed = pack_literals(literals)
-        self._packed = (literals, packed)
+        if not any(isinstance(literal.value, Build) for literal in literals):
+            # Programs outlive queries, and the rows of a join are too many to be kept so long.
+            self._packed = (literals, packed)
         return packed
 
 

@@ -126,8 +126,10 @@ class Worker:
 
     def _literals(self, continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
         wanted = parameters(plan)
-        here = plan.segments[continuation.first : continuation.last + 1]
-        read = {parameter.index for parameter in parameters(here)}
+        read: set[int] = set()
+        if any(is_build(p.type) for p in wanted):
+            here = plan.segments[continuation.first : continuation.last + 1]
+            read = {parameter.index for parameter in parameters(here)}
         if len(wanted) != len(continuation.values):
             raise CorruptError(
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
@@ -143,6 +145,8 @@ class Worker:
             raise CorruptError(f"continuation: {type(value).__name__} for a parameter of type {t}")
         if not isinstance(value, Image):
             return from_plain(value, value_type(t))
+        if not 0 < len(value.bounds) <= t.num_fields:
+            raise CorruptError(f"continuation: {len(value.bounds)} keys of {t.num_fields} columns")
         if not rows:
             return known_of(value, [field.type for field in t][: len(value.bounds)])
         build = self._builds.get(value.digest)
