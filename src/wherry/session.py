@@ -18,13 +18,11 @@ from wherry.base.units import Measured, Time
 from wherry.data.ledger import Ledger, merge
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import Plain, to_plain
 from wherry.devices.cpu import CpuDriver
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.system import System, home, load_system
 from wherry.devices.this_machine import THIS_MACHINE
-from wherry.ir.build import Build, Image, Known, build_of
-from wherry.ir.expr import Literal as Constant
+from wherry.ir.build import Build, Known, build_of, image_of
 from wherry.ir.stage import Take
 from wherry.ops.operator import Declared
 from wherry.plan.explain import Explanation
@@ -293,7 +291,7 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         plan=query.plan_digest,
         first=0,
         last=0,
-        values=tuple(map(_image, query.literals)),
+        values=tuple(map(image_of, query.literals)),
         chunks=(),
         sites=placement.sites,
     )
@@ -310,10 +308,6 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         enough=_enough(query),
         key=key,
     )
-
-
-def _image(literal: Constant) -> Plain | Image:
-    return literal.value.image() if isinstance(literal.value, Build) else to_plain(literal.value)
 
 
 def _enough(query: Query) -> int | None:

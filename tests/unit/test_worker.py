@@ -8,10 +8,9 @@ import pytest
 from wherry import InputError, col, scan
 from wherry.base.errors import CorruptError
 from wherry.data.segment import SegmentPool
-from wherry.data.types import to_plain
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import load_profile
-from wherry.ir.build import Build, Image, received
+from wherry.ir.build import Build, Image, image_of, received
 from wherry.plan.joins import with_builds
 from wherry.plan.query import Query, prepare
 from wherry.run.continuation import Continuation, freeze
@@ -40,7 +39,7 @@ def message(found: Query, **changes: object) -> bytes:
         plan=found.plan_digest,
         first=1,
         last=1,
-        values=tuple(to_plain(literal.value) for literal in found.literals),
+        values=tuple(image_of(literal) for literal in found.literals),
         chunks=found.chunks[:1],
         sites=("host0", "home", "home"),
     )

@@ -207,6 +207,11 @@ def received(message: pa.Buffer) -> Build:
     return Build(batch.replace_schema_metadata(None), keys, digest(message))
 
 
+def image_of(literal: Literal) -> Plain | Image:
+    """Give what a frame says of a constant: its plain image, or what is known of a build."""
+    return literal.value.image() if isinstance(literal.value, Build) else to_plain(literal.value)
+
+
 def known_of(image: Image, types: Sequence[pa.DataType]) -> Known:
     """Give what a frame says of a build whose keys have these types."""
     bounds = tuple(
