@@ -30,6 +30,8 @@ from wherry.render.loop import Slot
 
 _LITERAL: Final = 16
 _strings, _join = skeletons("strings"), skeletons("join")
+_COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
+"""Letters, the commonest last, as in English; what is not here is rarer still."""
 _FIXED: Final = {
     t.id
     for t in (
@@ -191,8 +193,16 @@ def _data_address(column: pa.Array, keep: list[Any]) -> int:
 def _parts(name: str) -> np.ndarray[Any, Any]:
     """Give parts as kernels.numba.strings reads them."""
     parts = [part.encode() for part in name.split("\0")]
-    head = np.array([len(parts), *map(len, parts)], np.int64).tobytes()
+    probes = _probes(parts[len(parts) // 2])
+    head = np.array([len(parts), *map(len, parts), *probes], np.int64).tobytes()
     return np.frombuffer(head + b"".join(parts) + bytes(8), np.uint8)
+
+
+def _probes(part: bytes) -> tuple[int, int, int]:
+    """Give three places of a part, those of the bytes that are rarest in texts."""
+    rarest = sorted(range(len(part)), key=lambda place: _COMMON.find(part[place]))
+    first, second, third = (*rarest, *[rarest[-1] if rarest else 0] * 3)[:3]
+    return first, second, third
 
 
 def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
