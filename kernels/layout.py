@@ -12,7 +12,7 @@ INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
-LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, HEADS = range(9)
+LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, RANKS, FIRSTS = range(10)
 """Places in the description of a join's table (`numba/join.py`), each an int64."""
 WORD_KINDS: Final = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),

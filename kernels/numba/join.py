@@ -3,8 +3,9 @@
 A key is `words` int64 words. In front of the table stand bits, which block functions test
 (`render.probe`), because they tell most keys that have no match: for keys of one word in a small
 range a bit for every possible key, which is exact, otherwise two bits for each hash. The table
-itself gives the first row of the build that has the key: by the key where its range is small
-enough, otherwise by its hash (open addressing). Rows of one key are chained in the build's order.
+itself gives the first row of the build that has the key: by the rank of its bit among those set
+where they are exact, otherwise by its hash (open addressing). Rows of one key are chained in the
+build's order.
 
 A table is described by int64 values at the places that `kernels.layout` names; an address of 0
 means that the part is not there.
@@ -13,12 +14,15 @@ means that the part is not there.
 from numba import njit
 
 from wherry.kernels.layout import (
+    BITS,
     BLOCK,
-    HEADS,
+    FIRSTS,
     KEYS,
     LANES,
     LOW,
     MASK,
+    RANGE,
+    RANKS,
     SLOTS,
     WORDS,
 )
@@ -72,6 +76,15 @@ def _first(table, keys, step, hashed):
         slot = (slot + 1) & mask
 
 
+@njit(inline="always")
+def _rank(table, place):
+    """Give how many bits are set before a place."""
+    ranks, bits = load_i64(table + 8 * RANKS), load_i64(table + 8 * BITS)
+    word = place >> 6
+    before = load_i64(bits + word * 8) & ((1 << (place & 63)) - 1)
+    return load_i32(ranks + word * 4) + popcount(before)
+
+
 @kernel(3)
 def member(table, keys, needed):
     """Give which of LANES keys (word by word, LANES of each) are in the build, of those needed."""
@@ -112,7 +125,7 @@ def find(
     int
         The number of rows kept.
     """
-    heads, low = load_i64(table + 8 * HEADS), load_i64(table + 8 * LOW)
+    exact, low = load_i64(table + 8 * RANGE) > 0, load_i64(table + 8 * LOW)
     size = load_i64(table + 8 * WORDS)
     kept = passed = 0
     for block in range(blocks + (1 if tail_rows > 0 else 0)):
@@ -131,8 +144,9 @@ def find(
             first = -1
             if (candidates >> lane) & 1:
                 key = scratch + lane * 8
-                if heads != 0:
-                    first = load_i32(heads + (load_i64(key) - low) * 4)
+                if exact:
+                    place = _rank(table, load_i64(key) - low) * 4
+                    first = load_i32(load_i64(table + 8 * FIRSTS) + place)
                 else:
                     first = _first(table, key, BLOCK * 8, _hash(key, BLOCK * 8, size))
             first = none if first < 0 else first
@@ -180,6 +194,16 @@ def mark(keys, count, low, bits):
     return count
 
 
+@kernel(3)
+def rank(bits, words, ranks):
+    """Write (int32) how many bits are set before each word of 64; give how many are set."""
+    total = 0
+    for word in range(words):
+        store_32(ranks + word * 4, total)
+        total += popcount(load_i64(bits + word * 8))
+    return total
+
+
 @kernel(5)
 def mark_hashes(keys, count, words, shift, bits):
     """Set two bits of every key's hash in one 32-bit word."""
@@ -197,13 +221,15 @@ def _chain(row, first, following, counts):
     store_32(counts + row * 4, 1 + (load_i32(counts + first * 4) if first >= 0 else 0))
 
 
-@kernel(6)
-def enter_direct(keys, count, low, heads, following, counts):
-    """Enter rows, last to first, into a table with a place for every possible key."""
+@kernel(4)
+def enter_ranked(table, count, following, counts):
+    """Enter rows, last to first, by the rank of their key's bit; give how many keys differ."""
+    keys, low = load_i64(table + 8 * KEYS), load_i64(table + 8 * LOW)
+    firsts = load_i64(table + 8 * FIRSTS)
     different = 0
     for i in range(count):
         row = count - 1 - i
-        place = heads + (load_i64(keys + row * 8) - low) * 4
+        place = firsts + _rank(table, load_i64(keys + row * 8) - low) * 4
         first = load_i32(place)
         different += 1 if first < 0 else 0
         _chain(row, first, following, counts)

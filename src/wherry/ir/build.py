@@ -30,10 +30,9 @@ ROWS_MAX: Final = (1 << 31) - 2
 
 _KEY_BYTES: Final = 16
 """Of one key in a table at most: a decimal's."""
-_ROW_BYTES: Final = 48
-"""What a table has for a row besides its keys at most: 64 bits before it, 8 places of 4 bytes, and
-two chains."""
-_LEAST_BYTES: Final = 1 << 20
+_ROW_BYTES: Final = 32
+"""What a table has for a row besides its keys at most: 64 bits, ranks or four slots, two chains."""
+_LEAST_BYTES: Final = 1 << 21
 
 _KEYS: Final = b"keys"
 """Where the schema of a message says how many columns are keys."""

@@ -20,8 +20,6 @@ _join = skeletons("join")
 _SMALL_RANGE: Final = 1 << 23
 """Keys within fewer values than this have a bit each, however few they are: a megabyte."""
 _BITS_PER_ROW: Final = 64
-_PLACES_PER_ROW: Final = 8
-_SMALL_PLACES: Final = 1 << 16
 _ROWS_PER_WORD: Final = 2
 """Two bits a key, at most two keys a word of 32 bits: 1.5 % of other keys get to the table."""
 
@@ -39,7 +37,7 @@ class JoinTable:
         self._batch = build.batch
         self._keys = build_words(build.key_columns)
         self._rows, self.words = len(self._keys), max(1, self._keys.shape[1])
-        self._header = np.zeros(9, np.int64)
+        self._header = np.zeros(10, np.int64)
         self._put(layout.KEYS, self._keys.ctypes.data)
         self._put(layout.WORDS, self.words)
         self._lock = threading.Lock()
@@ -75,7 +73,7 @@ class JoinTable:
     def _mark(self, low: int, span: int) -> None:
         self._put(layout.LOW, low)
         self._put(layout.RANGE, span)
-        bits = self._array(layout.BITS, (span + 31) // 32, np.uint32, 0)
+        bits = self._array(layout.BITS, (span + 63) // 64, np.uint64, 0)
         _join.mark(self._keys.ctypes.data, self._rows, low, bits)
 
     def _mark_hashes(self) -> None:
@@ -95,21 +93,18 @@ class JoinTable:
         )
         return chains
 
-    def _enter_direct(self, low: int, span: int) -> Chains:
-        heads = self._array(layout.HEADS, span, np.int32, -1)
-        chains = Chains(self._rows)
-        chains.different = _join.enter_direct(
-            self._keys.ctypes.data, self._rows, low, heads,
-            chains.following.ctypes.data, chains.counts.ctypes.data,
-        )  # fmt: skip
-        return chains
-
     @cached_property
     def _chains(self) -> Chains:
-        low, span = self._span()
-        if span <= max(_SMALL_PLACES, _PLACES_PER_ROW * self._rows):
-            return self._enter_direct(low, span)
-        return self._enter_hashed()
+        """Enter the rows by rank: bits and ranks fit a cache where a place a value would not."""
+        words = (int(self._header[layout.RANGE]) + 63) // 64
+        ranks = self._array(layout.RANKS, words, np.int32, 0)
+        found = _join.rank(int(self._header[layout.BITS]), words, ranks)
+        self._array(layout.FIRSTS, found, np.int32, -1)
+        chains = Chains(self._rows)
+        chains.different = _join.enter_ranked(
+            self.address, self._rows, chains.following.ctypes.data, chains.counts.ctypes.data
+        )
+        return chains
 
     def chains(self) -> Chains:
         """Give the rows of each key; where bits alone answer, this is made when first asked for."""
