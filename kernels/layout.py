@@ -19,3 +19,11 @@ WORD_KINDS: Final = (
     *("float32", "float64", "decimal128"),
 )
 """How `numba/top_k.py` numbers what it orders by."""
+MATH: Final = frozenset(
+    {
+        *("sqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),
+        *("acos", "atan", "atan2", "sinh", "cosh", "tanh", "floor", "ceil", "fabs", "hypot"),
+        *("pow", "copysign", "isnan", "isinf", "isfinite", "pi", "e", "tau", "inf", "nan"),
+    }
+)
+"""What of Python's `math` users' functions can call or name."""

@@ -15,6 +15,7 @@ from wherry.data.shard_files import write_shards
 from wherry.data.sharding import ShardScheme
 from wherry.devices.system import load_system
 from wherry.ir.builder import Expr, col, count, lit, when
+from wherry.ir.user import kernel
 from wherry.pipeline import Grouping, Pipeline, scan
 from wherry.plan.explain import Explanation
 from wherry.session import Options, Result, run_many
@@ -36,6 +37,7 @@ __all__ = [
     "WherryError",
     "col",
     "count",
+    "kernel",
     "lit",
     "load_system",
     "run_many",

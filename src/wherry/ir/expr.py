@@ -12,6 +12,7 @@
             | When(cases, otherwise, type)          cases = ((condition, value), ...)
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
+            | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
             | Member(keys, build)                   keys stand in a build; false if one is null
             | Code(operand, build, key)             the int32 number of a text in a build, or null
@@ -152,6 +153,22 @@ class DatePart(Node):
 
     part: str
     operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Node):
+    """The value of a user's function (`wherry.ir.user`); null if an argument is.
+
+    `digest` says which function, `types` of what its arguments are, and `operations` how many at
+    most make one value.
+    """
+
+    name: str
+    digest: bytes
+    types: tuple[pa.DataType, ...]
+    arguments: tuple[Node, ...]
+    type: pa.DataType
+    operations: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import type_class
 from wherry.ir.build import Build, key_values, plain_text
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Code,
@@ -41,6 +42,8 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.ir.types import value_type
+from wherry.ir.user import known_kernel
+from wherry.ir.user_reference import apply_reference
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
@@ -270,6 +273,12 @@ def _(node: Code, batch: pa.RecordBatch) -> Operand:
     texts = rows_held(node.build).texts(node.key)
     operand = plain_text(evaluate(node.operand, batch)).cast(texts.type)
     return pc.index_in(operand, value_set=texts)
+
+
+@_value.register
+def _(node: Apply, batch: pa.RecordBatch) -> Operand:
+    kernel = known_kernel(node.digest, node.name)
+    return apply_reference(kernel, [evaluate(n, batch) for n in node.arguments])
 
 
 @_value.register

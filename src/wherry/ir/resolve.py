@@ -20,6 +20,7 @@ from wherry.base.errors import InputError, unknown_name
 from wherry.data.types import type_class
 from wherry.ir import types
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Call,
     Cast,
@@ -55,7 +56,7 @@ _NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
 def type_of(node: Node) -> pa.DataType:
     """Give the type of a resolved expression."""
     match node:
-        case Column() | Literal() | Parameter() | Cast() | Arithmetic():
+        case Column() | Literal() | Parameter() | Cast() | Arithmetic() | Apply():
             assert node.type is not None, f"unresolved: {node}"
             return node.type
         case Negate(operand):
@@ -338,6 +339,21 @@ def _(node: DatePart, schema: pa.Schema) -> Node:
         seen = types.type_to_text(type_of(operand))
         raise InputError(f"{node.part} needs a date; {to_text(operand)} has type {seen}")
     return DatePart(node.part, operand)
+
+
+@_resolve.register
+def _(node: Apply, schema: pa.Schema) -> Node:
+    arguments = []
+    for number, (argument, t) in enumerate(zip(node.arguments, node.types, strict=True), 1):
+        found = resolve(argument, schema)
+        if not castable_always(type_of(found), t):
+            seen, wanted = (types.type_to_text(x) for x in (type_of(found), t))
+            raise InputError(
+                f"{node.name} takes {wanted} as value {number}; {to_text(found)} is {seen}: "
+                "cast it, saying so"
+            )
+        arguments.append(cast_to(found, t))
+    return replace(node, arguments=tuple(arguments))
 
 
 @_resolve.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Call,
     Cast,
@@ -62,6 +63,8 @@ def _call_text(node: Node) -> str:
             return f"{kind}({to_text(operand)}, {to_text(pattern)})"
         case DatePart(part, operand):
             return f"{part}({to_text(operand)})"
+        case Apply(name, _, _, arguments):
+            return f"{name}({', '.join(map(to_text, arguments))})"
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
         case Member(keys, build):

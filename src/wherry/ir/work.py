@@ -15,6 +15,7 @@ import pyarrow as pa
 from wherry.devices.work import Work
 from wherry.ir.build import Known
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Code,
@@ -151,6 +152,8 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 terms += 1
             case Arithmetic() | Negate() | Cast() | DatePart() | When():
                 values += 1
+            case Apply():
+                values += node.operations
             case Code():
                 texts += 1
             case Shard() | Member():

@@ -27,6 +27,7 @@ from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.join_table import table_of
 from wherry.render.loop import Slot
+from wherry.render.user import address_of
 
 _LITERAL: Final = 16
 _strings, _join = skeletons("strings"), skeletons("join")
@@ -109,6 +110,8 @@ def _addresses(
             return (int(getattr(_strings, f"test_{name}").address),) * 2
         case "member":
             return (int(_join.member.address),) * 2
+        case "user":
+            return (address_of(name),) * 2
         case "parts":
             parts = _parts(name)
             keep.append(parts)

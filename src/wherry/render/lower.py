@@ -14,6 +14,7 @@ import pyarrow as pa
 from llvmlite import ir
 
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Column,
@@ -60,6 +61,7 @@ from wherry.render.probe import member
 from wherry.render.shards import shard
 from wherry.render.split import Lookup, tests_text
 from wherry.render.times import PER_DAY, civil, floor_divide
+from wherry.render.user import apply
 
 _TESTS: Final = {
     "==": layout.EQUAL,
@@ -399,6 +401,11 @@ def _choice(b: Any, take: Any, value: Value, other: Value, boolean: bool) -> Val
     every = ir.Constant(BITS, -1)
     known = [every if v.valid is None else v.valid for v in (value, other)]
     return Value(data, bits(*known))
+
+
+@lower.register
+def _(node: Apply, loop: Loop) -> Value:
+    return apply(loop, node)
 
 
 @lower.register

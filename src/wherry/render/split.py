@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from wherry.data.types import type_class
 from wherry.ir.expr import (
+    Apply,
     Arithmetic,
     Cast,
     Code,
@@ -134,6 +135,8 @@ def refusal(node: Node, bounds: Bounds) -> str | None:
             return _refuse_test(node)
         case When(_, otherwise):
             return None if is_fixed(type_of(otherwise)) else "a choice between texts"
+        case Apply():
+            return None
         case Shard():
             return refuse_shard(node)
     return "text has no native form here"
