@@ -14,11 +14,11 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Apply
 from wherry.ir.user import Kernel, known_kernel
 from wherry.kernels.engine import engine, symbol
+from wherry.kernels.layout import LANES
 from wherry.kernels.objects import object_folder
 from wherry.render.loop import (
     BITS,
     I64,
-    LANES,
     Loop,
     Value,
     both,
