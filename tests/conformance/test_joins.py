@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from support.tables import array_of
 
 import wherry as wh
 from wherry import InputError, Pipeline, Refused, col, load_system, scan
@@ -16,7 +17,7 @@ from wherry.base.errors import CorruptError
 from wherry.ir.build import Build, build_of, received
 from wherry.ops.join import HOWS, Join
 from wherry.plan.joins import with_builds
-from wherry.testing import build_side, check_operator
+from wherry.testing import VALUES, build_side, check_operator
 
 EMULATED = load_system("dpu-csd-host")
 LARGE = 1 << 40
@@ -314,3 +315,22 @@ def test_distinct() -> None:
     ]
     assert query.distinct("b").collect()["b"].to_pylist() == ["x", "y"]
     assert query.distinct("b").schema.names == ["b"]
+
+
+TYPES = (
+    *(pa.bool_(), pa.decimal128(38, 10), pa.timestamp("ns"), pa.float32()),
+    *(pa.utf8(), pa.string_view(), pa.dictionary(pa.int8(), pa.utf8())),
+)
+
+
+@pytest.mark.parametrize("t", TYPES, ids=str)
+def test_sides_that_are_sliced_or_empty(t: pa.DataType) -> None:
+    values = VALUES[t]
+    left = pa.table({"k": array_of([*values, None, *values], t)})
+    keys = [values[0], *values, values[1], values[0], *values]
+    other = pa.table({"k": array_of(keys, t), "w": array_of(keys[::-1], t)})
+    for how in HOWS:
+        join = joined(left, other, how, ["k"])
+        rows = join.build.batch
+        for changed_rows in (rows.slice(2, 4), rows.slice(0, 0)):
+            check_operator(replace(join, build=Build(changed_rows, 1)), left)

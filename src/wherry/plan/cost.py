@@ -29,7 +29,7 @@ from wherry.devices.system import System, lanes
 from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.expr import Column
-from wherry.ir.stage import Pass, Rows, Step, expressions
+from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
 from wherry.ir.work import Counter, costs_of, keep_work
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import TEXT_BYTES
@@ -250,6 +250,8 @@ def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
             selected = rows if step.predicate is None else int(near.rows / parts)
             costs = costs_of(step)
             counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+            if isinstance(step.sink, Matches):
+                counter.hash_rows += int(made.rows / parts)
             rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
         else:
             counter.add_after((step,), rows)

@@ -83,6 +83,9 @@ def build_words(arrays: list[pa.Array]) -> np.ndarray[Any, Any]:
 
 def _array_words(array: pa.Array) -> list[np.ndarray[Any, Any]]:
     t = array.type
+    if not len(array):
+        # Arrow may leave the buffers of an empty array out.
+        return [np.empty(0, np.int64)] * words_of_type(t)
     if pa.types.is_boolean(t):
         return [array.cast(pa.int64()).to_numpy()]
     if pa.types.is_decimal(t):

@@ -101,6 +101,11 @@ class _Part:
     costs: Costs | None
     after: Arrangement
 
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows are looked up in a build, one by one."""
+        return self.plan is not None and isinstance(self.plan.step.sink, Matches)
+
 
 class Program:
     """A stage made ready for chunks of one schema; a value: `run` changes nothing that shows.
@@ -126,7 +131,7 @@ class Program:
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
         self._chooses = len(self._parts) == 1 and keeps
-        self._joins = any(isinstance(sink, Matches) for sink in sinks)
+        self._joins = any(part.joins for part in self._parts)
         rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
         self._rest = None
         if self._parts and self._parts[0].plan is None and rest:
@@ -191,6 +196,8 @@ class Program:
             if part.costs is not None:
                 texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
                 counter.add_pass(part.costs, given.num_rows, passed, texts)
+            if part.joins:
+                counter.hash_rows += made.num_rows
             counter.add_after(part.after, passed)
         if isinstance(made, Deferred):
             chosen = made.nbytes
