@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types layers unit soak golden clean
+.PHONY: help demo test lint types layers unit fuzz soak golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ layers: $(VENV)/ready  ## imports run one way
 
 unit: $(VENV)/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+CASES ?= 20000
+SEED ?= 1
+fuzz: $(VENV)/ready  ## corrupted files through every reader: `make fuzz CASES=100000 SEED=2`
+	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 
 soak: $(VENV)/ready  ## long: thousands of new random programs and pipelines; prints what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics

@@ -252,7 +252,8 @@ class Pipeline:
         """Run the pipeline and give the batches of its answer, in order, as they are made.
 
         On this machine nothing new is begun while the consumer takes its time; on an emulated
-        system the whole run is simulated before the first batch.
+        system the whole run is simulated before the first batch. A reader that was scanned and can
+        be read only once is read a few batches at a time, if no operator has to see all rows.
         """
         return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
 
@@ -305,8 +306,10 @@ def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
 
     Parameters
     ----------
-    data : path(s), glob, directory, pyarrow.Table, RecordBatch, or anything with an Arrow C stream
-        Files are Arrow IPC; they are memory-mapped, and no column is copied to be scanned.
+    data : path(s), glob, directory, pyarrow Table, RecordBatch or Dataset, or any Arrow C stream
+        Files are Arrow IPC or Parquet, and memory-mapped. No column of Arrow is copied to be
+        scanned; of Parquet, and of what is compressed, those needed are decoded chunk by chunk.
+        Folders named `key=value` below a directory become columns.
     columns : names, optional
         Only these columns are in reach; all of them if not given.
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Measured, Time
 from wherry.data.ledger import Ledger, merge
+from wherry.data.one_shot import OneShot
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.devices.cpu import CpuDriver
@@ -24,7 +25,7 @@ from wherry.devices.system import System, home, load_system
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import Build, Known, build_of, image_of
 from wherry.ir.stage import Take
-from wherry.ops.operator import Declared
+from wherry.ops.operator import Chain, Declared
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
@@ -48,7 +49,7 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+"""Chunks a device works on at once, per core, when they take memory: one runs, the next is read."""
 _WINDOW_PER_THREAD = 32
 """Chunks begun at once on this machine, per thread: they are references and cost no memory."""
 
@@ -194,7 +195,18 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
     if found.name != THIS_MACHINE:
         yield from run(declared, found).table.to_batches()
         return
-    journey = _journey(declared, found, Options(), _workers(found, [declared.source]))
+    source, apart = declared.source, not any(o.gathers for o in declared.operators)
+    if isinstance(source, OneShot) and apart and not source.kept:
+        # The other sides of joins are made once, not for every part.
+        ready, _ = _with_answers(declared, found, Options())
+        for part in source.rounds():
+            yield from _streamed(Chain(part, ready.operators, ready.schema), found)
+    else:
+        yield from _streamed(declared, found)
+
+
+def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
+    journey = _journey(declared, system, Options(), _workers(system, [declared.source]))
     yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
 
 
@@ -283,7 +295,8 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
-    window = _WINDOW_PER_THREAD if system.name == THIS_MACHINE else _WINDOW_PER_CORE
+    refers = system.name == THIS_MACHINE and not source.decodes
+    window = _WINDOW_PER_THREAD if refers else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,

@@ -334,3 +334,10 @@ def test_sides_that_are_sliced_or_empty(t: pa.DataType) -> None:
         rows = join.build.batch
         for changed_rows in (rows.slice(2, 4), rows.slice(0, 0)):
             check_operator(replace(join, build=Build(changed_rows, 1)), left)
+
+
+def test_a_stream_is_joined_as_it_comes_and_the_other_side_made_once() -> None:
+    other = scan(pa.table({"k": [1, 3]}).to_reader())
+    query = scan(LEFT.to_reader(max_chunksize=50)).join(other, on="k")
+    rows = [row for batch in query.stream() for row in batch.to_pylist()]
+    assert rows == [row for row in LEFT.to_pylist() if row["k"] in {1, 3}]

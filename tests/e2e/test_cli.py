@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from pyarrow import ipc, parquet
 
 from wherry import Measured, Modelled
 from wherry.benchmarks import tpch
@@ -399,3 +399,22 @@ def test_a_trace_is_written_and_a_folder_that_is_missing_is_named(wherry, small,
     assert said.code == 1
     assert "none/q6.json: No such file or directory" in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_parquet_file_is_run_and_explained(wherry, script, tmp_path):
+    table = pa.table({"price": range(1000), "shop": ["x", "y"] * 500})
+    for year in (2023, 2024):
+        (tmp_path / "sales" / f"year={year}").mkdir(parents=True)
+        parquet.write_table(table, tmp_path / "sales" / f"year={year}" / "a.parquet")
+    query = script(
+        f"pipeline = wh.scan({str(tmp_path / 'sales')!r}).filter(col('year') == 2024)"
+        ".group_by('shop').agg(total=col('price').sum())"
+    )
+    said = wherry("run", query, "--json")
+    assert said.code == 0
+    assert said.json["answer"]["rows"] == [["x", 249500], ["y", 250000]]
+    assert "decoded from Parquet" in said.out
+    assert "repeated from the path" in said.out
+    told = wherry("explain", query, *SYSTEM)
+    assert "reads 1 of 2 chunks, 1,000 rows" in told.out
+    assert "decodes about " in told.out

@@ -21,11 +21,12 @@ REFERENCE = ReferenceCore(
     hash_mrows_per_s=figure(100.0),
     write_gb_per_s=figure(8.0),
     sort_msteps_per_s=figure(200.0),
+    decode_gb_per_s=figure(2.0),
 )
 
 
 def device(**relative):
-    families = ("scan", "filter", "arithmetic", "string", "hash", "write", "sort")
+    families = ("scan", "filter", "arithmetic", "string", "hash", "write", "sort", "decode")
     rates = {f"relative_{name}": figure(relative.get(name, 1.0)) for name in families}
     return Profile(device=Device(name="d", kind="nic", title="d"), rates=Rates(**rates))
 
@@ -40,6 +41,7 @@ def device(**relative):
         ("hash_rows", "hash", 1000, 10_000),  # 100 M/s = 10 ns each
         ("write_bytes", "write", 1000, 125),  # 8 B/ns
         ("sort_steps", "sort", 1000, 5000),  # 200 M/s = 5 ns each
+        ("decode_bytes", "decode", 1000, 500),  # 2 B/ns
     ],
 )
 def test_each_family_takes_its_own_rate(family, relative, count, ns):
@@ -49,8 +51,8 @@ def test_each_family_takes_its_own_rate(family, relative, count, ns):
 
 
 def test_families_add_up():
-    work = Work(1000, 1000, 1000, 1000, 1000, 1000, 1000)
-    assert core_ns(work, device(), REFERENCE) == 17_475
+    work = Work(1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000)
+    assert core_ns(work, device(), REFERENCE) == 17_975
 
 
 def test_no_work_takes_no_time():
@@ -87,8 +89,8 @@ def test_a_device_without_rates_is_named():
 
 
 def test_work_adds_field_by_field():
-    a, b = Work(1, 2, 3, 4, 5, 6, 7), Work(10, 20, 30, 40, 50, 60, 70)
-    assert dataclasses.astuple(a + b) == (11, 22, 33, 44, 55, 66, 77)
+    a, b = Work(1, 2, 3, 4, 5, 6, 7, 8), Work(10, 20, 30, 40, 50, 60, 70, 80)
+    assert dataclasses.astuple(a + b) == (11, 22, 33, 44, 55, 66, 77, 88)
     assert Work() + a == a
 
 

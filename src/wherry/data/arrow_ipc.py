@@ -1,124 +1,46 @@
 """Arrow IPC files and streams, read where they lie: every buffer is a piece of the file's mapping.
 
-A file must not be truncated or rewritten in place while it is open: like every memory mapping, this
-one would show the change (replace the file by a rename instead). Compressed files are read too, but
-pyarrow decompresses them into memory of its own, batch by batch and all columns at once.
+Compressed files are read too; pyarrow decompresses the columns that are asked for, batch by batch.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import ipc
 
-from wherry.base.errors import CorruptError, InputError
-from wherry.base.ids import digest
+from wherry.base.errors import InputError
 from wherry.data import statistics_file
-from wherry.data.chunk import shares_memory
-from wherry.data.memory import Batches
+from wherry.data.decoding import Decoding
+from wherry.data.fragments import Fragment
+from wherry.data.ipc_message import batch_layout, column_sizes
+from wherry.data.ipc_stream import DECOMPRESSED, STREAM_START, open_stream
+from wherry.data.mapping import MappedFile, decoded, reading
 from wherry.data.statistics import ChunkStatistics, chunk_statistics
 from wherry.data.types import check_schema
 from wherry.data.validate import check_batch
 
 _FILE_MAGIC = b"ARROW1\0\0"
-_STREAM_START = b"\xff\xff\xff\xff"
-_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
-_OTHERS = {b"PAR1": "a Parquet file", b"FEA1": "a Feather version 1 file", b"ORC": "an ORC file"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    path: Path
-    stat: os.stat_result
-    buffer: pa.Buffer
-
-    @property
-    def label(self) -> str:
-        return str(self.path)
-
-    @property
-    def identity(self) -> bytes:
-        return digest(self.path.name.encode(), repr(_version(self.stat)).encode())
-
-    def check_unchanged(self) -> None:
-        """Refuse a file that was written to since it was mapped; one renamed over it is no matter.
-
-        Raises
-        ------
-        InputError
-            When the path still leads to the mapped file, and its size or time is another.
-        """
-        try:
-            now = self.path.stat()
-        except OSError:
-            return  # Removed or out of reach: the mapping holds what was there.
-        if os.path.samestat(now, self.stat) and _version(now) != _version(self.stat):
-            raise InputError(
-                f"{self.path} was changed in place after it was opened; scan it again "
-                "(a file that is replaced by a rename stays readable)"
-            )
-
-
-def _version(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_size, stat.st_mtime_ns
-
-
-def open_ipc(path: Path) -> IpcFile | Batches:
-    """Open an Arrow IPC file, or map an IPC stream and give its batches.
+def open_ipc(mapping: MappedFile) -> Fragment | None:
+    """Open an Arrow IPC file, or map an IPC stream and give its batches; None: it is neither.
 
     Raises
     ------
     InputError
-        When the file is missing, unreadable or empty, is not Arrow, or has a type Wherry does not
-        read.
+        When it has a type Wherry does not read.
     CorruptError
         When it is truncated or its metadata cannot be decoded.
     """
-    mapping = _map(path)
     start = mapping.buffer[: len(_FILE_MAGIC)].to_pybytes()
     if start == _FILE_MAGIC:
         return IpcFile(mapping)
-    if start.startswith(_STREAM_START):
-        return _read_stream(mapping)
-    seen = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
-    what = f"is {seen}" if seen else f"begins with {start!r}"
-    raise InputError(f"{path} {what}, not an Arrow IPC file or stream")
-
-
-def _map(path: Path) -> _Mapping:
-    try:
-        with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
-            if stat.st_size == 0:
-                raise InputError(f"{path} is empty, not an Arrow IPC file or stream")
-            mapped = mmap.mmap(file.fileno(), stat.st_size, prot=mmap.PROT_READ)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    with suppress(OSError):  # Advice: faults then fill the page cache with large folios.
-        mapped.madvise(mmap.MADV_HUGEPAGE)
-    return _Mapping(path, stat, pa.py_buffer(mapped))
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{what} cannot be read: {error}") from error
-
-
-def _decoded(schema: pa.Schema) -> pa.Schema:
-    """Give `schema` once its names and time zones have proved to be UTF-8."""
-    for field in schema:
-        _ = field.name, getattr(field.type, "tz", None)  # pyarrow decodes them when asked.
-    return schema
+    return open_stream(mapping) if start.startswith(STREAM_START) else None
 
 
 class IpcFile:
@@ -128,24 +50,27 @@ class IpcFile:
     over the file; the result is kept beside the file, so that only the first process pays.
     """
 
-    def __init__(self, mapping: _Mapping) -> None:
+    def __init__(self, mapping: MappedFile) -> None:
         self._mapping = mapping
         self.label = mapping.label
         self.identity = mapping.identity
         size = mapping.stat.st_size
-        with _reading(f"{self.label} ({size} bytes): the footer at its end"):
+        with reading(f"{self.label} ({size} bytes): the footer at its end"):
             self._reader = ipc.open_file(mapping.buffer)
-            self.schema = _decoded(self._reader.schema)
+            self.schema = decoded(self._reader.schema)
             first_column = ipc.IpcReadOptions(included_fields=[0])
             narrow = ipc.open_file(mapping.buffer, options=first_column)
         check_schema(self.schema, self.label)
         self.rows = tuple(self._rows(narrow, i) for i in range(narrow.num_record_batches))
+        self._sizes = _compressed_sizes(mapping, self.schema, len(self.rows))
+        self.decodes = self._sizes is not None
+        self._narrow: dict[tuple[str, ...], ipc.RecordBatchFileReader] = {}
         self._batches: dict[int, pa.RecordBatch] = {}
         self._chunks: tuple[ChunkStatistics, ...] | None = None
         self._lock = threading.RLock()
 
     def _rows(self, narrow: ipc.RecordBatchFileReader, batch: int) -> int:
-        with _reading(self._name(batch)):
+        with reading(self._name(batch)):
             column = narrow.get_batch(batch)
             column.validate()
         return int(column.num_rows)
@@ -162,7 +87,25 @@ class IpcFile:
         """
         self._mapping.check_unchanged()
         self._validated()
-        return self._batch(batch).select(list(columns))
+        whole = self._decompressed(batch, tuple(columns)) if self.decodes else self._batch(batch)
+        return whole.select(list(columns))
+
+    def _decompressed(self, batch: int, columns: tuple[str, ...]) -> pa.RecordBatch:
+        with self._lock, reading(self._name(batch)):
+            reader = self._narrow.get(columns)
+            if reader is None:  # Opening one reads the dictionaries: once for these columns.
+                numbers = [self.schema.get_field_index(name) for name in columns]
+                options = ipc.IpcReadOptions(included_fields=numbers or [0])
+                reader = ipc.open_file(self._mapping.buffer, options=options)
+                self._narrow[columns] = reader
+            return reader.get_batch(batch)
+
+    def decoding(self, batch: int, columns: Sequence[str]) -> Decoding | None:
+        """Give the compressed bytes of columns, dictionaries not counted; None: references."""
+        if self._sizes is None:
+            return None
+        stored = sum(self._sizes[batch][name] for name in columns)
+        return Decoding(tuple(columns), stored, DECOMPRESSED)
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
@@ -195,43 +138,32 @@ class IpcFile:
         kept = self._batches.get(batch)
         if kept is not None:
             return kept
-        with self._lock, _reading(self._name(batch)):
+        with self._lock, reading(self._name(batch)):
             whole = self._reader.get_batch(batch)
-            if not shares_memory(whole, [self._mapping.buffer]):
-                self._batches.clear()  # Keep one decompressed batch, not the decompressed file.
-            self._batches[batch] = whole
+            if not self.decodes:
+                self._batches[batch] = whole
         return whole
 
     def _name(self, batch: int) -> str:
         return f"{self.label}, record batch {batch}"
 
 
-def _read_stream(mapping: _Mapping) -> Batches:
-    label, batches = mapping.label, list[pa.RecordBatch]()
-    stream = pa.BufferReader(mapping.buffer)
-    with _reading(f"{label}: the schema at offset 0"):
-        reader = ipc.open_stream(stream)
-        _decoded(reader.schema)
-    check_schema(reader.schema, label)
-    while True:
-        with _reading(f"{label}, record batch {len(batches)} at offset {stream.tell()}"):
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
+def _compressed_sizes(
+    mapping: MappedFile, schema: pa.Schema, count: int
+) -> list[dict[str, int]] | None:
+    """Give the stored bytes of the columns of every batch; None if they are not compressed."""
+    found: list[dict[str, int]] = []
+    with reading(f"{mapping.label}: the messages from offset {len(_FILE_MAGIC)}"):
+        messages = ipc.MessageReader.open_stream(mapping.buffer[len(_FILE_MAGIC) :])
+        for message in messages:
+            if len(found) == count:
                 break
-            batch.validate()
-        batches.append(batch)
-    _check_end(mapping, stream.tell())
-    return Batches(label, reader.schema, batches, mapping.identity)
-
-
-def _check_end(mapping: _Mapping, end: int) -> None:
-    """Refuse a stream cut between two batches, and one with more behind its end."""
-    if mapping.buffer[max(end - len(_STREAM_END), 0) : end].to_pybytes() != _STREAM_END:
-        raise CorruptError(f"{mapping.label} stops at offset {end} without an end-of-stream mark")
-    if end != mapping.stat.st_size:
-        left = mapping.stat.st_size - end
-        raise CorruptError(f"{mapping.label} has {left} bytes behind its end at offset {end}")
+            if message.type == "record batch":
+                layout = batch_layout(message.metadata.to_pybytes())
+                if not layout.compressed:
+                    return None
+                found.append(column_sizes(layout, schema))
+    return found or None
 
 
 def write_ipc(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -29,6 +30,8 @@ class Batches:
     identity : bytes, optional
         Digest of what the batches hold; by default of schema, row counts and addresses.
     """
+
+    decodes = False
 
     def __init__(
         self,
@@ -60,6 +63,9 @@ class Batches:
                 self._checked.add((batch, field.name))
         return chosen
 
+    def decoding(self, batch: int, columns: Sequence[str]) -> None:
+        """Give None: what is read is a reference."""
+
     def check_unchanged(self) -> None:
         """Do nothing: Arrow memory is not written to once it is shared."""
 
@@ -67,20 +73,30 @@ class Batches:
         """Give the statistics of stored batch `batch`; a column's are computed when looked at."""
         if batch not in self._statistics:
             check_lengths(self._batches[batch], self._name(batch))
-            self._statistics[batch] = ChunkStatistics(self.rows[batch], _Columns(self, batch))
+            self._statistics[batch] = ChunkStatistics(self.rows[batch], LazyColumns(self, batch))
         return self._statistics[batch]
 
     def _name(self, batch: int) -> str:
         return f"{self.label}, record batch {batch}"
 
 
-class _Columns(Mapping[str, ColumnStatistics]):
+class Readable(Protocol):
+    """Stored batches of one schema."""
+
+    schema: pa.Schema
+
+    def read(self, batch: int, columns: Sequence[str]) -> pa.RecordBatch:
+        """Give `columns` of stored batch `batch`, validated."""
+        ...
+
+
+class LazyColumns(Mapping[str, ColumnStatistics]):
     """Statistics of a batch's columns, each computed once, when first looked at.
 
     A query over a table of many columns then pays for those it reads.
     """
 
-    def __init__(self, batches: Batches, batch: int) -> None:
+    def __init__(self, batches: Readable, batch: int) -> None:
         self._batches, self._batch = batches, batch
         self._known: dict[str, ColumnStatistics] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,21 +9,22 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from wherry.base.errors import InputError
-from wherry.data.arrow_ipc import open_ipc
 from wherry.data.chunk import ChunkRef
-from wherry.data.fragments import FragmentSource
+from wherry.data.decoding import Decoding
+from wherry.data.formats import open_file
+from wherry.data.fragments import Constants, FragmentSource
 from wherry.data.memory import Batches
+from wherry.data.one_shot import OneShot
+from wherry.data.partitions import partition_columns
+from wherry.data.paths import Files, find_files, listed
 from wherry.data.shard_files import recover_scheme, without_shard
 from wherry.data.sharding import ShardScheme
 from wherry.data.statistics import ChunkStatistics, ColumnStatistics, merged
 from wherry.data.types import check_schema
 
-SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
-"""Names of the files that a directory is searched for."""
-
 ACCEPTED = (
     "a path, a list of paths, a glob, a directory, a pyarrow Table, RecordBatch or "
-    "RecordBatchReader, or anything with __arrow_c_stream__"
+    "RecordBatchReader, a pyarrow Dataset, or anything with __arrow_c_stream__"
 )
 
 
@@ -62,7 +62,16 @@ class Source(Protocol):
         ...
 
     def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
-        """Give `columns` of the rows of `ref`, by reference."""
+        """Give `columns` of the rows of `ref`, by reference if they are stored as they are used."""
+        ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether reading makes columns in memory of their own instead of references."""
+        ...
+
+    def decoding(self, ref: ChunkRef, columns: Sequence[str]) -> tuple[Decoding, ...]:
+        """Give what reading a chunk takes that is not a reference; empty: all of it is one."""
         ...
 
     def statistics(self, ref: ChunkRef) -> ChunkStatistics:
@@ -86,10 +95,11 @@ def open_source(data: object) -> Source:
 
     Parameters
     ----------
-    data : path, list of paths, glob, directory, pa.Table, pa.RecordBatch or Arrow stream
-        Files are mapped; a directory gives its `SUFFIXES` files in order of name. A table is
-        referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, is read fully
-        into memory here.
+    data : path(s), glob, directory, pa.Table, pa.RecordBatch, pyarrow Dataset or Arrow stream
+        Files are Arrow IPC or Parquet, and mapped; a directory gives those of them that lie in
+        it in order of name, or below its folders named `key=value`, which then are columns. A
+        table is referenced. A RecordBatchReader, and whatever else has `__arrow_c_stream__`, can
+        be read once: it is read into memory when a query needs more of it than a batch at a time.
 
     Raises
     ------
@@ -98,19 +108,23 @@ def open_source(data: object) -> Source:
     CorruptError
         When a file is truncated or its metadata cannot be decoded.
     """
-    if isinstance(data, Source):
+    # A protocol's check looks at every attribute, which would read a stream: known classes first.
+    if isinstance(data, OneShot) or isinstance(data, Source):  # noqa: SIM101
         return data
     if isinstance(data, pa.RecordBatch):
         return _in_memory(data.schema, [data])
+    if type(data).__module__ == "pyarrow._dataset":
+        from wherry.data.dataset import open_dataset  # noqa: PLC0415  takes 20 ms to import
+
+        return open_dataset(data)
     if isinstance(data, pa.Table):
         return _in_memory(data.schema, data.to_batches())
     if hasattr(data, "__arrow_c_stream__"):
-        return _read_all(data)
+        return OneShot(data)
     if isinstance(data, str | Path):
-        return _open_path(data)
+        return _open_files(find_files(data))
     if isinstance(data, list | tuple) and data and all(isinstance(x, str | Path) for x in data):
-        paths = [Path(path) for path in data]
-        return _open_files(_common_name(paths), paths, complete=False)
+        return _open_files(listed([Path(path) for path in data]))
     raise InputError(f"cannot scan a {type(data).__name__}; what can be scanned: {ACCEPTED}")
 
 
@@ -119,47 +133,36 @@ def _in_memory(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> Source:
     return FragmentSource("memory", schema, (Batches("the table", schema, batches),))
 
 
-def _read_all(stream: object) -> Source:
-    try:
-        reader = pa.RecordBatchReader.from_stream(stream)
-        check_schema(reader.schema, "the stream")
-        return _in_memory(reader.schema, list(reader))
-    except pa.ArrowException as error:
-        raise InputError(f"the {type(stream).__name__} cannot be read: {error}") from error
-
-
-def _open_path(given: str | Path) -> Source:
-    path = Path(given)
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if _is_data(p))
-        if not found:
-            raise InputError(f"directory {path} has no {', '.join(SUFFIXES)} file")
-        return _open_files(path.resolve().name, found, complete=True)
-    if not path.exists() and glob.has_magic(str(given)):
-        found = sorted(Path(name) for name in glob.glob(str(given)))  # noqa: PTH207  may be absolute
-        if not found:
-            raise InputError(f"no file matches {given}")
-        return _open_files(_common_name(found), found, complete=False)
-    return _open_files(path.stem, [path], complete=False)
-
-
-def _is_data(path: Path) -> bool:
-    return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _common_name(paths: Sequence[Path]) -> str:
-    return paths[0].stem if len(paths) == 1 else paths[0].resolve().parent.name
-
-
-def _open_files(name: str, paths: Sequence[Path], *, complete: bool) -> Source:
-    """Open `paths` as one source; `complete` says that all shards of a set must be there."""
-    parts = tuple(open_ipc(path) for path in paths)
+def _open_files(files: Files) -> Source:
+    """Open files as one source; the whole of a directory must hold all shards of a set."""
+    parts = tuple(open_file(path) for path in files.paths)
     schema = parts[0].schema
     for part in parts[1:]:
         _check_same(schema, part.schema, part.label)
     labelled = [(part.label, part.schema) for part in parts]
-    shards = recover_scheme(labelled, complete=complete)
-    return FragmentSource(name, without_shard(schema), parts, shards)
+    shards = recover_scheme(labelled, complete=files.whole)
+    schema = without_shard(schema)
+    if files.root is None:
+        return FragmentSource(files.name, schema, parts, shards)
+    constants = partition_columns(files.root, files.paths)
+    return FragmentSource(
+        files.name, with_constants(schema, constants, files.root), parts, shards, constants
+    )
+
+
+def with_constants(schema: pa.Schema, constants: Sequence[Constants], where: object) -> pa.Schema:
+    """Give `schema` with the partition columns behind its own.
+
+    Raises
+    ------
+    InputError
+        When a file stores a column of the name of a partition column.
+    """
+    for name, value in constants[0].items():
+        if name in schema.names:
+            raise InputError(f"{where}: column {name!r} is stored in the files and in their paths")
+        schema = schema.append(pa.field(name, value.type))
+    return schema
 
 
 def _check_same(wanted: pa.Schema, seen: pa.Schema, label: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,12 +23,16 @@ class ColumnStatistics:
     `min` and `max` are bool, int, float, Decimal, date, datetime (in UTC when the type has a time
     zone) or str. None says that no bound is known: there is no value, a float is NaN, a text is
     longer than `LONGEST_TEXT`, or Python has no such date. Bounds of timestamps in nanoseconds are
-    widened to whole microseconds.
+    widened to whole microseconds. `nulls` is None where nobody counted. With `nans`, there may be
+    NaN besides, of which the bounds do not speak. `excludes` says of a value whether no row surely
+    holds it, where a Bloom filter knows.
     """
 
     min: object | None
     max: object | None
-    nulls: int
+    nulls: int | None
+    nans: bool = False
+    excludes: Callable[[object], bool] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,12 @@ def column_statistics(array: pa.Array) -> ColumnStatistics:
     return ColumnStatistics(_bound(bounds["min"], up=False), _bound(bounds["max"], up=True), nulls)
 
 
+def constant_statistics(value: pa.Scalar, rows: int) -> ColumnStatistics:
+    """Give the statistics of a column that has one value in each of `rows` rows."""
+    known = column_statistics(pa.array([value.as_py()], value.type))
+    return ColumnStatistics(known.min, known.max, rows * (known.nulls or 0))
+
+
 def _comparable(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         # Only values that some row uses: one dictionary serves all batches of a file.
@@ -83,12 +93,16 @@ def merged(names: Iterable[str], chunks: Iterable[ChunkStatistics]) -> dict[str,
 
 
 def _merge(name: str, chunks: list[ChunkStatistics]) -> ColumnStatistics:
-    nulls = sum(chunk.columns[name].nulls for chunk in chunks)
-    with_values = [c.columns[name] for c in chunks if c.columns[name].nulls < c.rows]
+    columns = [chunk.columns[name] for chunk in chunks]
+    nulls = [column.nulls for column in columns]
+    with_values = [
+        column for column, chunk in zip(columns, chunks, strict=True) if column.nulls != chunk.rows
+    ]
     return ColumnStatistics(
         _least([column.min for column in with_values], up=False),
         _least([column.max for column in with_values], up=True),
-        nulls,
+        None if None in nulls else sum(n for n in nulls if n is not None),
+        any(column.nans for column in with_values),
     )
 
 

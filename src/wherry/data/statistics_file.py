@@ -30,7 +30,7 @@ VERSION = 1
 class _Column(msgspec.Struct, array_like=True, frozen=True):
     min: Plain
     max: Plain
-    nulls: int
+    nulls: int | None
 
 
 class _Batch(msgspec.Struct, array_like=True, frozen=True):

@@ -76,6 +76,7 @@ class Rates(_Table, frozen=True):
     relative_hash: Figure
     relative_write: Figure
     relative_sort: Figure
+    relative_decode: Figure
 
 
 class Memory(_Table, frozen=True):

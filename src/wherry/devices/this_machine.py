@@ -94,6 +94,7 @@ def _rates(speed: float) -> Rates:
         relative_hash=guess,
         relative_write=guess,
         relative_sort=guess,
+        relative_decode=guess,
     )
 
 

@@ -43,6 +43,8 @@ class Work:
         Bytes compacted or written.
     sort_steps : int
         Rows times the base-2 logarithm of the rows sorted together.
+    decode_bytes : int
+        Bytes written by decoding or decompressing what is stored.
     """
 
     scan_bytes: int = 0
@@ -52,12 +54,18 @@ class Work:
     hash_rows: int = 0
     write_bytes: int = 0
     sort_steps: int = 0
+    decode_bytes: int = 0
 
     def __post_init__(self) -> None:
         counts = _counts(self)
         if min(counts) < 0:
             name, count = next((n, c) for n, c in zip(_FAMILIES, counts, strict=True) if c < 0)
             raise InputError(f"work cannot be negative, but {name} is {count}")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that pass between cores and memory: what shares the memory's bandwidth."""
+        return self.scan_bytes + self.write_bytes + self.decode_bytes
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*map(operator.add, _counts(self), _counts(other)))
@@ -78,6 +86,7 @@ class ReferenceCore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hash_mrows_per_s: Figure
     write_gb_per_s: Figure
     sort_msteps_per_s: Figure
+    decode_gb_per_s: Figure
 
 
 class _ReferenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +144,7 @@ def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, 
         _cost(m, reference.hash_mrows_per_s, rates.relative_hash),
         _cost(one, reference.write_gb_per_s, rates.relative_write),
         _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
+        _cost(one, reference.decode_gb_per_s, rates.relative_decode),
     )
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from wherry.data.decoding import Reading
 from wherry.devices.work import Work
 from wherry.ir.build import Known
 from wherry.ir.expr import (
@@ -118,6 +119,11 @@ def keep_work(build: Known) -> Work:
     """Give the work of entering the keys of a build into a table: a key, a slot and two chains."""
     written = build.rows * (8 * build.keys + 12)
     return Work(scan_bytes=build.nbytes, hash_rows=build.rows, write_bytes=written)
+
+
+def reading_work(reading: Reading) -> Work:
+    """Give the work of having a chunk in memory: decoding, and repeating what no media hold."""
+    return Work(write_bytes=reading.repeated_bytes, decode_bytes=reading.decoded_bytes)
 
 
 @lru_cache(maxsize=1024)

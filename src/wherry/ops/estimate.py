@@ -196,7 +196,7 @@ def _any(shares: list[Selectivity]) -> Selectivity:
 
 def _nulls(given: Estimate, name: str) -> Selectivity:
     known = given.columns.get(name)
-    if known is None or not given.rows_high:
+    if known is None or known.nulls is None or not given.rows_high:
         return Selectivity(0.0, _GUESS_EQUAL, 1.0)
     share = min(1.0, known.nulls / given.rows_high)
     return Selectivity(0.0, share, 1.0 if known.nulls else 0.0)
@@ -210,7 +210,7 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
     if known is None or known.min is None:
         return Selectivity(0.0, default, 1.0)
     if decision:
-        return Selectivity(0.0 if known.nulls else 1.0, 1.0, 1.0)
+        return Selectivity(1.0 if known.nulls == 0 else 0.0, 1.0, 1.0)
     low, high, point = map(_number, (known.min, known.max, value))
     if low is None or high is None or point is None:
         return Selectivity(0.0, default, 1.0)
@@ -223,10 +223,17 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
 
 
 def decided(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
-    """Give what the bounds of a column alone say of `column op value`: true, false, or None.
+    """Give what is known of a column alone says of `column op value`: true, false, or None.
 
     The values are compared exactly; True speaks of values that are not null.
     """
+    found = _bounded_decision(op, known, value)
+    if found is None and op == "==" and known is not None and known.excludes is not None:
+        return False if known.excludes(value) else None
+    return found
+
+
+def _bounded_decision(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
     if known is None or known.min is None or known.max is None:
         return None
     low: Any = known.min
@@ -235,6 +242,9 @@ def decided(op: str, known: ColumnStatistics | None, value: Any) -> bool | None:
         never, always = _extremes(op, low, high, value)
     except TypeError:
         return None
+    if known.nans:
+        # NaN differs from every number, and no other comparison with it holds.
+        never, always = never and op != "!=", always and op == "!="
     return False if never else True if always else None
 
 

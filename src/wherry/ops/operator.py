@@ -86,6 +86,15 @@ class Declared(Protocol):
         """The columns of the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Operators over a source, and the columns of the answer: the least that is `Declared`."""
+
+    source: Source
+    operators: tuple[Operator, ...]
+    schema: pa.Schema
+
+
 def all_columns(schema: pa.Schema) -> tuple[tuple[str, Node], ...]:
     """Give outputs that pass every column through."""
     return tuple((field.name, Column(field.name, field.type)) for field in schema)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import pyarrow as pa
 
+from wherry.data.chunk import ChunkRef
+from wherry.data.decoding import Reading
 from wherry.data.source import Source, column_bounds
 from wherry.data.statistics import ColumnStatistics
 from wherry.ir.types import value_type
@@ -36,6 +38,26 @@ def scan_estimate(scan: Scan, rows: int) -> Estimate:
     known = column_bounds(scan.source, scan.columns)
     width = sum(type_bytes(field.type) for field in scan.schema())
     return Estimate(rows, rows, rows, width, known, _distinct(scan))
+
+
+def mean_reading(scan: Scan, chunks: Sequence[ChunkRef], row_bytes: float) -> Reading:
+    """Give what reading one of `chunks` comes to on the average.
+
+    Parameters
+    ----------
+    row_bytes : float
+        Mean bytes of a row of the scan's columns in memory.
+    """
+    count, rows = max(1, len(chunks)), sum(ref.rows for ref in chunks)
+    widths = {field.name: type_bytes(field.type) for field in scan.schema()}
+    media, decoded, repeated = rows * row_bytes, 0.0, 0.0
+    for ref in chunks if scan.source.decodes else ():
+        for decoding in scan.source.decoding(ref, scan.columns):
+            written = ref.rows * sum(widths[name] for name in decoding.columns)
+            media += decoding.stored_bytes - written
+            decoded += written if decoding.stored_bytes else 0
+            repeated += 0 if decoding.stored_bytes else written
+    return Reading(int(media / count), int(decoded / count), int(repeated / count), ())
 
 
 def _distinct(scan: Scan) -> dict[str, int]:

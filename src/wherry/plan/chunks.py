@@ -78,7 +78,7 @@ def _may_match(node: Node, known: Mapping[str, ColumnStatistics]) -> bool:
             wanted = (v.value for v in values if isinstance(v, Literal))
             return any(decided("==", known.get(name), v) is not False for v in wanted)
         case IsNull(Column(name)) if name in known:
-            return known[name].nulls > 0
+            return known[name].nulls != 0
         case Member(keys, build):
             columns = [key_column(key) for key in keys]
             chunk = [None if column is None else known.get(column.name) for column in columns]

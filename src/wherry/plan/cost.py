@@ -30,7 +30,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.expr import Column
 from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
-from wherry.ir.work import Counter, costs_of, keep_work
+from wherry.ir.work import Counter, costs_of, keep_work, reading_work
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
@@ -209,14 +209,17 @@ def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> N
     """Charge reading, moving and running the chunks, and keep one chunk's way from each home."""
     for device in dict.fromkeys(homes.of_chunk):
         share = homes.of_chunk.count(device)
-        nbytes = _out_bytes(query, 0)
+        nbytes = query.reading.media_bytes
         way = _read(account, device, nbytes, share)
         place = device
         for stage in stages:
             target = device if stage.site == HOME else stage.site
             if target != place:
                 _spend(way, account.carry(place, target, nbytes, share))
-            _spend(way, _compute(account, query, stage, target, share))
+            work = _stage_work(query, stage, len(query.chunks))
+            if stage is stages[0]:
+                work += reading_work(query.reading)
+            _spend(way, _compute(account, work, target, share))
             place, nbytes = target, _out_bytes(query, stage.last)
         account.ways.append(way)
 
@@ -229,12 +232,11 @@ def _read(account: _Sum, device: str, nbytes: int, times: int) -> Way:
     return {f"media {device}": occupied, "alone": media_latency_ns(profile)}
 
 
-def _compute(account: _Sum, query: Query, stage: Stage, device: str, times: int) -> Way:
+def _compute(account: _Sum, work: Work, device: str, times: int) -> Way:
     profile = account.profile(device)
-    work = _stage_work(query, stage, len(query.chunks))
     core = start_ns(profile) + core_ns(work, profile, load_reference())
     cores = 1 if profile.cores is None else profile.cores.count.value
-    share = max(core // cores, memory_ns(profile, work.scan_bytes + work.write_bytes))
+    share = max(core // cores, memory_ns(profile, work.memory_bytes))
     account.use(f"cores {device}", share * times)
     return {f"cores {device}": share, "alone": max(0, core - share)}
 

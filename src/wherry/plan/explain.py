@@ -87,6 +87,8 @@ class Explanation:
         The pipeline, one line an operator, as declared.
     chunks, chunks_stored : int
         Chunks to be read, and chunks there are.
+    stored_bytes, decoded_bytes : int
+        About how many bytes come from where they are stored, and are written by decoding them.
     break_even_selectivity : float or None
         Share of rows at which the chosen placement stops being cheaper than the host alone.
     builds : tuple of BuildExplained
@@ -100,6 +102,8 @@ class Explanation:
     chunks: int
     chunks_stored: int
     rows_scanned: float
+    stored_bytes: int
+    decoded_bytes: int
     stages: tuple[StageExplained, ...]
     chosen: CostExplained
     host_only: CostExplained
@@ -145,6 +149,8 @@ def explain(
         chunks=len(query.chunks),
         chunks_stored=len(query.scan.source.chunks()),
         rows_scanned=query.flows[0].rows,
+        stored_bytes=query.reading.media_bytes * len(query.chunks),
+        decoded_bytes=query.reading.decoded_bytes * len(query.chunks),
         stages=_stages(query, system, choice, residuals),
         chosen=_cost(query, choice.chosen.placement, choice.chosen.cost),
         host_only=_cost(query, *baseline),
@@ -237,6 +243,9 @@ def _plan_lines(e: Explanation) -> list[str]:
     lines = [f"on {e.system}: {e.chosen.placement}"]
     lines += [f"{'  ' * depth}{'└ ' if depth else ''}{o}" for depth, o in enumerate(e.operators)]
     lines.append(f"reads {e.chunks} of {e.chunks_stored} chunks, {e.rows_scanned:,.0f} rows")
+    if e.decoded_bytes:
+        decoded, stored = format_bytes(e.decoded_bytes), format_bytes(e.stored_bytes)
+        lines.append(f"decodes about {decoded} of {stored} as stored")
     for index, stage in enumerate(e.stages):
         lines += _stage_lines(index, stage)
     lines += _cost_lines(e.chosen)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 
 import pyarrow as pa
 
-from wherry.data.source import Source
 from wherry.data.statistics import ColumnStatistics
 from wherry.ir.build import Build, Known
 from wherry.ir.expr import Column
 from wherry.ir.stage import Matches, Pass
 from wherry.ops.estimate import Estimate
 from wherry.ops.join import Join
-from wherry.ops.operator import Declared, Operator
+from wherry.ops.operator import Chain, Declared, Operator
 from wherry.ops.select import Select
 from wherry.plan.segments import cut
 
@@ -23,15 +22,6 @@ Make = Callable[[Declared, int], Build | Known]
 """What makes the other side of a join, or says what is expected of it; it has so many keys."""
 
 _UNKNOWN = ColumnStatistics(None, None, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A pipeline whose joins are made, or the other side of one with the columns that are read."""
-
-    source: Source
-    operators: tuple[Operator, ...]
-    schema: pa.Schema
 
 
 def with_builds(declared: Declared, make: Make) -> Declared:
@@ -48,7 +38,7 @@ def with_builds(declared: Declared, make: Make) -> Declared:
             narrow = operator if operator.how in {"semi", "anti"} else _narrow(operator, next(read))
             operator = replace(narrow, build=make(narrow.side, len(narrow.keys)))  # noqa: PLW2901
         made.append(operator)
-    return _Ready(declared.source, tuple(made), declared.schema)
+    return Chain(declared.source, tuple(made), declared.schema)
 
 
 def _columns_read(declared: Declared) -> Iterator[tuple[int, ...]]:
@@ -70,7 +60,7 @@ def _narrow(join: Join, read: tuple[int, ...]) -> Join:
         return join
     fields = [side.schema.field(number) for number in (*range(keys), *read)]
     select = Select(tuple((f.name, Column(f.name, f.type)) for f in fields))
-    narrow = _Ready(side.source, (*side.operators, select), pa.schema(fields))
+    narrow = Chain(side.source, (*side.operators, select), pa.schema(fields))
     return replace(join, names=tuple(join.names[n - keys] for n in read), side=narrow)
 
 

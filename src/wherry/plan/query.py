@@ -11,6 +11,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
+from wherry.data.decoding import Reading
 from wherry.data.source import Source
 from wherry.ir.build import Known, known
 from wherry.ir.codec import encode, register
@@ -20,7 +21,7 @@ from wherry.ir.stage import Pass, Step, input_columns, output_schema
 from wherry.ops.estimate import Estimate
 from wherry.ops.operator import Operator
 from wherry.ops.respond import Respond
-from wherry.ops.scan import Scan, integer_bounds, scan_estimate
+from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
 from wherry.plan.chunks import needed_chunks, order_terms
 from wherry.plan.segments import Segment, cut, split
 
@@ -67,7 +68,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Query:
-    """A pipeline, checked, pruned and cut, with everything placement needs to know."""
+    """A pipeline, checked, pruned and cut, with everything placement needs to know.
+
+    `reading` is what reading a chunk comes to, on the average over `chunks`.
+    """
 
     scan: Scan
     operators: tuple[Operator, ...]
@@ -76,6 +80,7 @@ class Query:
     plan: Plan
     chunks: tuple[ChunkRef, ...]
     flows: tuple[Estimate, ...]
+    reading: Reading
     schema: pa.Schema
 
     @cached_property
@@ -125,7 +130,10 @@ def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
-    return Query(scan, (*operators, Respond()), segments, literals, plan, chunks, flows, schema)
+    reading = mean_reading(scan, chunks, stored.row_bytes)
+    return Query(
+        scan, (*operators, Respond()), segments, literals, plan, chunks, flows, reading, schema
+    )
 
 
 def _first_steps(segments: tuple[Segment, ...]) -> tuple[Step, ...]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from wherry.base.units import Time
+from wherry.data.decoding import Reading, reading_of
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, received
-from wherry.render.gather import Piece
+from wherry.render.gather import Piece, piece_bytes
 from wherry.run.machine import (
     ALL,
     Accepted,
@@ -77,6 +78,7 @@ class Carrier:
     by_reference: bool = True
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
+    readings: dict[int, Reading] = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -106,11 +108,25 @@ class Carrier:
         return Routed(self.workers[command.device].route(self._hops[command.device, -1]))
 
     def read(self, command: Read) -> pa.RecordBatch:
-        """Make the chunk a piece: its columns, by reference to where they are stored."""
-        hop = self._hops[command.target, 0]
-        batch = self.workers[command.device].read(hop, command.ref)
+        """Make the chunk a piece: its columns, by reference to where they are stored.
+
+        What is decoded is decoded here, but is as it is stored until a program uses it: so it
+        travels, and whoever runs the program is charged for decoding.
+        """
+        hop, worker = self._hops[command.target, 0], self.workers[command.device]
+        batch = worker.read(hop, command.ref)
+        decodings = worker.decoding(hop, command.ref)
+        if decodings:
+            self.readings[command.chunk] = reading_of(batch, decodings)
         self.pieces[-1, command.chunk] = batch
         return batch
+
+    def nbytes(self, piece: PieceId) -> int:
+        """Give the bytes of a piece as it lies or travels: as stored if it was only read."""
+        stage, chunk = piece
+        if stage == -1 and chunk in self.readings:
+            return self.readings[chunk].media_bytes
+        return piece_bytes(self.pieces[piece])
 
     def run(self, command: Run) -> Evidence:
         """Run a stage; its input pieces are let go, its result becomes a piece."""
@@ -121,7 +137,9 @@ class Carrier:
         if command.chunk == ALL:
             execution = worker.run_gathered(hop, given)
         else:
-            execution = worker.run(hop, *given)
+            reading = self.readings.pop(command.chunk, None)  # Only a chunk just read has one.
+            execution = worker.run(hop, given[0], reading)
+            self._note_reading(command, reading)
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
         self.ledger.append(
@@ -147,3 +165,7 @@ class Carrier:
         )
         self.evidence.append(found)
         return found
+
+    def _note_reading(self, command: Run, reading: Reading | None) -> None:
+        for why, written in () if reading is None else reading.whys:
+            self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))

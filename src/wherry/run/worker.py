@@ -7,13 +7,14 @@ messages are opened with the key, datasets are looked up by name and must be wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
 from wherry.data.chunk import ChunkRef
+from wherry.data.decoding import Decoding, Reading
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.data.types import Plain, from_plain
@@ -24,6 +25,7 @@ from wherry.ir.expr import Literal
 from wherry.ir.literals import bind, is_build, parameters
 from wherry.ir.stage import Order, Take
 from wherry.ir.types import value_type
+from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
@@ -174,7 +176,7 @@ class Worker:
         return needed_chunks(self._source(hop), bind(steps, hop.literals))
 
     def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
-        """Give the plan's columns of a chunk, by reference.
+        """Give the plan's columns of a chunk, by reference unless `decoding` says otherwise.
 
         Raises
         ------
@@ -185,12 +187,27 @@ class Worker:
             raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
 
-    def run(self, hop: Hop, batch: pa.RecordBatch) -> Execution[ChunkOutput]:
-        """Run the continuation's segments over a chunk."""
+    def decoding(self, hop: Hop, ref: ChunkRef) -> tuple[Decoding, ...]:
+        """Give what reading the plan's columns of a chunk takes that is not a reference."""
+        return self._source(hop).decoding(ref, [name for name, _ in hop.plan.fields])
+
+    def run(
+        self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None = None
+    ) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over a chunk.
+
+        Parameters
+        ----------
+        reading : Reading, optional
+            What it took to have the chunk in memory: the work of the device that uses it first.
+        """
         program, defer = self.program(hop), self._defers(hop)
 
         def task() -> ChunkOutput:
-            return program.run(batch, hop.literals, self.pool, defer=defer)
+            output = program.run(batch, hop.literals, self.pool, defer=defer)
+            if reading is None:
+                return output
+            return replace(output, work=output.work + reading_work(reading))
 
         return self.driver.execute(task, lambda: piece_bytes(batch))
 

@@ -14,12 +14,10 @@ import simpy
 
 from wherry.base.events import Span
 from wherry.base.units import Modelled
-from wherry.data.chunk import referenced_bytes
 from wherry.devices.charge import install_ns, start_ns
 from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.work import keep_work
-from wherry.render.gather import piece_bytes
 from wherry.run.carrier import Carrier
 from wherry.run.machine import (
     NOTHING,
@@ -178,14 +176,14 @@ def _read(clockwork: Clockwork, flight: Flight, command: Read) -> Steps:
     batch = flight.carrier.read(command)
     if command.target != command.device:
         yield from clockwork.signal(command.target, command.device)
-    use = Use("read", 0, command.chunk, referenced_bytes([batch]), batch.num_rows)
+    use = Use("read", 0, command.chunk, flight.carrier.nbytes((-1, command.chunk)), batch.num_rows)
     yield from clockwork.read(flight.spans, command.device, use)
     flight.arrived[-1, command.chunk] = clockwork.now
     return Loaded(command.chunk)
 
 
 def _bytes(flight: Flight, piece: PieceId) -> int:
-    return 0 if piece == NOTHING else piece_bytes(flight.carrier.pieces[piece])
+    return 0 if piece == NOTHING else flight.carrier.nbytes(piece)
 
 
 def _move(clockwork: Clockwork, flight: Flight, command: Move) -> Steps:
@@ -213,7 +211,7 @@ def _run(clockwork: Clockwork, flight: Flight, command: Run) -> Steps:
         yield turn
         start = clockwork.now
         evidence = flight.carrier.run(command)
-        memory_bytes = evidence.work.scan_bytes + evidence.work.write_bytes
+        memory_bytes = evidence.work.memory_bytes
         took = clockwork.stretched(device, evidence.time.ns, memory_bytes)
         yield clockwork.env.timeout(took)
         nbytes = sum(size for _, size in sizes)

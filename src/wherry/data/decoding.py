@@ -1,0 +1,77 @@
+"""What it takes to have rows in memory that are not stored as they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from wherry.data.chunk import referenced_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Columns that reading writes into memory, because they are not stored as they are used.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Which columns.
+    stored_bytes : int
+        Their bytes as stored: what comes from the media; 0 if no media hold them.
+    why : str
+        Why they are written, as the ledger says it.
+    """
+
+    columns: tuple[str, ...]
+    stored_bytes: int
+    why: str
+
+    def share(self, offset: int, rows: int, of: int) -> Decoding:
+        """Give the part of rows [offset, offset + rows) of `of`; parts add up to the whole."""
+        if rows == of:
+            return self
+        before, after = (self.stored_bytes * row // of for row in (offset, offset + rows))
+        return Decoding(self.columns, after - before, self.why)
+
+
+def repeated_from_path(columns: tuple[str, ...]) -> Decoding:
+    """Give the decoding of partition columns: written, though no media hold them."""
+    return Decoding(columns, 0, "repeated from the path")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading one chunk came to.
+
+    Attributes
+    ----------
+    media_bytes : int
+        Bytes as stored: what comes from the media, and travels to where the chunk is first used.
+    decoded_bytes, repeated_bytes : int
+        Bytes written by whoever uses the chunk first: from stored ones, or of values no media hold.
+    whys : tuple of (str, int)
+        The same bytes by the ledger's reasons.
+    """
+
+    media_bytes: int
+    decoded_bytes: int
+    repeated_bytes: int
+    whys: tuple[tuple[str, int], ...]
+
+
+def reading_of(batch: pa.RecordBatch, decodings: Iterable[Decoding]) -> Reading:
+    """Give what reading `batch` came to; a column that was not decoded is one it refers to."""
+    media = decoded = repeated = 0
+    whys: list[tuple[str, int]] = []
+    left = list(batch.schema.names)
+    for decoding in decodings:
+        written = referenced_bytes([batch.select(list(decoding.columns))])
+        whys.append((decoding.why, written))
+        media += decoding.stored_bytes
+        decoded += written if decoding.stored_bytes else 0
+        repeated += 0 if decoding.stored_bytes else written
+        left = [name for name in left if name not in decoding.columns]
+    media += referenced_bytes([batch.select(left)]) if left else 0
+    return Reading(media, decoded, repeated, tuple(whys))

@@ -1,0 +1,181 @@
+"""Bounds of Parquet columns, as row groups' statistics give them: bounds, never more than that."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from math import isnan
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wherry.base.errors import CorruptError
+from wherry.data.bloom import BloomFilter, read_bloom
+from wherry.data.parquet_columns import ParquetBytes
+from wherry.data.parquet_footer import Leaf
+from wherry.data.statistics import LONGEST_TEXT, ColumnStatistics
+from wherry.data.types import date_of, datetime_of, is_text
+
+_NS_PER = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+_NOTHING = ColumnStatistics(None, None, None)
+
+
+@dataclass(frozen=True)
+class ColumnBounds:
+    """The statistics of every column chunk of a file, each converted once, when asked for."""
+
+    file: ParquetBytes
+    _known: dict[tuple[int, int], ColumnStatistics] = field(default_factory=dict)
+
+    def of(self, row_group: int, column: int) -> ColumnStatistics:
+        """Give the statistics of one column of a row group."""
+        key = (row_group, column)
+        if key not in self._known:
+            self._known[key] = _statistics(self.file, row_group, column)
+        return self._known[key]
+
+    def batch(self, row_group: int) -> Mapping[str, ColumnStatistics]:
+        """Give the statistics of a row group by column name."""
+        return _Columns(self, row_group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns(Mapping[str, ColumnStatistics]):
+    bounds: ColumnBounds
+    row_group: int
+
+    def __getitem__(self, name: str) -> ColumnStatistics:
+        column = self.bounds.file.schema.get_field_index(name)
+        if column < 0:
+            raise KeyError(name)
+        return self.bounds.of(self.row_group, column)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bounds.file.schema.names)
+
+    def __len__(self) -> int:
+        return len(self.bounds.file.schema)
+
+
+def _statistics(file: ParquetBytes, row_group: int, column: int) -> ColumnStatistics:
+    t = file.schema.field(column).type
+    if pa.types.is_nested(t):  # Its parts say nothing of the whole.
+        return _NOTHING
+    (chunk,), leaf = file.chunks(row_group, column), file.footer.leaves[file.leaves[column].start]
+    nulls = 0 if leaf.required else chunk.nulls
+    t = t.value_type if pa.types.is_dictionary(t) else t
+    nans = bool(pa.types.is_floating(t))  # Statistics of Parquet do not speak of NaN.
+    excludes = _Excludes(file, row_group, column) if chunk.bloom_offset is not None else None
+    unknown = ColumnStatistics(None, None, nulls, nans, excludes)
+    if chunk.low is None or chunk.high is None:
+        return unknown
+    try:
+        low, high = (_value(raw, leaf, t, up=up) for raw, up in ((chunk.low, 0), (chunk.high, 1)))
+    except struct.error as error:
+        name = file.name(row_group, column)
+        raise CorruptError(f"{name}: its statistics are no {leaf.physical}: {error}") from error
+    if low is None or high is None or low > high:
+        return unknown
+    return ColumnStatistics(low, high, nulls, nans, excludes)
+
+
+@dataclass(frozen=True)
+class _Excludes:
+    """Whether the Bloom filter of a column chunk excludes a value; it is read when first asked."""
+
+    file: ParquetBytes
+    row_group: int
+    column: int
+
+    def __call__(self, value: object) -> bool:
+        return self._filter is not None and self._filter.excludes(value)
+
+    @cached_property
+    def _filter(self) -> BloomFilter | None:
+        file, column = self.file, self.column
+        if file.buffer is None:
+            return None
+        t = file.schema.field(column).type
+        t = t.value_type if pa.types.is_dictionary(t) else t
+        (chunk,) = file.chunks(self.row_group, column)
+        leaf = file.footer.leaves[file.leaves[column].start]
+        try:
+            return read_bloom(file.buffer, chunk.bloom_offset, leaf, t)
+        except CorruptError as error:
+            raise CorruptError(f"{file.name(self.row_group, column)}: {error}") from error
+
+
+def _value(raw: bytes, leaf: Leaf, t: pa.DataType, *, up: int) -> Any:
+    """Give the Python value of a bound as the file stores it; None when it tells nothing."""
+    number = _number(raw, leaf.physical)
+    if pa.types.is_boolean(t):
+        return None if number is None else bool(number)
+    if pa.types.is_unsigned_integer(t) and isinstance(number, int):
+        return number % (1 << (32 if leaf.physical == "INT32" else 64))
+    if pa.types.is_integer(t):
+        return number
+    if pa.types.is_float32(t) or pa.types.is_float64(t):
+        return None if not isinstance(number, float) or isnan(number) else number
+    if pa.types.is_decimal(t):
+        unscaled = int.from_bytes(raw, "big", signed=True) if number is None else number
+        return Decimal(f"{unscaled}e{-t.scale}")
+    if pa.types.is_date32(t) and isinstance(number, int):
+        return date_of(number)
+    if pa.types.is_timestamp(t) and isinstance(number, int) and leaf.unit is not None:
+        ns = number * _NS_PER[leaf.unit]
+        return datetime_of(-(-ns // 1000) if up else ns // 1000, aware=t.tz is not None)
+    if is_text(t):
+        return _text(raw, up=up)
+    return None
+
+
+_NUMBERS = {"BOOLEAN": "<B", "INT32": "<i", "INT64": "<q", "FLOAT": "<f", "DOUBLE": "<d"}
+
+
+def _number(raw: bytes, physical: str) -> int | float | None:
+    """Give a stored number, None if it is stored as bytes."""
+    form = _NUMBERS.get(physical)
+    return None if form is None else struct.unpack(form, raw)[0]
+
+
+def _text(raw: bytes, *, up: int) -> str | None:
+    """Give a text's bound: a writer may have cut it, a lower one perhaps within a character."""
+    text = raw.decode(errors="strict" if _is_text(raw) else "ignore")
+    if up:
+        return text if _is_text(raw) and len(text) <= LONGEST_TEXT else None
+    return text[:LONGEST_TEXT] if raw.startswith(text.encode()) else None
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def check_bounds(array: pa.Array, known: ColumnStatistics, label: str) -> None:
+    """Refuse exact numbers that lie outside of what the file says of them.
+
+    Programs are chosen by these bounds: sums of 64 bits, tables with a place for every value. A
+    file whose statistics lie must not make them write elsewhere.
+
+    Raises
+    ------
+    CorruptError
+        Naming `label`, the value and the bounds.
+    """
+    exact = pa.types.is_integer(array.type) or pa.types.is_decimal(array.type)
+    if not exact or known.min is None or known.max is None:
+        return
+    seen = pc.min_max(array)
+    low, high = seen["min"].as_py(), seen["max"].as_py()
+    if low is not None and (low < known.min or high > known.max):
+        raise CorruptError(
+            f"{label} holds values from {low} to {high}, but its statistics say from "
+            f"{known.min} to {known.max}"
+        )
