@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types layers unit fuzz soak golden clean
+.PHONY: help demo bench test lint types layers unit fuzz soak golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ $(VENV)/ready: pyproject.toml
 
 demo: $(VENV)/ready  ## the main job: three workloads, emulated near their data, compared with DuckDB
 	$(BIN)/wherry demo
+
+bench: $(VENV)/ready  ## the kernels against DuckDB, Polars, DataFusion, Acero and the memory, all measured; minutes
+	$(BIN)/wherry bench kernels
 
 test: lint types layers unit  ## everything CI runs
 

@@ -1,4 +1,4 @@
-"""The sound files that corruptions begin with: small, and of every format and layout that is read."""
+"""The sound files that corruptions begin with: small, and of every format and layout there is."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from wherry.base.errors import InputError, WherryError
-from wherry.benchmarks import tpch, tpch_layout
+from wherry.benchmarks import kept, tpch, tpch_layout, tpchgen
 from wherry.data.sharding import ShardScheme
 from wherry.data.source import column_bounds, open_source
 
@@ -52,9 +52,7 @@ def test_layout(made):
 
 
 def test_the_rows_are_the_generators(made, tmp_path):
-    subprocess.run(
-        [tpch._find_generator(), "parquet", "-s", "0.001", "-o", str(tmp_path)], check=True
-    )
+    subprocess.run([tpchgen.find(), "parquet", "-s", "0.001", "-o", str(tmp_path)], check=True)
     for table, folder in made[1].items():
         wanted = parquet.read_table(tmp_path / f"{table}.parquet")
         seen = _read(folder)
@@ -74,7 +72,7 @@ def test_statistics_are_there(made):
 
 
 def test_a_second_call_makes_nothing(made, monkeypatch):
-    monkeypatch.setattr(tpch, "_replace", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(kept, "replace", lambda *_: pytest.fail("made again"))
     assert tpch.generate(made[0], 0.001) == made[1]
 
 
@@ -112,10 +110,10 @@ def test_bad_requests(tmp_path, monkeypatch):
     for scale_factor in (0, -1, float("nan")):
         with pytest.raises(InputError, match="a scale factor is above 0"):
             tpch.generate(tmp_path, scale_factor)
-    monkeypatch.setattr(tpch, "_GENERATOR", "false")
+    monkeypatch.setattr(tpchgen, "GENERATOR", "false")
     with pytest.raises(WherryError, match=r"false --version failed \(1\): nothing"):
         tpch.generate(tmp_path, 1)
-    monkeypatch.setattr(tpch, "_GENERATOR", "no-such-generator")
+    monkeypatch.setattr(tpchgen, "GENERATOR", "no-such-generator")
     with pytest.raises(
         InputError, match="no-such-generator is not installed; python -m pip install"
     ):

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from wherry.base.errors import Refused, WherryError
-from wherry.cli import demo, doctor, explain, profiles, run, warm
+from wherry.cli import bench, demo, doctor, explain, profiles, run, warm
 from wherry.cli.output import say, show_json
 from wherry.cli.version import wherry_version
 
@@ -68,6 +68,7 @@ def app() -> typer.Typer:
     for module in (demo, run, explain, doctor, warm):
         name = module.__name__.rpartition(".")[2]
         found.command(name, epilog=module.EXAMPLES)(module.command)
+    found.add_typer(bench.app(), name="bench")
     found.add_typer(profiles.app(), name="profiles")
     return found
 
@@ -77,6 +78,7 @@ Examples:
   wherry demo
   wherry run q6 --system dpu-csd-host
   wherry explain my_query.py --system dpu-csd-host
+  wherry bench kernels
   wherry COMMAND --help
 """
 

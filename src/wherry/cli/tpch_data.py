@@ -1,11 +1,13 @@
-"""Where the command line keeps the TPC-H tables of its built-in queries."""
+"""Where the command line keeps the TPC-H tables of its queries and benchmarks."""
 
 from __future__ import annotations
 
 import shutil
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from platformdirs import user_cache_path
 
@@ -13,15 +15,24 @@ from wherry.benchmarks.tpch import generate
 from wherry.benchmarks.workload import Tables
 from wherry.cli.progress import progress
 
+_Made = TypeVar("_Made")
+
 
 def tables(scale_factor: float, data: Path | None) -> Tables:
     """Give the tables at a scale factor, made on first use; interrupted, nothing of them stays."""
-    folder = (data or default_folder()) / f"tpch-{scale_factor:g}"
+    return kept("tpch", scale_factor, data, generate)
+
+
+def kept(
+    kind: str, scale_factor: float, data: Path | None, make: Callable[[Path, float], _Made]
+) -> _Made:
+    """Give what `make` makes in folder KIND-SF, which is gone again if it is interrupted."""
+    folder = (data or default_folder()) / f"{kind}-{scale_factor:g}"
     missing = [path for path in (folder, folder.parent) if not path.exists()]
     try:
         with progress() as begin:
             begin(f"TPC-H tables at scale factor {scale_factor:g}")
-            return generate(folder, scale_factor)
+            return make(folder, scale_factor)
     except BaseException:
         if folder in missing:
             shutil.rmtree(folder, ignore_errors=True)
