@@ -39,6 +39,7 @@ CASES ?= 20000
 SEED ?= 1
 fuzz: $(VENV)/ready  ## corrupted files through every reader: `make fuzz CASES=100000 SEED=2`
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 
 soak: $(VENV)/ready  ## long: thousands of new random programs and pipelines; prints what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics

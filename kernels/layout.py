@@ -19,6 +19,10 @@ WORD_KINDS: Final = (
     *("float32", "float64", "decimal128"),
 )
 """How `numba/top_k.py` numbers what it orders by."""
+STAGE_BYTES: Final = 8192
+"""Of `numba/compact.py`: room for FLUSH bytes, a block of the widest values, and SLACK."""
+INDEX_BYTES: Final = 4096
+"""Of `numba/compact.py`: room for the row numbers of sparse blocks."""
 MATH: Final = frozenset(
     {
         *("sqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),

@@ -227,6 +227,24 @@ def gather(width, source, rows, count, target):
     return count
 
 
+@kernel(5)
+def gather_bytes(width, source, rows, count, target):
+    """Do what `gather` does for values of any width."""
+    for i in range(count):
+        at, size = source + load_i64(rows + i * 8) * width, width
+        while size >= 8:
+            store_64(target, load_i64(at))
+            target += 8
+            at += 8
+            size -= 8
+        while size > 0:
+            store_8(target, load_u8(at))
+            target += 1
+            at += 1
+            size -= 1
+    return count
+
+
 @kernel(4)
 def gather_bits(source, rows, count, target):
     """Write the bits at the given row numbers; give how many of them are set."""

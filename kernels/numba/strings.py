@@ -423,6 +423,40 @@ def test_wide(offsets, data, row, needed, constant, constant_size, test):
     return _tested(offsets, 8, data, row, needed, constant, constant_size, test)
 
 
+@njit(inline="always")
+def _equal_words(values, width, constant):
+    """Give the bits of a block's values of 4, 8 or 16 bytes that equal the constant."""
+    found = 0
+    if width == 4:
+        first = load_i32(constant)
+        for lane in range(BLOCK):
+            found |= (1 if load_i32(values + lane * 4) == first else 0) << lane
+        return found
+    first, second, step = load_i64(constant), load_i64(constant + width - 8), width
+    for lane in range(BLOCK):
+        at = values + lane * step
+        same = (load_i64(at) == first) & (load_i64(at + step - 8) == second)
+        found |= (1 if same else 0) << lane
+    return found
+
+
+@kernel(7)
+def test_fixed(values, width, row, needed, constant, constant_size, test):
+    """Do what `test_narrow` does for bytes that all have the same width."""
+    words = width == 4 or width == 8 or width == 16
+    if test <= UNEQUAL and words and constant_size == width:
+        # The rows of a block that are not needed are there all the same, and may be read.
+        found = _equal_words(values + row * width, width, constant)
+        return needed & (found if test == EQUAL else ~found)
+    found = 0
+    while needed != 0:
+        lane = lowest(needed)
+        needed &= needed - 1
+        text = values + (row + lane) * width
+        found |= (1 if _holds(text, width, constant, constant_size, test) else 0) << lane
+    return found
+
+
 @kernel(7)
 def test_views(views, buffers, row, needed, constant, constant_size, test):
     """Do what `test_narrow` does for views; `buffers` is a table of data addresses."""

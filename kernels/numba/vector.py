@@ -87,6 +87,55 @@ def copy_16(typing_context, target, source):
 
 
 @intrinsic
+def stream_line(typing_context, target, source):
+    """Copy 64 bytes to a multiple of 64, past the caches; `fence` before another thread reads."""
+
+    def code(context, builder, signature, arguments):
+        line = ir.VectorType(_I64, 8)
+        pointer = builder.inttoptr(arguments[0], ir.PointerType(line))
+        store = builder.store(_load(builder, arguments[1], line), pointer)
+        store.align = 64
+        one = builder.module.add_metadata([ir.Constant(_I32, 1)])
+        store.set_metadata("nontemporal", one)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def copy_line(typing_context, target, source):
+    """Copy 64 bytes."""
+
+    def code(context, builder, signature, arguments):
+        _store(builder, _load(builder, arguments[1], ir.VectorType(_I64, 8)), arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def fence(typing_context):
+    """Let every store before come before every store after, those past the caches too."""
+
+    def code(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def take_next(typing_context, counter):
+    """Give the int64 at an address and add 1 to it: each value goes to one thread only."""
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.PointerType(_I64))
+        return builder.atomic_rmw("add", pointer, ir.Constant(_I64, 1), "monotonic")
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
 def popcount(typing_context, word):
     """Give the number of set bits."""
 

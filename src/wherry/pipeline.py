@@ -89,6 +89,8 @@ class Pipeline:
         found = _named_outputs(keys, named, self.schema, "group_by")
         if not found:
             raise InputError("group_by needs at least one key; agg(...) alone aggregates all rows")
+        for name, node in found:
+            _check_key(name, type_of(node), "group_by")
         return Grouping(self, found)
 
     def distinct(self, *columns: str) -> Pipeline:
@@ -101,6 +103,8 @@ class Pipeline:
             columns if none is named. Nulls count as one value, and so do all NaN.
         """
         found = _named_outputs(columns or self.schema.names, {}, self.schema, "distinct")
+        for name, node in found:
+            _check_key(name, type_of(node), "distinct")
         return self._then(Distinct(found))
 
     def join(
@@ -392,6 +396,14 @@ def _nodes(keys: Key | Iterable[Key] | None) -> list[Node]:
     return [Column(key) if isinstance(key, str) else key.node for key in several]
 
 
+def _check_key(name: str, t: pa.DataType, where: str) -> None:
+    if pa.types.is_struct(t):
+        raise InputError(
+            f"{where}: {name!r} has type {type_to_text(t)}, which is no key; "
+            f"use one of its fields: col({name!r}).struct.field(...)"
+        )
+
+
 def _sort_keys(
     by: tuple[str, ...], descending: bool | Iterable[bool], schema: pa.Schema, where: str
 ) -> tuple[SortKey, ...]:
@@ -400,6 +412,7 @@ def _sort_keys(
     for name in by:
         if name not in schema.names:
             raise unknown_name("column", name, schema.names)
+        _check_key(name, schema.field(name).type, where)
     each = [descending] * len(by) if isinstance(descending, bool) else list(descending)
     if len(each) != len(by):
         raise InputError(f"{where}: {len(by)} columns but {len(each)} values of descending")

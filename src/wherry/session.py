@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,6 +25,7 @@ from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import Build, Known, build_of, image_of
 from wherry.ir.stage import Take
 from wherry.ops.operator import Chain, Declared
+from wherry.ops.select import type_bytes
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
@@ -35,8 +35,10 @@ from wherry.plan.query import Query, prepare
 from wherry.render.gather import batches_of
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
+from wherry.run.crew import crew as running
 from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
+from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
 from wherry.sim.simulator import Flight, simulate
 from wherry.trace.perfetto import chrome_trace
@@ -49,9 +51,12 @@ HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
 _WINDOW_PER_CORE = 2
-"""Chunks a device works on at once, per core, when they take memory: one runs, the next is read."""
-_WINDOW_PER_THREAD = 32
-"""Chunks begun at once on this machine, per thread: they are references and cost no memory."""
+"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
+_STREAM_BYTES = 64 << 20
+"""Bytes of a share's stored rows, when its answer is consumed as it comes: what is held at a time.
+A share of this size is read in 2 ms, which is much against what each share costs besides."""
+_FIRST_CHUNKS_PER_CORE = 1
+"""Chunks of the first share, when the first rows may be enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
 
 def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
     journey = _journey(declared, system, Options(), _workers(system, [declared.source]))
-    yield from Executor(journey.carrier, _threads(), _cores()).answer(journey.machine)
+    yield from _executor(journey, _stream_rows(journey.query)).answer(journey.machine)
 
 
 def _system(system: SystemLike) -> System:
@@ -295,8 +300,6 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
-    refers = system.name == THIS_MACHINE and not source.decodes
-    window = _WINDOW_PER_THREAD if refers else _WINDOW_PER_CORE
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,
@@ -313,14 +316,36 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         continuation=continuation,
         stages=stages_of(query.segments, placement),
         homes={f: home(system, source.name, f) for f in range(source.fragments)},
-        windows={
-            name: window * profile.cores.count.value
-            for name, profile in system.devices.items()
-            if profile.cores is not None
-        },
+        windows=_windows(system),
         enough=_enough(query),
         key=key,
     )
+
+
+def _windows(system: System) -> dict[str, int]:
+    if system.name == THIS_MACHINE:
+        # One share keeps all cores busy, and its answer is given away before the next is made.
+        return dict.fromkeys(system.devices, 1)
+    return {
+        name: _WINDOW_PER_CORE * profile.cores.count.value
+        for name, profile in system.devices.items()
+        if profile.cores is not None
+    }
+
+
+def _executor(journey: _Journey, most_rows: int | None = None) -> Executor:
+    crew = running()
+    enough = _enough(journey.query) is not None
+    first = _FIRST_CHUNKS_PER_CORE * len(crew.cores) if enough else None
+    return Executor(journey.carrier, crew, partial(cut, most_rows=most_rows, first=first))
+
+
+def _stream_rows(query: Query) -> int | None:
+    """Give the rows of a share if answers are to be given away as they come."""
+    if any(segment.kind == "merge" for segment in query.segments):
+        return None
+    width = sum(type_bytes(t) for _, t in query.plan.fields)
+    return max(1, int(_STREAM_BYTES / max(1, width)))
 
 
 def _enough(query: Query) -> int | None:
@@ -332,7 +357,7 @@ def _enough(query: Query) -> int | None:
 
 
 def _measured(journey: _Journey) -> Result:
-    executor = Executor(journey.carrier, _threads(), _cores())
+    executor = _executor(journey)
     batches = list(executor.answer(journey.machine))
     timeline = Timeline("measured", tuple(executor.spans))
     return _result(journey, batches, executor.elapsed, timeline)
@@ -369,16 +394,3 @@ def _result(
 @cache
 def _segments() -> SegmentPool:
     return SegmentPool()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="wherry")
-
-
-# A forked child has no thread but its own.
-os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -14,21 +14,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from math import isclose, isnan
 from typing import Final
 
 import pyarrow as pa
 
+from wherry.data.arrays import plain, restored
 from wherry.data.segment import SegmentPool
 from wherry.data.source import open_source
+from wherry.data.types import NANOSECONDS, type_class, value_type
 from wherry.devices.system import System, load_system
 from wherry.ir.build import Build, build_of
 from wherry.ir.builder import Aggregate, Expr, col, count
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, Step
-from wherry.ops.join import HOWS
+from wherry.ir.types import is_moment, time_type
+from wherry.ops.join import HOWS, How
 from wherry.ops.operator import Case, Declared, Operator, one_batch
 from wherry.pipeline import Pipeline, scan
 from wherry.plan.joins import with_builds
@@ -164,8 +167,11 @@ def _check_rows(seen: pa.Table, wanted: pa.Table, where: str) -> None:
 
 
 def _values(column: pa.ChunkedArray) -> list[object]:
-    moments = pa.types.is_timestamp(column.type)
-    values: list[object] = (column.cast(pa.int64()) if moments else column).to_pylist()
+    """Give values that Python tells apart; it has no nanoseconds, so moments become integers."""
+    if is_moment(value_type(column.type)):
+        column = plain(column)
+        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+    values: list[object] = column.to_pylist()
     return values
 
 
@@ -191,15 +197,20 @@ class _Column:
 
     type: pa.DataType
     number: bool
+    summable: bool
     extremes: bool
     hashable: bool
+    key: bool
 
 
 def _only(
     build: Callable[[Pipeline, _Column], Pipeline | None], rows: pa.Table, t: pa.DataType
 ) -> Operator | None:
-    number = pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)
-    about = _Column(t, number, not pa.types.is_boolean(t), not pa.types.is_floating(t))
+    family = type_class(value_type(t))
+    number, key = family in {"integer", "float", "decimal"}, family != "struct"
+    extremes = family not in {"boolean", "struct"}
+    summable = number or family == "duration"
+    about = _Column(t, number, summable, extremes, key and family != "float", key)
     made = build(scan(rows), about)
     return None if made is None else with_builds(made, build_side).operators[-1]
 
@@ -221,7 +232,7 @@ def _shapes(t: pa.DataType, values: tuple[object, ...]) -> Iterator[tuple[str, p
 
 def _table(t: pa.DataType, values: list[object]) -> pa.Table:
     if pa.types.is_dictionary(t):
-        x = pa.array(values, t.value_type).dictionary_encode().cast(t)
+        x = restored(plain(pa.array(values, t.value_type)), t)
     else:
         x = pa.array(values, t)
     return pa.table({"x": x, "row": pa.array(range(len(values)), pa.int32())})
@@ -236,65 +247,134 @@ def _calls(x: _Column) -> dict[str, Aggregate]:
     if x.extremes:
         found |= {"least": col("x").min(), "most": col("x").max()}
     if x.number:
-        found |= {"total": col("x").sum(), "mean": col("x").mean()}
+        found["mean"] = col("x").mean()
+    if x.summable:
+        found["total"] = col("x").sum()
     return found
 
 
 def _doubled(x: _Column) -> Expr:
-    return col("x") + col("x") if x.number else col("x").is_null()
+    if pa.types.is_struct(x.type):
+        return col("x").struct.field(x.type.field(0).name)
+    return col("x") + col("x") if x.summable else col("x").is_null()
+
+
+def _tested(x: _Column) -> Expr:
+    """Compare with the second value; of a struct, its first field."""
+    value = VALUES[x.type][1]
+    if isinstance(value, dict):
+        name, value = next(iter(value.items()))
+        return col("x").struct.field(name) != value
+    return col("x") != value
+
+
+def _member(x: _Column) -> Expr:
+    return col("x").is_in(VALUES[x.type][:2])
+
+
+def _keyed(x: _Column) -> Expr:
+    return col("x") if x.key else col("x").struct.field(x.type.field(0).name)
+
+
+def _key(x: _Column) -> str:
+    return "x" if x.key else "row"
+
+
+def _listed(x: _Column) -> bool:
+    return x.key and value_type(x.type) != pa.bool_()
 
 
 _BUILDERS: Final[tuple[tuple[str, Callable[[Pipeline, _Column], Pipeline | None]], ...]] = (
     ("filter null", lambda q, _: q.filter(col("x").is_null())),
-    ("filter value", lambda q, x: q.filter(col("x") != VALUES[x.type][1])),
+    ("filter value", lambda q, x: q.filter(_tested(x))),
+    ("filter member", lambda q, x: q.filter(_member(x)) if _listed(x) else None),
     ("select", lambda q, x: q.select("x", made=_doubled(x))),
     ("with_columns", lambda q, x: q.with_columns(row=_doubled(x), again=col("x"))),
     ("aggregate", _aggregate),
-    ("group_by", lambda q, x: q.group_by("x").agg(**(_calls(x) | {"last": col("row").max()}))),
-    ("group_by two", lambda q, _: q.group_by("x", odd=col("row") / 2 > 2).agg(n=count())),
-    ("sort", lambda q, _: q.sort("x")),
-    ("sort descending", lambda q, _: q.sort("x", "row", descending=[True, False])),
-    ("top_k", lambda q, _: q.top_k(4, by="x")),
-    ("top_k ascending", lambda q, _: q.top_k(20, by="x", descending=False)),
+    (
+        "group_by",
+        lambda q, x: q.group_by(k=_keyed(x)).agg(**(_calls(x) | {"last": col("row").max()})),
+    ),
+    ("group_by two", lambda q, x: q.group_by(k=_keyed(x), odd=col("row") / 2 > 2).agg(n=count())),
+    ("sort", lambda q, x: q.sort(_key(x))),
+    ("sort descending", lambda q, x: q.sort(_key(x), "row", descending=[x.key, not x.key])),
+    ("top_k", lambda q, x: q.top_k(4, by=_key(x))),
+    ("top_k ascending", lambda q, x: q.top_k(20, by=_key(x), descending=False)),
     ("limit", lambda q, _: q.limit(4)),
     ("limit none", lambda q, _: q.limit(0)),
-    ("route request", lambda q, x: q.route("x", VALUES[x.type][1])),
+    ("route request", lambda q, x: q.route("x", VALUES[x.type][1]) if x.key else None),
     ("route rows", lambda q, x: q.route("x", shards=3) if x.hashable else None),
-    *(
-        (f"join {how}", lambda q, x, how=how: q.join(_other(x.type), on="x", how=how))
-        for how in HOWS
+    *((f"join {how}", lambda q, x, how=how: _joined(q, x, _other(x), how)) for how in HOWS),
+    (
+        "join two keys",
+        lambda q, x: q.join(_other(x), on=["x", "row"], how="left") if x.key else None,
     ),
-    ("join two keys", lambda q, x: q.join(_other(x.type), on=["x", "row"], how="left")),
     (
         "join no rows",
-        lambda q, x: q.join(_other(x.type).filter(col("row") < 0), on="x", how="left"),
+        lambda q, x: _joined(q, x, _other(x).filter(col("row") < 0), "left"),
     ),
-    ("distinct", lambda q, _: q.distinct("x")),
-    ("distinct rows", lambda q, _: q.distinct()),
+    ("distinct", lambda q, x: q.distinct(_key(x))),
+    ("distinct rows", lambda q, x: q.distinct() if x.key else None),
 )
 
 
-def _other(t: pa.DataType) -> Pipeline:
+def _other(x: _Column) -> Pipeline:
     """Give rows to join with: keys that repeat, a null, and not every value."""
-    values = VALUES[t]
-    return scan(_table(t, [values[1], values[0], None, values[1], values[1]]))
+    values = VALUES[x.type]
+    return scan(_table(x.type, [values[1], values[0], None, values[1], values[1]]))
+
+
+def _joined(q: Pipeline, x: _Column, other: Pipeline, how: How) -> Pipeline:
+    return q.join(other, left_on=_keyed(x), right_on=_keyed(x), how=how)
 
 
 _TEXTS = ("", "b", "ä", "a text of more than twelve bytes", "b2")
 _MOMENTS = (datetime(1969, 12, 31, 23, 0, 1), datetime(2000, 2, 29), datetime(2038, 1, 19, 3))  # noqa: DTZ001
 _DECIMALS = (Decimal(0), Decimal("1.5"), Decimal(-7), Decimal("99.9"))
+_DAYS = (date(1969, 12, 31), date(2000, 2, 29), date(9999, 12, 31))
+_CLOCKS = (time(0), time(12, 34, 56), time(23, 59, 59))
+_SPANS = (timedelta(0), timedelta(days=1), timedelta(days=-2, seconds=5))
+_BYTES = (b"", b"\0b", b"\xff\xfe", b"bytes that no view holds itself", b"\0c")
+_PLACES = (
+    {"a": 1, "b": "x", "c": Decimal(1), "d": {"e": b"q", "f": True}},
+    {"a": None, "b": "a text of more than twelve bytes", "c": None, "d": None},
+    {"a": -5, "b": None, "c": Decimal(-2), "d": {"e": None, "f": None}},
+)
 
 VALUES: Final[dict[pa.DataType, tuple[object, ...]]] = {
     pa.bool_(): (True, False),
     **dict.fromkeys((pa.int8(), pa.int16(), pa.int32(), pa.int64()), (0, 3, -7, 11)),
     **dict.fromkeys((pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()), (0, 3, 7, 200)),
     **dict.fromkeys((pa.float32(), pa.float64()), (0.0, 0.1, -2.5, 1e30)),
-    pa.date32(): (date(1969, 12, 31), date(2000, 2, 29), date(9999, 12, 31)),
-    **{pa.timestamp(unit): _MOMENTS for unit in ("s", "ms", "us", "ns")},
+    **dict.fromkeys((pa.date32(), pa.date64()), _DAYS),
+    **{pa.timestamp(unit): _MOMENTS for unit in NANOSECONDS},
+    **{time_type(unit): _CLOCKS for unit in NANOSECONDS},
+    **{pa.duration(unit): _SPANS for unit in NANOSECONDS},
     pa.timestamp("us", "UTC"): tuple(m.replace(tzinfo=UTC) for m in _MOMENTS),
     **{pa.decimal128(*d): _DECIMALS for d in ((4, 1), (18, 4), (38, 10))},
+    **dict.fromkeys((pa.decimal32(4, 1), pa.decimal64(12, 2)), _DECIMALS),
     **dict.fromkeys((pa.utf8(), pa.large_utf8(), pa.string_view()), _TEXTS),
+    **dict.fromkeys((pa.binary(), pa.large_binary(), pa.binary_view()), _BYTES),
+    pa.binary(3): (b"abc", b"\0\0\1", b"\xff\0a"),
     pa.dictionary(pa.int8(), pa.utf8()): _TEXTS,
     pa.dictionary(pa.int32(), pa.large_utf8()): _TEXTS,
+    pa.dictionary(pa.uint8(), pa.int64()): (0, 3, -7, 11),
+    pa.dictionary(pa.int16(), pa.float64()): (0.0, 0.1, -2.5, 1e30),
+    pa.dictionary(pa.uint16(), pa.decimal128(9, 2)): _DECIMALS,
+    pa.dictionary(pa.int64(), pa.decimal32(4, 1)): _DECIMALS,
+    pa.dictionary(pa.uint32(), pa.date32()): _DAYS,
+    pa.dictionary(pa.int8(), pa.timestamp("ns")): _MOMENTS,
+    pa.dictionary(pa.uint64(), pa.duration("us")): _SPANS,
+    pa.dictionary(pa.int32(), pa.large_binary()): _BYTES,
+    pa.dictionary(pa.int8(), pa.binary(3)): (b"abc", b"\0\0\1", b"\xff\0a"),
+    pa.dictionary(pa.int8(), pa.bool_()): (True, False),
+    pa.struct(
+        [
+            ("a", pa.int64()),
+            ("b", pa.utf8()),
+            ("c", pa.decimal128(7, 2)),
+            ("d", pa.struct([("e", pa.binary_view()), ("f", pa.bool_())])),
+        ]
+    ): _PLACES,
 }
 """The types of the kit and a few values of each; the second is what filters ask for."""

@@ -24,8 +24,10 @@ from wherry.ir.builder import col, count
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition
 from wherry.ir.stage import Groups, Order, Pass, Rows, SortKey, Stage, Totals
+from wherry.render.gather import batches_of
 from wherry.render.program import render
 from wherry.render.reference import run_reference
+from wherry.render.team import alone
 
 LONG = "a text that is longer than a view holds"
 TEXTS = ["", "a", "ab", "\0", "a\0b", "ü", "日本語", "x" * 12, "x" * 13, LONG, LONG * 200]
@@ -194,6 +196,7 @@ def stages(rng: np.random.Generator) -> list[Stage]:
     every = [(n, resolve(col(n).node, SCHEMA)) for n in TYPES]
     computed = {"a": col("int8") + col("int64"), "b": ~col("bool"), "c": -col("f32")}
     more = [(n, resolve(e.node, SCHEMA)) for n, e in computed.items()]
+    fixed = tuple(pair for pair in every if is_plain(TYPES[pair[0]]) and pair[0] not in TEXTUAL)
     totals = calls(
         *((f"min {n}", col(n).min()) for n in TYPES if n != "bool"),
         *((f"sum {n}", col(n).sum()) for n in ("int8", "uint64", "narrow")),
@@ -204,6 +207,7 @@ def stages(rng: np.random.Generator) -> list[Stage]:
     aggregates = calls(("n#", count()), ("s#", col("int32").sum()), ("t#", col("view").max()))
     return [
         Stage((Pass(where(), Rows(tuple(every + more))),)),
+        Stage((Pass(where(), Rows(fixed)),)),
         Stage((Pass(where(), Totals(totals)),)),
         Stage((Pass(where(), Groups(tuple(keys), aggregates)),)),
         Stage((Pass(where(), Rows(tuple(every))), Order(by, 50))),
@@ -239,6 +243,26 @@ def attack(seed: int) -> None:
             assert made.schema.equals(wanted.schema)
             found = comparable(made)
             assert found == comparable(wanted), (seed, rows, offset, nulls, unlifted)
+            attack_share(render(stage, SCHEMA, {}), batch, literals, pool)
+
+
+def attack_share(program: Any, batch: pa.RecordBatch, literals: Any, pool: Any) -> None:
+    """Run slices together: what they write lies side by side, before one fence."""
+    half = batch.num_rows // 2
+    slices = [batch.slice(0, half), batch.slice(half), batch.slice(half // 2, half)]
+    bound = program.bind(slices, literals) if program.binds else None
+    if bound is None:
+        return
+    made = program.run_bound(bound, literals, pool, alone).batch
+    for part in batches_of(made):
+        part.validate(full=True)
+    each = [program.run(one, literals, pool).batch for one in slices]
+    assert joined(batches_of(made)) == joined(each)
+
+
+def joined(batches: list[pa.RecordBatch]) -> list[list[Any]]:
+    columns = zip(*(comparable(batch) for batch in batches if batch.num_rows), strict=True)
+    return [[value for part in column for value in part] for column in columns]
 
 
 def child(argument: str) -> subprocess.CompletedProcess[str]:

@@ -113,8 +113,8 @@ class Play:
                 return Installed(target, stage)
             case Route(device):
                 assert device == self.world.sites[0]
-                return Routed(self.world.chunks)
-            case Read(device, _, chunk, ref):
+                return Routed(tuple((ref,) for ref in self.world.chunks))
+            case Read(device, _, chunk, (ref,)):
                 assert device == "ab"[ref.fragment]
                 self.at[-1, chunk] = device
                 return Loaded(chunk)

@@ -93,6 +93,10 @@ class Aarch64(Engine):
 
         def trap(cpu: Any, *_: object) -> None:
             target, second, size = (cpu.reg_read(register) for register in _REGISTERS[:3])
+            if not size:
+                return
+            for place in (target,) if name == "memset" else (target, second):
+                self._touch(cpu, 0, place, size)
             content = (
                 bytes([second & 255]) * size if name == "memset" else cpu.mem_read(second, size)
             )

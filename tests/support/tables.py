@@ -8,6 +8,8 @@ from pyarrow import ipc
 from support.duals import Draw
 from support.typed import TYPES, Known, pool
 
+from wherry.data.arrays import empty_batch, restored
+
 BLOCKS = (63, 64, 65, 128, 200)
 """Rows around the ends of a program's blocks of 64."""
 
@@ -58,7 +60,7 @@ def _in_chunks(
 def array_of(values: list[object], t: pa.DataType) -> pa.Array:
     """Give values as an array; dictionary arrays get a dictionary of their own."""
     if pa.types.is_dictionary(t):
-        return pa.array(values, t.value_type).dictionary_encode().cast(t)
+        return restored(pa.array(values, t.value_type), t)
     return pa.array(values, t)
 
 
@@ -71,7 +73,7 @@ def stored(draw: Draw, table: pa.Table, folder: Path) -> object:
         return table.to_reader()
     folder.mkdir()
     batches = [unified(table)] if _has_dictionary(table) else table.to_batches()
-    batches = batches or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    batches = batches or [empty_batch(table.schema)]
     count = draw(st.integers(1, min(3, len(batches))))
     paths = [folder / f"part{number}.arrow" for number in range(count)]
     return _written(paths, batches, table.schema)
@@ -93,4 +95,4 @@ def _has_dictionary(table: pa.Table) -> bool:
 def unified(table: pa.Table) -> pa.RecordBatch:
     """Give all rows as one batch: an IPC file has one dictionary for each column."""
     batches = table.unify_dictionaries().combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return batches[0] if batches else empty_batch(table.schema)

@@ -1,10 +1,12 @@
 """Types that generated queries are about: their values, and how SQL spells both."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import pyarrow as pa
+
+from wherry.data.arrays import plain, plain_type
 
 TEXTS = ("", "a", "ab", "abc", "b%", "ü_1", "naïve", "line\nbreak", "a longer text than views hold")
 DAYS = (date(1969, 12, 31), date(1970, 1, 1), date(1996, 2, 29), date(2024, 12, 31))
@@ -14,6 +16,8 @@ MOMENTS = (
     datetime(1996, 2, 29, 12, 30, 1),
     datetime(2024, 12, 31, 23, 59, 59),
 )
+CLOCKS = (time(0), time(5, 6, 7), time(12, 30), time(23, 59, 59))
+BYTES = (b"", b"a", b"ab", b"\0", b"\xff\0", b"a longer run of bytes than views hold")
 FLOATS = (-2.5, 0.0, 0.1, 0.25, 1.0, 3.0, 1e6)
 SMALL = (0, 1, 2, 3, 5, 7)
 UNITS = ("s", "ms", "us", "ns")
@@ -34,6 +38,8 @@ DICTIONARIES = (
     pa.dictionary(pa.uint16(), pa.large_utf8()),
 )
 DECIMALS = (
+    pa.decimal32(7, 2),
+    pa.decimal64(15, 3),
     pa.decimal128(5, 2),
     pa.decimal128(12, 4),
     pa.decimal128(18, 0),
@@ -41,10 +47,13 @@ DECIMALS = (
     pa.decimal128(38, 6),
 )
 TYPES = (
-    *(pa.bool_(), *INTEGERS, pa.float32(), pa.float64(), pa.date32()),
+    *(pa.bool_(), *INTEGERS, pa.float32(), pa.float64(), pa.date32(), pa.date64()),
     *(pa.timestamp(unit) for unit in UNITS),
     *(pa.timestamp("us", "UTC"), *DECIMALS),
+    *(pa.time32("s"), pa.time32("ms"), pa.time64("us")),
     *(pa.utf8(), pa.large_utf8(), pa.string_view(), *DICTIONARIES),
+    *(pa.binary(), pa.large_binary(), pa.binary_view()),
+    *(pa.dictionary(pa.uint8(), t) for t in (pa.large_binary(), pa.time64("us"), pa.date32())),
 )
 
 
@@ -63,9 +72,15 @@ class Known:
 
 
 def family(t: pa.DataType) -> str:
-    """Give what may meet what without a thought: number, text, time, zoned or bool."""
-    if pa.types.is_dictionary(t) or "string" in str(t):
+    """Give what may meet what without a thought."""
+    if pa.types.is_dictionary(t):
+        return family(t.value_type)
+    if "string" in str(t):
         return "text"
+    if "binary" in str(t):
+        return "bytes"
+    if pa.types.is_time(t):
+        return "clock"
     if pa.types.is_timestamp(t):
         return "zoned" if t.tz else "time"
     if pa.types.is_date(t):
@@ -94,7 +109,8 @@ def pool(t: pa.DataType, *, wide: bool = False) -> tuple[object, ...]:
     if pa.types.is_timestamp(t):
         parts = 0 if t.unit in "sms" and t.unit != "us" else 123456
         return tuple(m.replace(microsecond=parts, tzinfo=UTC if t.tz else None) for m in MOMENTS)
-    return {"time": DAYS, "bool": (True, False), "text": TEXTS}[family(t)]
+    pools = {"time": DAYS, "bool": (True, False), "text": TEXTS, "bytes": BYTES, "clock": CLOCKS}
+    return pools[family(t)]
 
 
 def sql_type(t: pa.DataType) -> str:
@@ -108,7 +124,13 @@ def sql_type(t: pa.DataType) -> str:
         return "TIMESTAMP WITH TIME ZONE" if t.tz else units[t.unit]
     if pa.types.is_floating(t):
         return "FLOAT" if t == pa.float32() else "DOUBLE"
-    return {"time": "DATE", "bool": "BOOLEAN", "text": "VARCHAR"}[family(t)]
+    return {
+        "time": "DATE",
+        "bool": "BOOLEAN",
+        "text": "VARCHAR",
+        "bytes": "BLOB",
+        "clock": "TIME",
+    }[family(t)]
 
 
 def sql_literal(value: object, t: pa.DataType) -> str:
@@ -126,18 +148,21 @@ def sql_literal(value: object, t: pa.DataType) -> str:
             return f"CAST('{text}' AS {sql_type(t)})"
         case date():
             return f"DATE '{value}'"
+        case time():
+            return f"TIME '{value}'"
+        case bytes():
+            return "'" + "".join(f"\\x{byte:02X}" for byte in value) + "'::BLOB"
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def plain_for_duckdb(table: pa.Table) -> pa.Table:
-    """Give text as utf8: DuckDB does not register every view and dictionary."""
-    fields = [
-        pa.field(f.name, pa.utf8() if family(f.type) == "text" else f.type) for f in table.schema
-    ]
-    return pa.table([_cast(table[f.name], f.type) for f in fields], schema=pa.schema(fields))
+    """Give values in types that DuckDB registers: it knows not every view, dictionary and unit."""
+    fields = [pa.field(f.name, _plain_type(f.type)) for f in table.schema]
+    return pa.table([plain(table[f.name]).cast(f.type) for f in fields], schema=pa.schema(fields))
 
 
-def _cast(column: pa.ChunkedArray, t: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(t)
+def _plain_type(t: pa.DataType) -> pa.DataType:
+    t = plain_type(t)
+    if t == pa.date64():
+        return pa.date32()
+    return {"text": pa.utf8(), "bytes": pa.binary(), "clock": pa.time64("us")}.get(family(t), t)

@@ -87,6 +87,14 @@ def _reads_or_is_corrupt(data: bytes) -> None:
         decode(data)
 
 
+def _nested(levels: int) -> object:
+    """Give the image of a struct of structs."""
+    image: object = "int8"
+    for _ in range(levels):
+        image = [["a", image, True]]
+    return image
+
+
 HOSTILE = {
     "deep lists": b"\x91" * 100_000 + b"\x90",
     "deep maps": b"\x92\x01" + b"\x81\xa1n" * 50_000 + b"\x01",
@@ -113,11 +121,23 @@ HOSTILE = {
                 {"T": ["2020-01-01T00:00:00", "Europe/../../../etc/passwd"]},
                 {"T": ["2020-01-01T00:00:00", "America"]},
                 {"t": 5},
-                {"t": "binary"},
+                {"t": "halffloat"},
                 {"t": "decimal128(99999999999999999999999, 2)"},
                 {"t": "decimal128(5, 99)"},
-                {"t": "dictionary<int8, bool>"},
+                {"t": "dictionary<int8, string_view>"},
+                {"t": "dictionary<int8, dictionary<int8, string>>"},
                 {"t": "timestamp[h]"},
+                {"t": "decimal32(10, 2)"},
+                {"t": "fixed_size_binary[-1]"},
+                {"t": "fixed_size_binary[99999999999]"},
+                {"t": [["a", "int8", 1]]},
+                {"t": [["a", "int8", True], ["a", "int8", True]]},
+                {"t": _nested(17)},
+                {"t": _nested(300)},
+                {"c": "25:00"},
+                {"c": 5},
+                {"u": "1"},
+                {"u": None},
             )
         )
     },

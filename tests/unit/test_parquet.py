@@ -165,13 +165,13 @@ def numbers(tmp_path):
 @pytest.fixture
 def decodings(monkeypatch):
     """Every (file, row group, column) that is decoded, in order."""
-    seen, plain = [], parquet_fragment.decode_column
+    seen, plain = [], parquet_fragment.read_column
 
-    def remember(file, row_group, column):
+    def remember(file, row_group, column, known):
         seen.append((file.label, row_group, file.schema.names[column]))
-        return plain(file, row_group, column)
+        return plain(file, row_group, column, known)
 
-    monkeypatch.setattr(parquet_fragment, "decode_column", remember)
+    monkeypatch.setattr(parquet_fragment, "read_column", remember)
     return seen
 
 
@@ -286,7 +286,7 @@ def test_a_column_that_cannot_be_decoded_fails_for_every_reader(large, monkeypat
 
     source = open_source(large)
     with monkeypatch.context() as patched:
-        patched.setattr(parquet_fragment, "decode_column", fail)
+        patched.setattr(parquet_fragment, "read_column", fail)
         for ref in source.chunks():
             with pytest.raises(CorruptError, match="it is spoilt"):
                 source.read(ref, ["k"])

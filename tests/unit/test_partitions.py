@@ -28,13 +28,13 @@ def _write_ipc(table, path):
 @pytest.fixture
 def decodings(monkeypatch):
     """Every (file's folder, column) that is decoded."""
-    seen, plain = [], parquet_fragment.decode_column
+    seen, plain = [], parquet_fragment.read_column
 
-    def remember(file, row_group, column):
+    def remember(file, row_group, column, known):
         seen.append((file.label.split("/")[-2], file.schema.names[column]))
-        return plain(file, row_group, column)
+        return plain(file, row_group, column, known)
 
-    monkeypatch.setattr(parquet_fragment, "decode_column", remember)
+    monkeypatch.setattr(parquet_fragment, "read_column", remember)
     return seen
 
 

@@ -296,16 +296,31 @@ def test_type_classes():
         "boolean": [pa.bool_()],
         "integer": [pa.int8(), pa.uint64()],
         "float": [pa.float32(), pa.float64()],
-        "decimal": [pa.decimal128(38, 5)],
-        "temporal": [pa.date32(), pa.timestamp("ns", "UTC"), pa.timestamp("s")],
+        "decimal": [pa.decimal128(38, 5), pa.decimal64(18, 2), pa.decimal32(9, 0)],
+        "temporal": [pa.date32(), pa.date64(), pa.timestamp("ns", "UTC"), pa.timestamp("s")],
+        "time": [pa.time32("s"), pa.time64("ns")],
+        "duration": [pa.duration("s")],
         "string": [pa.utf8(), pa.large_utf8(), pa.string_view()],
-        "dictionary": [pa.dictionary(pa.uint16(), pa.large_utf8())],
+        "binary": [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(7)],
+        "dictionary": [pa.dictionary(pa.uint16(), t) for t in (pa.large_utf8(), pa.time32("s"))],
+        "struct": [pa.struct([]), pa.struct([("a", pa.struct([("b", pa.binary())]))])],
     }
     for name, types in classes.items():
         assert {type_class(t) for t in types} == {name}
-    refused = [pa.float16(), pa.date64(), pa.binary(), pa.decimal256(40, 1), pa.time32("s")]
-    refused += [pa.decimal128(9, -1), pa.decimal128(9, 39)]
-    assert not any(map(supported_type, [*refused, pa.dictionary(pa.int8(), pa.int64())]))
+    refused = [pa.float16(), pa.decimal256(40, 1), pa.decimal128(9, -1), pa.decimal128(9, 39)]
+    refused += [pa.null(), pa.list_(pa.int8()), pa.month_day_nano_interval()]
+    refused += [pa.dictionary(pa.int8(), t) for t in (pa.float16(), pa.string_view(), INNER)]
+    refused += [pa.struct([("a", t)]) for t in (pa.float16(), _deep(16))]
+    refused += [pa.struct([("a", pa.int8()), ("a", pa.int8())])]
+    assert not any(map(supported_type, refused))
+    assert supported_type(_deep(15))
+
+
+INNER = pa.struct([("a", pa.int8())])
+
+
+def _deep(levels):
+    return INNER if levels == 0 else pa.struct([("a", _deep(levels - 1))])
 
 
 @pytest.mark.parametrize(
@@ -320,6 +335,13 @@ def test_type_classes():
         (dt.datetime(1969, 7, 20, 20, 17, 40, 5), pa.timestamp("us")),
         (dt.datetime(2024, 2, 29, tzinfo=dt.UTC), pa.timestamp("s", "Asia/Tokyo")),
         ("é", pa.string_view()),
+        (dt.date(9999, 12, 31), pa.date64()),
+        (dt.time(23, 59, 59, 999999), pa.time64("us")),
+        (dt.time(12), pa.time32("s")),
+        (dt.timedelta(-3, 5, 7), pa.duration("us")),
+        (bytes(range(256)), pa.binary()),
+        (b"", pa.binary_view()),
+        (7, pa.dictionary(pa.int8(), pa.int64())),
     ],
 )
 def test_plain_images_lose_nothing(value, t):
@@ -390,9 +412,55 @@ def _view(size):
     return pa.Array.from_buffers(pa.string_view(), 2, [None, views, pa.py_buffer(text)])
 
 
-@pytest.mark.parametrize(
-    ("make", "good", "bad"), [(_offsets, 2, 99), (_index, 1, 2), (_view, 15, 90)]
-)
+def _of_binary(make, t):
+    """Give what `make` gives, as bytes: a view or offsets of bytes are as hostile as of text."""
+
+    def made(value):
+        array = make(value)
+        return pa.Array.from_buffers(t, len(array), array.buffers())
+
+    return made
+
+
+def _in_struct(make):
+    return lambda value: pa.StructArray.from_arrays([make(value)], ["field"])
+
+
+def _stored(t, width):
+    """Give two values of a type, the second from an integer."""
+    return lambda value: pa.array([0, value], width).view(t)
+
+
+def _narrow_decimal(value):
+    raw = pa.py_buffer(np.array([0, value], np.int32))
+    return pa.Array.from_buffers(pa.decimal32(4, 1), 2, [None, raw])
+
+
+def _wide_index(value):
+    values = pa.array([Decimal(1), Decimal(2)], pa.decimal128(5, 1))
+    return pa.DictionaryArray.from_arrays(pa.array([0, value], pa.uint64()), values, safe=False)
+
+
+HOSTILE = {
+    "offsets": (_offsets, 2, 99),
+    "index": (_index, 1, 2),
+    "view": (_view, 15, 90),
+    "binary": (_of_binary(_offsets, pa.binary()), 2, 99),
+    "binary back": (_of_binary(_offsets, pa.binary()), 2, -1),
+    "binary_view": (_of_binary(_view, pa.binary_view()), 15, 90),
+    "offsets in struct": (_in_struct(_offsets), 2, 99),
+    "index in struct": (_in_struct(_index), 1, 2),
+    "view in struct": (_in_struct(_view), 15, 90),
+    "two structs": (_in_struct(_in_struct(_of_binary(_view, pa.binary_view()))), 15, -9),
+    "wide index": (_wide_index, 1, 2**63),
+    "date64": (_stored(pa.date64(), pa.int64()), 86_400_000, 86_400_001),
+    "time32": (_stored(pa.time32("s"), pa.int32()), 86_399, 86_400),
+    "time64": (_stored(pa.time64("ns"), pa.int64()), 5, -1),
+    "decimal32": (_narrow_decimal, 9999, 10_000),
+}
+
+
+@pytest.mark.parametrize(("make", "good", "bad"), HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("stored", [False, True])
 def test_offsets_and_indices_out_of_range_are_caught(tmp_path, make, good, bad, stored):
     def opened(value):
@@ -445,6 +513,9 @@ def test_column_bytes_counts_what_the_rows_refer_to():
     assert column_bytes(views) == 1 + 3 * 16 + 23
     codes = pa.array(["aa", "bb", "aa"]).dictionary_encode()
     assert column_bytes(codes) == 3 * 4 + (3 * 4 + 4)
+    struct = pa.array([{"a": 1, "b": "x"}, None, {"a": 2, "b": "yz"}])
+    assert column_bytes(struct.slice(1)) == 1 + 2 * 8 + (3 * 4 + 2)
+    assert column_bytes(pa.array([b"abc", b"def"], pa.binary(3))) == 6
     batch = pa.record_batch({"d": codes})
     assert referenced_bytes([batch, batch.slice(1)]) == 3 * 4 + 2 * 4 + (3 * 4 + 4)
 

@@ -87,6 +87,44 @@ COLUMNS = {
         "b",
         "m",
     ),
+    "date64": (
+        pa.array([dt.date(1994, 1, 1), None, dt.date(1960, 2, 3)], pa.date64()),
+        dt.date(1960, 2, 3),
+        dt.date(1994, 1, 1),
+    ),
+    "time32": (
+        pa.array([dt.time(1, 2, 3), None, dt.time(0)], pa.time32("s")),
+        dt.time(0),
+        dt.time(1, 2, 3),
+    ),
+    "time of ns": (
+        pa.array([1_001, None, 86_399_999_999_999], pa.time64("ns")),
+        dt.time(microsecond=1),
+        None,
+    ),
+    "span": (
+        pa.array([-1_500, None, 1_500], pa.duration("ns")),
+        dt.timedelta(microseconds=-2),
+        dt.timedelta(microseconds=2),
+    ),
+    "far span": (pa.array([2**62, None, 0], pa.duration("s")), dt.timedelta(0), None),
+    "decimal32": (
+        pa.array([Decimal("1.25"), None, Decimal("-3.50")], pa.decimal32(7, 2)),
+        Decimal("-3.50"),
+        Decimal("1.25"),
+    ),
+    "bytes": (pa.array([b"b", None, b"\xff"]), b"b", b"\xff"),
+    "views": (pa.array([b"b", None, b""], pa.binary_view()), b"", b"b"),
+    "fixed": (pa.array([b"\0\xff", None, b"\xff\0"], pa.binary(2)), b"\0\xff", b"\xff\0"),
+    "long bytes": (pa.array([b"b", None, b"x" * 300]), b"b", None),
+    "spans": (
+        pa.DictionaryArray.from_arrays(
+            pa.array([1, None, 2]), pa.array([0, 7, 5, 9], pa.duration("s"))
+        ),
+        dt.timedelta(seconds=5),
+        dt.timedelta(seconds=7),
+    ),
+    "struct": (pa.array([{"a": 1}, None, {"a": 2}]), None, None),
     "nothing": (pa.array([None, None, None], pa.int32()), None, None),
 }
 

@@ -111,7 +111,7 @@ def test_rows_that_do_not_fit_the_plan_are_refused() -> None:
     build = Build(OTHER, 1)
     device, found = worker(), joined(build)
     device.install(found.plan_bytes)
-    with pytest.raises(CorruptError, match="int for a parameter of type struct"):
+    with pytest.raises(CorruptError, match="int for a parameter of type list<item: struct"):
         device.receive(message(found, values=(1,)))
     other = Build(OTHER.rename_columns(["key 0", "z"]), 1)
     device.keep(other)

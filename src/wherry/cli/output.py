@@ -147,9 +147,18 @@ def short_placement(placement: str) -> str:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    # Python has no nanoseconds: timestamps are shown as Arrow writes them.
-    text = column.cast(pa.string()) if pa.types.is_timestamp(column.type) else column
-    return text.to_pylist()
+    # Python has no nanoseconds: what counts them is shown as Arrow writes it.
+    t = column.type
+    if pa.types.is_struct(t):
+        rows = zip(*map(_values, column.flatten()), strict=True)
+        known = column.is_valid().to_pylist()
+        names = [field.name for field in t]
+        pairs = zip(rows, known, strict=True)
+        return [dict(zip(names, row, strict=True)) if valid else None for row, valid in pairs]
+    if pa.types.is_duration(t) and t.unit == "ns":
+        return [None if v is None else f"{v} ns" for v in column.cast(pa.int64()).to_pylist()]
+    written = pa.types.is_timestamp(t) or pa.types.is_time(t)
+    return (column.cast(pa.string()) if written else column).to_pylist()
 
 
 def _width(names: Sequence[str], cells: Sequence[Sequence[str]]) -> int:

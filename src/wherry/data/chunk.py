@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import dictionaries_of, fields_of, leaves
+from wherry.data.types import layout_of
+
 INLINE_VIEW_BYTES = 12
-"""A string_view of at most this many bytes lies in the view itself (Arrow columnar format)."""
+"""A view of at most this many bytes lies in the view itself (Arrow columnar format)."""
 
 Region = tuple[int, int]
 """Address and size of a piece of memory, in bytes."""
@@ -30,7 +33,7 @@ def buffer_addresses(batch: pa.RecordBatch) -> set[Region]:
     return {
         (buffer.address, buffer.size)
         for column in batch.columns
-        for array in _with_dictionary(column)
+        for array in leaves(column)
         for buffer in array.buffers()
         if buffer is not None and buffer.size
     }
@@ -59,18 +62,13 @@ def _inside(part: Region, regions: Iterable[Region]) -> bool:
     return any(start <= address and address + size <= start + span for start, span in regions)
 
 
-def _with_dictionary(array: pa.Array) -> Iterable[pa.Array]:
-    return (array.indices, array.dictionary) if pa.types.is_dictionary(array.type) else (array,)
-
-
 def referenced_bytes(batches: Iterable[pa.RecordBatch]) -> int:
     """Give the bytes that `batches` refer to together; a dictionary they share counts once."""
     dictionaries: dict[tuple[Region, ...], int] = {}
     total = 0
     for column in (column for batch in batches for column in batch.columns):
         total += column_bytes(column, dictionary=False)
-        if pa.types.is_dictionary(column.type):
-            values = column.dictionary
+        for values in dictionaries_of(column):
             identity = tuple((b.address, b.size) for b in values.buffers() if b is not None)
             dictionaries[identity] = column_bytes(values)
     return total + sum(dictionaries.values())
@@ -79,9 +77,9 @@ def referenced_bytes(batches: Iterable[pa.RecordBatch]) -> int:
 def column_bytes(array: pa.Array, *, dictionary: bool = True) -> int:
     """Give the bytes that `array` refers to for its own rows, whatever its buffers hold besides.
 
-    Validity bitmap, values or offsets, the range of string data the offsets span, the data behind
-    the views, and (unless `dictionary` is False) the dictionary. Bits count as the bytes they
-    touch.
+    Validity bitmap, values or offsets, the range of data the offsets span, the data behind the
+    views, the fields of a struct, and (unless `dictionary` is False) the dictionary. Bits
+    count as the bytes they touch.
 
     Parameters
     ----------
@@ -95,21 +93,24 @@ def column_bytes(array: pa.Array, *, dictionary: bool = True) -> int:
         indices = column_bytes(array.indices)
         return indices + (column_bytes(array.dictionary) if dictionary else 0)
     validity = array.buffers()[0]
-    return (_bits(array.offset, rows) if validity is not None else 0) + _value_bytes(array)
+    own = _bits(array.offset, rows) if validity is not None else 0
+    if pa.types.is_struct(array.type):
+        return own + sum(column_bytes(f, dictionary=dictionary) for f in fields_of(array))
+    return own + _value_bytes(array)
 
 
 def _value_bytes(array: pa.Array) -> int:
-    rows, kind = len(array), array.type
-    if pa.types.is_boolean(kind):
+    rows, kind = len(array), layout_of(array.type)
+    if kind == "bits":
         return _bits(array.offset, rows)
-    if pa.types.is_string_view(kind):
+    if kind == "views":
         return 16 * rows + _behind_views(array)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        dtype = np.int32 if pa.types.is_string(kind) else np.int64
+    if kind in {"narrow", "wide"}:
+        dtype = np.int32 if kind == "narrow" else np.int64
         end = array.offset + rows + 1
         offsets = np.frombuffer(array.buffers()[1], dtype, end)[array.offset :]
         return offsets.nbytes + int(offsets[-1] - offsets[0])
-    return rows * int(kind.byte_width)
+    return rows * int(array.type.byte_width)
 
 
 def _behind_views(array: pa.Array) -> int:

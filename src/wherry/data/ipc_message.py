@@ -79,7 +79,7 @@ def _buffers_of(t: pa.DataType, variadic: Iterator[int]) -> int:
         return 1 + sum(_buffers_of(t.field(i).type, variadic) for i in range(t.num_fields))
     if pa.types.is_string_view(t) or pa.types.is_binary_view(t):
         return 2 + next(variadic, 0)
-    return len(pa.array([], t).buffers())
+    return len(pa.nulls(0, t).buffers())
 
 
 def _int(data: bytes, at: int, form: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import digest
+from wherry.data.types import MOST_LEVELS, value_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,13 @@ def reading(what: str) -> Iterator[None]:
 
 def decoded(schema: pa.Schema) -> pa.Schema:
     """Give `schema` once its names and time zones have proved to be UTF-8."""
-    for field in schema:
-        _ = field.name, getattr(field.type, "tz", None)  # pyarrow decodes them when asked.
+    _look_at(schema, MOST_LEVELS)
     return schema
+
+
+def _look_at(fields: Iterable[pa.Field], levels: int) -> None:
+    for field in fields:
+        t = value_type(field.type)
+        _ = field.name, getattr(t, "tz", None)  # pyarrow decodes them when asked.
+        if levels and pa.types.is_struct(t):
+            _look_at(t, levels - 1)

@@ -9,11 +9,12 @@ import pyarrow as pa
 from wherry.base.ids import digest
 from wherry.data.decoding import Decoding
 from wherry.data.mapping import MappedFile
-from wherry.data.parquet_columns import ParquetBytes, decode_column, read_footer
-from wherry.data.parquet_statistics import ColumnBounds, check_bounds
+from wherry.data.parquet_columns import ParquetBytes, read_footer
+from wherry.data.parquet_native import why_not
+from wherry.data.parquet_read import read_column
+from wherry.data.parquet_statistics import ColumnBounds
 from wherry.data.statistics import ChunkStatistics
 from wherry.data.types import check_schema
-from wherry.data.validate import check_column
 
 _WHY = "decoded from Parquet"
 
@@ -87,15 +88,19 @@ class ParquetFragment:
 
     def _decoded(self, batch: int, name: str) -> pa.Array:
         group, column = self._groups[batch], self.schema.get_field_index(name)
-        array = decode_column(self._file, group, column)
-        label = self._file.name(group, column)
-        check_column(self.schema.field(column), array, label)
-        check_bounds(array, self._bounds.of(group, column), label)
-        return array
+        return read_column(self._file, group, column, self._bounds.of(group, column))
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
-        """Give the compressed bytes of the columns of a row group."""
-        return Decoding(tuple(columns), sum(self._size(batch, name) for name in columns), _WHY)
+        """Give the compressed bytes of the columns of a row group, and who decodes them."""
+        stored = sum(self._size(batch, name) for name in columns)
+        return Decoding(tuple(columns), stored, self._why(batch, columns))
+
+    def _why(self, batch: int, columns: Sequence[str]) -> str:
+        """Give why columns are written; those that pyarrow decodes are named, with the reason."""
+        group = self._groups[batch]
+        found = ((n, why_not(self._file, group, self.schema.get_field_index(n))) for n in columns)
+        left = [f"{name} ({reason})" for name, reason in found if reason is not None]
+        return f"{_WHY}; by pyarrow: {', '.join(left)}" if left else _WHY
 
     def _size(self, batch: int, name: str) -> int:
         if (batch, name) not in self._sizes:

@@ -32,10 +32,14 @@ _UNSIGNED = frozenset({11, 12, 13, 14})
 
 
 class Leaf(msgspec.Struct, array_like=True, frozen=True):
-    """A stored column: whether it may hold nulls, and the unit of its timestamps, if any."""
+    """A stored column: whether it may hold nulls, and the unit of its timestamps, if any.
+
+    `length` is the size in bytes of every value of a FIXED_LEN_BYTE_ARRAY.
+    """
 
     name: str
     physical: str
+    length: int
     required: bool
     unit: str | None
     ordered: bool
@@ -108,7 +112,13 @@ def _leaf(element: Struct, ordered: bool) -> Leaf:
         unit = next((_LOGICAL_UNITS[key] for key in logical[2] if key in _LOGICAL_UNITS), None)
     signed = element.get(6) not in _UNSIGNED
     return Leaf(
-        element[4].decode(), PHYSICAL[element[1]], element.get(3) == 0, unit, ordered, signed
+        element[4].decode(),
+        PHYSICAL[element[1]],
+        _count(element.get(2, 0)),
+        element.get(3) == 0,
+        unit,
+        ordered,
+        signed,
     )
 
 

@@ -11,14 +11,13 @@ from math import isnan
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wherry.base.errors import CorruptError
 from wherry.data.bloom import BloomFilter, read_bloom
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_footer import Leaf
-from wherry.data.statistics import LONGEST_TEXT, ColumnStatistics
-from wherry.data.types import date_of, datetime_of, is_text
+from wherry.data.statistics import LONGEST_TEXT, ColumnStatistics, column_statistics
+from wherry.data.types import date_of, datetime_of, is_text, type_class
 
 _NS_PER = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _NOTHING = ColumnStatistics(None, None, None)
@@ -169,12 +168,13 @@ def check_bounds(array: pa.Array, known: ColumnStatistics, label: str) -> None:
     CorruptError
         Naming `label`, the value and the bounds.
     """
-    exact = pa.types.is_integer(array.type) or pa.types.is_decimal(array.type)
-    if not exact or known.min is None or known.max is None:
+    exact = type_class(array.type) in {"integer", "decimal", "temporal"}
+    if not exact or known.min is None or known.max is None or array.null_count == len(array):
         return
-    seen = pc.min_max(array)
-    low, high = seen["min"].as_py(), seen["max"].as_py()
-    if low is not None and (low < known.min or high > known.max):
+    seen = column_statistics(array)
+    low: Any = seen.min
+    high: Any = seen.max
+    if low is None or high is None or low < known.min or high > known.max:
         raise CorruptError(
             f"{label} holds values from {low} to {high}, but its statistics say from "
             f"{known.min} to {known.max}"

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.data.arrays import movable_type, plain
 from wherry.data.arrow_ipc import write_ipc
 from wherry.data.sharding import ShardScheme, key_values, shard_of
-from wherry.data.types import Plain, from_plain, is_text, to_plain
+from wherry.data.types import Plain, from_plain, to_plain
 
 METADATA_KEY = b"wherry.shard"
 STORED_ROWS = 65536
@@ -72,17 +73,15 @@ def write_shards(
     for index, path in enumerate(paths):
         rows = pa.array(np.flatnonzero(owner == index))
         if sort_by is not None:
-            rows = rows.take(pc.sort_indices(movable[sort_by].take(rows)))
+            rows = rows.take(pc.sort_indices(plain(movable[sort_by].take(rows))))
         schema = _with_shard(table.schema, recorded, index)
         write_ipc(path, schema, _batches(movable, rows, schema, batch_rows))
     return paths
 
 
 def _movable(table: pa.Table) -> pa.Table:
-    """Give `table` in one piece with text as large_utf8: pyarrow takes no rows of string_view."""
-    fields = [
-        field.with_type(pa.large_utf8()) if is_text(field.type) else field for field in table.schema
-    ]
+    """Give `table` in one piece, of types that pyarrow takes rows of."""
+    fields = [field.with_type(movable_type(field.type)) for field in table.schema]
     return table.unify_dictionaries().cast(pa.schema(fields)).combine_chunks()
 
 

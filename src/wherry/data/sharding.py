@@ -2,10 +2,10 @@
 
 Hash: `mix64(image(value)) % count`, where `mix64` is the finaliser of splitmix64 (Steele, Lea and
 Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) and `image` is 64 bits that
-depend on the value alone: integers of any width sign-extended, dates and timestamps as stored,
-bool as 0 or 1, decimal128 as its low half xor its high half, text (plain, view or dictionary) as
-the 8-byte BLAKE2b of its UTF-8. Range: the number of bounds that are at most the value. Null
-belongs to shard 0.
+depend on the value alone: integers of any width sign-extended, dates and times as stored,
+bool as 0 or 1, decimals as the low half xor the high half of their 128 bits, text and bytes as
+their 8-byte BLAKE2b; a dictionary is hashed as its values are. Range: the number of
+bounds that are at most the value. Null belongs to shard 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
-from wherry.data.types import type_class
+from wherry.data.arrays import plain, plain_type
+from wherry.data.types import type_class, value_type
 
 _Words = npt.NDArray[np.uint64]
 
@@ -112,11 +113,12 @@ def mix64(words: _Words) -> _Words:
 
 def _image(values: pa.Array) -> _Words:
     """Give 64 bits for each value; what a null gets does not matter."""
-    kind = type_class(values.type)
-    if kind == "float":
+    kind = type_class(value_type(values.type))
+    if kind in {"float", "struct"}:
         raise InputError(f"rows cannot be sharded by hash of a {values.type} column")
-    if kind in {"string", "dictionary"}:
+    if kind in {"string", "binary"}:
         return _text_image(values)
+    values = plain(values)
     if kind == "boolean":
         bits: npt.NDArray[np.uint8] = values.cast(pa.uint8()).fill_null(0).to_numpy()
         return bits.astype(np.uint64)
@@ -135,7 +137,8 @@ def _stored(values: pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def _text_image(values: pa.Array) -> _Words:
-    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    whole = pa.types.is_dictionary(values.type)
+    encoded = values if whole else plain(values).dictionary_encode()
     texts = encoded.dictionary.to_pylist()
     hashes: _Words = np.array([_text_word(text) for text in texts] or [0], np.uint64)
     codes: npt.NDArray[Any] = encoded.indices.fill_null(0).to_numpy()
@@ -143,13 +146,14 @@ def _text_image(values: pa.Array) -> _Words:
     return words
 
 
-def _text_word(text: str | None) -> int:
-    return int.from_bytes(blake2b((text or "").encode(), digest_size=8).digest(), "little")
+def _text_word(text: str | bytes | None) -> int:
+    encoded = text if isinstance(text, bytes) else (text or "").encode()
+    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
 def _by_range(values: pa.Array, scheme: ShardScheme) -> npt.NDArray[np.int32]:
     bounds = key_values(scheme.bounds, values.type)
-    comparable = values.cast(bounds.type)
+    comparable = plain(values).cast(bounds.type)
     shards = np.zeros(len(values), np.int32)
     for bound in bounds:
         above = pc.greater_equal(comparable, bound).fill_null(False)
@@ -158,16 +162,17 @@ def _by_range(values: pa.Array, scheme: ShardScheme) -> npt.NDArray[np.int32]:
 
 
 def key_values(values: Sequence[object], t: pa.DataType) -> pa.Array:
-    """Give `values` as an array of the key's type `t`, or large_utf8 for any kind of text.
+    """Give `values` as an array of the key's type `t`; large_utf8 for text, as large_binary bytes.
 
     Raises
     ------
     InputError
         When one of them is no value of the type.
     """
-    text = type_class(t) in {"string", "dictionary"}
+    t = value_type(t)
+    large = {"string": pa.large_utf8(), "binary": pa.large_binary()}
     try:
-        return pa.array(values, pa.large_utf8() if text else t)
+        return pa.array(values, large.get(type_class(t), plain_type(t)))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         seen = ", ".join(map(repr, values))
         raise InputError(f"{seen} cannot be of the key's type {t}: {error}") from error

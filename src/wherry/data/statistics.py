@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wherry.data.types import date_of, datetime_of
+from wherry.data.arrays import countable, movable_type
+from wherry.data.types import layout_of, type_class, value_of, value_type
 
 LONGEST_TEXT = 256
-"""Bounds longer than this many characters are not kept: a file's statistics stay small."""
-
-_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+"""Bounds longer than this many characters or bytes are not kept: a file's statistics stay small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,11 @@ class ColumnStatistics:
     """Bounds of a column's values; `min` <= every value <= `max`, nulls apart.
 
     `min` and `max` are bool, int, float, Decimal, date, datetime (in UTC when the type has a time
-    zone) or str. None says that no bound is known: there is no value, a float is NaN, a text is
-    longer than `LONGEST_TEXT`, or Python has no such date. Bounds of timestamps in nanoseconds are
-    widened to whole microseconds. `nulls` is None where nobody counted. With `nans`, there may be
-    NaN besides, of which the bounds do not speak. `excludes` says of a value whether no row surely
-    holds it, where a Bloom filter knows.
+    zone), time, timedelta, str or bytes. None says that no bound is known: there is no value, a
+    float is NaN, a text is longer than `LONGEST_TEXT`, Python has no such value, or the column is a
+    struct. Bounds in nanoseconds are widened to whole microseconds. `nulls` is None where nobody
+    counted. With `nans`, there may be NaN besides, of which the bounds do not speak. `excludes`
+    says of a value whether no row surely holds it, where a Bloom filter knows.
     """
 
     min: object | None
@@ -54,11 +53,14 @@ def chunk_statistics(batch: pa.RecordBatch) -> ChunkStatistics:
 def column_statistics(array: pa.Array) -> ColumnStatistics:
     """Compute the statistics of one column, which must have passed `check_column`."""
     nulls = int(array.null_count)
+    if pa.types.is_struct(array.type):
+        return ColumnStatistics(None, None, nulls)
     values = _comparable(array)
     if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
         return ColumnStatistics(None, None, nulls)
-    bounds = pc.min_max(values)
-    return ColumnStatistics(_bound(bounds["min"], up=False), _bound(bounds["max"], up=True), nulls)
+    bounds, t = pc.min_max(countable(values)), value_type(array.type)
+    low, high = bounds["min"], bounds["max"]
+    return ColumnStatistics(_bound(low, t, up=False), _bound(high, t, up=True), nulls)
 
 
 def constant_statistics(value: pa.Scalar, rows: int) -> ColumnStatistics:
@@ -71,19 +73,17 @@ def _comparable(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         # Only values that some row uses: one dictionary serves all batches of a file.
         return array.dictionary.take(pc.unique(array.indices).drop_null())
-    return array.cast(pa.large_utf8()) if pa.types.is_string_view(array.type) else array
+    return array.cast(movable_type(array.type)) if layout_of(array.type) == "views" else array
 
 
-def _bound(scalar: pa.Scalar, *, up: bool) -> object | None:
+def _bound(scalar: pa.Scalar, t: pa.DataType, *, up: bool) -> object | None:
     if not scalar.is_valid:
         return None
-    if pa.types.is_date32(scalar.type):
-        return date_of(scalar.value)
-    if pa.types.is_timestamp(scalar.type):
-        ns = scalar.value * _NS[scalar.type.unit]
-        return datetime_of(-(-ns // 1000) if up else ns // 1000, aware=bool(scalar.type.tz))
+    if type_class(t) in {"temporal", "time", "duration"}:
+        stored = scalar.as_py() if pa.types.is_integer(scalar.type) else scalar.value
+        return value_of(stored, t, up=up)
     value: object = scalar.as_py()
-    return None if isinstance(value, str) and len(value) > LONGEST_TEXT else value
+    return None if isinstance(value, str | bytes) and len(value) > LONGEST_TEXT else value
 
 
 def merged(names: Iterable[str], chunks: Iterable[ChunkStatistics]) -> dict[str, ColumnStatistics]:

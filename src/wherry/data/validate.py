@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import CorruptError, InputError
+from wherry.data.arrays import dictionaries_of, leaves
 from wherry.data.chunk import INLINE_VIEW_BYTES
+from wherry.data.types import layout_of
 
 
 def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
@@ -26,11 +28,11 @@ def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
         array.validate(full=True)
     except pa.ArrowException as error:
         raise CorruptError(f"{label}: column {field.name!r} is corrupt: {error}") from error
-    if pa.types.is_string_view(array.type) and not _views_lie_inside(array):
+    if not all(_views_lie_inside(a) for a in leaves(array) if layout_of(a.type) == "views"):
         raise CorruptError(f"{label}: column {field.name!r} is corrupt: a view under a null")
     if array.null_count and not field.nullable:
         raise CorruptError(f"{label}: column {field.name!r} is not nullable but has nulls")
-    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+    if any(values.null_count for values in dictionaries_of(array)):
         raise InputError(f"{label}: the dictionary of column {field.name!r} holds a null")
 
 

@@ -19,7 +19,10 @@ from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.figures import Count, Figure, problems_of, read_toml, refuse
 
 DeviceKind = Literal["nic", "csd", "drive", "gpu", "cpu"]
-TypeFamily = Literal["boolean", "integer", "float", "decimal", "temporal", "string", "dictionary"]
+TypeFamily = Literal[
+    "boolean", "integer", "float", "decimal", "temporal", "time", "duration", "string", "binary",
+    "dictionary", "struct",
+]  # fmt: skip
 OperatorName = Literal[
     "filter", "select", "with_columns", "aggregate", "group_by", "sort", "top_k", "limit",
     "route", "respond", "scan", "join",

@@ -18,12 +18,13 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import digest
 from wherry.base.units import format_bytes
+from wherry.data.arrays import empty_batch, plain
 from wherry.data.chunk import referenced_bytes
 from wherry.data.statistics import ColumnStatistics, column_statistics
-from wherry.data.types import Plain, from_plain, is_text, to_plain
+from wherry.data.types import Plain, from_plain, to_plain, type_class, value_type
 from wherry.data.validate import check_column
 from wherry.ir.expr import Literal, Node
-from wherry.ir.types import value_type
+from wherry.ir.types import is_coded
 
 ROWS_MAX: Final = (1 << 31) - 2
 """Programs number the rows of a build in 32 bits, and one number more stands for no row."""
@@ -142,8 +143,8 @@ class Build:
     def _coded(self) -> dict[int, pa.DictionaryArray]:
         found = {}
         for number, array in enumerate(self.batch.columns[: self.known.keys]):
-            if is_text(value_type(array.type)):
-                found[number] = plain_text(array).dictionary_encode()
+            if is_coded(array.type):
+                found[number] = plain(array).dictionary_encode()
         return found
 
     @cached_property
@@ -178,11 +179,7 @@ def build_of(table: pa.Table, keys: int, identity: bytes = b"") -> Build:
             f"the other side of a join has {size}, too much text for one column; "
             "cast its utf8 columns to pa.large_utf8()"
         )
-    return Build(batches[0] if batches else _empty(table.schema), keys, identity)
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
+    return Build(batches[0] if batches else empty_batch(table.schema), keys, identity)
 
 
 def received(message: pa.Buffer) -> Build:
@@ -220,19 +217,13 @@ def known_of(image: Image, types: Sequence[pa.DataType]) -> Known:
     return Known(len(bounds), image.rows, image.nbytes, bounds)
 
 
-def plain_text(array: pa.Array) -> pa.Array:
-    """Give text without dictionary or views, large if it was."""
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    return array.cast(pa.utf8()) if pa.types.is_string_view(array.type) else array
-
-
 def key_values(array: pa.Array) -> list[object]:
     """Give keys as Python values of which equal ones are equal: all NaN are one; None for nulls."""
     if pa.types.is_floating(array.type):
         return ["NaN" if value != value else value for value in array.to_pylist()]  # noqa: PLR0124
-    if pa.types.is_timestamp(array.type):
-        array = array.cast(pa.int64())
+    if type_class(array.type) in {"temporal", "time", "duration"}:
+        # Python has no nanoseconds.
+        array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
     values: list[object] = array.to_pylist()
     return values
 

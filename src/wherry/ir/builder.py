@@ -19,6 +19,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -148,6 +149,11 @@ class Expr:
         """Dates and timestamps: `.year() .month() .day()`."""
         return TimeMethods(self.node)
 
+    @property
+    def struct(self) -> StructMethods:
+        """Structs: `.field(name)`."""
+        return StructMethods(self.node)
+
     def sum(self) -> Aggregate:
         """Add up the values that are not null."""
         return Aggregate(Call("sum", self.node))
@@ -228,6 +234,21 @@ class TimeMethods:
     def day(self) -> Expr:
         """Give the day of the month, 1 to 31, as int64."""
         return Expr(DatePart("day", self._node))
+
+
+class StructMethods:
+    """What a struct can be asked."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def field(self, name: str) -> Expr:
+        """Give the field `name`, null where the struct is null; the column has the field's name."""
+        if not isinstance(name, str):
+            raise InputError(f"a field is named by text; got {type(name).__name__}")
+        return Expr(Field(self._node, name), name)
 
 
 class Aggregate:

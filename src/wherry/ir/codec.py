@@ -1,9 +1,9 @@
 """Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
 
 Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
-values that msgpack lacks are maps with one key: `t` type, `s` the columns of a build (names and
+values that msgpack lacks are maps with one key: `t` type, `b` the columns of a build (names and
 types), `d` decimal, `D` date, `T` timestamp (in UTC if it has a zone: a zone's name would make the
-decoder look for a file).
+decoder look for a file), `c` time of a day, `u` duration in microseconds.
 Nothing is imported while decoding, and a name that is not registered is refused.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.types import type_class
 from wherry.ir import expr
-from wherry.ir.types import type_from_text, type_to_text
+from wherry.ir.types import build_type, type_from_image, type_image
 
 VERSION: Final = 1
 _DEPTH_MAX: Final = 200
@@ -92,13 +92,17 @@ def _plain(value: object, depth: int) -> object:
     if is_dataclass(value) and _NODES.get(type(value).__name__) is type(value):
         name = type(value).__name__
         return {"n": name, "f": [_plain(getattr(value, f.name), depth + 1) for f in fields(value)]}
+    if isinstance(value, tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return _plain_leaf(value)
+
+
+def _plain_leaf(value: object) -> object:
     match value:
-        case tuple():
-            return [_plain(item, depth + 1) for item in value]
-        case pa.StructType():
-            return {"s": [[field.name, type_to_text(field.type)] for field in value]}
+        case pa.ListType():
+            return {"b": [[field.name, type_image(field.type)] for field in value.value_type]}
         case pa.DataType():
-            return {"t": type_to_text(value)}
+            return {"t": type_image(value)}
         case Decimal():
             return {"d": str(value)}
         case datetime():
@@ -107,6 +111,10 @@ def _plain(value: object, depth: int) -> object:
             return {"T": [naive.isoformat(), "UTC" if aware else None]}
         case date():
             return {"D": value.isoformat()}
+        case time():
+            return {"c": value.isoformat()}
+        case timedelta():
+            return {"u": value // timedelta(microseconds=1)}
         case None | bool() | int() | float() | str() | bytes():
             return value
     raise TypeError(f"a plan cannot hold a {type(value).__name__}")
@@ -150,19 +158,21 @@ def _timestamp(content: Any) -> datetime:
 
 
 def _type(content: Any) -> pa.DataType:
-    found = type_from_text(content)
+    found = type_from_image(content)
     type_class(found)  # refuses a type that no column of Wherry has
     return found
 
 
 def _columns(content: Any) -> pa.DataType:
-    return pa.struct([pa.field(name, _type(text)) for name, text in content])
+    return build_type([pa.field(name, _type(image)) for name, image in content])
 
 
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
     "t": _type,
-    "s": _columns,
+    "b": _columns,
     "d": Decimal,
     "D": date.fromisoformat,
+    "c": time.fromisoformat,
+    "u": lambda content: timedelta(microseconds=content),
     "T": _timestamp,
 }

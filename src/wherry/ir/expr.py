@@ -12,6 +12,7 @@
             | When(cases, otherwise, type)          cases = ((condition, value), ...)
             | Match(kind, operand, pattern)         kind in starts_with ends_with contains like
             | DatePart(part, operand)               part in year month day
+            | Field(operand, name, type)            a field of a struct; of a null struct null
             | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
             | Member(keys, build)                   keys stand in a build; false if one is null
@@ -45,12 +46,23 @@ class Column(Node):
     type: pa.DataType | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Literal(Node):
-    """A constant; value None is the null of its type."""
+    """A constant; value None is the null of its type.
+
+    Equal if type and written value are: -0.0 is not 0.0, because a division tells them apart.
+    """
 
     value: object
     type: pa.DataType | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Literal):
+            return NotImplemented
+        return self.type == other.type and repr(self.value) == repr(other.value)
+
+    def __hash__(self) -> int:
+        return hash((Literal, self.type, repr(self.value)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +165,15 @@ class DatePart(Node):
 
     part: str
     operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Node):
+    """The field `name` of a struct; null if the struct is null."""
+
+    operand: Node
+    name: str
+    type: pa.DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)

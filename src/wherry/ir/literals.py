@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
+from wherry.data.types import value_type
 from wherry.ir.expr import Literal, Match, Parameter
+from wherry.ir.types import is_build
 
 T = TypeVar("T")
 
@@ -60,15 +62,11 @@ def _collect(value: Any, found: dict[int, Parameter]) -> None:
             _collect(getattr(value, f.name), found)
 
 
-def is_build(t: pa.DataType | None) -> bool:
-    """Tell whether constants of this type are builds: rows, not values (`wherry.ir.build`)."""
-    return pa.types.is_struct(t)
-
-
 def unscaled(value: Literal) -> int:
     """Give the integer that stands for an integer or decimal literal: 1.25 at scale 2 is 125."""
     assert value.type is not None
-    scale = value.type.scale if pa.types.is_decimal(value.type) else 0
+    t = value_type(value.type)
+    scale = t.scale if pa.types.is_decimal(t) else 0
     assert isinstance(value.value, int | Decimal)
     return int(Decimal(value.value).scaleb(scale, _EXACT))
 

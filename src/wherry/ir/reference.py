@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
-from wherry.data.types import type_class
-from wherry.ir.build import Build, key_values, plain_text
+from wherry.data.types import NANOSECONDS, type_class, value_type
+from wherry.ir.build import Build, key_values
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -27,6 +28,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -41,7 +43,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import value_type
+from wherry.ir.types import is_moment
 from wherry.ir.user import known_kernel
 from wherry.ir.user_reference import apply_reference
 
@@ -70,7 +72,6 @@ _MATCH: Final[dict[str, Callable[..., Any]]] = {
 _WIDEST: Final = 76
 """Most digits of a decimal256."""
 _EXACT: Final = Context(prec=80)
-_UNITS: Final = ("s", "ms", "us", "ns")
 _PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
 
@@ -103,20 +104,13 @@ def evaluate(node: Node, batch: pa.RecordBatch) -> pa.Array:
     if isinstance(found, pa.Scalar):
         found = pa.repeat(found, batch.num_rows)
     wanted = type_of(node)
-    return found if found.type.equals(wanted) else pc.cast(found, wanted)
+    return restored(found, wanted)
 
 
 def literal_scalar(node: Literal) -> pa.Scalar:
     """Give a literal as an Arrow scalar of its (value) type."""
     assert node.type is not None
     return pa.scalar(node.value, value_type(node.type))
-
-
-def _plain(value: Operand) -> Operand:
-    """Give text as utf8: not every kernel of pyarrow knows dictionaries and views."""
-    if pa.types.is_dictionary(value.type):
-        value = value.cast(value.type.value_type)
-    return value.cast(pa.utf8()) if pa.types.is_string_view(value.type) else value
 
 
 @singledispatch
@@ -136,24 +130,29 @@ def _(node: Literal, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: Cast, batch: pa.RecordBatch) -> Operand:
-    operand = _plain(_value(node.operand, batch))
-    source, target = type_of(node.operand), node.type
-    return pc.cast(operand, target, safe=not _lossy_by_design(source, target))
+    operand = plain(_value(node.operand, batch))
+    source, target = operand.type, plain_type(node.type)
+    if pa.types.is_integer(source) and pa.types.is_decimal(target):
+        # pyarrow asks for room for every int64, whatever the values are.
+        operand = pc.cast(operand, pa.decimal256(_WIDEST, target.scale))
+    if pa.types.is_integer(target) and is_moment(source) and not source.equals(target):
+        return pc.cast(operand, target)
+    made = pc.cast(operand, target, safe=not _lossy_by_design(source, target))
+    return restored(made, node.type) if isinstance(made, pa.Array) else made
 
 
 def _lossy_by_design(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether a cast rounds (integer to float) or drops what is finer (time to coarser)."""
-    classes = type_class(source), type_class(target)
-    if classes != ("temporal", "temporal"):
-        return classes == ("integer", "float")
+    if not (is_moment(source) and is_moment(target)):
+        return (type_class(source), type_class(target)) == ("integer", "float")
     if pa.types.is_date(target) or pa.types.is_date(source):
         return bool(pa.types.is_date(target))
-    return _UNITS.index(target.unit) < _UNITS.index(source.unit)
+    return NANOSECONDS[target.unit] > NANOSECONDS[source.unit]
 
 
 @_value.register
 def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
-    left, right = _value(node.left, batch), _value(node.right, batch)
+    left, right = plain(_value(node.left, batch)), plain(_value(node.right, batch))
     if pa.types.is_decimal(type_of(node)):
         return _decimal_arithmetic(node, left, right)
     return _ARITHMETIC[node.op](left, right)
@@ -181,12 +180,12 @@ def _long_product(left: Operand, right: Operand, t: pa.DataType) -> Operand:
 
 @_value.register
 def _(node: Negate, batch: pa.RecordBatch) -> Operand:
-    return pc.negate(_value(node.operand, batch))
+    return pc.negate(plain(_value(node.operand, batch)))
 
 
 @_value.register
 def _(node: Compare, batch: pa.RecordBatch) -> Operand:
-    left, right = (_plain(_value(n, batch)) for n in (node.left, node.right))
+    left, right = (plain(_value(n, batch)) for n in (node.left, node.right))
     return _COMPARE[node.op](left, right)
 
 
@@ -211,7 +210,7 @@ def _(node: IsNull, batch: pa.RecordBatch) -> Operand:
 
 @_value.register
 def _(node: IsIn, batch: pa.RecordBatch) -> Operand:
-    operand = _plain(_value(node.operand, batch))
+    operand = plain(_value(node.operand, batch))
     values = _scalars(node.values, operand.type)
     if pa.types.is_floating(operand.type):
         # pyarrow's is_in compares bits: NaN would be in [NaN], and 0.0 not in [-0.0].
@@ -231,14 +230,14 @@ def _(node: When, batch: pa.RecordBatch) -> Operand:
     conditions = pa.StructArray.from_arrays(
         [pc.fill_null(c, False) for c in whole], [str(i) for i in range(len(whole))]
     )
-    values = [_plain(_value(v, batch)) for v in (*(v for _, v in node.cases), node.otherwise)]
-    return pc.cast(pc.case_when(conditions, *values), t)
+    values = [plain(_value(v, batch)) for v in (*(v for _, v in node.cases), node.otherwise)]
+    return restored(pc.case_when(conditions, *values), t)
 
 
 @_value.register
 def _(node: Match, batch: pa.RecordBatch) -> Operand:
     assert isinstance(node.pattern, Literal)
-    return _MATCH[node.kind](_plain(_value(node.operand, batch)), pattern=node.pattern.value)
+    return _MATCH[node.kind](plain(_value(node.operand, batch)), pattern=node.pattern.value)
 
 
 @_value.register
@@ -271,8 +270,14 @@ def rows_held(build: Node) -> Build:
 @_value.register
 def _(node: Code, batch: pa.RecordBatch) -> Operand:
     texts = rows_held(node.build).texts(node.key)
-    operand = plain_text(evaluate(node.operand, batch)).cast(texts.type)
+    operand = plain(evaluate(node.operand, batch)).cast(texts.type)
     return pc.index_in(operand, value_set=texts)
+
+
+@_value.register
+def _(node: Field, batch: pa.RecordBatch) -> Operand:
+    operand = _value(node.operand, batch)
+    return pc.struct_field(operand, [operand.type.get_field_index(node.name)])
 
 
 @_value.register

@@ -6,19 +6,16 @@ and no pass or renderer has to guess. What cannot be typed is refused here, by n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime
-from decimal import Decimal
 from functools import singledispatch
-from struct import Struct
 from typing import Final
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.types import type_class
+from wherry.data.types import type_class, value_type
 from wherry.ir import types
+from wherry.ir.constants import adapted, to_integer
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -28,6 +25,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -46,17 +44,11 @@ from wherry.ir.text import to_text
 DEPTH_MAX: Final = 100
 """Deeper expressions are refused: passes recurse, and Python's own limit is no error message."""
 
-_FLOAT32: Final = Struct("<f")
-_MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000}
-_NS_FIRST: Final = datetime(1677, 9, 22)  # noqa: DTZ001
-_NS_LAST: Final = datetime(2262, 4, 10)  # noqa: DTZ001
-"""A little inside what 64 bits of nanoseconds hold, so that no time zone leads outside."""
-
 
 def type_of(node: Node) -> pa.DataType:
     """Give the type of a resolved expression."""
     match node:
-        case Column() | Literal() | Parameter() | Cast() | Arithmetic() | Apply():
+        case Column() | Literal() | Parameter() | Cast() | Arithmetic() | Field() | Apply():
             assert node.type is not None, f"unresolved: {node}"
             return node.type
         case Negate(operand):
@@ -104,11 +96,17 @@ def _check_depth(node: Node) -> None:
 
 def resolve_call(call: Call, schema: pa.Schema) -> Call:
     """Give an aggregate with its argument resolved, or refuse it."""
-    argument = None if call.argument is None else resolve(call.argument, schema)
+    argument = None if call.argument is None else _valued(resolve(call.argument, schema))
     if types.aggregate_type(call.kind, argument and type_of(argument)) is None:
         seen = "nothing" if argument is None else types.type_to_text(type_of(argument))
         raise InputError(f"{call.kind}({_quoted(argument)}) does not apply to {seen}")
     return Call(call.kind, argument)
+
+
+def _valued(node: Node) -> Node:
+    """Give a dictionary of anything but text or bytes as its values."""
+    values = value_type(type_of(node))
+    return node if type_class(values) in {"string", "binary"} else cast_to(node, values)
 
 
 def call_type(call: Call) -> pa.DataType:
@@ -128,8 +126,8 @@ def _quoted(node: Node | None) -> str:
 
 
 def _condition(node: Node, where: str) -> Node:
-    if pa.types.is_boolean(type_of(node)):
-        return node
+    if pa.types.is_boolean(value_type(type_of(node))):
+        return cast_to(node, pa.bool_())
     seen = types.type_to_text(type_of(node))
     raise InputError(f"{where} needs a truth value; {to_text(node)} has type {seen}")
 
@@ -152,6 +150,8 @@ def _(node: Column, schema: pa.Schema) -> Node:
 @_resolve.register
 def _(node: Literal, schema: pa.Schema) -> Node:
     if node.type is not None:
+        if node.value is not None and type_class(node.type) == "struct":
+            raise InputError("a constant cannot be a struct; compare its fields one by one")
         return node
     if node.value is None:
         return Literal(None, pa.bool_())
@@ -181,22 +181,49 @@ def _(node: Cast, schema: pa.Schema) -> Node:
 
 def castable(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether a cast has a meaning: numbers to numbers, times to times, text to text, ..."""
-    source, target = types.value_type(source), types.value_type(target)
+    source, target = value_type(source), value_type(target)
     one, other = type_class(source), type_class(target)
-    if one == other:
-        return not (one == "temporal" and pa.types.is_date(source) and target.tz is not None)
+    if "struct" in {one, other}:
+        return False
+    if one == other == "temporal":
+        zoned = pa.types.is_timestamp(target) and target.tz is not None
+        return not (zoned and pa.types.is_date(source))
+    if one == other or {one, other} == {"string", "binary"}:
+        return True
     numbers = {"integer", "float", "decimal", "boolean"}
     if {one, other} <= numbers:
         return {one, other} != {"boolean", "decimal"}
-    return one == "dictionary" or other == "dictionary"
+    if (one, other) == ("temporal", "time"):
+        return bool(pa.types.is_timestamp(source))
+    return (one == "integer" or other == "integer") and _counts(source, target)
+
+
+def _counts(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether a cast tells an integer from what it counts: both are stored alike.
+
+    An integer is no time of a day and no date64 before somebody has looked at it.
+    """
+    count, counted = (source, target) if pa.types.is_integer(source) else (target, source)
+    if not types.is_moment(counted) or count.bit_width != counted.bit_width:
+        return False
+    if pa.types.is_unsigned_integer(count):
+        return False
+    return counted is source or not (pa.types.is_time(counted) or pa.types.is_date64(counted))
 
 
 def castable_always(source: pa.DataType, target: pa.DataType) -> bool:
     """Tell whether every value of `source` has one in `target`: such a cast never fails."""
-    source, target = types.value_type(source), types.value_type(target)
+    source, target = value_type(source), value_type(target)
     one, other = type_class(source), type_class(target)
-    if source.equals(target) or one == other == "string" or other == "string":
+    if source.equals(target):
         return True
+    if one in {"string", "binary"}:
+        narrow = pa.types.is_fixed_size_binary(target) or (one, other) == ("binary", "string")
+        return other in {"string", "binary"} and not narrow
+    if pa.types.is_date(source) and pa.types.is_date64(target):
+        return True
+    if one == other == "time":
+        return types.finer(source.unit, target.unit) == target.unit
     if one == "boolean" or (one in {"integer", "decimal"} and other == "float"):
         return True
     if one == other == "float":
@@ -218,26 +245,37 @@ def _(node: Arithmetic, schema: pa.Schema) -> Node:
     left, right = resolve(node.left, schema), resolve(node.right, schema)
     left, right = _meet_literals(left, right)
     one, other = type_of(left), type_of(right)
-    result = types.arithmetic_type(node.op, types.value_type(one), types.value_type(other))
+    moments = types.moment_arithmetic(node.op, value_type(one), value_type(other))
+    if moments is not None:
+        sides = cast_to(left, moments[0]), cast_to(right, moments[1])
+        return _moment_arithmetic(node.op, *sides, moments[2])
+    result = types.arithmetic_type(node.op, value_type(one), value_type(other))
     if result is None:
         raise _no_meeting(node.op, left, right)
     if not pa.types.is_decimal(result):
         return Arithmetic(node.op, cast_to(left, result), cast_to(right, result), result)
     if node.op == "*":
-        left, right = (cast_to(n, types.as_decimal(type_of(n))) for n in (left, right))
+        left, right = (cast_to(n, types.as_decimal(value_type(type_of(n)))) for n in (left, right))
         return Arithmetic("*", left, right, result)
     return Arithmetic(node.op, cast_to(left, result), cast_to(right, result), result)
 
 
+def _moment_arithmetic(op: str, left: Node, right: Node, result: pa.DataType) -> Node:
+    if op == "/":
+        left, right = (Cast(cast_to(n, pa.int64()), pa.float64()) for n in (left, right))
+    return Arithmetic(op, left, right, result)
+
+
 @_resolve.register
 def _(node: Negate, schema: pa.Schema) -> Node:
-    operand = resolve(node.operand, schema)
+    operand = _valued(resolve(node.operand, schema))
     t = type_of(operand)
-    if not types.is_numeric(t) or pa.types.is_unsigned_integer(t):
+    signed = types.is_numeric(t) and not pa.types.is_unsigned_integer(t)
+    if not (signed or pa.types.is_duration(t)):
         raise InputError(f"-{to_text(operand)} does not apply to {types.type_to_text(t)}")
     if isinstance(operand, Literal) and operand.value is not None:
         negated = Literal(-operand.value, t)  # type: ignore[operator]
-        if not pa.types.is_integer(t) or _to_integer(negated, t) is not negated:
+        if not pa.types.is_integer(t) or to_integer(negated, t) is not negated:
             return negated
     return Negate(operand)
 
@@ -254,7 +292,7 @@ def _compare(op: str, left: Node, right: Node) -> Compare:
     if common is None:
         raise _no_meeting(op, left, right)
     if pa.types.is_dictionary(common) and not isinstance(right, Literal):
-        common = types.value_type(common)
+        common = value_type(common)
     if pa.types.is_integer(common) and pa.uint64() in {type_of(left), type_of(right)} - {common}:
         # No integer type holds all of uint64 and a negative number; twenty digits do.
         common = types.as_decimal(pa.uint64())
@@ -280,6 +318,8 @@ def _(node: IsNull, schema: pa.Schema) -> Node:
 @_resolve.register
 def _(node: IsIn, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
+    if pa.types.is_struct(type_of(operand)):
+        raise InputError(f"is_in does not apply to the struct {to_text(operand)}; ask its fields")
     values = []
     for value in node.values:
         assert isinstance(value, Literal)
@@ -303,6 +343,8 @@ def _(node: When, schema: pa.Schema) -> Node:
     null = isinstance(otherwise, Literal) and otherwise.value is None and otherwise.type is None
     if not null:
         values.append(resolve(otherwise, schema))
+    if any(pa.types.is_struct(type_of(value)) for value in values):
+        raise InputError("when() does not choose between structs; choose between their fields")
     common = _common_of(values)
     last = Literal(None, common) if null else cast_to(values[-1], common)
     return When(tuple((c, cast_to(v, common)) for c, v in cases), last)
@@ -310,9 +352,9 @@ def _(node: When, schema: pa.Schema) -> Node:
 
 def _common_of(values: list[Node]) -> pa.DataType:
     first, *rest = sorted(values, key=lambda v: isinstance(v, Literal))
-    common = types.value_type(type_of(first))
+    common = value_type(type_of(first))
     for value in rest:
-        met = _adapted(value, common) if isinstance(value, Literal) else value
+        met = adapted(value, common) if isinstance(value, Literal) else value
         found = types.common_type(common, type_of(met))
         if found is None:
             raise _no_meeting("when", first, value)
@@ -334,7 +376,7 @@ def _(node: Match, schema: pa.Schema) -> Node:
 
 @_resolve.register
 def _(node: DatePart, schema: pa.Schema) -> Node:
-    operand = resolve(node.operand, schema)
+    operand = _valued(resolve(node.operand, schema))
     if type_class(type_of(operand)) != "temporal":
         seen = types.type_to_text(type_of(operand))
         raise InputError(f"{node.part} needs a date; {to_text(operand)} has type {seen}")
@@ -357,10 +399,23 @@ def _(node: Apply, schema: pa.Schema) -> Node:
 
 
 @_resolve.register
-def _(node: Shard, schema: pa.Schema) -> Node:
+def _(node: Field, schema: pa.Schema) -> Node:
     operand = resolve(node.operand, schema)
-    if type_class(types.value_type(type_of(operand))) == "float":
-        raise InputError(f"{to_text(operand)} is a float; rows are not routed by floats")
+    t = type_of(operand)
+    if not pa.types.is_struct(t):
+        raise InputError(f"{to_text(operand)} has type {types.type_to_text(t)}; it has no fields")
+    index = t.get_field_index(node.name)
+    if index < 0:
+        raise unknown_name("field", node.name, [field.name for field in t])
+    return Field(operand, node.name, t.field(index).type)
+
+
+@_resolve.register
+def _(node: Shard, schema: pa.Schema) -> Node:
+    operand = _valued(resolve(node.operand, schema))
+    family = type_class(value_type(type_of(operand)))
+    if family in {"float", "struct"}:
+        raise InputError(f"{to_text(operand)} is a {family}; rows are not routed by {family}s")
     return replace(node, operand=operand)
 
 
@@ -369,102 +424,18 @@ def cast_to(node: Node, target: pa.DataType) -> Node:
     if type_of(node).equals(target):
         return node
     if isinstance(node, Literal):
-        adapted = _adapted(node, target)
-        if type_of(adapted).equals(target):
-            return adapted
+        found = adapted(node, target)
+        if type_of(found).equals(target):
+            return found
     return Cast(node, target)
 
 
 def _meet_literals(left: Node, right: Node) -> tuple[Node, Node]:
     if isinstance(left, Literal) and not isinstance(right, Literal):
-        return _adapted(left, type_of(right)), right
+        return adapted(left, type_of(right)), right
     if isinstance(right, Literal) and not isinstance(left, Literal):
-        return left, _adapted(right, type_of(left))
+        return left, adapted(right, type_of(left))
     return left, right
-
-
-def _adapted(node: Literal, target: pa.DataType) -> Literal:
-    """Give the literal in the type of what it meets, if it has exactly that value there."""
-    convert = _CONVERSIONS.get(type_class(target))
-    if node.value is None:
-        return Literal(None, target)
-    return node if convert is None else convert(node, target)
-
-
-def _to_integer(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    if isinstance(value, bool) or not isinstance(value, int):
-        return node
-    bits = target.bit_width
-    low, high = (-(1 << bits - 1), 1 << bits - 1)
-    if pa.types.is_unsigned_integer(target):
-        low, high = 0, 1 << bits
-    return Literal(value, target) if low <= value < high else node
-
-
-def _to_float(node: Literal, target: pa.DataType) -> Literal:
-    if isinstance(node.value, bool) or not isinstance(node.value, int | float | Decimal):
-        return node
-    value = float(node.value)
-    if not pa.types.is_float32(target):
-        return Literal(value, target)
-    try:
-        # Statistics are asked about the literal, so it holds the very value rows are compared with.
-        (nearest,) = _FLOAT32.unpack(_FLOAT32.pack(value))
-    except OverflowError:
-        return Literal(value, pa.float64())
-    return Literal(nearest, target)
-
-
-def _to_decimal(node: Literal, target: pa.DataType) -> Literal:
-    """Read a float beside a decimal as it is written: 0.05 is exactly five hundredths."""
-    value = node.value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return node
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if not exact.is_finite():
-        return node
-    own = types.decimal_literal_type(exact)
-    whole = target.precision - target.scale
-    fits = own.scale <= target.scale and own.precision - own.scale <= whole
-    return Literal(exact, target if fits else own)
-
-
-def _to_text_type(node: Literal, target: pa.DataType) -> Literal:
-    return Literal(node.value, target) if isinstance(node.value, str) else node
-
-
-def _to_dictionary(node: Literal, target: pa.DataType) -> Literal:
-    return Literal(node.value, target) if isinstance(node.value, str) else node
-
-
-def _to_time(node: Literal, target: pa.DataType) -> Literal:
-    value = node.value
-    if not isinstance(value, date):
-        return node
-    if pa.types.is_date(target):
-        return node if isinstance(value, datetime) else Literal(value, target)
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001
-    if (value.tzinfo is None) != (target.tz is None):
-        return node
-    if target.unit == "ns" and not _NS_FIRST <= value.replace(tzinfo=None) <= _NS_LAST:
-        raise InputError(
-            f"{value} lies outside what {types.type_to_text(target)} holds, "
-            f"{_NS_FIRST.date()} to {_NS_LAST.date()}; cast the column to timestamp in us"
-        )
-    finer = value.microsecond % _MICROSECONDS.get(target.unit, 1) != 0
-    return Literal(value, pa.timestamp("us", target.tz) if finer else target)
-
-
-_CONVERSIONS: dict[str, Callable[[Literal, pa.DataType], Literal]] = {
-    "integer": _to_integer,
-    "float": _to_float,
-    "decimal": _to_decimal,
-    "string": _to_text_type,
-    "dictionary": _to_dictionary,
-    "temporal": _to_time,
-}
 
 
 def _no_meeting(op: str, left: Node, right: Node) -> InputError:

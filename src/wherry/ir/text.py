@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, time
 
 from wherry.ir.expr import (
     Apply,
@@ -13,6 +13,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -33,6 +34,8 @@ def to_text(node: Node) -> str:
     match node:
         case Column(name):
             return name
+        case Code(operand):
+            return to_text(operand)
         case Literal(value):
             return literal_text(value)
         case Parameter(index):
@@ -63,6 +66,8 @@ def _call_text(node: Node) -> str:
             return f"{kind}({to_text(operand)}, {to_text(pattern)})"
         case DatePart(part, operand):
             return f"{part}({to_text(operand)})"
+        case Field(operand, name):
+            return f"{_inner(operand)}.{name}"
         case Apply(name, _, _, arguments):
             return f"{name}({', '.join(map(to_text, arguments))})"
         case Shard(operand, by, count):
@@ -70,8 +75,6 @@ def _call_text(node: Node) -> str:
         case Member(keys, build):
             several = ", ".join(map(to_text, keys))
             return f"{several if len(keys) == 1 else f'({several})'} in {to_text(build)}"
-        case Code(operand):
-            return to_text(operand)
     raise TypeError(f"not an expression: {type(node).__name__}")
 
 
@@ -86,8 +89,10 @@ def literal_text(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return str(value)

@@ -6,14 +6,15 @@ The rules are Arrow's where Arrow has one. Integers wrap on overflow, as `pyarro
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError
-from wherry.data.types import type_class
+from wherry.data.types import MOST_LEVELS, NANOSECONDS, type_class, value_type
 
 DECIMAL_DIGITS: Final = 38
 _DIGITS_OF_BITS: Final = {8: 3, 16: 5, 32: 10, 64: 20}
@@ -30,9 +31,21 @@ def is_textual(t: pa.DataType) -> bool:
     return type_class(value_type(t)) == "string"
 
 
-def value_type(t: pa.DataType) -> pa.DataType:
-    """Give the type of the values of `t`: a dictionary's value type, otherwise `t` itself."""
-    return t.value_type if pa.types.is_dictionary(t) else t
+def is_moment(t: pa.DataType) -> bool:
+    """Tell whether `t` is a date, timestamp, time or duration: integers that count a unit."""
+    return type_class(t) in {"temporal", "time", "duration"}
+
+
+def unit_of(t: pa.DataType) -> str:
+    """Give the unit in which durations between values of `t` are counted: s, ms, us or ns."""
+    if pa.types.is_date(t):
+        return "s" if pa.types.is_date32(t) else "ms"
+    return str(t.unit)
+
+
+def finer(one: str, other: str) -> str:
+    """Give the finer of two units of time."""
+    return min(one, other, key=NANOSECONDS.__getitem__)
 
 
 def literal_type(value: object) -> pa.DataType:
@@ -53,18 +66,45 @@ def literal_type(value: object) -> pa.DataType:
         case str():
             _check_text(value)
             return pa.utf8()
+        case bytes():
+            return pa.binary()
         case Decimal():
             return decimal_literal_type(value)
+    return _time_literal_type(value)
+
+
+def _time_literal_type(value: object) -> pa.DataType:
+    match value:
         case datetime():
             return pa.scalar(value).type
         case date():
             return pa.date32()
+        case time():
+            if value.tzinfo is not None:
+                raise InputError(f"the time {value} has a zone; a time of a day has none")
+            return pa.time64("us")
+        case timedelta():
+            return _duration_literal_type(value)
     seen = type(value).__name__
     msg = (
-        f"a literal of Python type {seen} has no Wherry type; "
-        "possible: bool, int, float, str, Decimal, date, datetime, or lit(None).cast(type)"
+        f"a literal of Python type {seen} has no Wherry type; possible: bool, int, float, str, "
+        "bytes, Decimal, date, datetime, time, timedelta, or lit(None).cast(type)"
     )
     raise InputError(msg)
+
+
+def _duration_literal_type(value: timedelta) -> pa.DataType:
+    if holds_duration(value, "us"):
+        return pa.duration("us")
+    if holds_duration(value, "s"):
+        return pa.duration("s")
+    raise InputError(f"the duration {value} does not fit in 64 bits of microseconds")
+
+
+def holds_duration(value: timedelta, unit: str) -> bool:
+    """Tell whether 64 bits of `unit` hold exactly `value`."""
+    ns = value // timedelta(microseconds=1) * 1000
+    return ns % NANOSECONDS[unit] == 0 and abs(ns // NANOSECONDS[unit]) < 1 << 63
 
 
 def _check_text(value: str) -> None:
@@ -98,12 +138,14 @@ def decimal_literal_type(value: Decimal) -> pa.DataType:
 def as_decimal(t: pa.DataType) -> pa.DataType:
     """Give the decimal128 type that holds every value of an integer or decimal type."""
     if pa.types.is_decimal(t):
-        return t
+        return pa.decimal128(t.precision, t.scale)
     return pa.decimal128(_DIGITS_OF_BITS[t.bit_width], 0)
 
 
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     """Give the type both sides are cast to before they meet, or None if they may not meet."""
+    if pa.types.is_struct(left):
+        return None
     if left.equals(right):
         return left
     left, right = value_type(left), value_type(right)
@@ -114,9 +156,18 @@ def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     classes = {type_class(left), type_class(right)}
     if classes == {"string"}:
         return pa.large_utf8() if pa.large_utf8() in (left, right) else pa.utf8()
+    if classes == {"binary"}:
+        return pa.large_binary() if pa.large_binary() in (left, right) else pa.binary()
     if classes == {"temporal"}:
-        return _common_time(left, right)
-    return None
+        return _common_moment(left, right)
+    if classes == {"time"}:
+        return time_type(finer(left.unit, right.unit))
+    return pa.duration(finer(left.unit, right.unit)) if classes == {"duration"} else None
+
+
+def time_type(unit: str) -> pa.DataType:
+    """Give the type of times of a day counted in `unit`."""
+    return pa.time32(unit) if unit in {"s", "ms"} else pa.time64(unit)
 
 
 def _common_number(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
@@ -136,18 +187,64 @@ def _common_number(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     return _SIGNED[min(64, max(2 * unsigned.bit_width, other_bits))]
 
 
-def _common_time(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    times = [t for t in (left, right) if pa.types.is_timestamp(t)]
-    if len(times) == 1:
-        return times[0] if times[0].tz is None else None
-    if times[0].tz != times[1].tz:
+def _common_moment(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    """Give the type in which dates and timestamps meet: with a zone both, or neither."""
+    stamps = [t for t in (left, right) if pa.types.is_timestamp(t)]
+    if not stamps:
+        return pa.date64()
+    zones = [t.tz for t in stamps]
+    if len(stamps) == 1:
+        return stamps[0] if zones[0] is None else None
+    if None in zones and zones != [None, None]:
         return None
-    units = ["s", "ms", "us", "ns"]
-    return max(times, key=lambda t: units.index(t.unit))
+    # What a zone says is how a moment is shown, not which it is.
+    return pa.timestamp(finer(left.unit, right.unit), tz=zones[0])
+
+
+def moment_arithmetic(
+    op: str, left: pa.DataType, right: pa.DataType
+) -> tuple[pa.DataType, pa.DataType, pa.DataType] | None:
+    """Give the types of both operands and of the result of arithmetic with time, or None.
+
+    As in Arrow: a difference of dates, timestamps or times is a duration; a duration moves a
+    timestamp, and a date becomes one; durations are added, multiplied by integers, and divided by
+    durations. What meets is counted in the finer of the units.
+    """
+    classes = type_class(left), type_class(right)
+    match op, *classes:
+        case "-", "temporal" | "time", other if other == classes[0]:
+            common = _moved(common_type(left, right))
+            return None if common is None else (common, common, pa.duration(unit_of(common)))
+        case "+" | "-", "temporal", "duration":
+            moved, added = _met_units(left, right)
+            return moved, added, moved
+        case "+", "duration", "temporal":
+            moved, added = _met_units(right, left)
+            return added, moved, moved
+        case "+" | "-", "duration", "duration":
+            common = pa.duration(finer(left.unit, right.unit))
+            return common, common, common
+        case "/", "duration", "duration":
+            return *(pa.duration(finer(left.unit, right.unit)),) * 2, pa.float64()
+        case "*", "duration", "integer":
+            return left, pa.int64(), left
+        case "*", "integer", "duration":
+            return pa.int64(), right, right
+    return None
+
+
+def _moved(t: pa.DataType | None) -> pa.DataType | None:
+    """Give what durations are added to: a timestamp in place of a date."""
+    return pa.timestamp(unit_of(t)) if t is not None and pa.types.is_date(t) else t
+
+
+def _met_units(moment: pa.DataType, duration: pa.DataType) -> tuple[pa.DataType, pa.DataType]:
+    unit = finer(unit_of(moment), duration.unit)
+    return pa.timestamp(unit, tz=getattr(moment, "tz", None)), pa.duration(unit)
 
 
 def arithmetic_type(op: str, left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """Give the result type of `left op right` for op in + - * /, or None if it has none.
+    """Give the result type of `left op right` for numbers and op in + - * /, or None if none.
 
     Decimals follow Arrow: addition keeps the larger scale and one more digit, multiplication adds
     precisions and scales. Precision stops at 38; a value that does not fit then is an error.
@@ -174,8 +271,8 @@ def arithmetic_type(op: str, left: pa.DataType, right: pa.DataType) -> pa.DataTy
 def aggregate_type(kind: str, argument: pa.DataType | None) -> pa.DataType | None:
     """Give the result type of an aggregate, or None if it does not apply to `argument`.
 
-    sum widens to int64, uint64, float64 or decimal128(38, scale); mean is float64; min and max keep
-    the value type; count is int64.
+    sum widens to int64, uint64, float64 or decimal128(38, scale), and keeps durations; mean is
+    float64; min and max keep the value type; count is int64.
     """
     if kind == "count":
         return pa.int64()
@@ -183,7 +280,9 @@ def aggregate_type(kind: str, argument: pa.DataType | None) -> pa.DataType | Non
         return None
     t = value_type(argument)
     if kind in {"min", "max"}:
-        return None if pa.types.is_boolean(t) else t
+        return None if type_class(t) in {"boolean", "struct"} else t
+    if kind == "sum" and pa.types.is_duration(t):
+        return t
     if not is_numeric(t):
         return None
     if kind == "mean" or pa.types.is_floating(t):
@@ -196,25 +295,37 @@ def aggregate_type(kind: str, argument: pa.DataType | None) -> pa.DataType | Non
 _NAMED: Final = {
     str(t): t
     for t in (
-        *(pa.bool_(), pa.date32(), pa.float32(), pa.float64()),
+        *(pa.bool_(), pa.date32(), pa.date64(), pa.float32(), pa.float64()),
         *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
         *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
         *(pa.utf8(), pa.large_utf8(), pa.string_view()),
+        *(pa.binary(), pa.large_binary(), pa.binary_view()),
+        *map(time_type, NANOSECONDS),
+        *map(pa.duration, NANOSECONDS),
     )
 }
+_DECIMALS: Final = {
+    "decimal32": pa.decimal32,
+    "decimal64": pa.decimal64,
+    "decimal128": pa.decimal128,
+}
+_MOST_BYTES: Final = 1 << 31
+"""A value of fixed_size_binary that is longer has no offset in 32 bits."""
+
+TypeImage = str | list[object]
+"""A type in a plan: its spelling, or of a struct a list of [name, image, nullable]."""
 
 
 def type_to_text(t: pa.DataType) -> str:
-    """Give the stable spelling of a type, the one that plans and messages carry."""
+    """Give the stable spelling of a type; that of a struct is for people only."""
     if pa.types.is_dictionary(t):
-        return f"dictionary<{t.index_type}, {t.value_type}>"
-    if pa.types.is_decimal(t):
-        return f"decimal128({t.precision}, {t.scale})"
+        ordered = ", ordered" if t.ordered else ""
+        return f"dictionary<{t.index_type}, {type_to_text(t.value_type)}{ordered}>"
     return str(t)
 
 
 def type_from_text(text: str) -> pa.DataType:
-    """Read what `type_to_text` wrote.
+    """Read what `type_to_text` wrote of any type but a struct.
 
     Raises
     ------
@@ -223,17 +334,71 @@ def type_from_text(text: str) -> pa.DataType:
     """
     if text in _NAMED:
         return _NAMED[text]
-    head, _, rest = text.partition("<" if text.startswith("dictionary") else "(")
     try:
-        if head == "decimal128":
-            precision, scale = rest.removesuffix(")").split(", ")
-            return pa.decimal128(int(precision), int(scale))
-        if head == "dictionary":
-            index, value = rest.removesuffix(">").split(", ")
-            return pa.dictionary(_NAMED[index], _NAMED[value])
-        if text.startswith("timestamp["):
-            unit, _, zone = text.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
-            return pa.timestamp(unit, tz=zone or None)
+        found = _parsed(text)
     except (KeyError, ValueError, pa.ArrowException):
-        pass
-    raise InputError(f"no type {text!r}; types: {', '.join(_NAMED)}, decimal128(p, s), ...")
+        found = None
+    if found is None:
+        raise InputError(f"no type {text!r}; types: {', '.join(_NAMED)}, decimal128(p, s), ...")
+    return found
+
+
+def _parsed(text: str) -> pa.DataType | None:
+    if text.startswith("dictionary<"):
+        index, _, value = text.removeprefix("dictionary<").removesuffix(">").partition(", ")
+        values = type_from_text(value.removesuffix(", ordered"))
+        return pa.dictionary(_NAMED[index], values, ordered=value.endswith(", ordered"))
+    if text.startswith("timestamp["):
+        unit, _, zone = text.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
+        return pa.timestamp(unit, tz=zone or None)
+    if text.startswith("fixed_size_binary["):
+        width = int(text.removeprefix("fixed_size_binary[").removesuffix("]"))
+        return pa.binary(width) if 0 <= width < _MOST_BYTES else None
+    head, _, rest = text.partition("(")
+    precision, scale = rest.removesuffix(")").split(", ")
+    return _DECIMALS[head](int(precision), int(scale))
+
+
+def type_image(t: pa.DataType) -> TypeImage:
+    """Give the image of a type that plans and messages carry."""
+    if not pa.types.is_struct(t):
+        return type_to_text(t)
+    return [[field.name, type_image(field.type), field.nullable] for field in t]
+
+
+def type_from_image(image: object, levels: int = MOST_LEVELS) -> pa.DataType:
+    """Read what `type_image` gave.
+
+    Raises
+    ------
+    InputError
+        If it is the image of no type of Wherry.
+    """
+    if isinstance(image, str):
+        return type_from_text(image)
+    if not isinstance(image, list) or not levels:
+        raise InputError(f"{image!r} is the image of no type")
+    fields = []
+    for item in image:
+        match item:
+            case [str(name), inner, bool(nullable)]:
+                field = type_from_image(inner, levels - 1)
+                fields.append(pa.field(name, field, nullable=nullable))
+            case _:
+                raise InputError(f"{item!r} is the image of no field of a struct")
+    return pa.struct(fields)
+
+
+def is_build(t: pa.DataType | None) -> bool:
+    """Tell whether constants of this type are builds: rows, not values (`wherry.ir.build`)."""
+    return t is not None and pa.types.is_list(t)
+
+
+def build_type(columns: Iterable[pa.Field]) -> pa.DataType:
+    """Give the type of a build with these columns: a list of rows, which no column ever is."""
+    return pa.list_(pa.struct(list(columns)))
+
+
+def is_coded(t: pa.DataType) -> bool:
+    """Tell whether programs compare keys of this type by number: texts and bytes."""
+    return type_class(value_type(t)) in {"string", "binary"}

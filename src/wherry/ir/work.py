@@ -6,13 +6,14 @@ query wherever it runs; the planner counts by the same rules, with estimated row
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
 
 from wherry.data.decoding import Reading
+from wherry.data.types import layout_of, type_class
 from wherry.devices.work import Work
 from wherry.ir.build import Known
 from wherry.ir.expr import (
@@ -23,6 +24,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Match,
@@ -31,10 +33,13 @@ from wherry.ir.expr import (
     Node,
     Shard,
     When,
-    walk,
+    children,
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Take, expressions
+from wherry.ir.text import to_text
+
+_VIEW_BITS = 128
 
 MEMBER_TERMS = 16
 """Terms that testing a key against the bits of a join counts as: a hash and a gather took 0.3 to
@@ -151,10 +156,13 @@ def costs_of(step: Pass) -> Costs:
 def _cost(nodes: Iterable[Node]) -> _PerRow:
     terms = values = texts = hashes = 0
     columns: dict[str, pa.DataType] = {}
-    for node in (n for root in nodes for n in walk(root)):
+    for node in (n for root in nodes for n in _read(root)):
         match node:
             case Column(name, t):
                 columns[name] = t
+            case Field(_, _, t):
+                # A text in a struct has no column of its own to be measured by.
+                columns[to_text(node)] = t if _row_bits(t) else pa.string_view()
             case Compare(_, operand, _) | Match(_, operand, _) | IsIn(operand, _):
                 count = max(1, len(node.values)) if isinstance(node, IsIn) else 1
                 if _is_plain_text(operand):
@@ -167,22 +175,40 @@ def _cost(nodes: Iterable[Node]) -> _PerRow:
                 values += 1
             case Apply():
                 values += node.operations
-            case Code():
-                texts += 1
-            case Shard():
-                hashes += 1
+            case Shard() | Code():
+                hashes += isinstance(node, Shard)
+                texts += isinstance(node, Code)
     return _PerRow(terms, values, texts, hashes, columns)
+
+
+def _read(node: Node) -> Iterator[Node]:
+    """Give a node and those below it; of a struct only the field that is asked for is read."""
+    yield node
+    if not isinstance(node, Field):
+        for child in children(node):
+            yield from _read(child)
 
 
 def _is_plain_text(node: Node) -> bool:
     t = type_of(node)
-    return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
+    return type_class(t) in {"string", "binary"}
 
 
 def _row_bits(t: pa.DataType) -> int | None:
     """Give the bits a row of a column has, None for texts that lie side by side."""
-    if pa.types.is_string(t) or pa.types.is_large_string(t):
-        return None
-    if pa.types.is_dictionary(t):
-        return int(t.index_type.bit_width)
-    return 128 if pa.types.is_string_view(t) else int(t.bit_width)
+    match layout_of(t):
+        case "narrow" | "wide":
+            return None
+        case "dictionary":
+            return int(t.index_type.bit_width)
+        case "views":
+            return _VIEW_BITS
+        case "struct":
+            return sum(_field_bits(field.type) for field in t)
+    return int(t.bit_width)
+
+
+def _field_bits(t: pa.DataType) -> int:
+    """Give the bits of a field of a struct; its text is taken to be as long as a view."""
+    bits = _row_bits(t)
+    return _VIEW_BITS if bits is None else bits

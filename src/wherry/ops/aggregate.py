@@ -13,6 +13,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wherry.data.arrays import countable, restored
 from wherry.ir.codec import register
 from wherry.ir.expr import Arithmetic, Call, Cast, Column, IsNull, Literal, Node, When
 from wherry.ir.reference import evaluate
@@ -85,7 +86,10 @@ def calls_text(calls: tuple[tuple[str, Call], ...]) -> str:
 
 def scalars(values: list[pa.Scalar], t: pa.DataType) -> pa.Array:
     """Give scalars as an array of type `t`."""
-    return pa.array(values, values[0].type).cast(t) if values else pa.array([], t)
+    if not values:
+        return pa.nulls(0, t)
+    whole = pa.concat_arrays([pa.repeat(value, 1) for value in values])
+    return restored(whole, t)
 
 
 def whole(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
@@ -93,12 +97,9 @@ def whole(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
     if call.argument is None:
         return pa.scalar(batch.num_rows)
     values = evaluate(call.argument, batch)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_string_view(values.type):
-        values = values.cast(pa.utf8())
     if call.kind == "count":
         return pc.count(values)
+    values = countable(values)
     if call.kind == "mean":
         return pc.mean(values.cast(pa.float64()))
     if call.kind == "sum" and pa.types.is_decimal(values.type):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -270,6 +270,10 @@ def _number(value: object) -> float | None:
         return (value.replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001
     if isinstance(value, date):
         return float(value.toordinal())
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, time):
+        return value.hour * 3600.0 + value.minute * 60 + value.second
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return float(value)
     return None

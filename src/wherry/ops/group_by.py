@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from wherry.data.arrays import plain
 from wherry.ir.codec import register
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Pass, Rows, Step
+from wherry.ir.types import is_moment
 from wherry.ops.aggregate import (
     calls_text,
     final_outputs,
@@ -84,7 +86,7 @@ class GroupBy:
         """Group key tuples in a Python dict: slow, and plainly right."""
         keyed = Select(self.keys).reference(rows)
         found: dict[tuple[object, ...], list[int]] = {}
-        for index, key in enumerate(zip(*(c.to_pylist() for c in keyed.columns), strict=True)):
+        for index, key in enumerate(zip(*map(_images, keyed.columns), strict=True)):
             found.setdefault(tuple(map(_grouped, key)), []).append(index)
         first = [indices[0] for indices in found.values()]
         arrays = take_rows(keyed, pa.array(first, pa.int64())).columns
@@ -105,6 +107,17 @@ def _distinct(rows: float, domain: float) -> float:
     if isinf(domain):
         return max(min(1.0, rows), rows * _GROUP_SHARE)
     return min(rows, -domain * expm1(-rows / domain))
+
+
+def _images(column: pa.ChunkedArray) -> list[object]:
+    """Give values that Python tells apart; what counts a unit of time as integers."""
+    column = plain(column)
+    stored = pa.int32() if column.type in _NARROW else pa.int64()
+    values: list[object] = (column.cast(stored) if is_moment(column.type) else column).to_pylist()
+    return values
+
+
+_NARROW = (pa.date32(), pa.time32("s"), pa.time32("ms"))
 
 
 def _grouped(value: object) -> object:

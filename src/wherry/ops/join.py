@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.types import is_text, type_class
+from wherry.data.types import type_class, value_type
 from wherry.ir.build import Build, Known
 from wherry.ir.expr import Code, Column, IsNull, Member, Node, Not, all_of
 from wherry.ir.expr import Literal as Constant
@@ -23,7 +23,7 @@ from wherry.ir.reference import matching_rows
 from wherry.ir.resolve import cast_to, castable_always, resolve, type_of
 from wherry.ir.stage import Matches, Pass, Step
 from wherry.ir.text import to_text
-from wherry.ir.types import as_decimal, common_type, type_to_text, value_type
+from wherry.ir.types import as_decimal, build_type, common_type, is_coded, type_to_text
 from wherry.ops.estimate import Estimate, filtered, selectivity
 from wherry.ops.filter import Filter
 from wherry.ops.operator import Declared, Operator, all_columns, keep, one_batch, take_rows
@@ -71,13 +71,13 @@ class Join:
 
     def _constant(self) -> Constant:
         assert self.build is not None, "the other side has not run"
-        return Constant(self.build, pa.struct(list(self.side.schema)))
+        return Constant(self.build, build_type(self.side.schema))
 
     def _coded(self) -> tuple[Node, ...]:
         """Give the keys as programs compare them: texts by their number in the build."""
         build = self._constant()
         return tuple(
-            Code(key, build, number) if is_text(value_type(type_of(key))) else key
+            Code(key, build, number) if is_coded(type_of(key)) else key
             for number, key in enumerate(self.keys)
         )
 
@@ -213,6 +213,12 @@ def _met(left: Node, right: Node) -> tuple[Node, Node]:
         and pa.uint64() in {one, other} - {common}
     ):
         common = as_decimal(pa.uint64())
+    for node, t in ((left, one), (right, other)):
+        if pa.types.is_struct(t):
+            raise InputError(
+                f"join: {to_text(node)} has type {type_to_text(t)}, which is no key; "
+                "use its fields: col(...).struct.field(...)"
+            )
     if common is None or not (_exact(one, common) and _exact(other, common)):
         texts = " and ".join(
             f"{to_text(node)} of type {type_to_text(type_of(node))}" for node in (left, right)
@@ -221,7 +227,7 @@ def _met(left: Node, right: Node) -> tuple[Node, Node]:
             f"join: the keys {texts} have no type in common that holds all values of both; "
             "cast one of them with .cast()"
         )
-    if is_text(common):
+    if is_coded(common):
         return left, right
     return cast_to(left, common), cast_to(right, common)
 

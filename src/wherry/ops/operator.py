@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import empty_batch, take
 from wherry.data.source import Source
 from wherry.ir.expr import Column, Node
 from wherry.ir.stage import Pass, Rows, Step
@@ -113,17 +114,12 @@ def unique_names(names: list[str], where: str) -> None:
 
 
 def take_rows(rows: pa.Table, indices: pa.Array) -> pa.Table:
-    """Give the rows at `indices`, for the reference; pyarrow takes no text views as they are."""
-    columns = [
-        c.cast(pa.utf8()).take(indices).cast(c.type)
-        if pa.types.is_string_view(c.type)
-        else c.take(indices)
-        for c in rows.columns
-    ]
+    """Give the rows at `indices`, for the reference."""
+    columns = [take(c, indices) for c in rows.columns]
     return pa.Table.from_arrays(columns, names=rows.schema.names)
 
 
 def one_batch(rows: pa.Table) -> pa.RecordBatch:
     """Give all rows of a table as one batch, for the reference."""
     batches = rows.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
+    return batches[0] if batches else empty_batch(rows.schema)

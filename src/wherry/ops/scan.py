@@ -12,7 +12,8 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
 from wherry.data.source import Source, column_bounds
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.types import value_type
+from wherry.data.types import stored_of, value_type
+from wherry.ir.types import is_moment
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import type_bytes
 
@@ -71,7 +72,7 @@ def _distinct(scan: Scan) -> dict[str, int]:
 
 
 def integer_bounds(scan: Scan, known: Mapping[str, ColumnStatistics]) -> dict[str, tuple[int, int]]:
-    """Give the smallest and largest unscaled integer of each exact column of a scan."""
+    """Give the smallest and largest integer stored in each column of a scan that has such."""
     found = {}
     for field in scan.schema():
         bounds = _unscaled(known.get(field.name), field.type)
@@ -88,6 +89,8 @@ def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int]
         return int(str(known.min)), int(str(known.max))
     if pa.types.is_decimal(t):
         return _scaled(known.min, t.scale), _scaled(known.max, t.scale)
+    if is_moment(t):
+        return stored_of(known.min, t), stored_of(known.max, t)
     return None
 
 

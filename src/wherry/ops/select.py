@@ -76,6 +76,8 @@ def type_bytes(t: pa.DataType) -> float:
     """Give the bytes one value of a type takes; text is assumed to take 16."""
     if pa.types.is_dictionary(t):
         return t.index_type.bit_width / 8
+    if pa.types.is_struct(t):
+        return sum(type_bytes(field.type) for field in t)
     try:
         return t.bit_width / 8
     except ValueError:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wherry.data.arrays import plain
 from wherry.ir.codec import register
 from wherry.ir.stage import Order, SortKey, Step
 from wherry.ops.estimate import Estimate, at_most
@@ -96,13 +97,8 @@ def keys_text(by: tuple[SortKey, ...]) -> str:
 
 def ordered_indices(rows: pa.Table, by: tuple[SortKey, ...]) -> pa.Array:
     """Give the row numbers in key order: stable, nulls last whichever way a key runs."""
-    keys = {f"{i}": _sortable(rows.column(key.column)) for i, key in enumerate(by)}
+    keys = {f"{i}": plain(rows.column(key.column)) for i, key in enumerate(by)}
     keys["row"] = pa.array(range(rows.num_rows), pa.int64())
     order = [(f"{i}", "descending" if k.descending else "ascending") for i, k in enumerate(by)]
     order.append(("row", "ascending"))
     return pc.sort_indices(pa.table(keys), sort_keys=order)  # nulls at the end: the default
-
-
-def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    t = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    return column.cast(pa.large_utf8() if pa.types.is_string_view(t) else t)

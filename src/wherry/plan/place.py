@@ -61,6 +61,15 @@ def place(
         If no placement is possible, with the reasons of every segment and site.
     """
     _check_pins(pins or {}, system)
+    key = ("place", id(system), tuple(sorted((pins or {}).items())), cold)
+    if key not in query.known:
+        # The system is kept with the choice, so that its id does not come again.
+        query.known[key] = (system, _choose(query, system, pins, cold=cold))
+    choice: Choice = query.known[key][1]
+    return choice
+
+
+def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, cold: bool) -> Choice:
     refused = refusals(query, system)
     found = [
         Alternative(placement, predict(query, system, placement, cold=cold))

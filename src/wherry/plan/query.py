@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
+from typing import Any
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
+from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
 from wherry.data.source import Source
+from wherry.data.types import value_type
 from wherry.ir.build import Known, known
 from wherry.ir.codec import encode, register
-from wherry.ir.expr import Literal
-from wherry.ir.literals import is_build, lift, parameters
-from wherry.ir.stage import Pass, Step, input_columns, output_schema
+from wherry.ir.expr import Cast, Literal, columns_of, walk
+from wherry.ir.literals import lift, parameters
+from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schema
+from wherry.ir.types import is_build, is_moment
 from wherry.ops.estimate import Estimate
+from wherry.ops.join import Join
 from wherry.ops.operator import Operator
 from wherry.ops.respond import Respond
 from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
@@ -29,6 +34,7 @@ register(Segment)
 
 _BOUND_MAX = 1 << 63
 """Bounds beyond 64 bits are not sent: they would choose no narrower program."""
+_prepared = Memo(256)
 
 
 @register
@@ -70,7 +76,14 @@ class Plan:
 class Query:
     """A pipeline, checked, pruned and cut, with everything placement needs to know.
 
-    `reading` is what reading a chunk comes to, on the average over `chunks`.
+    Attributes
+    ----------
+    reading : Reading
+        What reading a chunk comes to, on the average over `chunks`.
+    plan_bytes, plan_digest : bytes
+        The plan as it travels, and its identity.
+    known : dict
+        What follows from the query, for whoever asks again; shared by equal queries of a source.
     """
 
     scan: Scan
@@ -82,11 +95,9 @@ class Query:
     flows: tuple[Estimate, ...]
     reading: Reading
     schema: pa.Schema
-
-    @cached_property
-    def plan_bytes(self) -> bytes:
-        """The plan as it travels."""
-        return encode(self.plan)
+    plan_bytes: bytes
+    plan_digest: bytes
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def builds(self) -> tuple[tuple[Known, ...], ...]:
@@ -98,30 +109,43 @@ class Query:
             for segment in self.plan.segments
         )
 
-    @cached_property
-    def plan_digest(self) -> bytes:
-        """The plan's identity."""
-        return digest(self.plan_bytes)
-
 
 def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen.
 
+    A source does not change, so a query that is asked again is prepared once.
+
     Raises
     ------
     InputError
-        If operators build on each other's columns too deeply.
+        If operators build on each other's columns too deeply, or a file was changed in place.
     """
+    source.chunks()  # refuses files that were changed
+    if any(isinstance(operator, Join) for operator in operators):
+        # The rows of a join are too many to be kept beside the source, which they may even be of.
+        return _query(source, operators, schema)
     try:
-        return _prepared(source, operators, schema)
+        columns, rest = _prepared.get(
+            source, (operators, schema), lambda: _without_source(source, operators, schema)
+        )
     except RecursionError:
         raise InputError(
             f"{len(operators)} operators compute columns of each other's columns, too deep to be "
             "fused into one pass; collect() some of them first"
         ) from None
+    return Query(Scan(source, columns), **rest)
 
 
-def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
+def _without_source(
+    source: Source, operators: tuple[Operator, ...], schema: pa.Schema
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Give the columns of a query's scan and its other fields: what may be kept for the source."""
+    query = _query(source, operators, schema)
+    rest = {f.name: getattr(query, f.name) for f in fields(query) if f.name != "scan"}
+    return query.scan.columns, rest
+
+
+def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     segments = cut(source.schema, operators)
     scan = Scan(source, tuple(_columns(segments, source.schema)))
     rows = sum(ref.rows for ref in source.chunks())
@@ -131,8 +155,19 @@ def _prepared(source: Source, operators: tuple[Operator, ...], schema: pa.Schema
     chunks = needed_chunks(source, _first_steps(segments))
     flows = _flows(segments, operators, stored, chunks)
     reading = mean_reading(scan, chunks, stored.row_bytes)
+    encoded = encode(plan)
     return Query(
-        scan, (*operators, Respond()), segments, literals, plan, chunks, flows, reading, schema
+        scan=scan,
+        operators=(*operators, Respond()),
+        segments=segments,
+        literals=literals,
+        plan=plan,
+        chunks=chunks,
+        flows=flows,
+        reading=reading,
+        schema=schema,
+        plan_bytes=encoded,
+        plan_digest=digest(encoded),
     )
 
 
@@ -160,14 +195,32 @@ def _ordered(segment: Segment, stored: Estimate) -> Segment:
 def _plan(
     scan: Scan, segments: tuple[Segment, ...], stored: Estimate
 ) -> tuple[Plan, tuple[Literal, ...]]:
+    uncast = _moments(scan) - _cast_columns(segments)
     bounds = tuple(
         (name, low, high)
         for name, (low, high) in integer_bounds(scan, stored.columns).items()
-        if low >= -_BOUND_MAX and high < _BOUND_MAX
+        if low >= -_BOUND_MAX and high < _BOUND_MAX and name not in uncast
     )
-    fields = tuple((field.name, field.type) for field in scan.schema())
-    plan = Plan(scan.source.name, scan.source.fingerprint, fields, bounds, segments)
+    read = tuple((column.name, column.type) for column in scan.schema())
+    plan = Plan(scan.source.name, scan.source.fingerprint, read, bounds, segments)
     return lift(plan)
+
+
+def _moments(scan: Scan) -> frozenset[str]:
+    schema = scan.schema()
+    return frozenset(f.name for f in schema if is_moment(value_type(f.type)))
+
+
+def _cast_columns(segments: tuple[Segment, ...]) -> frozenset[str]:
+    """Give the columns below a cast: the only use that bounds of moments have."""
+    nodes = (
+        node
+        for segment in segments
+        for step in segment.steps
+        for expression in expressions(step)
+        for node in walk(expression)
+    )
+    return frozenset().union(*(columns_of(node) for node in nodes if isinstance(node, Cast)))
 
 
 def _flows(

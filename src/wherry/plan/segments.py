@@ -20,9 +20,9 @@ import pyarrow as pa
 from wherry.data.types import type_class
 from wherry.ir.expr import walk
 from wherry.ir.fuse import fuse, prune
-from wherry.ir.literals import is_build
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Stage, Step, expressions, output_schema
+from wherry.ir.types import is_build
 from wherry.ops.operator import Operator, keep
 from wherry.ops.respond import Respond
 

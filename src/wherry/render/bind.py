@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from wherry.data.types import type_class
+from wherry.data.types import layout_of, type_class, value_type
 from wherry.ir.build import Build, Known
 from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
@@ -29,6 +29,8 @@ from wherry.render.join_table import table_of
 from wherry.render.loop import Slot
 from wherry.render.user import address_of
 
+LITERALS: Final[Slot] = ("literals", "")
+"""The entry of a context that says where the literals lie."""
 _LITERAL: Final = 16
 _strings, _join = skeletons("strings"), skeletons("join")
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
@@ -38,7 +40,8 @@ _FIXED: Final = {
     for t in (
         *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()),
         *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.date32()),
-        *(pa.timestamp("us"), pa.decimal128(9, 0)),
+        *(pa.timestamp("us"), pa.date64(), pa.time32("s"), pa.time64("us"), pa.duration("us")),
+        *(pa.decimal32(9, 0), pa.decimal64(9, 0), pa.decimal128(9, 0)),
     )
 }
 _EMPTY: Final = np.zeros(BLOCK * 16 + 64, np.uint8)
@@ -132,8 +135,8 @@ def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple
         address = bitmap_address(column, 0 if kind == "valid" else 1, keep)
         return address, _padded(address + (rows - rest) // 8, (rest + 7) // 8, keep)
     address = values_address(column)
-    if kind == "values" or pa.types.is_string_view(column.type):
-        width = 16 if kind == "text" else column.type.bit_width // 8
+    if layout_of(column.type) in {"fixed", "views"}:
+        width = value_width(column.type)
         return address, _padded(address + (rows - rest) * width, rest * width, keep)
     width = offset_width(column.type)
     place = _padded(address + (rows - rest) * width, (rest + 1) * width if rest else 0, keep)
@@ -144,15 +147,25 @@ def _padded(address: int, nbytes: int, keep: list[Any]) -> int:
     """Copy `nbytes` into fresh zeros with room for a block of any type; give where they lie."""
     if not nbytes:
         return int(_EMPTY.ctypes.data)
-    room = np.zeros(BLOCK * 16 + 64, np.uint8)
+    room = np.zeros(max(BLOCK * 16, nbytes) + 64, np.uint8)
     ctypes.memmove(room.ctypes.data, address, nbytes)
     keep.append(room)
     return room.ctypes.data
 
 
 def offset_width(t: pa.DataType) -> int:
-    """Give the bytes of an offset of a text type."""
-    return 8 if pa.types.is_large_string(t) else 4
+    """Give the bytes of an offset of a type of texts or bytes."""
+    return 8 if layout_of(t) == "wide" else 4
+
+
+def value_width(t: pa.DataType) -> int:
+    """Give the bytes from one row to the next: of values, offsets or views."""
+    match layout_of(t):
+        case "narrow" | "wide":
+            return offset_width(t)
+        case "views":
+            return 16
+    return int(t.byte_width)
 
 
 def values_address(column: pa.Array) -> int:
@@ -163,17 +176,17 @@ def values_address(column: pa.Array) -> int:
     t = column.type
     if t.id in _FIXED:
         return int(buffer.address + column.offset * (t.bit_width >> 3))
-    plain = pa.types.is_string(t) or pa.types.is_large_string(t)
-    width = offset_width(t) if plain else 16 if pa.types.is_string_view(t) else t.bit_width // 8
-    return int(buffer.address + column.offset * width)
+    return int(buffer.address + column.offset * value_width(t))
 
 
 def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     """Give the address of a bitmap from its first row's bit on, copied if it must be moved."""
     buffer = column.buffers()[number]
     if buffer is None or not buffer.size:
-        assert len(column) == 0, "asked for a bitmap that is not there"
-        return int(_EMPTY.ctypes.data)
+        # Nulls in another chunk of the share ask for a bitmap that this one does without.
+        assert number == 0 or len(column) == 0, "asked for bits that are not there"
+        keep.append(np.full(len(column) // 8 + 9, 0xFF, np.uint8))
+        return int(keep[-1].ctypes.data)
     if column.offset % 8 == 0:
         return int(buffer.address + column.offset // 8)
     start, end = column.offset // 8, (column.offset + len(column) + 7) // 8
@@ -184,8 +197,10 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
 
 
 def _data_address(column: pa.Array, keep: list[Any]) -> int:
-    data = column.buffers()[2:]
-    if not pa.types.is_string_view(column.type):
+    data, kind = column.buffers()[2:], layout_of(column.type)
+    if kind == "fixed":
+        return int(column.type.byte_width)
+    if kind != "views":
         return int(_EMPTY.ctypes.data if not data or data[0] is None else data[0].address)
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)
@@ -213,12 +228,12 @@ def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
 
     A text is its address and length, a build the address of its table, if its rows are here.
     """
-    texts = b"".join(v.value.encode() for v in literals if isinstance(v.value, str))
+    texts = b"".join(_image(v) for v in literals if isinstance(v.value, str | bytes))
     area = np.zeros(_LITERAL * len(literals) + len(texts) + 8, np.uint8)
     at = _LITERAL * len(literals)
     for number, literal in enumerate(literals):
         image = _image(literal)
-        if isinstance(literal.value, str):
+        if isinstance(literal.value, str | bytes):
             area[at : at + len(image)] = np.frombuffer(image, np.uint8)
             start, at = int(area.ctypes.data) + at, at + len(image)
             image = np.array([start, len(image)], np.int64).tobytes()
@@ -228,13 +243,13 @@ def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
 
 
 def _image(literal: Literal) -> bytes:
-    value, t = literal.value, type_of(literal)
+    value, t = literal.value, value_type(type_of(literal))
     if isinstance(value, Build):
         return table_of(value).address.to_bytes(16, "little")
     if isinstance(value, Known):
         return b""
-    if isinstance(value, str):
-        return value.encode()
+    if isinstance(value, str | bytes):
+        return value.encode() if isinstance(value, str) else value
     if isinstance(value, bool):
         return int(value).to_bytes(16, "little")
     if isinstance(value, int | Decimal) and type_class(t) in {"integer", "decimal"}:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wherry.render.reference import plain
+from wherry.data.arrays import restored
+from wherry.render.reference import key_image
 
 MOST_SLOTS: Final = 4096
 """Largest product of domains that is addressed directly: its table fits the first-level cache."""
@@ -20,9 +21,9 @@ def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Give int32 codes and their texts; equal texts have equal codes, nulls are null."""
     if pa.types.is_dictionary(array.type):
         texts = array.dictionary
-        if not texts.null_count and len(pc.unique(texts)) == len(texts):
+        if not texts.null_count and len(pc.unique(key_image(texts))) == len(texts):
             return array.indices.cast(pa.int32()), texts
-    coded = plain(array).dictionary_encode()
+    coded = key_image(array).dictionary_encode()
     return coded.indices, coded.dictionary
 
 
@@ -37,10 +38,10 @@ def ranks_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 def decoded(codes: pa.Array, texts: pa.Array, t: pa.DataType) -> pa.Array:
     """Give the texts that codes stand for, as type `t`."""
-    if pa.types.is_dictionary(t) and texts.type.equals(t.value_type):
-        indices = codes.cast(t.index_type)
-        return pa.DictionaryArray.from_arrays(indices, texts, ordered=t.ordered)
-    return texts.take(codes).cast(t)
+    if pa.types.is_dictionary(t):
+        indices, values = codes.cast(t.index_type), restored(texts, t.value_type)
+        return pa.DictionaryArray.from_arrays(indices, values, ordered=t.ordered)
+    return restored(texts.take(codes), t)
 
 
 def key_arrays(
@@ -74,7 +75,9 @@ def key_arrays(
 def _key_array(words: np.ndarray[Any, Any], t: pa.DataType, none: Any) -> pa.Array:
     mask = none if none is not None and none.any() else None
     if pa.types.is_decimal(t):
-        if words.shape[1] == 1:
+        if t.bit_width < 128:
+            words = words.astype(f"i{t.bit_width // 8}")
+        elif words.shape[1] == 1:
             words = np.hstack([words, words >> 63])
         validity = None if mask is None else pa.array(~mask).buffers()[1]
         buffers = [validity, pa.py_buffer(np.ascontiguousarray(words))]

@@ -60,11 +60,7 @@ class Run:
         if isinstance(sink, Matches):
             return self._matches(sink, after, defer=defer)
         columns = self._groups() if isinstance(sink, Groups) else self._totals()
-        schema = self._plan.out_schema
-        arrays = [
-            c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
-        ]
-        return arrange(pa.RecordBatch.from_arrays(arrays, names=schema.names), after, self._pool)
+        return arrange(self._plan.batch_of(columns), after, self._pool)
 
     def _address(self, name: str) -> int:
         return self._code.addresses.get(name, 0)
@@ -82,8 +78,8 @@ class Run:
 
     def _computed(self, number: int, kept: Selection) -> pa.Array:
         return compute_column(
-            self._plan.out_schema.types[number], self._address(f"values{number}"), self._context,
-            self._chunk, kept, pool=self._pool,
+            self._plan.out_schema.types[number], self._address(f"values{number}"),
+            (self._whole, self._padded), self._chunk, kept, pool=self._pool,
         )  # fmt: skip
 
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:

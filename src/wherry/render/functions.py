@@ -40,7 +40,7 @@ from wherry.render.loop import (
     vector,
     widen,
 )
-from wherry.render.lower import lower
+from wherry.render.lower import lower, to_width
 from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, identity, lanes_of, reduced
 
@@ -133,7 +133,8 @@ def write_values(w: Writer, name: str, node: Node) -> None:
 
 
 def _as_stored(loop: Loop, data: Any, element: Any) -> Any:
-    return widen(loop.body, data, element) if isinstance(element, ir.IntType) else data
+    integer = isinstance(element, ir.IntType)
+    return to_width(loop.body, data, element, signed=True) if integer else data
 
 
 def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import plain
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
+from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
 from wherry.render.output import Selection, keep_rows
-from wherry.render.reference import plain
 from wherry.render.top_k import first_places
 
 RowNumbers = np.ndarray[Any, Any]
@@ -53,17 +54,51 @@ class Deferred:
         )
 
 
+@dataclass(frozen=True)
+class Several:
+    """Pieces of several chunks, in order: what a share made.
+
+    Attributes
+    ----------
+    num_rows, nbytes : int
+        Of all parts together.
+    """
+
+    parts: tuple[Piece, ...]
+    num_rows: int
+    nbytes: int
+
+
 Piece: TypeAlias = Any
-"""What a stage makes of a chunk: a RecordBatch, a Table or Deferred rows."""
+"""What a stage makes: a RecordBatch, a Table, Deferred rows, or Several of them."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows."""
-    return piece.nbytes if isinstance(piece, Deferred) else referenced_bytes(batches_of(piece))
+    known = isinstance(piece, Deferred | Several)
+    return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
+
+
+def several(parts: Sequence[Piece]) -> Piece:
+    """Give pieces as one."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = sum(part.num_rows for part in parts)
+    return Several(tuple(parts), rows, sum(map(piece_bytes, parts)))
+
+
+def parts_of(pieces: Sequence[Piece]) -> list[Piece]:
+    """Give pieces none of which is several."""
+    found: list[Piece] = []
+    for piece in pieces:
+        found += piece.parts if isinstance(piece, Several) else [piece]
+    return found
 
 
 def batches_of(piece: Piece) -> list[pa.RecordBatch]:
     """Give the batches of a piece that is written."""
+    if isinstance(piece, Several):
+        return [batch for part in piece.parts for batch in batches_of(part)]
     return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
 
 
@@ -134,10 +169,10 @@ def _written(
     if places is not None:
         numbers = numbers[places]
     arrays = [array for array, _ in parts]
-    if len(arrays) > 1 and not pa.types.is_string_view(arrays[0].type):
+    if len(arrays) > 1 and layout_of(arrays[0].type) not in {"views", "struct"}:
         whole = pa.chunked_array(arrays).take(pa.array(numbers))
         return whole.chunk(0) if whole.num_chunks == 1 else whole.combine_chunks()
-    # pyarrow takes no rows of text views; put together, only the 16-byte views are written twice.
+    # pyarrow takes no rows of views; put together, only the 16-byte views are written twice.
     array = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
     return keep_rows(array, Selection(len(array), len(numbers), order=numbers), pool)
 

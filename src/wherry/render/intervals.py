@@ -8,13 +8,16 @@ from typing import Final
 
 import pyarrow as pa
 
+from wherry.data.types import NANOSECONDS
 from wherry.ir.expr import Arithmetic, Cast, DatePart, Negate, Node, Parameter, When
 from wherry.ir.expr import Column as ColumnNode
 from wherry.ir.resolve import type_of
+from wherry.ir.types import is_moment
 
 Interval = tuple[int, int]
 Bounds = Mapping[str, Interval]
 
+DAY_NS: Final = 86_400 * NANOSECONDS["s"]
 INT64: Final[Interval] = (-(1 << 63), (1 << 63) - 1)
 _YEARS: Final[Interval] = (-(1 << 31), 1 << 31)
 
@@ -24,6 +27,8 @@ def type_range(t: pa.DataType) -> Interval:
     if pa.types.is_decimal(t):
         most = 10**t.precision - 1
         return -most, most
+    if pa.types.is_time(t):
+        return 0, DAY_NS // NANOSECONDS[t.unit] - 1
     if pa.types.is_unsigned_integer(t):
         return 0, (1 << t.bit_width) - 1
     half = 1 << (t.bit_width - 1)
@@ -106,11 +111,32 @@ def _(node: Cast, bounds: Bounds) -> Interval | None:
     source = type_of(node.operand)
     if pa.types.is_boolean(source):
         return 0, 1
+    if is_moment(source) or is_moment(node.type):
+        return moment_cast(interval(node.operand, bounds), source, node.type)
     step = rescale(source, node.type)
     if step is None or step < 0:
         return None
     low, high = interval(node.operand, bounds)
     return low * 10**step, high * 10**step
+
+
+def nanoseconds(t: pa.DataType) -> int:
+    """Give what one count of a moment type, or of the integer it is cast to, stands for."""
+    if pa.types.is_date(t):
+        return DAY_NS if pa.types.is_date32(t) else NANOSECONDS["ms"]
+    return 1 if pa.types.is_integer(t) else NANOSECONDS[t.unit]
+
+
+def moment_cast(given: Interval, source: pa.DataType, target: pa.DataType) -> Interval:
+    """Give between which integers a cast of moments, or from or to the integer stored, leads."""
+    if pa.types.is_integer(source) or pa.types.is_integer(target):
+        return given
+    if pa.types.is_time(target):
+        return type_range(target)
+    one, other = nanoseconds(source), nanoseconds(target)
+    low, high = (bound * one // other for bound in given)
+    # A cast to a coarser unit rounds down or to zero; the interval has room for both.
+    return low, high + (1 if one < other else 0)
 
 
 def rescale(source: pa.DataType, target: pa.DataType) -> int | None:

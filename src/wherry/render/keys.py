@@ -89,6 +89,11 @@ def _array_words(array: pa.Array) -> list[np.ndarray[Any, Any]]:
     if pa.types.is_boolean(t):
         return [array.cast(pa.int64()).to_numpy()]
     if pa.types.is_decimal(t):
+        if t.bit_width <= 64:
+            # An array of another type over the same bytes: pyarrow views no narrow decimals.
+            buffers, kind = array.buffers(), pa.int32() if t.bit_width == 32 else pa.int64()
+            array = pa.Array.from_buffers(kind, len(array), [None, buffers[1]], offset=array.offset)
+            return [array.to_numpy().astype(np.int64)]
         start = 2 * array.offset
         halves = np.frombuffer(array.buffers()[1], np.int64)[start : start + 2 * len(array)]
         return list(halves.reshape(-1, 2).T[: words_of_type(t)])

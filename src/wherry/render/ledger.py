@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from wherry.data.arrays import fields_of, leaves
 from wherry.data.chunk import column_bytes
+from wherry.data.types import layout_of
 
 Part = tuple[pa.Buffer, int]
 """A buffer and how many of its bytes an array's own rows refer to."""
@@ -47,8 +49,7 @@ class _Regions:
 
 def _buffers(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
     for column in batch.columns:
-        dictionary = pa.types.is_dictionary(column.type)
-        for array in (column.indices, column.dictionary) if dictionary else (column,):
+        for array in leaves(column):
             yield from (b for b in array.buffers() if b is not None and b.size)
 
 
@@ -59,6 +60,8 @@ def _parts(array: pa.Array) -> Iterator[Part]:
         yield from _parts(array.indices)
         yield from _parts(array.dictionary)
         return
+    for field in fields_of(array):
+        yield from _parts(field)
     rows = len(array)
     validity, *rest = array.buffers()
     total = column_bytes(array)
@@ -66,12 +69,15 @@ def _parts(array: pa.Array) -> Iterator[Part]:
         bits = (array.offset % 8 + rows + 7) // 8
         total -= bits
         yield validity, bits
-    if pa.types.is_string_view(array.type):
-        yield rest[0], 16 * rows
-        yield from ((data, total - 16 * rows) for data in rest[1:2])
-    elif len(rest) == 2:
-        offsets = (rows + 1) * (8 if pa.types.is_large_string(array.type) else 4)
-        yield rest[0], offsets
-        yield from ((data, total - offsets) for data in rest[1:] if data is not None)
-    else:
-        yield rest[0], total
+    match layout_of(array.type):
+        case "struct":
+            return
+        case "views":
+            yield rest[0], 16 * rows
+            yield from ((data, total - 16 * rows) for data in rest[1:2])
+        case "narrow" | "wide" as kind:
+            offsets = (rows + 1) * (8 if kind == "wide" else 4)
+            yield rest[0], offsets
+            yield from ((data, total - offsets) for data in rest[1:] if data is not None)
+        case _:
+            yield rest[0], total

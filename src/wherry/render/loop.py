@@ -14,6 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 from llvmlite import ir
 
+from wherry.data.types import layout_of
 from wherry.ir.expr import Node
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import LANES
@@ -160,10 +161,8 @@ class Loop:
 
     def test_text(self, name: str, t: pa.DataType, operand: tuple[Any, Any], test: int) -> Any:
         """Give the word of the block's rows whose text passes a test of `kernels.numba.strings`."""
-        views, wide = pa.types.is_string_view(t), pa.types.is_large_string(t)
-        layout = "views" if views else "wide" if wide else "narrow"
         address, base, data = (
-            self.slot("test", layout),
+            self.slot("test", layout_of(t)),
             self.slot("text", name),
             self.slot("data", name),
         )

@@ -34,8 +34,10 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
+from wherry.ir.types import is_moment
 from wherry.kernels import layout
 from wherry.kernels.layout import LANES
+from wherry.render.intervals import DAY_NS, nanoseconds
 from wherry.render.loop import (
     BITS,
     F64,
@@ -60,7 +62,7 @@ from wherry.render.loop import (
 from wherry.render.probe import member
 from wherry.render.shards import shard
 from wherry.render.split import Lookup, tests_text
-from wherry.render.times import PER_DAY, civil, floor_divide
+from wherry.render.times import civil, floor_divide
 from wherry.render.user import apply
 
 _TESTS: Final = {
@@ -86,9 +88,12 @@ def _(node: Column, loop: Loop) -> Value:
         return Value(loop.slice(loop.word("bits", node.name)), loop.valid(node.name))
     element = element_of(node, loop.variant)
     address = loop.slot("values", node.name)
-    if pa.types.is_decimal(t) and element is I64:
+    if pa.types.is_decimal128(t) and element is I64:
         return Value(_low_halves(loop, address), loop.valid(node.name))
-    return Value(loop.lanes_at(address, element), loop.valid(node.name))
+    data = loop.lanes_at(address, stored_element(t))
+    if pa.types.is_decimal(t):
+        data = to_width(loop.body, data, element, signed=True)
+    return Value(data, loop.valid(node.name))
 
 
 def _low_halves(loop: Loop, address: Any) -> Any:
@@ -120,7 +125,7 @@ def _(node: Literal, loop: Loop) -> Value:
 
 @lower.register
 def _(node: Lookup, loop: Loop) -> Value:
-    codes = loop.value(Column(f"codes of {node.column}", pa.int32())).data
+    codes = _narrowed(loop, loop.value(Column(f"codes of {node.column}", node.codes)).data, node)
     known = loop.valid(node.column)
     # The entry behind the last is the null's; a null's own code may be anything.
     last = splat_once(loop, "last", node.column)
@@ -132,10 +137,21 @@ def _(node: Lookup, loop: Loop) -> Value:
         loop, loop.slot("table", name), codes, I32 if boolean else stored_element(node.type)
     )
     data = loop.body.bitcast(_nonzero(loop, found), BITS) if boolean else found
+    if pa.types.is_decimal(node.type):
+        data = to_width(loop.body, data, element_of(node, loop.variant), signed=True)
     if f"table {name}" not in loop.variant.nullable:
         return Value(data)
     sure = _gather(loop, loop.slot("known", name), codes, I32)
     return Value(data, loop.body.bitcast(_nonzero(loop, sure), BITS))
+
+
+def _narrowed(loop: Loop, codes: Any, node: Lookup) -> Any:
+    """Give stored codes as int32: no dictionary is longer, and a null's own code is not used."""
+    bits = codes.type.element.width
+    if bits == 32:
+        return codes
+    extend = loop.body.zext if pa.types.is_unsigned_integer(node.codes) else loop.body.sext
+    return (extend if bits < 32 else loop.body.trunc)(codes, vector(I32))
 
 
 def splat_once(loop: Loop, kind: str, name: str) -> Any:
@@ -183,7 +199,7 @@ def _(node: Cast, loop: Loop) -> Value:
         data = (
             b.uitofp(data, vector(element))
             if element is F64
-            else _to_width(b, data, element, False)
+            else to_width(b, data, element, signed=False)
         )
     elif pa.types.is_floating(source):
         data = (
@@ -197,23 +213,49 @@ def _(node: Cast, loop: Loop) -> Value:
         if pa.types.is_decimal(source) and source.scale:
             # Arrow multiplies by the rounded power, so a division would differ in the last bit.
             data = b.fmul(data, constant(F64, 10.0**-source.scale))
+    elif is_moment(source) or is_moment(node.type):
+        data = _moved(loop, source, node.type, operand.data)
     else:
         data = _rescaled(loop, node, operand.data, element)
     return Value(data, operand.valid)
 
 
+def _moved(loop: Loop, source: pa.DataType, target: pa.DataType, data: Any) -> Any:
+    """Give moments in another type of moments; what is coarser rounds as pyarrow does."""
+    b = loop.body
+    data = to_width(b, data, I64, signed=True)
+    if not (pa.types.is_integer(source) or pa.types.is_integer(target)):
+        one, other = nanoseconds(source), nanoseconds(target)
+        if pa.types.is_date(target) and not pa.types.is_date(source):
+            days = floor_divide(b, data, DAY_NS // one)
+            data = b.mul(days, constant(I64, DAY_NS // other))
+        else:
+            if pa.types.is_time(target) and pa.types.is_timestamp(source):
+                days = floor_divide(b, data, DAY_NS // one)
+                data = b.sub(data, b.mul(days, constant(I64, DAY_NS // one)))
+            data = _recounted(b, data, one, other)
+    return to_width(b, data, stored_element(target), signed=True)
+
+
+def _recounted(b: Any, data: Any, one: int, other: int) -> Any:
+    if one == other:
+        return data
+    if one > other:
+        return b.mul(data, constant(I64, one // other))
+    return b.sdiv(data, constant(I64, other // one))
+
+
 def _rescaled(loop: Loop, node: Cast, data: Any, element: Any) -> Any:
     source, target = type_of(node.operand), node.type
     signed = not pa.types.is_unsigned_integer(source)
-    data = _to_width(loop.body, data, element, signed)
-    if pa.types.is_timestamp(target):
-        return loop.body.mul(data, constant(I64, PER_DAY[target.unit]))
+    data = to_width(loop.body, data, element, signed=signed)
     scales = [t.scale if pa.types.is_decimal(t) else 0 for t in (source, target)]
     step = 10 ** (scales[1] - scales[0])
     return data if step == 1 else loop.body.mul(data, constant(element, step))
 
 
-def _to_width(builder: Any, data: Any, element: Any, signed: bool) -> Any:
+def to_width(builder: Any, data: Any, element: Any, *, signed: bool) -> Any:
+    """Give integers in another width; what does not fit there loses its high bits."""
     have, want = data.type.element.width, element.width
     if have == want:
         return data
@@ -231,9 +273,9 @@ def _(node: Arithmetic, loop: Loop) -> Value:
         return Value(operation(left.data, right.data), valid)
     element = element_of(node, loop.variant)
     sides = [left.data, right.data]
-    if pa.types.is_decimal(node.type):
+    if pa.types.is_decimal(node.type) or is_moment(node.type):
         # A wide side of a narrow result has a narrow value: bounds say so of the result.
-        sides = [_to_width(b, side, element, True) for side in sides]
+        sides = [to_width(b, side, element, signed=True) for side in sides]
     return Value({"+": b.add, "-": b.sub, "*": b.mul}[node.op](*sides), valid)
 
 
@@ -386,7 +428,7 @@ def _adapted(loop: Loop, node: Node, element: Any) -> Value:
     value = loop.value(node)
     if not pa.types.is_decimal(type_of(node)):
         return value
-    return Value(_to_width(loop.body, value.data, element, True), value.valid)
+    return Value(to_width(loop.body, value.data, element, signed=True), value.valid)
 
 
 def _choice(b: Any, take: Any, value: Value, other: Value, boolean: bool) -> Value:
@@ -417,6 +459,6 @@ def _(node: Shard, loop: Loop) -> Value:
 def _(node: DatePart, loop: Loop) -> Value:
     operand, b = loop.value(node.operand), loop.body
     t, days = type_of(node.operand), operand.data
-    if pa.types.is_timestamp(t):
-        days = b.trunc(floor_divide(b, days, PER_DAY[t.unit]), vector(I32))
+    if not pa.types.is_date32(t):
+        days = b.trunc(floor_divide(b, days, DAY_NS // nanoseconds(t)), vector(I32))
     return Value(b.sext(civil(b, days)[node.part], vector(I64)), operand.valid)

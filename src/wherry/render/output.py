@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import fields_of
 from wherry.data.segment import SegmentPool
+from wherry.data.types import layout_of
 from wherry.kernels.layout import BLOCK, SLACK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import (
     Chunk,
-    Context,
     bitmap_address,
     offset_width,
+    value_width,
     values_address,
 )
 
@@ -67,6 +69,10 @@ class Selection:
         return found
 
 
+_COMPRESSED = frozenset({1, 2, 4, 8, 16})
+"""Widths that a compress-store knows; values of others are copied one by one."""
+
+
 def keep_rows(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Array:
     """Give the kept rows of a column: itself if it keeps all, otherwise written into the pool."""
     if selection.whole:
@@ -78,16 +84,22 @@ def keep_rows(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Ar
             codes, array.dictionary, ordered=t.ordered, safe=False
         )
     validity, nulls = _validity(array, selection, pool)
-    if pa.types.is_boolean(t):
-        bits, _ = _bits(array, 1, selection, pool)
-        buffers = [bits]
-    elif pa.types.is_string_view(t):
-        buffers = [_fixed(array, 16, selection, pool), *array.buffers()[2:]]
-    elif pa.types.is_string(t) or pa.types.is_large_string(t):
-        buffers = _texts(array, selection, pool)
-    else:
-        buffers = [_fixed(array, t.bit_width // 8, selection, pool)]
-    return pa.Array.from_buffers(t, selection.count, [validity, *buffers], nulls)
+    fields = [keep_rows(field, selection, pool) for field in fields_of(array)]
+    buffers = [validity, *_values(array, selection, pool)]
+    return pa.Array.from_buffers(t, selection.count, buffers, nulls, children=fields)
+
+
+def _values(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.Buffer]:
+    match layout_of(array.type):
+        case "bits":
+            return [_bits(array, 1, selection, pool)[0]]
+        case "views":
+            return [_fixed(array, selection, pool), *array.buffers()[2:]]
+        case "narrow" | "wide":
+            return _texts(array, selection, pool)
+        case "struct":
+            return []
+    return [_fixed(array, selection, pool)]
 
 
 def allocate(pool: SegmentPool, nbytes: int) -> pa.Buffer:
@@ -95,9 +107,13 @@ def allocate(pool: SegmentPool, nbytes: int) -> pa.Buffer:
     return pool.allocate(nbytes + SLACK).slice(0, nbytes)
 
 
-def _fixed(array: pa.Array, width: int, selection: Selection, pool: SegmentPool) -> pa.Buffer:
+def _fixed(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Buffer:
+    width = value_width(array.type)
     target, source = allocate(pool, selection.count * width), values_address(array)
-    if selection.order is None and selection.words is not None:
+    if width not in _COMPRESSED:
+        rows = selection.numbers
+        _kernels.gather_bytes(width, source, rows.ctypes.data, len(rows), target.address)
+    elif selection.order is None and selection.words is not None:
         words = selection.words.ctypes.data
         rest = selection.rows % BLOCK
         _kernels.compact(width, source, words, selection.blocks, rest, target.address)
@@ -153,19 +169,27 @@ def _texts(array: pa.Array, selection: Selection, pool: SegmentPool) -> list[pa.
 def compute_column(
     t: pa.DataType,
     function: int,
-    context: Context,
+    addresses: tuple[int, int],
     chunk: Chunk,
     selection: Selection,
     *,
     pool: SegmentPool,
 ) -> pa.Array:
-    """Give a computed column for the kept rows of `selection`, whose `order` is None."""
+    """Give a computed column for the kept rows of `selection`, whose `order` is None.
+
+    Parameters
+    ----------
+    function : int
+        Address of the block function.
+    addresses : tuple of int
+        Of the contexts of the chunk's whole blocks and of its padded rest.
+    """
     boolean = pa.types.is_boolean(t)
     width = 0 if boolean else t.bit_width // 8
     nbytes = bitmap_bytes(selection.count) if boolean else selection.count * width
     target, valid = allocate(pool, nbytes), allocate(pool, bitmap_bytes(selection.count))
     scratch = np.empty(BLOCK * 16, np.uint8)
-    whole, padded = context.addresses
+    whole, padded = addresses
     words = 0 if selection.words is None else selection.words.ctypes.data
     ones = _kernels.compute(
         function, whole, chunk.blocks, padded, chunk.rest, words, width,

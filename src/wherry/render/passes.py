@@ -7,7 +7,7 @@ the keys' domains are small; each combination is a variant, compiled when it is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wherry.ir.expr import Call, Column, Node, walk
+from wherry.ir.expr import Call, Column, IsNull, Literal, Node, When, walk
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Matches, Pass, Rows, output_schema
 from wherry.ir.text import call_text, to_text
@@ -82,6 +82,7 @@ class PassPlan:
     calls: tuple[Call, ...]
     encoded: tuple[Encoded, ...]
     residuals: dict[Node, Column]
+    fields: dict[Node, Column]
     lookups: dict[Node, Lookup]
     reasons: tuple[str, ...]
     _variants: dict[tuple[frozenset[str], bool], Compiled] = field(default_factory=dict)
@@ -97,6 +98,14 @@ class PassPlan:
         """Give the types of the aggregates as the stage declares them."""
         sink = self.step.sink
         return tuple(call_type(call) for _, call in getattr(sink, "calls", ()))
+
+    def batch_of(self, columns: Sequence[pa.Array]) -> pa.RecordBatch:
+        """Give columns as the rows that come out, in the types that the stage declares."""
+        schema = self.out_schema
+        arrays = [
+            c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     @property
     def roots(self) -> tuple[Node, ...]:
@@ -137,6 +146,7 @@ class PassPlan:
             f"lookup {x.number} by code of {x.column}: {to_text(n)}"
             for n, x in self.lookups.items()
         ]
+        lines += [f"field of a struct: {to_text(n)}" for n in self.fields]
         lines += [f"residual: {reason}" for reason in self.reasons]
         return [indent + line for line in lines]
 
@@ -146,7 +156,7 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
     split = Split(bounds)
     encoded: list[Encoded] = []
     reasons: list[str] = []
-    predicate = None if step.predicate is None else split.value(step.predicate)
+    predicate = None if step.predicate is None else split.value(split.extracted(step.predicate))
     outputs: tuple[Node, ...] = ()
     keys: tuple[Node, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -159,26 +169,43 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
         keys = tuple(_key(name, node, split, encoded, reasons) for name, node in named)
         calls = tuple(_call(name, call, split, encoded, reasons) for name, call in step.sink.calls)
     plan = PassPlan(
-        step, schema, bounds, folder, predicate, outputs, keys, calls, tuple(encoded), {}, {}, ()
+        step,
+        schema,
+        bounds,
+        folder,
+        predicate,
+        outputs,
+        keys,
+        calls,
+        tuple(encoded),
+        {},
+        {},
+        {},
+        (),
     )
-    residuals, lookups = split.used((*plan.roots, *(e.node for e in encoded)))
+    roots = (*plan.roots, *(e.node for e in encoded))
+    residuals, lookups = split.used(roots)
     plan.residuals, plan.lookups = residuals, lookups
+    plan.fields = split.used_fields((*roots, *lookups))
     plan.reasons = (*(split.reasons[n] for n in residuals), *reasons)
     return plan
 
 
 def _output(node: Node, split: Split) -> Node:
+    node = split.extracted(node)
     if isinstance(node, Column):
         return node
     if not is_fixed(type_of(node)):
-        return split.residual(node, "text is computed by pyarrow")
+        return split.residual(node, _BY_PYARROW)
     return split.value(node)
 
 
+_BY_PYARROW = "texts and bytes are computed by pyarrow"
+
+
 def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -> Column:
-    source = (
-        node if isinstance(node, Column) else split.residual(node, "text is computed by pyarrow")
-    )
+    node = split.extracted(node)
+    source = node if isinstance(node, Column) else split.residual(node, _BY_PYARROW)
     column = Column(f"${'rank' if ranked else 'code'} {len(encoded)}", pa.int32())
     encoded.append(Encoded(source, column, ranked))
     return column
@@ -186,7 +213,7 @@ def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -
 
 def _key(name: str, node: Node, split: Split, encoded: list[Encoded], reasons: list[str]) -> Node:
     if is_fixed(type_of(node)):
-        return split.value(node)
+        return split.value(split.extracted(node))
     if not pa.types.is_dictionary(type_of(node)):
         reasons.append(f"key {name}: texts are numbered by pyarrow dictionary_encode")
     return _encode(node, split, encoded, ranked=False)
@@ -196,9 +223,17 @@ def _call(name: str, call: Call, split: Split, encoded: list[Encoded], reasons: 
     if call.argument is None:
         return call
     if is_fixed(type_of(call.argument)):
-        return Call(call.kind, split.value(call.argument))
+        return Call(call.kind, split.value(split.extracted(call.argument)))
+    if call.kind == "count":
+        return Call("count", split.value(split.extracted(_null_where(call.argument))))
     reasons.append(f"{name}: texts are ranked by pyarrow for {call_text(call)}")
     return Call(call.kind, _encode(call.argument, split, encoded, ranked=True))
+
+
+def _null_where(node: Node) -> Node:
+    """Give a truth that is null where `node` is: all that a count asks of texts and structs."""
+    missing = IsNull(node)
+    return When(((missing, Literal(None, pa.bool_())),), missing)
 
 
 def read_columns(plan: PassPlan) -> frozenset[str]:

@@ -53,7 +53,8 @@ class Preparer:
         self._read = read_columns(plan)
         names, wanted = plan.schema.names, needed_columns(plan)
         self._given = [(name, number) for number, name in enumerate(names) if name in wanted]
-        self._simple = not (plan.residuals or plan.encoded or plan.lookups or plan.keys)
+        prepared = (plan.residuals, plan.encoded, plan.lookups, plan.keys, plan.fields)
+        self._simple = not any(prepared)
         self._lock = threading.Lock()
         self._tables: dict[Any, tuple[Any, Table]] = {}
 
@@ -70,6 +71,9 @@ class Preparer:
             nulls = frozenset([n for n in self._read if columns[n].null_count])
             return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None, literals)
         numbers: dict[Slot, int] = {}
+        for node, column in self._plan.fields.items():
+            # Values are the struct's own; only the validity of both may be new.
+            columns[column.name] = evaluate(node, batch)
         for node, column in self._plan.residuals.items():
             columns[column.name] = evaluate(bind(node, literals), batch)
         texts = self._encode(columns)
@@ -116,9 +120,7 @@ class Preparer:
         tables = {}
         for node, lookup in self._plan.lookups.items():
             array = columns[lookup.column]
-            codes = array.indices
-            wide = codes.type.equals(pa.int32())
-            columns[f"codes of {lookup.column}"] = codes if wide else codes.cast(pa.int32())
+            columns[f"codes of {lookup.column}"] = array.indices
             numbers["last", lookup.column] = len(array.dictionary)
             tables[str(lookup.number)] = self._table(node, lookup, array, literals)
         return tables

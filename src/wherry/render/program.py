@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
@@ -41,26 +42,32 @@ from wherry.render.gather import (
     choose,
     first_rows,
     gather,
+    parts_of,
     piece_bytes,
+    several,
 )
 from wherry.render.ledger import account, written
 from wherry.render.matches import builds_read
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
+from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share_rows import rows_of
+from wherry.render.state import read
+from wherry.render.team import Team
 from wherry.render.top_k import is_sorted_by_pyarrow
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """What a program made of one chunk.
+    """What a program made of a chunk, or of the chunks of a share.
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch or Deferred
+    batch : pyarrow.RecordBatch, Deferred or Several
         The result.
     rows_in, rows_selected : int
-        Rows of the chunk, and how many of them passed the first predicate.
+        Rows given, and how many of them passed the first predicate.
     referenced_bytes, copied_bytes : int
         Bytes of `batch` that lie in the chunk's own buffers, and bytes newly written.
     why : str
@@ -68,7 +75,7 @@ class ChunkOutput:
     work : Work
         Counted work, the same on every device.
     fallbacks : tuple of str
-        Why the interpreter ran this chunk although a program was there: a residual failed on some
+        Why the interpreter ran a chunk although a program was there: a residual failed on some
         row, which perhaps does not even pass. Empty as a rule.
     """
 
@@ -119,6 +126,10 @@ class Program:
         for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
+    binds : bool
+        Whether chunks of a share can be bound together, for `run_bound`.
+    looks_up : bool
+        Whether what is bound depends on the literals.
     """
 
     def __init__(self, stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> None:
@@ -133,6 +144,10 @@ class Program:
         self._chooses = len(self._parts) == 1 and keeps
         self._joins = any(part.joins for part in self._parts)
         rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
+        plans = [part.plan for part in self._parts]
+        alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
+        self.binds = alike and not self._parts[0].after
+        self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._rest = None
         if self._parts and self._parts[0].plan is None and rest:
             self._rest = Program(Stage(rest), schema, {}, folder)
@@ -214,6 +229,60 @@ class Program:
         rows = batch.num_rows
         return ChunkOutput(made, rows, selected, referenced, copied, why, work, fallbacks)
 
+    def bind(
+        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
+    ) -> Bound | None:
+        """Give chunks bound for `run_bound`; only if the program `binds`.
+
+        They serve any literals, unless the program looks values up by code (`looks_up`). None if
+        a value to look up cannot be computed: then each chunk must `run` alone.
+
+        Parameters
+        ----------
+        batches : sequence of RecordBatch
+            In order; they must stay where they are as long as what is given is used.
+        """
+        part = self._parts[0]
+        assert self.binds
+        assert part.plan is not None
+        assert part.preparer is not None
+        assert part.costs is not None
+        try:
+            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+        except InputError:
+            return None
+
+    def run_bound(
+        self, bound: Bound, literals: tuple[Literal, ...], pool: SegmentPool, team: Team
+    ) -> ChunkOutput:
+        """Give what the program makes of chunks that were bound together, on all threads of `team`.
+
+        The same rows in the same order as `run` on each chunk, whatever thread does which.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        """
+        part, packed = self._parts[0], self._pack(literals)
+        assert part.plan is not None
+        assert part.costs is not None
+        made: Piece
+        if isinstance(part.plan.step.sink, Totals):
+            states, selected = totals_of(bound, packed, team)
+            arrays = [read(cell, states) for cell in bound.code.cells]
+            made = part.plan.batch_of(arrays)
+            referenced, copied = 0, written(made)
+        else:
+            kept = rows_of(part.plan, bound, packed, pool, team)
+            made, referenced, copied = kept.rows, kept.referenced, kept.copied
+            selected = made.num_rows
+        counter, rows = Counter(), int(bound.rows.sum())
+        counter.add_pass(part.costs, rows, selected, bound.texts)
+        work = counter.work(copied)
+        why = _why(self.stage, copied)
+        return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+
     def run_gathered(
         self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
     ) -> ChunkOutput:
@@ -229,7 +298,7 @@ class Program:
             than their index type can number.
         """
         try:
-            return self._run_gathered(pieces, literals, pool)
+            return self._run_gathered(parts_of(pieces), literals, pool)
         except pa.ArrowInvalid as problem:
             raise InputError(
                 f"{len(pieces)} chunks cannot be put together: {problem} "
@@ -241,7 +310,7 @@ class Program:
     ) -> ChunkOutput:
         first = self._parts[0]
         if not pieces or first.plan is not None:
-            empty = [pa.RecordBatch.from_pylist([], schema=self.schema)]
+            empty = [empty_batch(self.schema)]
             whole = pa.concat_batches(list(pieces) or empty)
             made = self.run(whole, literals, pool)
             gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
@@ -307,6 +376,22 @@ def render(
 @lru_cache(maxsize=256)
 def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Program:
     return Program(stage, schema, dict(bounds), folder)
+
+
+def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
+    """Give what a program made of chunks, one by one and in order, as one output."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return ChunkOutput(
+        batch=several([output.batch for output in outputs]),
+        rows_in=sum(output.rows_in for output in outputs),
+        rows_selected=sum(output.rows_selected for output in outputs),
+        referenced_bytes=sum(output.referenced_bytes for output in outputs),
+        copied_bytes=sum(output.copied_bytes for output in outputs),
+        why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
+        work=sum((output.work for output in outputs), Work()),
+        fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
+    )
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:

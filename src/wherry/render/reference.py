@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
+from wherry.data.arrays import countable, plain, restored, take
 from wherry.ir.expr import Call, Literal, Node
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate, matching_rows, rows_held
@@ -76,20 +77,9 @@ def run_step(step: Step, batch: pa.RecordBatch) -> pa.RecordBatch:
             return batch.slice(0, count)
 
 
-def plain(array: pa.Array) -> pa.Array:
-    """Give text as utf8 and dictionaries as their values: not all of pyarrow knows the others."""
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    return array.cast(pa.utf8()) if pa.types.is_string_view(array.type) else array
-
-
 def batch_take(batch: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
     """Give the rows of `batch` at the positions `rows`, every column in its own type."""
-    taken = [
-        plain(c).take(rows).cast(c.type) if pa.types.is_string_view(c.type) else c.take(rows)
-        for c in batch.columns
-    ]
-    return _batch(taken, batch.schema, len(rows))
+    return _batch([take(c, rows) for c in batch.columns], batch.schema, len(rows))
 
 
 def order_of(by: tuple[SortKey, ...], batch: pa.RecordBatch) -> pa.Array:
@@ -135,7 +125,7 @@ def _(sink: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
 def _(sink: Totals, batch: pa.RecordBatch) -> pa.RecordBatch:
     totals = [_total(call, batch) for _, call in sink.calls]
     columns = [
-        pa.array([total], total.type).cast(call_type(call))
+        restored(pa.repeat(total, 1), call_type(call))
         for total, (_, call) in zip(totals, sink.calls, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in sink.calls])
@@ -150,7 +140,7 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
             return pc.count(values)
         case "sum":
             return _fitting(call, pc.sum(_summand(values)))
-    return getattr(pc, call.kind)(plain(values)).cast(call_type(call))
+    return _fitting(call, getattr(pc, call.kind)(countable(values)))
 
 
 def _fitting(call: Call, sums: Any) -> Any:
@@ -162,6 +152,7 @@ def _fitting(call: Call, sums: Any) -> Any:
 
 
 def _summand(values: pa.Array) -> pa.Array:
+    values = countable(values)
     if not pa.types.is_decimal(values.type):
         return values
     # pyarrow adds decimal128 modulo 2**128; with 76 digits an overflow shows in the cast back.
@@ -178,7 +169,7 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
             wanted.append(([], "count_all"))
             continue
         values = evaluate(call.argument, batch)
-        columns[f"c{i}"] = _summand(values) if call.kind == "sum" else plain(values)
+        columns[f"c{i}"] = _summand(values) if call.kind == "sum" else countable(values)
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
     # Arrow's hash table numbers new keys of a mini-batch in no order, so the first row decides.
@@ -192,7 +183,7 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
     found = [_whole(made.column(n)) for n in names]
     for i, (_, call) in enumerate(sink.calls, len(keys)):
         found[i] = _fitting(call, found[i])
-    found = [c.cast(t) for c, t in zip(found, schema.types, strict=True)]
+    found = [restored(c, t) for c, t in zip(found, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
 
 

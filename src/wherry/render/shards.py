@@ -22,10 +22,10 @@ def refuse_shard(node: Shard) -> str | None:
     """Give why block functions do not compute a shard, None if they do."""
     t = type_of(node.operand)
     kind = type_class(t)
-    if kind not in {"integer", "temporal", "boolean", "decimal"}:
-        return "shards of text are computed by wherry.data.sharding"
-    if kind == "decimal" and (t.bit_width != 128 or node.by == "range"):
-        return "shards of such decimals are computed by wherry.data.sharding"
+    if kind not in {"integer", "temporal", "time", "duration", "boolean", "decimal"}:
+        return "shards of texts and bytes are computed by wherry.data.sharding"
+    if kind == "decimal" and node.by == "range":
+        return "shards of decimals by range are computed by wherry.data.sharding"
     if node.by == "range" and (kind == "boolean" or len(node.bounds) > _MOST_BOUNDS):
         return f"shards by more than {_MOST_BOUNDS} bounds, or of truth values"
     return None

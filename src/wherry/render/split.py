@@ -8,6 +8,7 @@ dictionary, and the pass reads the result by code. So coverage decides speed, ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,6 +23,7 @@ from wherry.ir.expr import (
     Column,
     Compare,
     DatePart,
+    Field,
     IsIn,
     IsNull,
     Literal,
@@ -35,11 +37,21 @@ from wherry.ir.expr import (
     Shard,
     When,
     map_children,
+    transform,
     walk,
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.render.intervals import INT64, Bounds, interval, rescale, type_range, within
+from wherry.ir.types import is_moment
+from wherry.render.intervals import (
+    INT64,
+    Bounds,
+    interval,
+    moment_cast,
+    rescale,
+    type_range,
+    within,
+)
 from wherry.render.shards import refuse_shard
 
 _MOST_VALUES: Final = 64
@@ -49,10 +61,14 @@ _EXACT: Final = {"integer", "decimal"}
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Node):
-    """The value of `node` found by the code of a dictionary column; `number` names its table."""
+    """The value of `node` found by the code of a dictionary column; `number` names its table.
+
+    `codes` is the type of the codes as they are stored.
+    """
 
     number: int
     column: str
+    codes: pa.DataType
     type: pa.DataType
 
 
@@ -67,18 +83,31 @@ class Split:
     """
 
     bounds: Bounds
+    fields: dict[Node, Column] = field(default_factory=dict)
     residuals: dict[Node, Column] = field(default_factory=dict)
     lookups: dict[Node, Lookup] = field(default_factory=dict)
     reasons: dict[Node, str] = field(default_factory=dict)
 
+    def extracted(self, node: Node) -> Node:
+        """Give `node` with fields of structs as columns: their buffers are read like a column's."""
+        if not isinstance(node, Field):
+            return map_children(node, self.extracted)
+        if node not in self.fields:
+            name, taken = f"${to_text(node)}", {column.name for column in self.fields.values()}
+            while name in taken:
+                name += "'"
+            self.fields[node] = Column(name, node.type)
+        return self.fields[node]
+
     def value(self, node: Node) -> Node:
-        """Give `node` in terms that block functions know."""
+        """Give `node`, whose fields are extracted, in terms that block functions know."""
         if isinstance(node, Column | Parameter) and is_fixed(type_of(node)):
             return node
         column = dictionary_column(node)
         if column is not None and is_fixed(type_of(node)):
-            number = len(self.lookups)
-            return self.lookups.setdefault(node, Lookup(number, column, type_of(node)))
+            codes = next(n for n in walk(node) if isinstance(n, Column)).type.index_type  # type: ignore[union-attr]
+            made = Lookup(len(self.lookups), column, codes, type_of(node))
+            return self.lookups.setdefault(node, made)
         if isinstance(node, Member):
             return replace(node, keys=tuple(map(self.value, node.keys)))
         if isinstance(node, Code):
@@ -89,6 +118,8 @@ class Split:
 
     def residual(self, node: Node, reason: str) -> Column:
         """Leave `node` to the reference; give the column that will hold it."""
+        stored: dict[Node, Node] = {column: found for found, column in self.fields.items()}
+        node = transform(node, lambda n: stored.get(n, n))
         self.reasons.setdefault(node, f"{to_text(node)}: {reason}")
         return self.residuals.setdefault(node, Column(f"${len(self.residuals)}", type_of(node)))
 
@@ -98,10 +129,15 @@ class Split:
         residuals = {n: c for n, c in self.residuals.items() if c in seen}
         return residuals, {n: c for n, c in self.lookups.items() if c in seen}
 
+    def used_fields(self, roots: Iterable[Node]) -> dict[Node, Column]:
+        """Give the fields of structs that `roots` read."""
+        seen = {n for root in roots for n in walk(root)}
+        return {n: column for n, column in self.fields.items() if column in seen}
+
 
 def is_fixed(t: pa.DataType) -> bool:
     """Tell whether block functions compute with values of type `t`."""
-    return type_class(t) not in {"string", "dictionary"}
+    return type_class(t) not in {"string", "binary", "dictionary", "struct"}
 
 
 def dictionary_column(node: Node) -> str | None:
@@ -163,6 +199,8 @@ def _refuse_cast(node: Cast, bounds: Bounds) -> str | None:
     source, target = type_of(node.operand), node.type
     if not (is_fixed(source) and is_fixed(target)):
         return "a cast from or to text"
+    if is_moment(source) or is_moment(target):
+        return _refuse_moment(node, bounds)
     one, other = type_class(source), type_class(target)
     if one in _EXACT and other in _EXACT:
         step = rescale(source, target)
@@ -174,10 +212,17 @@ def _refuse_cast(node: Cast, bounds: Bounds) -> str | None:
         return "a decimal of more than 64 bits to a float" if wide else None
     if (one, other) == ("boolean", "integer"):
         return None
-    if one == other == "temporal" and pa.types.is_date(source) and pa.types.is_timestamp(target):
-        # 2**31 days are more microseconds than 64 bits hold; days in milliseconds always fit.
-        return None if target.unit in {"s", "ms"} else "a moment that may not fit in 64 bits"
     return "a cast that may fail or round"
+
+
+def _refuse_moment(node: Cast, bounds: Bounds) -> str | None:
+    source, target = type_of(node.operand), node.type
+    local = pa.types.is_timestamp(source) and source.tz is not None
+    if local and not pa.types.is_timestamp(target) and not pa.types.is_integer(target):
+        return "a day or time of a moment in a time zone needs its rules"
+    low, high = moment_cast(interval(node.operand, bounds), source, target)
+    fits = within((low, high), type_range(target))
+    return None if fits else f"a moment that may not fit in {target.bit_width} bits"
 
 
 def _cast_interval(node: Cast, bounds: Bounds) -> tuple[int, int]:

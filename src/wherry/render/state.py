@@ -246,6 +246,8 @@ def _column(states: np.ndarray[Any, Any], offset: int, dtype: Any) -> np.ndarray
 
 def _decimals(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> pa.Array:
     low = _column(states, cell.offset + 8, "<i8")
+    if cell.t.bit_width < 128:
+        return _array(cell.t, low.astype(f"<i{cell.t.bit_width // 8}"), none)
     wide = cell.element is I128
     high = _column(states, cell.offset + 16, "<i8") if wide else low >> 63
     # Far below 10**38 in the high half no digit is too many, and the words are the answer.

@@ -7,12 +7,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.arrays import plain
 from wherry.data.types import type_class
 from wherry.ir.stage import Order, SortKey, Stage, output_schema
 from wherry.kernels.layout import BLOCK, WORD_KINDS
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import bitmap_address, values_address
-from wherry.render.reference import order_of, plain
+from wherry.render.reference import order_of
 
 _top_k = skeletons("top_k")
 _LEAST_SHARE: Final = 8
@@ -23,7 +24,7 @@ _TIES: Final = 4096
 def kind_of(t: pa.DataType) -> str | None:
     """Give what WORD_KINDS calls the values of a type, or None if it orders none such."""
     name = type_class(t)
-    if name == "temporal":
+    if name in {"temporal", "time", "duration"}:
         return f"int{t.bit_width}"
     if name == "decimal":
         return "decimal128" if t.bit_width == 128 else f"int{t.bit_width}"

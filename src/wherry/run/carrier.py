@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from wherry.base.units import Time
-from wherry.data.decoding import Reading, reading_of
+from wherry.data.decoding import Reading
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, received
-from wherry.render.gather import Piece, piece_bytes
+from wherry.render.gather import Piece, piece_bytes, several
+from wherry.render.team import Team, alone
 from wherry.run.machine import (
     ALL,
     Accepted,
@@ -25,13 +26,14 @@ from wherry.run.machine import (
     Routed,
     Run,
     Send,
+    Share,
 )
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What ran where: one entry for each run of a program.
+    """What ran where: one entry for each run of a program over a share.
 
     Attributes
     ----------
@@ -42,7 +44,7 @@ class Evidence:
     work : Work
         What it was charged for.
     time : Modelled or Measured
-        Of the core it ran on.
+        Modelled: of the core it ran on. Measured: from its beginning to its end.
     residuals : tuple of str
         Every expression or step that went through pyarrow, with the reason; empty says that all of
         it was native.
@@ -58,6 +60,14 @@ class Evidence:
     work: Work
     time: Time
     residuals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A share that is read where it is run."""
+
+    device: str
+    refs: Share
 
 
 @dataclass
@@ -104,20 +114,21 @@ class Carrier:
         return Installed(command.target, command.stage)
 
     def route(self, command: Route) -> Routed:
-        """Let the worker choose the chunks."""
-        return Routed(self.workers[command.device].route(self._hops[command.device, -1]))
+        """Let the worker choose the chunks; each is a share."""
+        chunks = self.workers[command.device].route(self._hops[command.device, -1])
+        return Routed(tuple((ref,) for ref in chunks))
 
     def read(self, command: Read) -> pa.RecordBatch:
-        """Make the chunk a piece: its columns, by reference to where they are stored.
+        """Make a share of one chunk a piece: its columns, by reference to where they lie.
 
         What is decoded is decoded here, but is as it is stored until a program uses it: so it
         travels, and whoever runs the program is charged for decoding.
         """
-        hop, worker = self._hops[command.target, 0], self.workers[command.device]
-        batch = worker.read(hop, command.ref)
-        decodings = worker.decoding(hop, command.ref)
-        if decodings:
-            self.readings[command.chunk] = reading_of(batch, decodings)
+        hop = self._hops[command.target, 0]
+        (ref,) = command.refs
+        batch, reading = self.workers[command.device].decoded(hop, ref)
+        if reading is not None:
+            self.readings[command.chunk] = reading
         self.pieces[-1, command.chunk] = batch
         return batch
 
@@ -128,18 +139,26 @@ class Carrier:
             return self.readings[chunk].media_bytes
         return piece_bytes(self.pieces[piece])
 
-    def run(self, command: Run) -> Evidence:
+    def leave(self, command: Read) -> None:
+        """Make a share a piece that is read by whoever runs it."""
+        self.pieces[-1, command.chunk] = Unread(command.device, command.refs)
+
+    def run(self, command: Run, team: Team = alone) -> Evidence:
         """Run a stage; its input pieces are let go, its result becomes a piece."""
         worker = self.workers[command.device]
         hop = self._hops[command.device, command.stage]
         program = worker.program(hop)
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
-            execution = worker.run_gathered(hop, given)
+            pieces = [self._read(command, hop, piece) for piece in given]
+            execution = worker.run_gathered(hop, pieces)
+        elif isinstance(given[0], Unread):
+            execution, readings = worker.run_share(hop, given[0].refs, team)
+            self._note_readings(command, readings)
         else:
             reading = self.readings.pop(command.chunk, None)  # Only a chunk just read has one.
             execution = worker.run(hop, given[0], reading)
-            self._note_reading(command, reading)
+            self._note_readings(command, [] if reading is None else [reading])
         output = execution.output
         self.pieces[command.stage, command.chunk] = output.batch
         self.ledger.append(
@@ -166,6 +185,13 @@ class Carrier:
         self.evidence.append(found)
         return found
 
-    def _note_reading(self, command: Run, reading: Reading | None) -> None:
-        for why, written in () if reading is None else reading.whys:
+    def _read(self, command: Run, hop: Hop, piece: Piece | Unread) -> Piece:
+        if not isinstance(piece, Unread):
+            return piece
+        found = [self.workers[piece.device].decoded(hop, ref) for ref in piece.refs]
+        self._note_readings(command, [reading for _, reading in found if reading is not None])
+        return several([batch for batch, _ in found])
+
+    def _note_readings(self, command: Run, readings: Iterable[Reading]) -> None:
+        for why, written in (pair for reading in readings for pair in reading.whys):
             self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))

@@ -1,24 +1,25 @@
 """Carry out a machine's commands on this host, now: one thread a core, times measured.
 
-Only `Run` takes long, so only it leaves the loop; everything else is done where the loop stands.
+The loop stands where the caller does. Only `Run` takes long; a share of chunks keeps all cores
+busy, so one is run at a time.
 """
 
 from __future__ import annotations
 
-import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 import pyarrow as pa
 
 from wherry.base.events import Span
 from wherry.base.units import Measured
+from wherry.data.chunk import ChunkRef
 from wherry.render.gather import batches_of
-from wherry.run.carrier import Carrier, Evidence
+from wherry.render.team import Work
+from wherry.run.carrier import Carrier
+from wherry.run.crew import Busy, Clock, Crew
 from wherry.run.machine import (
     Command,
     Deliver,
@@ -34,26 +35,14 @@ from wherry.run.machine import (
     Ran,
     Read,
     Route,
+    Routed,
     Run,
     Send,
+    Share,
 )
 
-Clock = Callable[[], int]
-
-
-_CHUNKS_AT_ONCE: Final = 32
-"""Chunks given to a thread at once. Threads that hand the interpreter's lock to each other wait
-longer for it than a small chunk takes, so each works through a share of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A program that ran, and when."""
-
-    command: Run
-    evidence: Evidence
-    begin: int
-    end: int
+Cut = Callable[[tuple[ChunkRef, ...]], tuple[Share, ...]]
+"""How the chunks of a query become shares (`wherry.run.shares`)."""
 
 
 @dataclass
@@ -64,22 +53,19 @@ class Executor:
     ----------
     carrier : Carrier
         Does the work.
-    pool : ThreadPoolExecutor
-        Runs programs; they release the interpreter's lock.
-    threads : int
-        How many threads the pool has.
+    crew : Crew
+        Threads for the programs; they release the interpreter's lock.
+    cut : callable
+        Gives the shares.
     clock : callable
         Gives nanoseconds; only differences count.
     """
 
     carrier: Carrier
-    pool: ThreadPoolExecutor
-    threads: int
+    crew: Crew
+    cut: Cut
     clock: Clock = time.perf_counter_ns
     spans: list[Span] = field(default_factory=list)
-    _ready: list[Run] = field(default_factory=list)
-    _done: queue.SimpleQueue[Future[list[_Done]]] = field(default_factory=queue.SimpleQueue)
-    _running: set[Future[list[_Done]]] = field(default_factory=set)
     _start: int = 0
 
     def answer(self, machine: Machine) -> Iterator[pa.RecordBatch]:
@@ -91,24 +77,19 @@ class Executor:
         self._start = self.clock()
         todo: deque[Command] = deque(machine.start())
         given = 0
-        try:
-            while True:
-                while todo:
-                    command = todo.popleft()
-                    if isinstance(command, Finish):
-                        yield from self._batches(command.pieces[given:])
-                        return
-                    event = self._carry(command)
-                    if event is not None:
-                        todo.extend(machine.handle(event))
-                ready = machine.ready_to_give(given)
-                given += len(ready)
-                yield from self._batches(ready)
-                self._begin()
-                for ran in self._next_ran():
-                    todo.extend(machine.handle(ran))
-        finally:
-            self._stop()
+        while True:
+            while todo and not isinstance(todo[0], Run):
+                command = todo.popleft()
+                if isinstance(command, Finish):
+                    yield from self._batches(command.pieces[given:])
+                    return
+                todo.extend(machine.handle(self._carry(command)))
+            ready = machine.ready_to_give(given)
+            given += len(ready)
+            yield from self._batches(ready)
+            run = todo.popleft()
+            assert isinstance(run, Run)
+            todo.extend(machine.handle(self._run(run)))
 
     @property
     def elapsed(self) -> Measured:
@@ -119,70 +100,54 @@ class Executor:
         for piece in pieces:
             yield from batches_of(self.carrier.pieces.pop(piece))
 
-    def _carry(self, command: Command) -> Event | None:
-        """Do a command; a program only waits to begin, and its event comes later."""
+    def _carry(self, command: Command) -> Event:
         match command:
             case Send():
                 return self.carrier.send(command)
             case Install():
                 return self.carrier.install(command)
             case Route():
-                return self.carrier.route(command)
+                shares = self.carrier.route(command).shares
+                return Routed(self.cut(tuple(ref for share in shares for ref in share)))
             case Read(chunk=chunk):
-                self.carrier.read(command)
+                self.carrier.leave(command)
                 return Loaded(chunk)
             case Move(target=target, piece=piece, stage=stage):
                 return Moved(piece, target, stage)
             case Deliver(piece=piece):
                 return Delivered(piece)
-            case Run():
-                self._ready.append(command)
-        return None
+        raise TypeError(f"not a command to carry out: {command}")
 
-    def _begin(self) -> None:
-        """Hand what is ready to the threads, several chunks at once.
+    def _run(self, command: Run) -> Ran:
+        busy: list[Busy] = []
 
-        Waking a thread costs about as much as a small chunk, so each is given an equal share.
-        """
-        share = min(_CHUNKS_AT_ONCE, -(-len(self._ready) // self.threads))
-        for first in range(0, len(self._ready), share or 1):
-            future = self.pool.submit(self._timed, self._ready[first : first + share])
-            self._running.add(future)
-            future.add_done_callback(self._done.put)
-        self._ready.clear()
+        def team(work: Work) -> None:
+            busy.extend(self.crew.run(work, self.clock))
 
-    def _timed(self, commands: Sequence[Run]) -> list[_Done]:
-        done = []
-        for command in commands:
-            begin = self.clock()
-            evidence = self.carrier.run(command)
-            done.append(_Done(command, evidence, begin, self.clock()))
-        return done
-
-    def _next_ran(self) -> list[Ran]:
-        future = self._done.get()
-        self._running.discard(future)
-        return [self._noted(done) for done in future.result()]
-
-    def _noted(self, done: _Done) -> Ran:
-        command, evidence = done.command, done.evidence
-        use = Span(
-            kind="run",
-            resource=f"cores {command.device}",
-            device=command.device,
-            start_ns=done.begin - self._start,
-            end_ns=done.end - self._start,
-            stage=command.stage,
-            chunk=command.chunk,
-            nbytes=evidence.nbytes,
-            rows=evidence.rows_out,
-        )
-        self.spans.append(use)
+        begin = self.clock()
+        evidence = self.carrier.run(command, team)
+        whole = (0, begin, self.clock())
+        for number, (first, last) in enumerate(_threads(busy or [whole])):
+            self.spans.append(
+                Span(
+                    kind="run",
+                    resource=f"cores {command.device}",
+                    device=command.device,
+                    start_ns=first - self._start,
+                    end_ns=last - self._start,
+                    stage=command.stage,
+                    chunk=command.chunk,
+                    nbytes=0 if number else evidence.nbytes,
+                    rows=0 if number else evidence.rows_out,
+                )
+            )
         return Ran(command.stage, command.chunk, evidence.rows_out)
 
-    def _stop(self) -> None:
-        for future in self._running:
-            future.cancel()
-        for future in self._running:
-            if not future.cancelled():
-                future.exception()
+
+def _threads(busy: list[Busy]) -> list[tuple[int, int]]:
+    """Give when each thread began its first piece of work and ended its last one."""
+    found: dict[int, tuple[int, int]] = {}
+    for thread, begin, end in busy:
+        first, last = found.get(thread, (begin, end))
+        found[thread] = min(first, begin), max(last, end)
+    return [found[thread] for thread in sorted(found)]

@@ -7,14 +7,16 @@ out the same commands in the same order.
     Send      -> Accepted | Missing       a continuation to a device
     Install   -> Installed                the plan's bytes, or a build, to a device that lacks it
     Route     -> Routed                   choose the chunks
-    Read      -> Loaded                   a chunk from where it is stored
+    Read      -> Loaded                   a share of chunks from where they are stored
     Move      -> Moved                    rows from device to device
     Run       -> Ran                      a stage over a chunk, or over all that came together
     Deliver   -> Delivered                rows to the client
     Finish                                the answer is whole
 
-A piece is what a stage made of a chunk: (stage, chunk); stage -1 is the chunk as stored, chunk -1
-is what came of all chunks together; NOTHING is an empty answer.
+A share is chunks of one home that are read and run together: a single one where time is modelled,
+as many as keep all cores busy on this machine. `chunk` numbers shares. A piece is what a stage made
+of one: (stage, chunk); stage -1 is the share as stored, chunk -1 is what came of all together;
+NOTHING is an empty answer.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from wherry.plan.placement import HOME, Stage
 from wherry.run.continuation import Continuation, freeze
 
 PieceId = tuple[int, int]
+Share = tuple[ChunkRef, ...]
 ROUTING = -1
 ALL = -1
 NOTHING: PieceId = (ROUTING, ALL)
@@ -64,12 +67,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read a chunk on the device that stores it, for `target`."""
+    """Read a share on the device that stores it, for `target`."""
 
     device: str
     target: str
     chunk: int
-    ref: ChunkRef
+    refs: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +141,14 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The chunks that can hold an answer, in stored order."""
+    """The chunks that can hold an answer, in stored order, cut into shares."""
 
-    chunks: tuple[ChunkRef, ...]
+    shares: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A chunk was read."""
+    """A share was read, or will be by whoever runs it."""
 
     chunk: int
 
@@ -161,7 +164,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A stage made `rows` rows of a chunk."""
+    """A stage made `rows` rows of a share."""
 
     stage: int
     chunk: int
@@ -193,7 +196,7 @@ class Orders:
     homes : mapping of int to str
         The device that stores each file or table of the dataset.
     windows : mapping of str to int
-        How many chunks a device works on at once: read, moved or running.
+        How many shares a device works on at once: read, moved or running.
     enough : int or None
         A query that needs only its first rows stops reading once it has this many.
     key : bytes
@@ -214,7 +217,7 @@ class Machine:
     """The state of one run; `start` it once, then `handle` every event."""
 
     orders: Orders
-    _chunks: tuple[ChunkRef, ...] = ()
+    _shares: tuple[Share, ...] = ()
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -256,8 +259,8 @@ class Machine:
                 return self._send(self._senders[device, stage], device, stage)
             case Accepted(device, stage):
                 return self._on_accepted(device, stage)
-            case Routed(chunks):
-                return self._on_routed(chunks)
+            case Routed(shares):
+                return self._on_routed(shares)
             case Loaded(chunk):
                 return self._advance((-1, chunk), self._home(chunk))
             case Moved(piece, device, stage):
@@ -294,7 +297,7 @@ class Machine:
         return None if self.orders.stages[last].chunkwise else last
 
     def _home(self, chunk: int) -> str:
-        return self.orders.homes[self._chunks[chunk].fragment]
+        return self.orders.homes[self._shares[chunk][0].fragment]
 
     def _device(self, stage: int, chunk: int) -> str:
         site = self.orders.stages[stage].site
@@ -321,8 +324,8 @@ class Machine:
         return self.orders.stages[stage].first, self.orders.stages[stage].last
 
     def _chunks_for(self, device: str) -> tuple[ChunkRef, ...]:
-        mine = (i for i in range(len(self._chunks)) if self._device(0, i) == device)
-        return tuple(self._chunks[i] for i in mine)
+        mine = (i for i in range(len(self._shares)) if self._device(0, i) == device)
+        return tuple(ref for i in mine for ref in self._shares[i])
 
     def _on_missing(self, device: str, stage: int, build: bytes) -> list[Command]:
         if (device, stage, build) in self._installed:
@@ -351,11 +354,11 @@ class Machine:
 
     # Chunks on their way.
 
-    def _on_routed(self, chunks: tuple[ChunkRef, ...]) -> list[Command]:
-        self._chunks, self._wanted = chunks, len(chunks)
-        if not chunks:
+    def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
+        self._shares, self._wanted = shares, len(shares)
+        if not shares:
             return self._gather_if_whole(self._router)
-        for chunk in range(len(chunks)):
+        for chunk in range(len(shares)):
             self._unread.setdefault(self._device(0, chunk), deque()).append(chunk)
         commands: list[Command] = []
         for device in list(self._unread):
@@ -366,7 +369,7 @@ class Machine:
         return lambda: self._pump(device)
 
     def _pump(self, device: str) -> list[Command]:
-        """Begin as many chunks as the device's window has room for."""
+        """Begin as many shares as the device's window has room for."""
         commands: list[Command] = []
         unread = self._unread[device]
         while unread and self._flying.get(device, 0) < self.orders.windows[device]:
@@ -374,7 +377,7 @@ class Machine:
             if chunk >= self._wanted:
                 continue
             self._flying[device] = self._flying.get(device, 0) + 1
-            commands.append(Read(self._home(chunk), device, chunk, self._chunks[chunk]))
+            commands.append(Read(self._home(chunk), device, chunk, self._shares[chunk]))
         return commands
 
     def _advance(self, piece: PieceId, device: str) -> list[Command]:
@@ -420,7 +423,7 @@ class Machine:
         return stage + 1 == (len(self.orders.stages) if self._merge is None else self._merge)
 
     def _stop_if_enough(self) -> list[Command]:
-        """Want no more chunks than the first ones that hold enough rows."""
+        """Want no more shares than the first ones that hold enough rows."""
         if self.orders.enough is None:
             return []
         rows = 0
@@ -442,7 +445,7 @@ class Machine:
         stage = self._merge
         if stage is None:
             # No chunk can hold an answer: the client is told so.
-            return [] if self._chunks else [Deliver(device, self.orders.client, NOTHING)]
+            return [] if self._shares else [Deliver(device, self.orders.client, NOTHING)]
         site = self.orders.stages[stage].site
         if self._merged or not _holds(self._gathered, range(self._wanted)):
             return []

@@ -8,30 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final
 
 import pyarrow as pa
 
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
+from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
-from wherry.data.decoding import Decoding, Reading
+from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import Plain, from_plain
+from wherry.data.types import Plain, from_plain, value_type
 from wherry.devices.driver import Driver, Execution
 from wherry.ir.build import Build, Image, known_of
 from wherry.ir.codec import decode
-from wherry.ir.expr import Literal
-from wherry.ir.literals import bind, is_build, parameters
+from wherry.ir.expr import Literal, Parameter
+from wherry.ir.literals import bind, parameters
 from wherry.ir.stage import Order, Take
-from wherry.ir.types import value_type
+from wherry.ir.types import build_type, is_build
 from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
-from wherry.render.gather import Piece, piece_bytes
+from wherry.render.gather import Piece, parts_of, piece_bytes
 from wherry.render.join_table import table_of
-from wherry.render.program import ChunkOutput, Program, render
+from wherry.render.program import ChunkOutput, Program, render, together
+from wherry.render.share import Bound
+from wherry.render.team import Team, each
 from wherry.run.continuation import Continuation, thaw
 
 
@@ -47,14 +52,49 @@ class MissingBuild(Retryable):
         self.digest = digest
 
 
+_MOST_VALUES: Final = 256
+_routes = Memo(64)
+_bounds = Memo(16)
+"""Of a source: chunks that a query needs, and chunks bound for a program."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A plan with everything that follows from it, made when it is first needed."""
+
+    digest: bytes
+    plan: Plan
+    wanted: tuple[Parameter, ...]
+    literals: dict[str, tuple[Literal, ...]] = field(default_factory=dict)
+    programs: dict[tuple[int, int], Program] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=256)
+def _installed(plan_bytes: bytes) -> Installed:
+    plan = decode(plan_bytes)
+    if not isinstance(plan, Plan):
+        raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
+    return Installed(digest(plan_bytes), plan, parameters(plan))
+
+
 @dataclass(frozen=True, slots=True)
 class Hop:
     """A received continuation with its plan, its literals and the chunks it names at hand."""
 
     continuation: Continuation
-    plan: Plan
+    installed: Installed
     literals: tuple[Literal, ...]
     chunks: frozenset[ChunkRef]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the continuation names."""
+        return self.installed.plan
+
+    @property
+    def segments(self) -> tuple[int, int]:
+        """The first and last segment to run here."""
+        return self.continuation.first, self.continuation.last
 
 
 @dataclass
@@ -77,9 +117,8 @@ class Worker:
     datasets: Sequence[Source]
     key: bytes
     pool: SegmentPool
-    _plans: dict[bytes, Plan] = field(default_factory=dict)
+    _plans: dict[bytes, Installed] = field(default_factory=dict)
     _builds: dict[bytes, Build] = field(default_factory=dict)
-    _programs: dict[tuple[bytes, int, int], Program] = field(default_factory=dict)
 
     def install(self, plan_bytes: bytes) -> None:
         """Keep a plan by the digest of its bytes.
@@ -89,10 +128,8 @@ class Worker:
         CorruptError
             If the bytes are not a plan.
         """
-        plan = decode(plan_bytes)
-        if not isinstance(plan, Plan):
-            raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
-        self._plans[digest(plan_bytes)] = plan
+        installed = _installed(plan_bytes)
+        self._plans[installed.digest] = installed
 
     def keep(self, build: Build) -> None:
         """Keep the rows that a join is made with by their digest, and make the table of their keys.
@@ -115,31 +152,42 @@ class Worker:
             If the message is not whole, or does not fit its plan.
         """
         continuation = thaw(message, self.key)
-        plan = self._plans.get(continuation.plan)
-        if plan is None:
+        installed = self._plans.get(continuation.plan)
+        if installed is None:
             raise MissingPlan(f"{self.driver.name} lacks plan {continuation.plan.hex()}")
+        plan = installed.plan
         if not continuation.first <= continuation.last < len(plan.segments):
             raise CorruptError(
                 f"continuation: segments {continuation.first}..{continuation.last} of a plan "
                 f"with {len(plan.segments)}"
             )
-        literals = self._literals(continuation, plan)
-        return Hop(continuation, plan, literals, frozenset(continuation.chunks))
+        literals = self._literals(continuation, installed)
+        return Hop(continuation, installed, literals, frozenset(continuation.chunks))
 
-    def _literals(self, continuation: Continuation, plan: Plan) -> tuple[Literal, ...]:
-        wanted = parameters(plan)
-        read: set[int] = set()
-        if any(is_build(p.type) for p in wanted):
-            here = plan.segments[continuation.first : continuation.last + 1]
-            read = {parameter.index for parameter in parameters(here)}
+    def _literals(self, continuation: Continuation, installed: Installed) -> tuple[Literal, ...]:
+        # As text, because 0.0 and -0.0 are equal.
+        written = repr(continuation.values)
+        if written in installed.literals:
+            return installed.literals[written]
+        wanted = installed.wanted
         if len(wanted) != len(continuation.values):
             raise CorruptError(
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
             )
-        return tuple(
+        joins = any(is_build(p.type) for p in wanted)
+        here = installed.plan.segments[continuation.first : continuation.last + 1]
+        read = {parameter.index for parameter in parameters(here)} if joins else set()
+        found = tuple(
             Literal(self._value(value, p.type, rows=p.index in read), p.type)
             for p, value in zip(wanted, continuation.values, strict=True)
         )
+        if joins:
+            # Plans outlive queries, and the rows of a join are too many to be kept so long.
+            return found
+        if len(installed.literals) >= _MOST_VALUES:
+            installed.literals.clear()
+        installed.literals[written] = found
+        return found
 
     def _value(self, value: Plain | Image, t: pa.DataType, *, rows: bool) -> object:
         """Give a literal's value; of a build whose rows are not read only what is known of it."""
@@ -147,14 +195,17 @@ class Worker:
             raise CorruptError(f"continuation: {type(value).__name__} for a parameter of type {t}")
         if not isinstance(value, Image):
             return from_plain(value, value_type(t))
-        if not 0 < len(value.bounds) <= t.num_fields:
-            raise CorruptError(f"continuation: {len(value.bounds)} keys of {t.num_fields} columns")
+        columns = t.value_type
+        if not 0 < len(value.bounds) <= columns.num_fields:
+            raise CorruptError(
+                f"continuation: {len(value.bounds)} keys of {columns.num_fields} columns"
+            )
         if not rows:
-            return known_of(value, [field.type for field in t][: len(value.bounds)])
+            return known_of(value, [field.type for field in columns][: len(value.bounds)])
         build = self._builds.get(value.digest)
         if build is None:
             raise MissingBuild(self.driver.name, value.digest)
-        if pa.struct(list(build.batch.schema)) != t:
+        if build_type(build.batch.schema) != t:
             raise CorruptError(f"the rows {value.digest.hex()} of a join do not fit the plan")
         return build
 
@@ -172,8 +223,11 @@ class Worker:
 
     def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
         """Choose the chunks that can hold an answer: the routing segment."""
-        steps = next((s.steps for s in hop.plan.segments if s.steps), ())
-        return needed_chunks(self._source(hop), bind(steps, hop.literals))
+        source = self._source(hop)
+        source.chunks()  # refuses files that were changed
+        return _routes.get(
+            source, (hop.installed.digest, hop.literals), lambda: _needed(source, hop)
+        )
 
     def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
         """Give the plan's columns of a chunk, by reference unless `decoding` says otherwise.
@@ -191,25 +245,66 @@ class Worker:
         """Give what reading the plan's columns of a chunk takes that is not a reference."""
         return self._source(hop).decoding(ref, [name for name, _ in hop.plan.fields])
 
-    def run(
-        self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None = None
-    ) -> Execution[ChunkOutput]:
-        """Run the continuation's segments over a chunk.
+    def decoded(self, hop: Hop, ref: ChunkRef) -> tuple[pa.RecordBatch, Reading | None]:
+        """Read a chunk; give what that came to as well, if something was decoded."""
+        batch, decodings = self.read(hop, ref), self.decoding(hop, ref)
+        return batch, reading_of(batch, decodings) if decodings else None
+
+    def run(self, hop: Hop, piece: Piece, reading: Reading | None = None) -> Execution[ChunkOutput]:
+        """Run the continuation's segments over a piece.
 
         Parameters
         ----------
         reading : Reading, optional
             What it took to have the chunk in memory: the work of the device that uses it first.
         """
+        return self.driver.execute(
+            lambda: together([self._output(hop, part, reading) for part in parts_of([piece])]),
+            lambda: piece_bytes(piece),
+        )
+
+    def _output(self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None) -> ChunkOutput:
         program, defer = self.program(hop), self._defers(hop)
+        output = program.run(batch, hop.literals, self.pool, defer=defer)
+        if reading is None:
+            return output
+        return replace(output, work=output.work + reading_work(reading))
+
+    def run_share(
+        self, hop: Hop, refs: Sequence[ChunkRef], team: Team
+    ) -> tuple[Execution[ChunkOutput], list[Reading]]:
+        """Read chunks and run the continuation's segments over them, on all threads of `team`.
+
+        Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it;
+        what reading came to is given too.
+        """
+        program, readings = self.program(hop), dict[int, Reading]()
+
+        def one(number: int) -> ChunkOutput:
+            batch, reading = self.decoded(hop, refs[number])
+            if reading is not None:
+                readings[number] = reading
+            return self._output(hop, batch, reading)
 
         def task() -> ChunkOutput:
-            output = program.run(batch, hop.literals, self.pool, defer=defer)
-            if reading is None:
-                return output
-            return replace(output, work=output.work + reading_work(reading))
+            binds = program.binds and not self._defers(hop)
+            bound = self._bound(hop, program, refs) if binds else None
+            if bound is not None:
+                return program.run_bound(bound, hop.literals, self.pool, team)
+            return together(each(team, len(refs), one))
 
-        return self.driver.execute(task, lambda: piece_bytes(batch))
+        execution = self.driver.execute(task, lambda: 0)
+        return execution, [readings[number] for number in sorted(readings)]
+
+    def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+        if self._source(hop).decodes:
+            return None
+        literals = hop.literals if program.looks_up else ()
+        key = (hop.installed.digest, hop.segments, tuple(refs), literals)
+        return _bounds.get(self._source(hop), key, lambda: self._bind(hop, program, refs))
+
+    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+        return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
     def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
         """Run the continuation's segments over everything that has come together."""
@@ -231,10 +326,15 @@ class Worker:
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""
-        key = (hop.continuation.plan, hop.continuation.first, hop.continuation.last)
-        if key not in self._programs:
-            self._programs[key] = program_of(hop.plan, *key[1:])
-        return self._programs[key]
+        programs = hop.installed.programs
+        if hop.segments not in programs:
+            programs[hop.segments] = program_of(hop.plan, *hop.segments)
+        return programs[hop.segments]
+
+
+def _needed(source: Source, hop: Hop) -> tuple[ChunkRef, ...]:
+    steps = next((s.steps for s in hop.plan.segments if s.steps), ())
+    return needed_chunks(source, bind(steps, hop.literals))
 
 
 def program_of(plan: Plan, first: int, last: int) -> Program:

@@ -158,7 +158,7 @@ def _install(clockwork: Clockwork, flight: Flight, command: Install) -> Steps:
 def _route(clockwork: Clockwork, flight: Flight, command: Route) -> Steps:
     profile = clockwork.profile(command.device)
     routed = flight.carrier.route(command)
-    work = Work(filter_terms=len(routed.chunks))
+    work = Work(filter_terms=len(routed.shares))
     took = start_ns(profile) + core_ns(work, profile, load_reference())
     yield from _on_core(clockwork, flight, command.device, Use("route", ROUTING), took)
     return routed

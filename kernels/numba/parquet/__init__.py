@@ -1,0 +1,1 @@
+"""Parquet column chunks made into Arrow buffers: page headers, snappy, levels, encodings."""

@@ -1,0 +1,313 @@
+"""Vector operations of the Parquet skeletons: unpack bits, look up, spread, narrow and widen.
+
+As in `vector`, addresses are int64 and everything is portable LLVM IR. Reads may go `SLACK` bytes
+behind the last value and writes as far behind the last place.
+"""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from wherry.kernels.numba.vector import _function, _load, _store
+
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+
+
+def _at(builder, address, offset):
+    return builder.add(address, ir.Constant(_I64, offset))
+
+
+def _vector(element, values):
+    return ir.Constant(ir.VectorType(element, len(values)), values)
+
+
+def _every(builder, start, stop, step):
+    """Loop `i` from `start` to below `stop`."""
+    return cgutils.for_range_slice(
+        builder, ir.Constant(_I64, start), stop, ir.Constant(_I64, step), _I64
+    )
+
+
+def _steps(count, body):
+    """Give the code of an intrinsic of int64 without result that runs `body` in its builder."""
+
+    def code(context, builder, signature, arguments):
+        body(builder, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * count), code
+
+
+def _splat(builder, value, lanes):
+    kind = ir.VectorType(value.type, lanes)
+    unset = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(unset, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, unset, _vector(_I32, [0] * lanes))
+
+
+def _copier(size):
+    @intrinsic
+    def copy(typing_context, target, source):
+        def body(builder, target, source):
+            _store(builder, _load(builder, source, ir.VectorType(_I8, size)), target)
+
+        return _steps(2, body)
+
+    return copy
+
+
+copy_32, copy_64 = map(_copier, (32, 64))
+
+
+@intrinsic
+def copy_bytes(typing_context, target, source, size):
+    """Copy `size` bytes that do not overlap."""
+
+    def body(builder, target, source, size):
+        pointer = ir.PointerType(_I8)
+        name = "llvm.memcpy.p0.p0.i64"
+        copy = _function(builder, name, ir.VoidType(), [pointer, pointer, _I64, _I1])
+        places = [builder.inttoptr(a, pointer) for a in (target, source)]
+        builder.call(copy, [*places, size, ir.Constant(_I1, 0)])
+
+    return _steps(3, body)
+
+
+@intrinsic
+def fill_32(typing_context, value, count, target):
+    """Write the low 32 bits of `value`, `count` times."""
+
+    def body(builder, value, count, target):
+        same = _splat(builder, builder.trunc(value, _I32), 16)
+        with _every(builder, 0, count, 16) as (i, _):
+            _store(builder, same, builder.add(target, builder.shl(i, ir.Constant(_I64, 2))))
+
+    return _steps(3, body)
+
+
+def _window(builder, loaded, width, bits, first, lanes):
+    """Give `lanes` values of `width` bits from value `first` on, as integers of `bits` bits.
+
+    Each lane gets the bytes its value begins in, shifted and cut; the bytes of a value must fit a
+    lane whatever bit they begin at.
+    """
+    each = bits // 8
+    starts = [(first + i) * width for i in range(lanes)]
+    places = [min((s >> 3) + j, 63) for s in starts for j in range(each)]
+    unset = ir.Constant(loaded.type, ir.Undefined)
+    element = ir.IntType(bits)
+    moved = builder.shuffle_vector(loaded, unset, _vector(_I32, places))
+    words = builder.bitcast(moved, ir.VectorType(element, lanes))
+    words = builder.lshr(words, _vector(element, [s & 7 for s in starts]))
+    return builder.and_(words, _vector(element, [(1 << width) - 1] * lanes))
+
+
+def _by_width(builder, width, most, body):
+    """Run `body(w)` for the w that `width` is, 1 to `most`."""
+    done = builder.append_basic_block("unpacked")
+    choice = builder.switch(width, done)
+    for w in range(1, most + 1):
+        block = builder.append_basic_block(f"width_{w}")
+        choice.add_case(ir.Constant(_I64, w), block)
+        builder.position_at_end(block)
+        body(w)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def _packed(builder, source, i, width):
+    """Load the 64 bytes that hold value `i`, a multiple of 8, and those behind it."""
+    offset = builder.lshr(builder.mul(i, ir.Constant(_I64, width)), ir.Constant(_I64, 3))
+    return _load(builder, builder.add(source, offset), ir.VectorType(_I8, 64))
+
+
+@intrinsic
+def unpack_32(typing_context, width, source, count, target):
+    """Write `count` values of `width` bits, 1 to 32, as int32."""
+
+    def body(builder, width, source, count, target):
+        def unpack(w):
+            with _every(builder, 0, count, 16) as (i, _):
+                place = builder.add(target, builder.shl(i, ir.Constant(_I64, 2)))
+                loaded = _packed(builder, source, i, w)
+                if w <= 25:
+                    _store(builder, _window(builder, loaded, w, 32, 0, 16), place)
+                    return
+                for half in (0, 8):
+                    words = _window(builder, loaded, w, 64, half, 8)
+                    words = builder.trunc(words, ir.VectorType(_I32, 8))
+                    _store(builder, words, _at(builder, place, half * 4))
+
+        _by_width(builder, width, 32, unpack)
+
+    return _steps(4, body)
+
+
+def _looker(width, wide=False):
+    """Give an intrinsic that looks 16 codes up in a table of values of `width` bytes, 1, 4 or 8.
+
+    It gives the bits of the codes that are not below `limit`; what is written for them is another
+    value of the table. `wide` values are written as integers of 16 bytes.
+    """
+    element = ir.IntType(max(width, 4) * 8)  # Bytes are read with the three behind them.
+    pointers = ir.VectorType(ir.PointerType(element), 16)
+    values, flags = ir.VectorType(element, 16), ir.VectorType(_I1, 16)
+
+    @intrinsic
+    def look_up(typing_context, table, limit, codes, target):
+        def code(context, builder, signature, arguments):
+            table, limit, codes, target = arguments
+            codes = _load(builder, codes, ir.VectorType(_I32, 16))
+            most = _splat(builder, builder.trunc(limit, _I32), 16)
+            inside = builder.icmp_unsigned("<", codes, most)
+            codes = builder.select(inside, codes, _vector(_I32, [0] * 16))
+            places = builder.zext(codes, ir.VectorType(_I64, 16))
+            places = builder.mul(places, _vector(_I64, [width] * 16))
+            places = builder.add(places, _splat(builder, table, 16))
+            places = builder.inttoptr(places, pointers)
+            name = f"llvm.masked.gather.v16i{element.width}.v16p0"
+            gather = _function(builder, name, values, [pointers, _I32, flags, values])
+            every = _vector(_I1, [1] * 16)
+            align, unset = ir.Constant(_I32, 1), ir.Constant(values, ir.Undefined)
+            found = builder.call(gather, [places, align, every, unset])
+            if width == 1:
+                found = builder.trunc(found, ir.VectorType(_I8, 16))
+            _store(builder, _widened(builder, found, 16) if wide else found, target)
+            beyond = builder.bitcast(builder.not_(inside), _I16)
+            return builder.zext(beyond, _I64)
+
+        return types.int64(*[types.int64] * 4), code
+
+    return look_up
+
+
+def _widened(builder, low, lanes):
+    """Give `lanes` int64 as integers of 16 bytes."""
+    high = builder.ashr(low, _vector(_I64, [63] * lanes))
+    order = [place for i in range(lanes) for place in (i, i + lanes)]
+    return builder.shuffle_vector(low, high, _vector(_I32, order))
+
+
+look_up_1, look_up_4, look_up_8, look_up_wide = *map(_looker, (1, 4, 8)), _looker(8, wide=True)
+
+
+@intrinsic
+def outside(typing_context, limit, codes):
+    """Give the bits of those of 16 codes that are not below `limit`, as unsigned numbers."""
+
+    def code(context, builder, signature, arguments):
+        limit, codes = arguments
+        most = _splat(builder, builder.trunc(limit, _I32), 16)
+        found = builder.icmp_unsigned(">=", _load(builder, codes, ir.VectorType(_I32, 16)), most)
+        return builder.zext(builder.bitcast(found, _I16), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+def _spreader(width):
+    """Give an intrinsic that puts values of `width` bytes at the set bits, one vector of rows."""
+    element = ir.IntType(min(width, 8) * 8)
+    lanes = 64 // min(width, 8)
+    rows = 64 // width
+    vector, flags = ir.VectorType(element, lanes), ir.VectorType(_I1, lanes)
+    name = f"llvm.masked.expandload.v{lanes}i{element.width}"
+
+    @intrinsic
+    def spread(typing_context, target, source, mask):
+        def body(builder, target, source, mask):
+            bits = builder.trunc(mask, ir.IntType(rows)) if rows < 64 else mask
+            chosen = builder.bitcast(bits, ir.VectorType(_I1, rows))
+            if rows < lanes:
+                twice = _vector(_I32, [i // 2 for i in range(lanes)])
+                unset = ir.Constant(chosen.type, ir.Undefined)
+                chosen = builder.shuffle_vector(chosen, unset, twice)
+            pointer = ir.PointerType(element)
+            expand = _function(builder, name, vector, [pointer, flags, vector])
+            place = builder.inttoptr(source, pointer)
+            zero = ir.Constant(vector, [0] * lanes)
+            _store(builder, builder.call(expand, [place, chosen, zero]), target)
+
+        return _steps(3, body)
+
+    return spread
+
+
+spread_1, spread_2, spread_4, spread_8, spread_16 = map(_spreader, (1, 2, 4, 8, 16))
+
+
+def _narrower(width):
+    @intrinsic
+    def narrow(typing_context, source, target):
+        def body(builder, source, target):
+            wide = _load(builder, source, ir.VectorType(_I32, 16))
+            _store(builder, builder.trunc(wide, ir.VectorType(ir.IntType(width * 8), 16)), target)
+
+        return _steps(2, body)
+
+    return narrow
+
+
+narrow_1, narrow_2 = map(_narrower, (1, 2))
+
+
+def _widener(width):
+    """Give an intrinsic that makes 8 integers of `width` bytes into 16 bytes each."""
+
+    @intrinsic
+    def widen(typing_context, source, target):
+        def body(builder, source, target):
+            low = _load(builder, source, ir.VectorType(ir.IntType(width * 8), 8))
+            if width < 8:
+                low = builder.sext(low, ir.VectorType(_I64, 8))
+            _store(builder, _widened(builder, low, 8), target)
+
+        return _steps(2, body)
+
+    return widen
+
+
+widen_4, widen_8 = map(_widener, (4, 8))
+
+
+def _big_endian(width):
+    @intrinsic
+    def read(typing_context, source, size, target):
+        def body(builder, source, size, target):
+            whole = ir.IntType(width * 8)
+            swap = _function(builder, f"llvm.bswap.i{width * 8}", whole, [whole])
+            value = builder.call(swap, [_load(builder, source, whole)])
+            unused = builder.sub(ir.Constant(_I64, width), size)
+            shift = builder.shl(unused, ir.Constant(_I64, 3))
+            shift = builder.zext(shift, whole) if width > 8 else shift
+            _store(builder, builder.ashr(value, shift), target)
+
+        return _steps(3, body)
+
+    return read
+
+
+# Write the big-endian integer of `size` bytes, from 1 on, as a little-endian one of 8 or 16.
+big_endian_8, big_endian_16 = map(_big_endian, (8, 16))
+
+
+@intrinsic
+def bits_to_bytes(typing_context, word, target):
+    """Write 64 bytes of 0 or 1."""
+
+    def body(builder, word, target):
+        flags = builder.bitcast(word, ir.VectorType(_I1, 64))
+        _store(builder, builder.zext(flags, ir.VectorType(_I8, 64)), target)
+
+    return _steps(2, body)
+
+
+@intrinsic
+def bytes_to_bits(typing_context, source):
+    """Give the bits of the 64 bytes that are not 0."""
+
+    def code(context, builder, signature, arguments):
+        read = _load(builder, arguments[0], ir.VectorType(_I8, 64))
+        zero = ir.Constant(read.type, [0] * 64)
+        return builder.bitcast(builder.icmp_unsigned("!=", read, zero), _I64)
+
+    return types.int64(types.int64), code

@@ -1,0 +1,159 @@
+"""Many chunks bound at once, for skeletons that take chunk after chunk.
+
+Python is needed once a share and not once a chunk: contexts are rows of one matrix, targets are
+computed for all chunks together, and what is written for neighbouring chunks lies side by side.
+What was bound stays good while the chunks are where they are, so it serves the next query too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.data.chunk import column_bytes
+from wherry.ir.expr import Column, Literal, Node
+from wherry.ir.stage import Rows, Totals
+from wherry.ir.work import Costs
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
+from wherry.render.bind import LITERALS, Chunk, bind_slots, values_address
+from wherry.render.passes import Compiled, PassPlan
+from wherry.render.prepare import Preparer
+from wherry.render.state import stride
+from wherry.render.team import Team, alone
+
+_share = skeletons("share")
+AT_ONCE: Final = 16
+"""Chunks of a call, about 10 ms: so long Ctrl-C waits."""
+_APART: Final = 128
+"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Chunks of a share, bound to one variant of a pass.
+
+    Attributes
+    ----------
+    batches : tuple of RecordBatch
+        The chunks as stored.
+    chunks : tuple of Chunk
+        The same as passes read them.
+    rows : numpy.ndarray
+        int64, of each chunk.
+    contexts : numpy.ndarray
+        int64 of shape (chunks, 2, slots): for the whole blocks and for the padded rest. The entry
+        of the literals is set for each run.
+    sources : numpy.ndarray
+        int64 of shape (chunks, plain outputs): where the values lie.
+    plain : tuple of int
+        Outputs that are stored columns of a fixed width and without nulls in any chunk.
+    texts : int
+        Bytes of text that the pass's terms read.
+    keep : list
+        What contexts point to besides the columns.
+    """
+
+    batches: tuple[pa.RecordBatch, ...]
+    chunks: tuple[Chunk, ...]
+    rows: Array
+    code: Compiled
+    contexts: Array
+    sources: Array
+    plain: tuple[int, ...]
+    texts: int
+    keep: list[Any]
+
+    def table(self, literals: Array, targets: Array) -> tuple[Array, Array]:
+        """Give the rows that the skeletons take, and the contexts they point to."""
+        contexts = self.contexts.copy()
+        slot = self.code.slots.get(LITERALS)
+        if slot is not None:
+            contexts[:, :, slot] = literals.ctypes.data
+        made = np.zeros((len(self.rows), 6), np.int64)
+        first, step = int(contexts.ctypes.data), contexts.strides[0]
+        made[:, 0] = first + step * np.arange(len(made))
+        made[:, 1], made[:, 3] = np.divmod(self.rows, BLOCK)
+        made[:, 2] = made[:, 0] + contexts.strides[1]
+        made[:, 4] = targets
+        return made, contexts
+
+
+def binds_together(plan: PassPlan) -> bool:
+    """Tell whether chunks of a pass can be bound together: nothing is computed for each before."""
+    sink = plan.step.sink
+    if plan.residuals or plan.encoded:
+        return False
+    if isinstance(sink, Rows):
+        # Without a predicate and a value to compute, nothing is left to do in threads.
+        bare = all(isinstance(node, Column) for node in plan.outputs)
+        return bool(plan.outputs) and not (bare and plan.predicate is None)
+    return isinstance(sink, Totals)
+
+
+def width_of(t: pa.DataType | None) -> int:
+    """Give the bytes of a type whose values have a fixed width, 0 for others."""
+    if t is None or pa.types.is_boolean(t) or pa.types.is_dictionary(t):
+        return 0
+    return t.bit_width // 8 if pa.types.is_primitive(t) or pa.types.is_decimal(t) else 0
+
+
+def bind_together(
+    plan: PassPlan,
+    preparer: Preparer,
+    costs: Costs,
+    batches: Sequence[pa.RecordBatch],
+    literals: tuple[Literal, ...],
+) -> Bound:
+    """Give chunks of a pass that `binds_together`, bound."""
+    ready = [preparer.prepare(batch, literals) for batch in batches]
+    chunks = [prepared.chunk for prepared in ready]
+    plain = tuple(n for n, node in enumerate(plan.outputs) if _is_plain(node, chunks))
+    code = plan.compiled(frozenset[str]().union(*(prepared.nullable for prepared in ready)))
+    keep: list[Any] = []
+    contexts = np.empty((len(chunks), 2, max(1, len(code.slots))), np.int64)
+    nothing = np.zeros(1, np.int64)
+    for number, chunk in enumerate(chunks):
+        bound = bind_slots(code.slots, chunk, nothing)
+        contexts[number, 0, : len(code.slots)] = bound.whole
+        contexts[number, 1, : len(code.slots)] = bound.padded
+        keep += bound.keep
+    names = [plan.outputs[number].name for number in plain]  # type: ignore[attr-defined]
+    sources = [[values_address(chunk.columns[name]) for name in names] for chunk in chunks]
+    texts = sum(column_bytes(b.column(name)) for b in batches for name in costs.texts)
+    rows = np.array([chunk.rows for chunk in chunks], np.int64)
+    places = np.array(sources, np.int64).reshape(len(chunks), len(names))
+    return Bound(tuple(batches), tuple(chunks), rows, code, contexts, places, plain, texts, keep)
+
+
+def _is_plain(node: Node, chunks: Sequence[Chunk]) -> bool:
+    if not isinstance(node, Column) or not width_of(node.type):
+        return False
+    return not any(chunk.columns[node.name].null_count for chunk in chunks)
+
+
+def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
+    """Give the state of each chunk, uint8 rows, and how many rows passed in all."""
+    code = bound.code
+    size = stride(code.cells)
+    # Two threads that write to one cache line wait for each other.
+    room = -(-size // _APART) * _APART
+    states = np.zeros((len(bound.rows), room), np.uint8)
+    states[:, :size] = np.frombuffer(code.begin, np.uint8)
+    targets = states.ctypes.data + room * np.arange(len(states))
+    table, _kept = bound.table(literals, targets)
+    mask, accumulate = code.addresses.get("mask", 0), code.addresses["accumulate"]
+    place = int(table.ctypes.data)
+
+    def work(counter: int) -> None:
+        while _share.totals_each(mask, accumulate, place, len(table), counter, AT_ONCE):
+            pass
+
+    (team if len(table) > 1 else alone)(work)
+    return states[:, :size], int(table[:, 5].sum())
