@@ -226,12 +226,16 @@ _begun_narrow, _begun_wide = _begun(4), _begun(8)
 
 
 @njit(inline="always")
-def _same(left, right, size):
+def same_bytes(left, right, size):
+    """Tell whether `size` bytes are the same in two places."""
     at = 0
     while at + 8 <= size:
         if load_i64(left + at) != load_i64(right + at):
             return False
         at += 8
+    if size >= 8:
+        # The last word may overlap the one before it.
+        return load_i64(left + size - 8) == load_i64(right + size - 8)
     while at < size:
         if load_u8(left + at) != load_u8(right + at):
             return False
@@ -256,7 +260,7 @@ def _find(text, size, part, part_size):
         return 0
     first = load_u8(part)
     for i in range(size - part_size + 1):
-        if load_u8(text + i) == first and _same(text + i, part, part_size):
+        if load_u8(text + i) == first and same_bytes(text + i, part, part_size):
             return i
     return -1
 
@@ -267,8 +271,8 @@ def _matches(text, size, parts):
     part = parts + 8 + count * 8 + 24
     part_size = load_i64(parts + 8)
     if count == 1:
-        return size == part_size and _same(text, part, size)
-    if size < part_size or not _same(text, part, part_size):
+        return size == part_size and same_bytes(text, part, size)
+    if size < part_size or not same_bytes(text, part, part_size):
         return 0
     text, size, part = text + part_size, size - part_size, part + part_size
     for i in range(1, count - 1):
@@ -278,7 +282,7 @@ def _matches(text, size, parts):
             return 0
         text, size, part = text + at + part_size, size - at - part_size, part + part_size
     part_size = load_i64(parts + count * 8)
-    return size >= part_size and _same(text + size - part_size, part, part_size)
+    return size >= part_size and same_bytes(text + size - part_size, part, part_size)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -286,7 +290,7 @@ def _holds(text, size, constant, constant_size, test):
     if test == PARTS:
         return _matches(text, size, constant)
     if test <= UNEQUAL:
-        same = size == constant_size and _same(text, constant, size)
+        same = size == constant_size and same_bytes(text, constant, size)
         return same == (test == EQUAL)
     order = _order(text, size, constant, constant_size)
     if test == LESS:
@@ -316,7 +320,7 @@ def _compared(offsets, width, data, needed, end, constant, size, longer):
         while undecided != 0:
             lane = first + lowest(undecided)
             undecided &= undecided - 1
-            if _same(data + offset_at(offsets, width, lane), constant, size):
+            if same_bytes(data + offset_at(offsets, width, lane), constant, size):
                 found |= 1 << lane
     return found
 
@@ -329,7 +333,7 @@ def _next(text, end, part, size, probes):
         while places != 0:
             at = text + lowest(places)
             places &= places - 1
-            if at + size <= end and _same(at, part, size):
+            if at + size <= end and same_bytes(at, part, size):
                 return at
         text += BLOCK
     return end

@@ -266,3 +266,33 @@ def call_accumulate(typing_context, function, context, row, mask, state):
 def call_scatter(typing_context, function, context, row, mask, ids, states):
     """Call `scatter(context, row, mask, ids, states)`: one state per group."""
     return _caller(5, False)
+
+
+@intrinsic
+def call_images(typing_context, function, context, row, needed, target):
+    """Call `images(context, row, needed, target)`: key images written, fitting rows returned."""
+    return _caller(4, True)
+
+
+@intrinsic
+def call_match(typing_context, function, images, needed, known, groups, masks):
+    """Call `match(images, needed, known, groups, masks)`: the rows that no known group has."""
+    return _caller(5, True)
+
+
+@intrinsic
+def call_learn(typing_context, function, images, lane, target):
+    """Call `learn(images, lane, target)`: the key words of one row."""
+    return _caller(3, False)
+
+
+@intrinsic
+def call_spread(typing_context, function, context, row, needed, masks, groups, lanes):
+    """Call `spread(context, row, needed, masks, groups, lanes)`: rows into lanes by mask."""
+    return _caller(6, False)
+
+
+@intrinsic
+def call_fold(typing_context, function, lanes, groups, states):
+    """Call `fold(lanes, groups, states)`: lanes into states, and lanes begun anew."""
+    return _caller(3, False)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from wherry import session
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.sharding import ShardScheme
+from wherry.data.sharding import ShardScheme, cut_shards
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
 from wherry.devices.this_machine import THIS_MACHINE
@@ -27,7 +27,7 @@ from wherry.ops.group_by import GroupBy
 from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
-from wherry.ops.route import SHARD_COLUMN, RouteRequest, route_rows
+from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
 from wherry.ops.with_columns import with_columns
@@ -251,6 +251,23 @@ class Pipeline:
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
         """Run the pipeline and give its answer."""
         return self.run(system).table
+
+    def collect_shards(self, system: SystemLike = THIS_MACHINE) -> list[pa.Table]:
+        """Run a pipeline that ends in `route(shards=)` or `route(bounds=)`; give a table a shard.
+
+        Rows stay in stored order within their shard; the column `shard` is left out.
+
+        Raises
+        ------
+        InputError
+            If the last operator does not split rows into shards.
+        """
+        last = self.operators[-1] if self.operators else None
+        if not isinstance(last, RouteRows):
+            raise InputError(
+                "collect_shards needs route(KEY, shards=N) or route(KEY, bounds=[...]) at the end"
+            )
+        return cut_shards(self.collect(system), SHARD_COLUMN, last.shard.count)
 
     def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
         """Run the pipeline and give the batches of its answer, in order, as they are made.

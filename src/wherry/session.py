@@ -40,7 +40,6 @@ from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
 from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
-from wherry.sim.simulator import Flight, simulate
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
@@ -364,6 +363,9 @@ def _measured(journey: _Journey) -> Result:
 
 
 def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
+    # simpy takes longer to import than a query on this machine to run.
+    from wherry.sim.simulator import Flight, simulate  # noqa: PLC0415
+
     flights = [Flight(journey.machine, journey.carrier) for journey in journeys]
     simulate(system, flights, in_flight=in_flight)
     results = []

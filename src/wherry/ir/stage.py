@@ -2,7 +2,7 @@
 
     Stage = Stage(steps)                            run in order, as one fused program
     Step  = Pass(predicate, sink)                   one pass over the rows
-          | Order(by, count)                        rows in key order, the first `count` if given
+          | Order(by, count, buckets)               rows in key order, the first `count` if given
           | Take(count)                             the first `count` rows
     Sink  = Rows(outputs)                           rows that pass, their columns computed
           | Totals(calls)                           one row of aggregates
@@ -100,10 +100,14 @@ class SortKey:
 @register
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Bring rows into key order; keep the first `count` of them if it is given."""
+    """Bring rows into key order; keep the first `count` of them if it is given.
+
+    With `buckets`, the one key is an ascending int32 in [0, buckets), without nulls.
+    """
 
     by: tuple[SortKey, ...]
     count: int | None
+    buckets: int | None = None
 
 
 @register

@@ -103,7 +103,9 @@ class Counter:
     def add_after(self, steps: Iterable[Order | Take], rows: int) -> None:
         """Count orders and takes of `rows` rows."""
         for step in steps:
-            if isinstance(step, Order):
+            if isinstance(step, Order) and step.buckets is not None:
+                self.hash_rows += rows
+            elif isinstance(step, Order):
                 self.sort_steps += rows * max(0, rows - 1).bit_length()
             rows = rows if step.count is None else min(rows, step.count)
 

@@ -32,7 +32,7 @@ from wherry.render.user import address_of
 LITERALS: Final[Slot] = ("literals", "")
 """The entry of a context that says where the literals lie."""
 _LITERAL: Final = 16
-_strings, _join = skeletons("strings"), skeletons("join")
+_strings, _textkeys, _join = (skeletons(m) for m in ("strings", "textkeys", "join"))
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
 """Letters, the commonest last, as in English; what is not here is rarer still."""
 _FIXED: Final = {
@@ -108,11 +108,11 @@ def _addresses(
         case "literals":
             return (literals.ctypes.data,) * 2
         case "data":
-            return (_data_address(chunk.columns[name], keep),) * 2
-        case "test":
-            return (int(getattr(_strings, f"test_{name}").address),) * 2
-        case "member":
-            return (int(_join.member.address),) * 2
+            return (data_address(chunk.columns[name], keep),) * 2
+        case "end":
+            return (_data_end(chunk.columns[name]),) * 2
+        case "pack" | "test" | "member":
+            return (_skeleton(kind, name),) * 2
         case "user":
             return (address_of(name),) * 2
         case "parts":
@@ -124,6 +124,13 @@ def _addresses(
             keep.append(values)
             return (values.ctypes.data,) * 2
     return (chunk.numbers[kind, name],) * 2
+
+
+def _skeleton(kind: str, name: str) -> int:
+    """Give the address of a skeleton that block functions call."""
+    if kind == "member":
+        return int(_join.member.address)
+    return int(getattr(_textkeys if kind == "pack" else _strings, f"{kind}_{name}").address)
 
 
 def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple[int, int]:
@@ -196,7 +203,11 @@ def bitmap_address(column: pa.Array, number: int, keep: list[Any]) -> int:
     return int(moved.ctypes.data)
 
 
-def _data_address(column: pa.Array, keep: list[Any]) -> int:
+def data_address(column: pa.Array, keep: list[Any]) -> int:
+    """Give where the bytes of a text column begin; for views, a table of where their buffers do.
+
+    For bytes of one width, that width.
+    """
     data, kind = column.buffers()[2:], layout_of(column.type)
     if kind == "fixed":
         return int(column.type.byte_width)
@@ -205,6 +216,14 @@ def _data_address(column: pa.Array, keep: list[Any]) -> int:
     table = np.array([b.address for b in data] or [0], np.int64)
     keep.append(table)
     return int(table.ctypes.data)
+
+
+def _data_end(column: pa.Array) -> int:
+    """Give where the bytes of a text column end; views know where each of theirs does."""
+    data = column.buffers()[2:]
+    if layout_of(column.type) == "views" or not data or data[0] is None:
+        return int(_EMPTY.ctypes.data)
+    return int(data[0].address + data[0].size)
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,27 +11,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.data.arrays import restored
+from wherry.data.types import layout_of
 from wherry.render.reference import key_image
+from wherry.render.textkeys import TextKey, number_texts, text_array
 
-MOST_SLOTS: Final = 4096
-"""Largest product of domains that is addressed directly: its table fits the first-level cache."""
 NULL_BITS: Final = 64
 """Keys that share a word of null bits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The values that a key can have in a chunk: `size` integers from `low` on, or null."""
+
+    low: int
+    size: int
+    type: pa.DataType
+
+
 def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Give int32 codes and their texts; equal texts have equal codes, nulls are null."""
+    """Give integer codes and their texts; equal texts have equal codes, nulls are null."""
     if pa.types.is_dictionary(array.type):
         texts = array.dictionary
         if not texts.null_count and len(pc.unique(key_image(texts))) == len(texts):
-            return array.indices.cast(pa.int32()), texts
-    coded = key_image(array).dictionary_encode()
-    return coded.indices, coded.dictionary
+            return array.indices, texts
+        coded = key_image(array).dictionary_encode()
+        return coded.indices.cast(array.type.index_type), coded.dictionary
+    if layout_of(array.type) == "fixed":
+        coded = array.dictionary_encode()
+        return coded.indices, coded.dictionary
+    return number_texts(array)
 
 
 def ranks_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Give int32 ranks and the texts in order; a smaller text has a smaller rank."""
     codes, texts = codes_of(array)
+    codes = codes.cast(pa.int32())
     order = pc.sort_indices(texts)
     ranks = np.empty(len(texts), np.int32)
     ranks[order.to_numpy()] = np.arange(len(texts), dtype=np.int32)
@@ -46,7 +62,7 @@ def decoded(codes: pa.Array, texts: pa.Array, t: pa.DataType) -> pa.Array:
 
 def key_arrays(
     words: np.ndarray[Any, Any],
-    types: tuple[pa.DataType, ...],
+    types: tuple[pa.DataType | TextKey, ...],
     widths: tuple[int, ...],
     *,
     nulls: bool,
@@ -58,8 +74,8 @@ def key_arrays(
     words : numpy.ndarray
         int64, one row a group; with `nulls` there are words behind the keys' own, which hold a bit
         per null key.
-    types : tuple of DataType
-        Of the keys, texts as int32.
+    types : tuple of DataType or TextKey
+        Of the keys.
     widths : tuple of int
         Words of each key.
     """
@@ -72,8 +88,10 @@ def key_arrays(
     return found
 
 
-def _key_array(words: np.ndarray[Any, Any], t: pa.DataType, none: Any) -> pa.Array:
+def _key_array(words: np.ndarray[Any, Any], t: pa.DataType | TextKey, none: Any) -> pa.Array:
     mask = none if none is not None and none.any() else None
+    if isinstance(t, TextKey):
+        return text_array(words, mask, t.type, single=not t.words)
     if pa.types.is_decimal(t):
         if t.bit_width < 128:
             words = words.astype(f"i{t.bit_width // 8}")
@@ -95,12 +113,12 @@ def _letter(t: pa.DataType) -> str:
     return "u" if pa.types.is_unsigned_integer(t) else "i"
 
 
-def slot_arrays(slots: np.ndarray[Any, Any], sizes: tuple[int, ...]) -> list[pa.Array]:
-    """Give the int32 codes of keys out of their one word; code `size` is the null's."""
+def slot_arrays(slots: np.ndarray[Any, Any], domains: Sequence[Domain]) -> list[pa.Array]:
+    """Give the keys out of their one word; what lies behind a domain's last value is the null."""
     found = []
-    for size in sizes:
-        codes = (slots % (size + 1)).astype(np.int32)
-        slots = slots // (size + 1)
-        none = codes == size
-        found.append(pa.array(codes, mask=none if none.any() else None))
+    for domain in domains:
+        places = slots % (domain.size + 1)
+        slots = slots // (domain.size + 1)
+        none = places == domain.size
+        found.append(_key_array((places + domain.low).reshape(-1, 1), domain.type, none))
     return found

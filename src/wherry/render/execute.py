@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
-from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
-from wherry.render.encode import decoded, key_arrays, slot_arrays
+from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
+from wherry.render.grouping import group
 from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import read, stride
+from wherry.render.state import Cell, read
 
-_filter, _aggregate, _group_by = (skeletons(m) for m in ("filter", "aggregate", "group_by"))
-
-_FIRST_GROUPS: Final = 1024
-_GROWTH: Final = 4
-"""Growing by 16 made grouping by order key 1.6 to 1.8 times slower than by 4 (measured)."""
+_filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
 
 class Run:
@@ -42,12 +39,12 @@ class Run:
         self, plan: PassPlan, prepared: Prepared, literals: np.ndarray[Any, Any], pool: SegmentPool
     ) -> None:
         self._plan, self._prepared, self._pool = plan, prepared, pool
-        self._chunk = prepared.chunk
-        direct = prepared.sizes is not None
-        self._code: Compiled = plan.compiled(prepared.nullable, direct=direct)
-        self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
-        self._whole, self._padded = self._context.addresses
+        self._chunk, self._literals = prepared.chunk, literals
         self.selected = self._chunk.rows
+        if not isinstance(plan.step.sink, Groups):
+            self._code: Compiled = plan.compiled(prepared.nullable)
+            self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
+            self._whole, self._padded = self._context.addresses
 
     def output(self, after: Arrangement, *, defer: bool = False) -> Piece:
         """Give what the sink makes of the chunk, arranged as the steps `after` say.
@@ -92,7 +89,8 @@ class Run:
         places = self._places(after, kept, computed)
         final = kept
         if places is not None:
-            final = Selection(kept.rows, len(places), order=kept.numbers[places])
+            order = places if kept.whole else kept.numbers[places]
+            final = Selection(kept.rows, len(places), order=order)
         if defer:
             return self._deferred(final, computed, places)
         columns = []
@@ -164,89 +162,30 @@ class Run:
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        return self._results(state.reshape(1, -1))
+        return self._results(self._code.cells, state.reshape(1, -1))
 
-    def _results(self, states: np.ndarray[Any, Any]) -> list[pa.Array]:
-        found = []
+    def _results(
+        self, cells: Sequence[Cell], states: np.ndarray[Any, Any], alike: tuple[Hashable, ...] = ()
+    ) -> list[pa.Array]:
+        found: list[pa.Array] = []
+        # Means come with sums and counts that others may have asked for: each is read once.
+        seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
-        for call, cell, t in zip(self._plan.calls, self._code.cells, types, strict=True):
-            array = read(cell, states)
-            name = getattr(call.argument, "name", "")
-            if call.kind != "count" and name in self._prepared.texts:
-                array = decoded(array, self._prepared.texts[name], t)
-            found.append(array)
+        for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
+            key = (alike[number] if alike else number, t)
+            if key not in seen:
+                array = read(cell, states)
+                name = getattr(call.argument, "name", "")
+                if call.kind != "count" and name in self._prepared.texts:
+                    array = decoded(array, self._prepared.texts[name], t)
+                seen[key] = array
+            found.append(seen[key])
         return found
 
     def _groups(self) -> list[pa.Array]:
-        keys, states = self._direct() if self._prepared.sizes is not None else self._hashed()
-        found = []
-        types = self._plan.out_schema.types
-        for node, array, t in zip(self._plan.keys, keys, types, strict=False):
-            texts = self._prepared.texts.get(getattr(node, "name", ""))
-            found.append(array if texts is None else decoded(array, texts, t))
-        return found + self._results(states)
-
-    def _direct(self) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
-        sizes = self._prepared.sizes or ()
-        slots = int(np.prod([s + 1 for s in sizes], dtype=np.int64))
-        cells = self._code.cells
-        table = np.full(slots, -1, np.int32)
-        seen, progress = np.empty(slots, np.int64), np.zeros(1, np.int64)
-        states = np.empty((slots, stride(cells)), np.uint8)
-        begin, scratch = (
-            np.frombuffer(self._code.begin or b"\0", np.uint8),
-            np.empty(2 * BLOCK, np.int64),
-        )
-        groups = _group_by.direct(
-            self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
-            self._chunk.blocks, self._padded, self._chunk.rest, table.ctypes.data, seen.ctypes.data,
-            states.ctypes.data, stride(cells), begin.ctypes.data, scratch.ctypes.data,
-            progress.ctypes.data,
-        )  # fmt: skip
-        self.selected = int(progress[0])
-        keys = slot_arrays(seen[:groups], sizes)
-        booleans = [
-            pa.types.is_boolean(getattr(k, "type", None) or pa.null()) for k in self._plan.keys
-        ]
-        keys = [k.cast(pa.bool_()) if b else k for k, b in zip(keys, booleans, strict=True)]
-        return keys, states[:groups]
-
-    def _hashed(self) -> tuple[list[pa.Array], np.ndarray[Any, Any]]:
-        cells, words = self._code.cells, self._code.key_words
-        begin = np.frombuffer(self._code.begin or b"\0", np.uint8)
-        scratch = np.empty((words + 1) * BLOCK, np.int64)
-        progress = np.zeros(3, np.int64)
-        capacity = _FIRST_GROUPS
-        seen = np.empty((capacity, words), np.int64)
-        states = np.empty((capacity, stride(cells)), np.uint8)
-        table = np.full(2 * capacity, -1, np.int32)
-        while not _group_by.hashed(
-            self._address("mask"), self._address("keys"), self._address("scatter"), self._whole,
-            self._chunk.blocks, self._padded, self._chunk.rest, words, table.ctypes.data,
-            len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
-            begin.ctypes.data, scratch.ctypes.data, progress.ctypes.data,
-        ):  # fmt: skip
-            capacity *= _GROWTH
-            seen, states = _grown(seen, capacity), _grown(states, capacity)
-            table = np.full(2 * capacity, -1, np.int32)
-            _group_by.rehash(
-                table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1])
-            )
-        groups, self.selected = int(progress[1]), int(progress[2])
-        types = tuple(pa.int32() if _is_text(k) else type_of(k) for k in self._plan.keys)
-        nulls = words > sum(self._code.key_widths)
-        keys = key_arrays(seen[:groups], types, self._code.key_widths, nulls=nulls)
-        return keys, states[:groups]
-
-
-def _is_text(node: Any) -> bool:
-    return getattr(node, "name", "").startswith("$code ")
-
-
-def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
-    made = np.empty((rows, array.shape[1]), array.dtype)
-    made[: len(array)] = array
-    return made
+        found = group(self._plan, self._prepared, self._literals)
+        self.selected = found.selected
+        return found.keys + self._results(found.cells, found.states, found.alike)
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

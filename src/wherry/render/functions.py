@@ -43,6 +43,7 @@ from wherry.render.loop import (
 from wherry.render.lower import lower, to_width
 from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, identity, lanes_of, reduced
+from wherry.render.textkeys import Head, TextKey, write_words
 
 
 @dataclass
@@ -162,9 +163,9 @@ def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
     after = loop.close()
     for cell, known, sums in parts:
         at = after.add(function.args[3], ir.Constant(I64, cell.offset))
-        _add_count(after, at, popcount(after, mask if known is None else known()))
+        add_count(after, at, popcount(after, mask if known is None else known()))
         for number, lanes in enumerate(sums):
-            _update(cell, after, at, number, reduced(cell, after, lanes))
+            update(cell, after, at, number, reduced(cell, after, lanes))
     after.ret_void()
 
 
@@ -173,11 +174,13 @@ def popcount(b: Any, word: Any) -> Any:
     return b.call(declare(b.module, "llvm.ctpop.i64", ir.FunctionType(I64, [I64])), [word])
 
 
-def _add_count(b: Any, at: Any, count: Any) -> None:
+def add_count(b: Any, at: Any, count: Any) -> None:
+    """Add to the count in memory."""
     store(b, b.add(load(b, at, I64), count), at)
 
 
-def _update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
+def update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
+    """Combine part `number` of the cell at `at` with a value."""
     place = b.add(at, ir.Constant(I64, 8 + cell.element_bytes * number))
     store(b, combined(cell, b, load(b, place, cell.element), value), place)
 
@@ -222,14 +225,14 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
         at = b.add(state, ir.Constant(I64, cell.offset))
         one = ir.Constant(I64, 1)
         bit = one if word is None else b.and_(b.lshr(word, lane), one)
-        _add_count(b, at, bit)
+        add_count(b, at, bit)
         for number, (address, element) in enumerate(rooms):
             size = ir.Constant(I64, element_bytes(element))
             value = load(b, b.add(address, b.mul(lane, size)), element)
             if word is not None:
                 nothing = ir.Constant(element, identity(cell, element))
                 value = b.select(b.trunc(bit, I1), value, nothing)
-            _update(cell, b, at, number, widened(cell, b, value))
+            update(cell, b, at, number, widened(cell, b, value))
     less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
     rest.add_incoming(less, block)
     b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
@@ -242,7 +245,7 @@ def widened(cell: Cell, b: Any, value: Any) -> Any:
 
 
 def write_slots(w: Writer, keys: Sequence[Node]) -> None:
-    """Write `keys` for a small domain: the one word is the sum of code times stride."""
+    """Write `keys` for a small domain: the one word is the sum of value minus low times stride."""
     function, head = w.begin("keys", 3)
     loop = w.loop(function, head)
     total = constant(I64, 0)
@@ -251,7 +254,9 @@ def write_slots(w: Writer, keys: Sequence[Node]) -> None:
         if pa.types.is_boolean(type_of(node)):
             codes = b.zext(flags(b, value.data), vector(I64))
         else:
-            codes = widen(b, value.data, I64)
+            unsigned = pa.types.is_unsigned_integer(type_of(node))
+            codes = (_extended if unsigned else widen)(b, value.data, I64)
+            codes = b.sub(codes, _splat(loop, "low", number))
         if value.valid is not None:
             null = _splat(loop, "size", number)
             codes = b.select(flags(b, value.valid), codes, null)
@@ -259,6 +264,10 @@ def write_slots(w: Writer, keys: Sequence[Node]) -> None:
         total = b.add(total, b.mul(codes, stride))
     store(loop.body, total, _word_at(loop, function.args[2], 0))
     loop.close().ret(ir.Constant(I64, 0))
+
+
+def _extended(b: Any, data: Any, element: Any) -> Any:
+    return data if data.type.element == element else b.zext(data, vector(element))
 
 
 def _splat(loop: Loop, kind: str, number: int) -> Any:
@@ -270,8 +279,10 @@ def _word_at(loop: Loop, target: Any, number: int) -> Any:
     return loop.body.add(loop.body.add(target, place), ir.Constant(I64, 512 * number))
 
 
-def key_words(node: Node, variant: Variant) -> int:
+def key_words(node: Node | TextKey, variant: Variant) -> int:
     """Give how many int64 words a key takes."""
+    if isinstance(node, TextKey):
+        return node.words
     return 2 if element_of_key(node, variant) == 128 else 1
 
 
@@ -283,18 +294,27 @@ def element_of_key(node: Node, variant: Variant) -> int:
     return element_bytes(element) * 8
 
 
-def write_keys(w: Writer, keys: Sequence[Node]) -> int:
+def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
     """Write `keys` for hashing; give how many words a key has: values, then those of null bits."""
     function, head = w.begin("keys", 3)
+    texts = {
+        number: _text_words(w, function, head, key)
+        for number, key in enumerate(keys)
+        if isinstance(key, TextKey)
+    }
     loop = w.loop(function, head)
     words: list[Any] = []
     nulls = [constant(I64, 0) for _ in range(0, len(keys), NULL_BITS)]
     nullable = False
     for number, node in enumerate(keys):
-        value, b = loop.value(node), loop.body
-        parts = key_parts(loop, value.data, type_of(node))
-        if value.valid is not None:
-            nullable, known = True, flags(b, value.valid)
+        b = loop.body
+        if isinstance(node, TextKey):
+            valid, parts = loop.valid(node.column), _loaded(loop, texts[number], node.words)
+        else:
+            value = loop.value(node)
+            valid, parts = value.valid, key_parts(loop, value.data, type_of(node))
+        if valid is not None:
+            nullable, known = True, flags(b, valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
             place, shift = divmod(number, NULL_BITS)
             bit = b.select(known, constant(I64, 0), constant(I64, 1 << shift))
@@ -317,3 +337,17 @@ def write_probe(w: Writer, keys: tuple[Node, ...]) -> None:
     every = ir.Constant(BITS, -1) if valid is None else valid
     found = loop.gather_word(candidates(loop, Table(loop, function.args[2]), words, every))
     loop.close().ret(found())
+
+
+def _text_words(w: Writer, function: Any, b: Any, key: TextKey) -> Any:
+    """Write the words of a block's texts, all of them short enough; give where."""
+    room = b.alloca(vector(I64, 64 * key.words))
+    room.align = 64
+    head, address = Head(w.slots, w.variant, function, b), b.ptrtoint(room, I64)
+    valid = head.valid(key.column)
+    write_words(head, key, ir.Constant(I64, -1) if valid is None else valid, address)
+    return address
+
+
+def _loaded(loop: Loop, room: Any, words: int) -> list[Any]:
+    return [load(loop.body, _word_at(loop, room, n), vector(I64)) for n in range(words)]

@@ -19,6 +19,7 @@ from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
+from wherry.render.buckets import bucket_places, side_by_side
 from wherry.render.output import Selection, keep_rows
 from wherry.render.top_k import first_places
 
@@ -103,7 +104,9 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
 
 
 def first_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
-    """Give the first rows by reference, if all that is asked is to cut pieces that lie whole."""
+    """Give what is asked by reference, if pieces that lie whole are only cut, or put in buckets."""
+    if len(steps) == 1 and isinstance(steps[0], Order) and steps[0].buckets is not None:
+        return side_by_side(pieces, steps[0])
     if not all(isinstance(step, Take) for step in steps):
         return None
     batches = [_whole(piece) for piece in pieces]
@@ -196,7 +199,10 @@ def places_of(keys: dict[str, pa.Array], rows: int, steps: Arrangement) -> np.nd
                 c if places is None else plain(c).take(pa.array(places)) for c in keys.values()
             ]
             batch = pa.RecordBatch.from_arrays(columns, names=list(keys))
-            found = first_places(step.by, batch, step.count)
+            if step.buckets is None:
+                found = first_places(step.by, batch, step.count)
+            else:
+                found = bucket_places(batch.column(step.by[0].column), step.buckets)
             places = found if places is None else places[found]
         elif places is None:
             places = np.arange(min(rows, step.count), dtype=np.int64)

@@ -22,7 +22,7 @@ def key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
     if pa.types.is_boolean(t):
         return [b.zext(flags(b, data), vector(I64))]
     if pa.types.is_floating(t):
-        return [_float_image(b, data)]
+        return [float_image(b, data)]
     if data.type.element.width == 128:
         high = b.ashr(data, constant(data.type.element, 64))
         return [b.trunc(data, vector(I64)), b.trunc(high, vector(I64))]
@@ -32,7 +32,7 @@ def key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
     return [widen_by(data, vector(I64))]
 
 
-def _float_image(b: Any, data: Any) -> Any:
+def float_image(b: Any, data: Any) -> Any:
     """Give floats as bits: -0.0 becomes 0.0 and every NaN the same one."""
     if data.type.element is not F64:
         data = b.fpext(data, vector(F64))

@@ -20,7 +20,8 @@ from wherry.ir.resolve import type_of
 from wherry.kernels.layout import LANES
 from wherry.render.intervals import INT64, Bounds, interval, within
 
-I1, I32, I64, I128 = (ir.IntType(n) for n in (1, 32, 64, 128))
+_LINE: Final = 64
+I1, I8, I32, I64, I128 = (ir.IntType(n) for n in (1, 8, 32, 64, 128))
 F32, F64 = ir.FloatType(), ir.DoubleType()
 BITS: Final = ir.IntType(LANES)
 
@@ -102,6 +103,7 @@ class Loop:
         self._once: dict[Any, Any] = {}
         self._values: dict[Node, Value] = {}
         self._carried: list[tuple[Any, Any]] = []
+        self._streams: dict[Any, int] = {}
         self.body = ir.IRBuilder(function.append_basic_block("lanes"))
         self.lane = self.body.phi(I64, "lane")
         self.lane.add_incoming(ir.Constant(I64, 0), head.block)
@@ -156,8 +158,26 @@ class Loop:
         """Load LANES values from an array that begins at `address`."""
         size = ir.Constant(I64, element_bytes(element))
         row = self.row() if first is None else first
+        self.streams_from(address, element_bytes(element))
         at = self.body.add(address, self.body.mul(row, size))
         return load(self.body, at, vector(element))
+
+    def streams_from(self, address: Any, width: int) -> None:
+        """Note that rows of `width` bytes are loaded one after the other from `address` on."""
+        self._streams[address] = width
+
+    def prefetch(self, rows: int) -> None:
+        """Ask for what an iteration `rows` later loads; behind the end of a buffer that is void."""
+        b, ahead = self.body, self.body.add(self.row(), ir.Constant(I64, rows))
+        pointer = ir.PointerType(I8)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+        function = declare(b.module, "llvm.prefetch.p0", kind)
+        read, keep, data = (ir.Constant(I32, n) for n in (0, 3, 1))
+        for address, width in self._streams.items():
+            first = b.add(address, b.mul(ahead, ir.Constant(I64, width)))
+            for line in range(0, LANES * width, _LINE):
+                at = b.inttoptr(b.add(first, ir.Constant(I64, line)), pointer)
+                b.call(function, [at, read, keep, data])
 
     def test_text(self, name: str, t: pa.DataType, operand: tuple[Any, Any], test: int) -> Any:
         """Give the word of the block's rows whose text passes a test of `kernels.numba.strings`."""

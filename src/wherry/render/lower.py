@@ -98,6 +98,7 @@ def _(node: Column, loop: Loop) -> Value:
 
 def _low_halves(loop: Loop, address: Any) -> Any:
     """Load the low 64 bits of decimals that are known to fit into them."""
+    loop.streams_from(address, 16)
     at = loop.body.add(address, loop.body.mul(loop.row(), ir.Constant(I64, 16)))
     pairs = load(loop.body, at, vector(I64, 2 * LANES))
     even = ir.Constant(vector(I32), list(range(0, 2 * LANES, 2)))

@@ -1,7 +1,7 @@
 """One pass made native: what is decided when it is rendered, and the variants compiled for it.
 
-What stays open until a chunk comes is only which columns have nulls in it and, for groups, whether
-the keys' domains are small; each combination is a variant, compiled when it is first met.
+What stays open until a chunk comes is only which columns have nulls in it and, for groups, how keys
+are compared; each combination is a variant, compiled when it is first met.
 """
 
 from __future__ import annotations
@@ -9,38 +9,49 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+from typing import Literal as Literal_
 
 import pyarrow as pa
 
+from wherry.data.types import layout_of
 from wherry.ir.expr import Call, Column, IsNull, Literal, Node, When, walk
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Matches, Pass, Rows, output_schema
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Totals, output_schema
 from wherry.ir.text import call_text, to_text
 from wherry.kernels.engine import Compiled as MachineCode
 from wherry.kernels.engine import engine
 from wherry.render import functions as fn
+from wherry.render.images import Images, write_images, write_learn, write_match
 from wherry.render.intervals import Bounds
+from wherry.render.lanes import Lanes, write_fold, write_spread
 from wherry.render.loop import Slot, Variant
 from wherry.render.split import Lookup, Split, is_fixed
 from wherry.render.state import Cell, initial, layout, stride
+from wherry.render.textkeys import TextKey
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A text that takes part as an int32: by code as a key, by rank in min and max."""
+    """A text that takes part as an integer: by code as a key, by rank in min and max."""
 
     node: Node
     column: Column
     ranked: bool
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether it is a key whose texts need not be numbered while they are short."""
+        return not self.ranked and layout_of(type_of(self.node)) in {"narrow", "wide", "views"}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """One variant of a pass: functions, what their context holds, how to read what they keep.
 
+    `begin` is a state before any row, with lanes behind it if there are any.
     `machine_code` keeps what the addresses point to; None if nothing was compiled.
     """
 
@@ -52,6 +63,14 @@ class Compiled:
     key_widths: tuple[int, ...]
     key_words: int
     machine_code: MachineCode | None
+    images: Images | None = None
+    lanes: Lanes | None = None
+
+
+Way = Literal_["rows", "few", "direct", "hashed"]
+"""How rows find their group; "rows" for passes without groups."""
+Forms = tuple[tuple[str, int], ...]
+"""By column of codes: the words of a text key that is compared as it is (see `TextKey`)."""
 
 
 @dataclass(eq=False)
@@ -85,7 +104,7 @@ class PassPlan:
     fields: dict[Node, Column]
     lookups: dict[Node, Lookup]
     reasons: tuple[str, ...]
-    _variants: dict[tuple[frozenset[str], bool], Compiled] = field(default_factory=dict)
+    _variants: dict[tuple[frozenset[str], Way, Forms], Compiled] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     @cached_property
@@ -114,15 +133,35 @@ class PassPlan:
         first = () if self.predicate is None else (self.predicate,)
         return (*first, *self.outputs, *self.keys, *arguments)
 
-    def compiled(self, nullable: frozenset[str], *, direct: bool = False) -> Compiled:
+    @property
+    def text(self) -> str:
+        """Give the LLVM IR of the variant for a chunk without nulls, few groups and short texts."""
+        forms = tuple((item.column.name, 1) for item in self.encoded if item.plain)
+        groups = isinstance(self.step.sink, Groups)
+        made = self.compiled(frozenset(), "few", forms) if groups else self.compiled(frozenset())
+        return made.text
+
+    def text_keys(self, forms: Forms) -> tuple[Node | TextKey, ...]:
+        """Give the keys with those texts as words that `forms` names."""
+        sources = {item.column.name: item.node for item in self.encoded}
+        found: list[Node | TextKey] = list(self.keys)
+        for number, key in enumerate(self.keys):
+            words = dict(forms).get(getattr(key, "name", ""))
+            if words is not None:
+                source = sources[key.name]  # type: ignore[attr-defined]
+                found[number] = TextKey(source.name, type_of(source), words)  # type: ignore[attr-defined]
+        return tuple(found)
+
+    def compiled(self, nullable: frozenset[str], way: Way = "rows", forms: Forms = ()) -> Compiled:
         """Give the variant for chunks in which exactly the columns `nullable` have nulls."""
-        found = self._variants.get((nullable, direct))
+        key = nullable, way, forms
+        found = self._variants.get(key)
         if found is None:
             with self._lock:
-                found = self._variants.get((nullable, direct))
+                found = self._variants.get(key)
                 if found is None:
-                    found = _compile(self, Variant(self.bounds, nullable), direct)
-                    self._variants[nullable, direct] = found
+                    found = _compile(self, Variant(self.bounds, nullable), way, forms)
+                    self._variants[key] = found
         return found
 
     def listing(self, indent: str) -> list[str]:
@@ -206,7 +245,10 @@ _BY_PYARROW = "texts and bytes are computed by pyarrow"
 def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -> Column:
     node = split.extracted(node)
     source = node if isinstance(node, Column) else split.residual(node, _BY_PYARROW)
-    column = Column(f"${'rank' if ranked else 'code'} {len(encoded)}", pa.int32())
+    t = type_of(source)
+    indices = pa.types.is_dictionary(t) and not ranked
+    name = f"${'rank' if ranked else 'code'} {len(encoded)}"
+    column = Column(name, t.index_type if indices else pa.int32())
     encoded.append(Encoded(source, column, ranked))
     return column
 
@@ -214,8 +256,8 @@ def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -
 def _key(name: str, node: Node, split: Split, encoded: list[Encoded], reasons: list[str]) -> Node:
     if is_fixed(type_of(node)):
         return split.value(split.extracted(node))
-    if not pa.types.is_dictionary(type_of(node)):
-        reasons.append(f"key {name}: texts are numbered by pyarrow dictionary_encode")
+    if layout_of(type_of(node)) == "fixed":
+        reasons.append(f"key {name}: bytes of one width are numbered by pyarrow dictionary_encode")
     return _encode(node, split, encoded, ranked=False)
 
 
@@ -241,6 +283,7 @@ def read_columns(plan: PassPlan) -> frozenset[str]:
     nodes = [n for root in plan.roots for n in walk(root) if not isinstance(root, Column)]
     bare = [*plan.keys, *(c.argument for c in plan.calls)]
     nodes += [n for n in (*bare, plan.predicate) if isinstance(n, Column)]
+    nodes += [item.node for item in plan.encoded if item.plain]
     return _names(nodes)
 
 
@@ -256,7 +299,7 @@ def needed_columns(plan: PassPlan) -> frozenset[str]:
     return _names(found)
 
 
-def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
+def _compile(plan: PassPlan, variant: Variant, way: Way, forms: Forms) -> Compiled:
     w = fn.writer(variant)
     names: list[str] = []
 
@@ -272,18 +315,28 @@ def _compile(plan: PassPlan, variant: Variant, direct: bool) -> Compiled:
             name = f"values{number}"
             write(name, lambda n=node, f=name: fn.write_values(w, f, n))  # type: ignore[misc]
     cells = layout(plan.calls, variant)
-    words, widths = 1, tuple(fn.key_words(node, variant) for node in plan.keys)
-    if isinstance(plan.step.sink, Groups):
-        if direct:
-            write("keys", lambda: fn.write_slots(w, plan.keys))
-        else:
-            words = write("keys", lambda: fn.write_keys(w, plan.keys))
+    words, widths, images, lanes = 1, tuple[int, ...](), None, None
+    keys = plan.text_keys(forms)
+    if way == "few":
+        images = write("images", lambda: write_images(w, keys))
+        write("match", lambda: write_match(w, images))
+        write("learn", lambda: write_learn(w, images))
+        lanes = write("spread", lambda: write_spread(w, cells))
+        write("fold", lambda: write_fold(w, cells, lanes, stride(cells)))
+        words, widths = images.words, images.widths
+    elif way == "direct":
+        write("keys", lambda: fn.write_slots(w, plan.keys))
+    elif way == "hashed":
+        words = write("keys", lambda: fn.write_keys(w, keys))
+        widths = tuple(fn.key_words(key, variant) for key in keys)
+    if way in {"direct", "hashed"}:
         write("scatter", lambda: fn.write_scatter(w, cells, stride(cells)))
-    elif isinstance(plan.step.sink, Matches):
-        write("probe", lambda: fn.write_probe(w, plan.keys))
-    elif not isinstance(plan.step.sink, Rows):
-        write("accumulate", lambda: fn.write_accumulate(w, cells))
+    elif isinstance(plan.step.sink, Matches | Totals):
+        probes = isinstance(plan.step.sink, Matches)
+        each = partial(fn.write_probe, w, plan.keys), partial(fn.write_accumulate, w, cells)
+        write("probe" if probes else "accumulate", each[0] if probes else each[1])
+    begin = initial(cells) + (b"" if lanes is None else lanes.initial())
     text = str(w.module)
     code = engine(plan.folder).functions(text, tuple(names)) if names else None
     addresses = {} if code is None else code.addresses
-    return Compiled(text, addresses, w.slots, cells, initial(cells), widths, words, code)
+    return Compiled(text, addresses, w.slots, cells, begin, widths, words, code, images, lanes)

@@ -12,9 +12,8 @@ import pyarrow as pa
 from wherry.ir.expr import Literal, Node
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
-from wherry.ir.stage import Groups
 from wherry.render.bind import Chunk, Table
-from wherry.render.encode import MOST_SLOTS, codes_of, ranks_of
+from wherry.render.encode import codes_of, ranks_of
 from wherry.render.loop import Slot
 from wherry.render.passes import PassPlan, needed_columns, read_columns
 from wherry.render.split import Lookup
@@ -31,9 +30,7 @@ class Prepared:
     nullable : frozenset of str
         Columns and tables with nulls: the variant.
     texts : dict
-        By encoded column: the texts behind its integers.
-    sizes : tuple of int, optional
-        Domains of the keys if they are small together.
+        By encoded column: the texts behind its integers. Those of plain keys are not numbered yet.
     literals : tuple of Literal
         The values of the stage's parameters.
     """
@@ -41,7 +38,6 @@ class Prepared:
     chunk: Chunk
     nullable: frozenset[str]
     texts: dict[str, pa.Array]
-    sizes: tuple[int, ...] | None
     literals: tuple[Literal, ...]
 
 
@@ -69,7 +65,7 @@ class Preparer:
         columns = {name: batch.column(number) for name, number in self._given}
         if self._simple:
             nulls = frozenset([n for n in self._read if columns[n].null_count])
-            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, None, literals)
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, literals)
         numbers: dict[Slot, int] = {}
         for node, column in self._plan.fields.items():
             # Values are the struct's own; only the validity of both may be new.
@@ -78,38 +74,24 @@ class Preparer:
             columns[column.name] = evaluate(bind(node, literals), batch)
         texts = self._encode(columns)
         tables = self._lookups(columns, numbers, literals)
-        nullable = {n for n in self._read if columns[n].null_count}
+        nullable = {n for n in self._read if n in columns and columns[n].null_count}
         nullable |= {
             f"table {x.number}"
             for x in self._plan.lookups.values()
             if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
         }
-        sizes = self._sizes(texts) if isinstance(self._plan.step.sink, Groups) else None
-        for number, size in enumerate(sizes or ()):
-            numbers["size", str(number)] = size
-            before = np.prod([s + 1 for s in (sizes or ())[:number]], dtype=np.int64)
-            numbers["stride", str(number)] = int(before)
         chunk = Chunk(batch.num_rows, columns, tables, numbers)
-        return Prepared(chunk, frozenset(nullable), texts, sizes, literals)
+        return Prepared(chunk, frozenset(nullable), texts, literals)
 
     def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         texts = {}
         for item in self._plan.encoded:
+            if item.plain:
+                continue
             array = columns[item.node.name]  # type: ignore[attr-defined]
             found = (ranks_of if item.ranked else codes_of)(array)
             columns[item.column.name], texts[item.column.name] = found
         return texts
-
-    def _sizes(self, texts: dict[str, pa.Array]) -> tuple[int, ...] | None:
-        sizes = []
-        for key in self._plan.keys:
-            name = getattr(key, "name", None)
-            boolean = pa.types.is_boolean(getattr(key, "type", None) or pa.null())
-            if name not in texts and not boolean:
-                return None
-            sizes.append(len(texts[name]) if name in texts else 2)
-        product = np.prod([float(s + 1) for s in sizes])
-        return tuple(sizes) if sizes and product <= MOST_SLOTS else None
 
     def _lookups(
         self,

@@ -19,6 +19,7 @@ from wherry.devices.work import Work
 from wherry.ir.build import Build
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
+from wherry.ir.resolve import type_of
 from wherry.ir.stage import (
     Groups,
     Matches,
@@ -137,8 +138,9 @@ class Program:
         self.stage, self.schema = stage, schema
         self._parts = _parts(stage, schema, bounds, folder)
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
-        # Totals are new bytes whatever the chunk is, so their addresses need no look.
-        self._refers = not any(isinstance(sink, Totals) for sink in sinks)
+        # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
+        # addresses need no look.
+        self._refers = not any(_writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
         self._chooses = len(self._parts) == 1 and keeps
@@ -175,7 +177,7 @@ class Program:
     def text(self) -> str:
         """Give the listing and the LLVM IR of the variants for chunks without nulls."""
         plans = [part.plan for part in self._parts if part.plan is not None]
-        return "\n".join([self.listing, *(plan.compiled(frozenset()).text for plan in plans)])
+        return "\n".join([self.listing, *(plan.text for plan in plans)])
 
     def run(
         self,
@@ -394,6 +396,13 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
     )
 
 
+def _writes_all(step: Step) -> bool:
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
+        return False
+    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
+    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
+
+
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:
     found = [_Part(None, None, None, ())]
     for number, step in enumerate(stage.steps):
@@ -464,7 +473,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "group_by.direct or group_by.hashed"
+            used = "few.few, then group_by.direct or group_by.hashed"
         case Matches():
             used = "join.find, join.expand, filter.gather"
         case _:
@@ -475,6 +484,8 @@ def _skeletons(step: Pass) -> str:
 def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
+        if step.buckets is not None:
+            return f"deal (buckets.order, filter.gather) into {step.buckets} by {keys}"
         if step.count is None:
             return f"order (pyarrow sort_indices, filter.gather) by {keys}"
         return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"

@@ -21,7 +21,7 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.text import call_text
-from wherry.render.intervals import INT64, interval, type_range, within
+from wherry.render.intervals import INT64, Bounds, interval, type_range, within
 from wherry.render.loop import (
     F32,
     F64,
@@ -41,6 +41,7 @@ _INT128: Final = (-(1 << 127), (1 << 127) - 1)
 _DIGITS: Final = 38
 _SURELY_FITS: Final = 10**38 >> 64
 _EXACT: Final = Context(prec=80)
+_WIDE: Final = np.dtype("V16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +111,16 @@ def _cell(call: Call, variant: Variant, offset: int) -> Cell:
     if not pa.types.is_decimal(source):
         element = F64 if pa.types.is_floating(source) else I64
         return Cell("sum", call.argument, t, offset, element, 1, narrow=False, unsigned=unsigned)
-    found = interval(call.argument, variant.bounds)
-    low, high = found if within(found, type_range(source)) else type_range(source)
+    low, high = values_range(call.argument, variant.bounds)
     many = within((low * _ROWS, high * _ROWS), _INT128)
     narrow = many and within((low * 64, high * 64), INT64)
     return Cell("sum", call.argument, t, offset, I128, 1 if many else 2, narrow, unsigned=False)
+
+
+def values_range(node: Node, bounds: Bounds) -> tuple[int, int]:
+    """Give integers between which the values that are summed lie."""
+    found, whole = interval(node, bounds), type_range(type_of(node))
+    return found if within(found, whole) else whole
 
 
 def identity(cell: Cell, element: Any) -> float:
@@ -174,9 +180,9 @@ def _suffix(t: Any) -> str:
     return f"i{t.width}" if isinstance(t, ir.IntType) else "f32" if t is F32 else "f64"
 
 
-def reduced(cell: Cell, b: Any, lanes: Any) -> Any:
-    """Give one value of the state's type for a vector of them."""
-    element = lanes.type.element
+def reduced(cell: Cell, b: Any, lanes: Any, wanted: Any = None) -> Any:
+    """Give one value for a vector of them, of type `wanted` or the state's."""
+    element, wanted = lanes.type.element, wanted or cell.element
     suffix = _suffix(lanes.type)
     if cell.kind == "sum" and element is F64:
         kind = ir.FunctionType(F64, [F64, lanes.type])
@@ -190,7 +196,7 @@ def reduced(cell: Cell, b: Any, lanes: Any) -> Any:
         b.module, f"llvm.vector.reduce.{name}.{suffix}", ir.FunctionType(element, [lanes.type])
     )
     value = b.call(function, [lanes])
-    return value if element == cell.element else b.sext(value, cell.element)
+    return value if element == wanted else b.sext(value, wanted)
 
 
 def initial(cells: Sequence[Cell]) -> bytes:
@@ -200,14 +206,15 @@ def initial(cells: Sequence[Cell]) -> bytes:
         found += bytes(8)
         value = identity(cell, cell.element) if cell.parts else 0
         for _ in range(cell.parts):
-            found += _packed(cell, value).ljust(cell.element_bytes, b"\0")
+            found += packed(cell.element, value).ljust(cell.element_bytes, b"\0")
     return found
 
 
-def _packed(cell: Cell, value: float) -> bytes:
-    if cell.element in (F32, F64):
-        return struct.pack("<f" if cell.element is F32 else "<d", value)
-    size = element_bytes(cell.element)
+def packed(element: Any, value: float) -> bytes:
+    """Give a value as it lies in memory."""
+    if element in (F32, F64):
+        return struct.pack("<f" if element is F32 else "<d", value)
+    size = element_bytes(element)
     return (int(value) & ((1 << (8 * size)) - 1)).to_bytes(size, "little")
 
 
@@ -222,7 +229,7 @@ def read(cell: Cell, states: np.ndarray[Any, Any]) -> pa.Array:
     counts = _column(states, cell.offset, "<i8")
     if cell.kind == "count":
         return _array(cell.t, counts, None)
-    none = counts == 0
+    none = None if counts.all() else counts == 0
     if pa.types.is_decimal(cell.t):
         return _decimals(cell, states, none)
     dtype = np.dtype(f"V{element_bytes(cell.element)}")
@@ -245,20 +252,29 @@ def _column(states: np.ndarray[Any, Any], offset: int, dtype: Any) -> np.ndarray
 
 
 def _decimals(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> pa.Array:
-    low = _column(states, cell.offset + 8, "<i8")
     if cell.t.bit_width < 128:
+        low = _column(states, cell.offset + 8, "<i8")
         return _array(cell.t, low.astype(f"<i{cell.t.bit_width // 8}"), none)
-    wide = cell.element is I128
-    high = _column(states, cell.offset + 16, "<i8") if wide else low >> 63
+    if cell.element is I128:
+        # A state keeps the two words as Arrow does.
+        words = _column(states, cell.offset + 8, _WIDE)
+    else:
+        low = _column(states, cell.offset + 8, "<i8")
+        words = np.stack([low, low >> 63], axis=1)
+    high = words.view(np.int64).reshape(-1, 2)[:, 1]
     # Far below 10**38 in the high half no digit is too many, and the words are the answer.
-    if cell.parts == 1 and bool((np.abs(high[~none]) < _SURELY_FITS).all()):
-        return _array(cell.t, np.stack([low, high], axis=1), none)
+    fits = not len(high) or (high.max() < _SURELY_FITS and high.min() > -_SURELY_FITS)
+    if cell.parts == 1 and (
+        fits or bool((np.abs(high if none is None else high[~none]) < _SURELY_FITS).all())
+    ):
+        return _array(cell.t, words, none)
     return pa.array(_checked(cell, states, none), cell.t)
 
 
 def _checked(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> list[Decimal | None]:
     size, found = element_bytes(cell.element), []
-    for row, missing in zip(states, none, strict=True):
+    absent = np.zeros(len(states), bool) if none is None else none
+    for row, missing in zip(states, absent, strict=True):
         whole = 0
         for part in range(cell.parts):
             at = cell.offset + 8 + part * cell.element_bytes

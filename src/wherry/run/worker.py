@@ -316,13 +316,19 @@ class Worker:
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
-        """Tell whether what follows runs here too and only orders or cuts the rows."""
+        """Tell whether what follows runs here too and only orders or cuts the rows.
+
+        Rows dealt into buckets are written where they are dealt: what follows refers to them.
+        """
         following = hop.continuation.last + 1
         if following >= len(hop.plan.segments):
             return False
         segment, site = hop.plan.segments[following], hop.continuation.sites[following]
         here = site == self.driver.name
-        return here and segment.kind == "merge" and isinstance(segment.steps[0], Order | Take)
+        if not here or segment.kind != "merge":
+            return False
+        step = segment.steps[0]
+        return isinstance(step, Take) or (isinstance(step, Order) and step.buckets is None)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""
