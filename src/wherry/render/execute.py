@@ -10,14 +10,15 @@ import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
-from wherry.ir.stage import Groups, Order, Rows, Take
+from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
 from wherry.render.dealt import Dealt, can_deal
 from wherry.render.encode import decoded
-from wherry.render.gather import Arrangement, Deferred, Piece, places_of
+from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
 from wherry.render.grouping import group
+from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.prepare import Prepared
@@ -58,6 +59,8 @@ class Run:
         sink = self._plan.step.sink
         if isinstance(sink, Rows):
             return self._rows(after, defer=defer)
+        if isinstance(sink, Matches):
+            return self._matches(sink, after, defer=defer)
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
         if isinstance(columns, Dealt):
             return columns
@@ -77,16 +80,19 @@ class Run:
         )  # fmt: skip
         return Selection(rows, self.selected, words)
 
+    def _computed(self, number: int, kept: Selection) -> pa.Array:
+        return compute_column(
+            self._plan.out_schema.types[number], self._address(f"values{number}"),
+            (self._whole, self._padded), self._chunk, kept, pool=self._pool,
+        )  # fmt: skip
+
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:
         schema, kept = self._plan.out_schema, self._select()
         computed = {
-            number: compute_column(
-                schema.types[number], self._address(f"values{number}"), (self._whole, self._padded),
-                self._chunk, kept, pool=self._pool,
-            )
+            number: self._computed(number, kept)
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)
-        }  # fmt: skip
+        }
         places = self._places(after, kept, computed)
         final = kept
         if places is not None:
@@ -104,6 +110,29 @@ class Run:
                 moved = Selection(kept.count, len(places), order=places)
                 columns.append(keep_rows(computed[number], moved, self._pool))
         return _batch(columns, schema, final.count)
+
+    def _matches(self, sink: Matches, after: Arrangement, *, defer: bool) -> Piece:
+        functions = self._address("mask"), self._address("probe")
+        pairs = find_pairs(
+            sink, self._prepared.literals, functions, self._context.addresses, self._chunk,
+            pool=self._pool,
+        )  # fmt: skip
+        self.selected = pairs.passed
+        left, schema = pairs.left, self._plan.out_schema
+        sides = []
+        for number, node in enumerate(self._plan.outputs):
+            if isinstance(node, Column):
+                sides.append((self._chunk.columns[node.name], left))
+            else:
+                made = self._computed(number, pairs.kept)
+                sides.append((made, pairs.repeated()))
+        sides += [(array, pairs.right) for array in pairs.added]
+        if not (after or defer):
+            columns = [keep_rows(array, rows, self._pool) for array, rows in sides]
+            return _batch(columns, schema, pairs.count)
+        chosen = tuple((array, None if c.whole else c.numbers) for array, c in sides)
+        rows = Deferred(schema, chosen, pairs.count)
+        return gather([rows], after, self._pool) if after else rows
 
     def _deferred(
         self, final: Selection, computed: dict[int, pa.Array], places: np.ndarray[Any, Any] | None

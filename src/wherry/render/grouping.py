@@ -97,7 +97,7 @@ def _numbered(plan: PassPlan, prepared: Prepared, start: Start | None) -> Prepar
             columns[name], texts[name] = number_texts(source, *first)
             nullable |= {name} if columns[name].null_count else set()
     chunk = replace(prepared.chunk, columns=columns)
-    return Prepared(chunk, frozenset(nullable), texts)
+    return replace(prepared, chunk=chunk, nullable=frozenset(nullable), texts=texts)
 
 
 def _domains(plan: PassPlan, prepared: Prepared, most: int) -> tuple[Domain, ...] | None:

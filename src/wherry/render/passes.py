@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from typing import Literal as Literal_
@@ -19,7 +19,7 @@ import pyarrow as pa
 from wherry.data.types import layout_of
 from wherry.ir.expr import Call, Column, IsNull, Literal, Node, When, walk
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Pass, Rows, Totals, output_schema
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Totals, output_schema
 from wherry.ir.text import call_text, to_text
 from wherry.kernels.engine import Compiled as MachineCode
 from wherry.kernels.engine import engine
@@ -130,7 +130,7 @@ class PassPlan:
     def result_types(self) -> tuple[pa.DataType, ...]:
         """Give the types of the aggregates as the stage declares them."""
         sink = self.step.sink
-        return () if isinstance(sink, Rows) else tuple(call_type(call) for _, call in sink.calls)
+        return tuple(call_type(call) for _, call in getattr(sink, "calls", ()))
 
     def batch_of(self, columns: Sequence[pa.Array]) -> pa.RecordBatch:
         """Give columns as the rows that come out, in the types that the stage declares."""
@@ -203,12 +203,16 @@ class PassPlan:
         """Give what runs, line by line, by expression."""
         lines = [] if self.predicate is None else [f"mask: {to_text(self.step.predicate)}"]  # type: ignore[arg-type]
         sink = self.step.sink
-        if isinstance(sink, Rows):
+        if isinstance(sink, Matches):
+            lines += [f"key: {to_text(node)}" for node in sink.keys]
+        if isinstance(sink, Rows | Matches):
             lines += [
                 f"{name}: {to_text(node)} ({'column' if isinstance(native, Column) else 'values'})"
                 for (name, node), native in zip(sink.outputs, self.outputs, strict=True)
             ]
-        else:
+        if isinstance(sink, Matches):
+            lines += [f"{name}: of {to_text(sink.build)}" for name, _, _ in sink.added]
+        elif not isinstance(sink, Rows):
             if isinstance(sink, Groups):
                 lines += [f"key {name}: {to_text(node)}" for name, node in sink.keys]
             lines += [f"{name}: {call_text(call)}" for name, call in sink.calls]
@@ -230,7 +234,9 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
     outputs: tuple[Node, ...] = ()
     keys: tuple[Node, ...] = ()
     calls: tuple[Call, ...] = ()
-    if isinstance(step.sink, Rows):
+    if isinstance(step.sink, Matches):
+        keys = tuple(split.value(key) for key in step.sink.keys)
+    if isinstance(step.sink, Rows | Matches):
         outputs = tuple(_output(node, split) for _, node in step.sink.outputs)
     else:
         named = step.sink.keys if isinstance(step.sink, Groups) else ()
@@ -360,8 +366,10 @@ def _compile(plan: PassPlan, variant: Variant, way: Way, forms: Forms) -> Compil
         widths = tuple(fn.key_words(key, variant) for key in keys)
     if way in {"direct", "hashed"}:
         write("scatter", lambda: fn.write_scatter(w, cells, stride(cells)))
-    elif isinstance(plan.step.sink, Totals):
-        write("accumulate", lambda: fn.write_accumulate(w, cells))
+    elif isinstance(plan.step.sink, Matches | Totals):
+        probes = isinstance(plan.step.sink, Matches)
+        each = partial(fn.write_probe, w, plan.keys), partial(fn.write_accumulate, w, cells)
+        write("probe" if probes else "accumulate", each[0] if probes else each[1])
     begin = initial(cells) + (b"" if lanes is None else lanes.initial())
     text = str(w.module)
     code = engine(plan.folder).functions(text, tuple(names)) if names else None

@@ -17,10 +17,22 @@ from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
+from wherry.ir.build import Build
 from wherry.ir.expr import Column, Literal
 from wherry.ir.literals import bind
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.stage import (
+    Groups,
+    Matches,
+    Order,
+    Pass,
+    Rows,
+    Stage,
+    Step,
+    Take,
+    Totals,
+    output_schema,
+)
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
@@ -38,6 +50,7 @@ from wherry.render.gather import (
     several,
 )
 from wherry.render.ledger import account, written
+from wherry.render.matches import builds_read
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
@@ -107,6 +120,11 @@ class _Part:
     after: Arrangement
     groups: bool = False
 
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows are looked up in a build, one by one."""
+        return self.plan is not None and isinstance(self.plan.step.sink, Matches)
+
 
 class Program:
     """A stage made ready for chunks of one schema; a value: `run` changes nothing that shows.
@@ -135,7 +153,9 @@ class Program:
         # addresses need no look.
         self._refers = not any(_writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
-        self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
+        keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
+        self._chooses = len(self._parts) == 1 and keeps
+        self._joins = any(part.joins for part in self._parts)
         # One that ends with groups may leave grouping to who merges them.
         self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
         plans = [part.plan for part in self._parts]
@@ -215,6 +235,8 @@ class Program:
             if part.costs is not None:
                 texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
                 counter.add_pass(part.costs, given.num_rows, passed, texts)
+            if part.joins:
+                counter.hash_rows += made.num_rows
             counter.add_after(part.after, passed)
         if isinstance(made, Dealt):
             work, rows = counter.work(made.nbytes), batch.num_rows
@@ -223,7 +245,12 @@ class Program:
             chosen = made.nbytes
             work = counter.work(0)
             return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work, fallbacks)
-        referenced, copied = account(made, batch) if self._refers else (0, written(made))
+        referenced, copied = 0, 0
+        if self._refers:
+            owners = builds_read(self.stage, literals) if self._joins else ()
+            referenced, copied = account(made, batch, *owners)
+        else:
+            copied = written(made)
         why = _why(self.stage, copied)
         work = counter.work(copied)
         rows = batch.num_rows
@@ -450,7 +477,9 @@ class Program:
         if kept is not None and kept[0] is literals:
             return kept[1]
         packed = pack_literals(literals)
-        self._packed = (literals, packed)
+        if not any(isinstance(literal.value, Build) for literal in literals):
+            # Programs outlive queries, and the rows of a join are too many to be kept so long.
+            self._packed = (literals, packed)
         return packed
 
 
@@ -503,7 +532,7 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
 
 
 def _writes_all(step: Step) -> bool:
-    if not isinstance(step, Pass) or isinstance(step.sink, Rows):
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
         return False
     keys = step.sink.keys if isinstance(step.sink, Groups) else ()
     return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
@@ -603,6 +632,8 @@ def _skeletons(step: Pass) -> str:
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
             used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
+        case Matches():
+            used = "join.find, join.expand, filter.gather"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
@@ -626,9 +657,11 @@ def _why(stage: Stage, copied: int) -> str:
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"
-    if any(not isinstance(sink, Rows) for sink in sinks):
+    if any(isinstance(sink, Totals) for sink in sinks):
         return "totals are written once"
     if any(isinstance(step, Order) for step in stage.steps):
         return "rows are gathered in order"
+    if any(isinstance(sink, Matches) for sink in sinks):
+        return "joined rows are written once"
     tested = any(isinstance(step, Pass) and step.predicate is not None for step in stage.steps)
     return "rows that passed are compacted" if tested else "columns are computed"

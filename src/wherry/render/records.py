@@ -21,7 +21,8 @@ from llvmlite import ir
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
-from wherry.render.functions import Writer, key_parts
+from wherry.render.functions import Writer
+from wherry.render.keys import key_parts
 from wherry.render.loop import (
     F32,
     F64,
