@@ -402,11 +402,14 @@ class Program:
             If a value cannot be computed.
         """
         only = self._parts[0] if len(self._parts) == 1 else None
-        if len(batches) == 1 and only is not None and only.plan is not None:
-            return self.run(batches[0], literals, pool)
-        if only is None or not (only.plan is not None and only.plan.keeps_rows and not only.after):
+        plan = None if only is None else only.plan
+        if only is None or plan is None:
             return self.run_gathered(batches, literals, pool)
-        names = only.plan.kept_columns if only.plan else None
+        if len(batches) == 1:
+            return self.run(batches[0], literals, pool)
+        if not plan.keeps_rows or only.after:
+            return self.run_gathered(batches, literals, pool)
+        names = plan.kept_columns
         made = [
             self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
         ]
