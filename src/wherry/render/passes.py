@@ -141,6 +141,17 @@ class PassPlan:
         return pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     @property
+    def keeps_rows(self) -> bool:
+        """Tell whether the pass computes columns of every row and does nothing else."""
+        return self.predicate is None and isinstance(self.step.sink, Rows) and bool(self.outputs)
+
+    @property
+    def kept_columns(self) -> tuple[str, ...] | None:
+        """Give the columns that the outputs are, None if one is computed."""
+        names = tuple(node.name for node in self.outputs if isinstance(node, Column))
+        return names if len(names) == len(self.outputs) else None
+
+    @property
     def roots(self) -> tuple[Node, ...]:
         """Give every native expression of the pass."""
         arguments = (c.argument for c in self.calls if c.argument is not None)

@@ -18,7 +18,7 @@ from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.build import Build
-from wherry.ir.expr import Column, Literal
+from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import (
@@ -55,7 +55,7 @@ from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
-from wherry.render.runs import chain, joints
+from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_rows import rows_of
 from wherry.render.state import Matrix, read
@@ -395,7 +395,12 @@ class Program:
         pieces = [piece for piece in pieces if piece.num_rows]
         rows, counter = sum(piece.num_rows for piece in pieces), Counter()
         counter.add_pass(first.costs, rows, rows, 0)
-        row = self._in_a_row(pieces, literals, pool, team)
+        packed, apart = self._pack(literals), replace(first, after=())
+
+        def group(batch: pa.RecordBatch) -> pa.RecordBatch:
+            return _run_part(apart, batch, literals, packed, pool, defer=False)[0]
+
+        row = in_a_row(first.plan, pieces, group, team)
         joined = row is not None
         if row is None:
             groups = merge(pieces, first.plan, pool, team)
@@ -413,33 +418,6 @@ class Program:
             made.batch, rows, rows, referenced, copied, why, work, made.fallbacks
         )  # fmt: skip
 
-    def _in_a_row(
-        self,
-        pieces: Sequence[Piece],
-        literals: tuple[Literal, ...],
-        pool: SegmentPool,
-        team: Team,
-    ) -> tuple[list[pa.RecordBatch], int] | None:
-        """Give pieces by reference if their keys ascend, and how many bytes are new.
-
-        Only groups that begin in one piece and end in another are written.
-        """
-        first = self._parts[0]
-        assert first.plan is not None
-        if any(isinstance(piece, Dealt) for piece in pieces):
-            return None
-        joined = joints(first.plan, pieces, team)
-        if joined is None:
-            return None
-        found = chain(pieces, joined)
-        if not found.meeting:
-            return list(pieces), 0
-        alone, together = replace(first, after=()), pa.concat_batches(found.meeting)
-        met, _, _ = _run_part(alone, together, literals, self._pack(literals), pool, defer=False)
-        groups = iter(range(met.num_rows))
-        row = [met.slice(next(groups), 1) if b is None else b for b in found.between]
-        return row, referenced_bytes([met])
-
     def run_whole(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...], pool: SegmentPool
     ) -> ChunkOutput:
@@ -451,11 +429,14 @@ class Program:
             If a value cannot be computed.
         """
         only = self._parts[0] if len(self._parts) == 1 else None
-        if len(batches) == 1 and only is not None and only.plan is not None:
-            return self.run(batches[0], literals, pool)
-        if only is None or not _keeps_rows(only):
+        plan = None if only is None else only.plan
+        if only is None or plan is None:
             return self.run_gathered(batches, literals, pool)
-        names = _columns_kept(only)
+        if len(batches) == 1:
+            return self.run(batches[0], literals, pool)
+        if not plan.keeps_rows or only.after:
+            return self.run_gathered(batches, literals, pool)
+        names = plan.kept_columns
         made = [
             self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
         ]
@@ -582,21 +563,6 @@ def _run_part(
     run = Run(plan, prepared, packed, pool)
     made = run.output(after, defer=defer)
     return made, rows if plan.predicate is None else run.selected, ()
-
-
-def _keeps_rows(part: _Part) -> bool:
-    """Tell whether a part computes columns of every row and does nothing else."""
-    plan = part.plan
-    if plan is None or plan.predicate is not None or part.after:
-        return False
-    return isinstance(plan.step.sink, Rows) and bool(plan.outputs)
-
-
-def _columns_kept(part: _Part) -> tuple[str, ...] | None:
-    """Give the columns that a part keeps as they are, if it computes none."""
-    outputs = part.plan.outputs if part.plan else ()
-    names = tuple(node.name for node in outputs if isinstance(node, Column))
-    return names if len(names) == len(outputs) else None
 
 
 def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: _Part) -> ChunkOutput:

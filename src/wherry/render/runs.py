@@ -9,7 +9,7 @@ written for every row: that costs less than to tell where a run ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from llvmlite import ir
 
+from wherry.data.chunk import referenced_bytes
 from wherry.kernels.layout import BLOCK, RUN_ROOM
 from wherry.kernels.skeletons import skeletons
 from wherry.render import functions as fn
@@ -213,3 +214,32 @@ def chain(pieces: Sequence[pa.RecordBatch], joints: Sequence[bool]) -> Chain:
             between.append(None)
             meeting.append(piece.slice(piece.num_rows - 1))
     return Chain(between, meeting)
+
+
+def in_a_row(
+    plan: PassPlan,
+    pieces: Sequence[Any],
+    group: Callable[[pa.RecordBatch], pa.RecordBatch],
+    team: Team = alone,
+) -> tuple[list[pa.RecordBatch], int] | None:
+    """Give the groups of pieces by reference if their keys ascend, and how many bytes are new.
+
+    Parameters
+    ----------
+    plan, pieces
+        As for `joints`; None as well if a piece is not written.
+    group : callable
+        Gives the groups of few rows: those that begin in one piece and end in another.
+    """
+    if not all(isinstance(piece, pa.RecordBatch) for piece in pieces):
+        return None
+    joined = joints(plan, pieces, team)
+    if joined is None:
+        return None
+    found = chain(pieces, joined)
+    if not found.meeting:
+        return list(pieces), 0
+    met = group(pa.concat_batches(found.meeting))
+    groups = iter(range(met.num_rows))
+    row = [met.slice(next(groups), 1) if b is None else b for b in found.between]
+    return row, referenced_bytes([met])
