@@ -21,10 +21,11 @@ from wherry.data.late import LateRows, count, narrowed
 from wherry.data.late import Rows as Kept
 from wherry.data.segment import SegmentPool
 from wherry.data.types import value_type
-from wherry.ir.expr import Column, Literal, Node, all_of, conjuncts, walk
+from wherry.ir.expr import Code, Column, Literal, Member, Node, all_of, conjuncts, walk
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
-from wherry.ir.stage import Pass, Rows, input_columns
+from wherry.ir.stage import Pass, Rows, Stage, input_columns
+from wherry.ir.work import costs_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import bind_slots
@@ -98,7 +99,9 @@ class LatePass:
         }
         self._groups: dict[str | None, list[int]] = {}
         for number, names in enumerate(self._columns):
-            name = names[0] if len(names) == 1 else None
+            # What is looked up in a build is not computed by its meaning, which takes too long.
+            builds = any(isinstance(n, Member | Code) for n in walk(self._terms[number]))
+            name = names[0] if len(names) == 1 and not builds else None
             self._groups.setdefault(name, []).append(number)
 
     def choose(
@@ -240,6 +243,14 @@ class LatePass:
         plan = plan_pass(step, schema, self._bounds, self._folder)
         with self._lock:  # Variants that are compiled for a plan must be kept with the one in use.
             return self._plans.setdefault((numbers, mask), (plan, Preparer(plan)))
+
+
+def late_pass(stage: Stage, schema: pa.Schema, bounds: Bounds, folder: Path) -> LatePass | None:
+    """Give the first step of a stage for rows that are read as it goes; None if it tests none."""
+    step = stage.steps[0] if stage.steps else None
+    if not isinstance(step, Pass) or step.predicate is None:
+        return None
+    return LatePass(step, schema, bounds, folder, costs_of(step).texts)
 
 
 @dataclass

@@ -1,0 +1,131 @@
+"""A pass of a program and what follows it, run over one chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from wherry.base.errors import InputError
+from wherry.data.segment import SegmentPool
+from wherry.ir.expr import Literal
+from wherry.ir.literals import bind
+from wherry.ir.stage import Matches, Pass, Rows, Take
+from wherry.ir.work import Costs, Counter
+from wherry.render.execute import Run, arrange
+from wherry.render.gather import Arrangement, Piece, choose
+from wherry.render.passes import PassPlan
+from wherry.render.prepare import Preparer
+from wherry.render.reference import run_step
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pass, or None at the beginning, and the orders and takes that follow it.
+
+    `groups` says that it groups by keys that may be dealt or joined.
+    """
+
+    plan: PassPlan | None
+    preparer: Preparer | None
+    costs: Costs | None
+    after: Arrangement
+    groups: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows are looked up in a build, one by one."""
+        return self.plan is not None and isinstance(self.plan.step.sink, Matches)
+
+
+@dataclass(slots=True)
+class Making:
+    """A chunk on its way through the parts of a program.
+
+    Attributes
+    ----------
+    defer : bool
+        The last part's rows are not to be written.
+    selected : int or None
+        Rows that passed the first part's predicate.
+    """
+
+    packed: Any
+    literals: tuple[Literal, ...]
+    pool: SegmentPool
+    defer: bool
+    selected: int | None = None
+    counter: Counter = field(default_factory=Counter)
+    fallbacks: tuple[str, ...] = ()
+
+    def run(self, part: Part, given: pa.RecordBatch, rows: int, texts: int, *, last: bool) -> Piece:
+        """Give what a part makes of `given`.
+
+        Parameters
+        ----------
+        rows, texts : int
+            The rows that the part's work is counted for, and the bytes of its columns of text.
+        """
+        made, passed, slowly = run_part(
+            part, given, self.literals, self.packed, self.pool, defer=self.defer and last
+        )
+        self.fallbacks += slowly
+        self.selected = passed if self.selected is None else self.selected
+        if part.costs is not None:
+            self.counter.add_pass(part.costs, rows, passed, texts)
+        if part.joins:
+            self.counter.hash_rows += made.num_rows
+        self.counter.add_after(part.after, passed)
+        return made
+
+
+def run_part(
+    part: Part,
+    batch: pa.RecordBatch,
+    literals: Any,
+    packed: Any,
+    pool: SegmentPool,
+    *,
+    defer: bool,
+) -> tuple[Piece, int, tuple[str, ...]]:
+    """Give what a part makes of `batch`, how many rows passed, and why it ran slowly if it did."""
+    plan, preparer = part.plan, part.preparer
+    if plan is None or preparer is None:
+        arranged = choose(batch, part.after) if defer else arrange(batch, part.after, pool)
+        return arranged, batch.num_rows, ()
+    rows = batch.num_rows
+    after = part.after
+    if (
+        plan.predicate is None
+        and isinstance(plan.step.sink, Rows)
+        and after
+        and isinstance(after[0], Take)
+    ):
+        batch, after = batch.slice(0, after[0].count), after[1:]
+    try:
+        prepared = preparer.prepare(batch, literals)
+    except InputError as problem:
+        reason = f"this chunk: the interpreter, for rows that pass: {problem}"
+        return (*_run_slowly(part, batch, literals), (reason,))
+    run = Run(plan, prepared, packed, pool)
+    made = run.output(after, defer=defer)
+    return made, rows if plan.predicate is None else run.selected, ()
+
+
+def _run_slowly(
+    part: Part, batch: pa.RecordBatch, literals: tuple[Literal, ...]
+) -> tuple[pa.RecordBatch, int]:
+    """Run a part whose residual failed on some row: perhaps that row does not even pass.
+
+    The interpreter computes a sink's expressions only for rows that pass, so it raises again
+    exactly if there is no answer.
+    """
+    assert part.plan is not None
+    step = bind(part.plan.step, literals)
+    counted = Pass(step.predicate, Rows(()))
+    selected = run_step(counted, batch).num_rows
+    made = run_step(step, batch)
+    for following in part.after:
+        made = run_step(following, made)
+    return made, selected
