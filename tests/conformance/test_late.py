@@ -19,6 +19,7 @@ from support.tables import drawn_table
 import wherry as wh
 from wherry.base.errors import CorruptError, InputError
 from wherry.data import fragments, parquet_late
+from wherry.data.chunk import column_bytes
 from wherry.data.late import count as count_rows
 from wherry.data.late import narrowed, rows_of
 from wherry.data.parquet_late import LateParquet
@@ -201,3 +202,15 @@ def test_rows_are_bits(offset, rows):
     bits = np.unpackbits(kept.view(np.uint8), bitorder="little")
     wanted = offset + np.flatnonzero(passed)
     assert np.flatnonzero(bits).tolist() == wanted.tolist()
+
+
+def test_the_ledger_tells_rows_read_from_rows_compacted(numbers):
+    query = wh.scan(numbers).filter(wh.col("price") < 10.0, wh.col("note").str.contains("number 3"))
+    result = query.select("note", "price", "day").run()
+    found = {entry.why: entry for entry in result.ledger.entries}
+    note, price, day = (column_bytes(column.chunk(0)) for column in result.table.columns)
+    compacted = found["rows that passed are compacted"]
+    assert (compacted.referenced_bytes, compacted.copied_bytes) == (day, note + price)
+    # Of 3000 prices, of the 40 notes of rows that were left, of the days of rows that passed.
+    notes = column_bytes(NUMBERS.column("note").chunk(0).slice(0, 40))
+    assert found["decoded from Parquet"].copied_bytes == 3000 * 8 + notes + day
