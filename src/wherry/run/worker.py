@@ -287,19 +287,20 @@ class Worker:
         """
         program, readings = self.program(hop), dict[int, list[Reading]]()
 
-        def one(number: int) -> ChunkOutput:
-            unit, late = todo[number]
-            readings[number] = found = list[Reading]()
-            return self._read_and_run(hop, unit, late, found)
-
         def task() -> ChunkOutput:
             binds = program.binds and not self._defers(hop)
             bound = self._bound(hop, program, refs) if binds else None
             if bound is not None:
                 return program.run_bound(bound, hop.literals, self.pool, team)
+            todo = self._units(hop, program, refs)
+
+            def one(number: int) -> ChunkOutput:
+                unit, late = todo[number]
+                readings[number] = found = list[Reading]()
+                return self._read_and_run(hop, unit, late, found)
+
             return together(each(team, len(todo), one))
 
-        todo = self._units(hop, program, refs)
         execution = self.driver.execute(task, lambda: 0)
         return execution, [reading for number in sorted(readings) for reading in readings[number]]
 
