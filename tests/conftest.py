@@ -10,6 +10,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile(
-    "soak", settings.get_profile("wherry"), derandomize=False, max_examples=5000
+    "soak", settings.get_profile("wherry"), derandomize=False, max_examples=10_000
 )
 settings.load_profile("wherry")

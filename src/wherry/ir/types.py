@@ -16,6 +16,9 @@ from wherry.base.errors import InputError
 from wherry.data.types import MOST_LEVELS, NANOSECONDS, type_class, value_type
 
 DECIMAL_DIGITS: Final = 38
+EXACT_FLOAT: Final = 1 << 53
+EXACT_POWER: Final = 22
+"""Integers up to 2**53 and powers of ten up to 10**22 are float64: a quotient is rounded once."""
 _DIGITS_OF_BITS: Final = {8: 3, 16: 5, 32: 10, 64: 20}
 _SIGNED: Final = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 

@@ -210,8 +210,9 @@ def _(node: Cast, loop: Loop) -> Value:
         convert = b.uitofp if pa.types.is_unsigned_integer(source) else b.sitofp
         data = convert(operand.data, vector(F64))
         if pa.types.is_decimal(source) and source.scale:
-            # Arrow multiplies by the rounded power, so a division would differ in the last bit.
-            data = b.fmul(data, constant(F64, 10.0**-source.scale))
+            # Both are exact (`split` sees to it), so the quotient is the nearest float64; the
+            # product with a power that is rounded would not be.
+            data = b.fdiv(data, constant(F64, 10.0**source.scale))
     elif is_moment(source) or is_moment(node.type):
         data = _moved(loop, source, node.type, operand.data)
     else:
