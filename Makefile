@@ -41,7 +41,7 @@ fuzz: $(VENV)/ready  ## corrupted files through every reader: `make fuzz CASES=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 
-soak: $(VENV)/ready  ## long: thousands of new random programs and pipelines; prints what failed
+soak: $(VENV)/ready  ## long: 10,000 new random programs and pipelines of each kind; prints how many ran and what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics
 
 golden: $(VENV)/ready  ## rewrite the golden texts; read the diff before you commit it
