@@ -21,6 +21,7 @@ What SQL, or DuckDB, defines otherwise is left out on purpose:
 
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import duckdb
 import hypothesis.strategies as st
@@ -58,7 +59,7 @@ def pins_of(draw: object, pipeline: Pipeline) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def duck() -> Iterator[list[duckdb.DuckDBPyConnection]]:
+def duck() -> Iterator[list[Any]]:
     """Give one connection for all queries: to connect takes as long as to run a pipeline.
 
     It is taken out of the list again, because hypothesis keeps what a test is given, and DuckDB's
@@ -70,7 +71,7 @@ def duck() -> Iterator[list[duckdb.DuckDBPyConnection]]:
     held.pop().close()
 
 
-def answer_of(duck: list[duckdb.DuckDBPyConnection], table: pa.Table, sql: str) -> pa.Table:
+def answer_of(duck: list[Any], table: pa.Table, sql: str) -> pa.Table:
     duck[0].register("stored", plain_for_duckdb(table))
     try:
         return duck[0].sql(sql).to_arrow_table()
@@ -80,7 +81,7 @@ def answer_of(duck: list[duckdb.DuckDBPyConnection], table: pa.Table, sql: str) 
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())
-def test_answers_equal_duckdb(data: st.DataObject, folders: object, duck: list[object]) -> None:
+def test_answers_equal_duckdb(data: st.DataObject, folders: object, duck: list[Any]) -> None:
     table, columns = drawn_table(data.draw)
     source = scan(stored(data.draw, table, next(folders)))
     start = Relation(source, "SELECT * FROM stored", columns, (f'"{ROW}" ASC',))
