@@ -19,9 +19,12 @@ What SQL, or DuckDB, defines otherwise is left out on purpose:
     parts of zoned moments    local time                  session's zone    not generated
 """
 
+import os
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 import hypothesis.strategies as st
@@ -33,10 +36,11 @@ from support.pipelines import Relation, drawn_pipeline
 from support.tables import ROW, drawn_table, stored
 from support.typed import plain_for_duckdb
 
-from wherry import Pipeline, load_system, scan
+from wherry import Pipeline, load_system, scan, session
 from wherry.plan.joins import with_builds
 from wherry.plan.placement import placements, refusals
 from wherry.plan.query import prepare
+from wherry.run.crew import Crew
 from wherry.testing import build_side
 
 EXAMPLES = max(1000, settings().max_examples)
@@ -71,6 +75,12 @@ def duck() -> Iterator[list[Any]]:
     held.pop().close()
 
 
+@cache
+def crew_of(threads: int) -> Crew:
+    cores = sorted(os.sched_getaffinity(0))
+    return Crew((cores * threads)[:threads])
+
+
 def answer_of(duck: list[Any], table: pa.Table, sql: str) -> pa.Table:
     duck[0].register("stored", plain_for_duckdb(table))
     try:
@@ -92,6 +102,8 @@ def test_answers_equal_duckdb(data: st.DataObject, folders: object, duck: list[A
         pins = pins_of(data.draw, made.pipeline)
         seen = made.pipeline.run(EMULATED, placement=pins).table
     else:
-        seen = made.pipeline.collect()
+        threads = data.draw(st.sampled_from((1, 2, 5)), label="threads")
+        with patch.object(session, "running", lambda: crew_of(threads)):
+            seen = made.pipeline.collect()
     assert seen.schema == pa.schema([(name, k.type) for name, k in made.columns.items()]), sql
     assert_same(seen, wanted, ordered=made.order is not None)
