@@ -6,19 +6,22 @@ from random import Random
 
 import hypothesis.strategies as st
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from support.wild import SCHEMA, batch_of, expression, rows_of, values_of
 
 from wherry.base.errors import InputError
 from wherry.data.arrays import take
 from wherry.data.segment import SegmentPool
-from wherry.ir.expr import Node
+from wherry.ir.build import build_of
+from wherry.ir.expr import Code, Column, Literal, Member, Node
 from wherry.ir.literals import lift
 from wherry.ir.meaning import meaning
 from wherry.ir.reference import evaluate
 from wherry.ir.resolve import resolve, type_of
 from wherry.ir.stage import Pass, Rows, Stage
 from wherry.ir.text import to_text
+from wherry.ir.types import build_type, is_coded
 from wherry.render.program import render
 
 POOL = SegmentPool()
@@ -51,10 +54,8 @@ def fails(act: object, node: Node, batch: pa.RecordBatch) -> bool:
     return False
 
 
-@settings(max_examples=EXAMPLES)
-@given(depth=st.integers(1, 4), tree=st.integers(0, 1 << 62), seed=st.integers(0, 5))
-def test_programs_and_the_reference_mean_what_the_definition_says(depth, tree, seed) -> None:
-    node = resolve(expression(Random(tree), depth).node, SCHEMA)
+def agree(node: Node, seed: int) -> None:
+    """Compare the three, row by row; rows that have no value must fail, and fail no others."""
     batch, wanted, good = batch_of(seed), [], []
     for number, row in enumerate(rows_of(seed)):
         try:
@@ -73,3 +74,34 @@ def test_programs_and_the_reference_mean_what_the_definition_says(depth, tree, s
                 f"{act.__name__}: {to_text(node)} of type {type_of(node)} is {value!r}, "
                 f"not {right!r}, in row {number}: {rows_of(seed)[number]}"
             )
+
+
+@settings(max_examples=EXAMPLES)
+@given(depth=st.integers(1, 4), tree=st.integers(0, 1 << 62), seed=st.integers(0, 5))
+def test_programs_and_the_reference_mean_what_the_definition_says(depth, tree, seed) -> None:
+    agree(resolve(expression(Random(tree), depth).node, SCHEMA), seed)
+
+
+KEYS = [
+    field.name
+    for field in SCHEMA
+    if not pa.types.is_struct(field.type)
+    and (is_coded(field.type) or not pa.types.is_dictionary(field.type))
+]
+"""What joins compare: dictionaries but of text are cast to their values before."""
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_are_found_in_a_build_as_the_definition_finds_them(name, seed) -> None:
+    names = [name, KEYS[(KEYS.index(name) + 7) % len(KEYS)]]
+    valid = [i for i, row in enumerate(rows_of(seed + 1)) if None not in [row[n] for n in names]]
+    other = pa.Table.from_batches([taken(batch_of(seed + 1).select(names), valid[:9])])
+    build = build_of(other, keys=2)
+    constant = Literal(build, build_type(other.schema))
+    keys = [Column(n, SCHEMA.field(n).type) for n in names]
+    keys = [Code(k, constant, at) if is_coded(k.type) else k for at, k in enumerate(keys)]
+    for key in keys:
+        if isinstance(key, Code):
+            agree(key, seed)
+    agree(Member(tuple(keys), constant), seed)

@@ -23,11 +23,13 @@ import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.data.types import stored_of, value_type
+from wherry.ir.build import rows_held
 from wherry.ir.conversion import DAY_NS, EXACT, NoValue, converted, decimal, local_ns
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -37,6 +39,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -233,6 +236,19 @@ def _regular(pattern: str) -> str:
         wild = None if escaped else {"%": ".*", "_": "."}.get(character)
         found, escaped = found + (wild or re.escape(character)), False
     return found
+
+
+@_value.register
+def _(node: Member, row: Row) -> Value:
+    keys = tuple(_value(n, row) for n in node.keys)
+    # Where equal values meet, NaN meets NaN; a null meets nothing.
+    return tuple("NaN" if key != key else key for key in keys) in rows_held(node.build).rows_of  # noqa: PLR0124
+
+
+@_value.register
+def _(node: Code, row: Row) -> Value:
+    operand, texts = _value(node.operand, row), rows_held(node.build).texts(node.key).to_pylist()
+    return texts.index(operand) if operand in texts else None
 
 
 @_value.register

@@ -19,7 +19,7 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import NANOSECONDS, type_class, value_type
-from wherry.ir.build import Build, key_values
+from wherry.ir.build import key_values, rows_held
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -272,13 +272,6 @@ def matching_rows(
     rows_of = rows_held(build).rows_of
     columns = [key_values(evaluate(key, batch)) for key in keys]
     return [tuple(rows_of.get(key, ())) for key in zip(*columns, strict=True)]
-
-
-def rows_held(build: Node) -> Build:
-    """Give the build that a constant holds."""
-    assert isinstance(build, Literal)
-    assert isinstance(build.value, Build), f"the rows of the join are not here, only {build.value}"
-    return build.value
 
 
 @_value.register

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, plain, restored, take
+from wherry.ir.build import rows_held
 from wherry.ir.expr import Call, Literal, Node
 from wherry.ir.literals import bind
-from wherry.ir.reference import evaluate, matching_rows, rows_held
+from wherry.ir.reference import evaluate, matching_rows
 from wherry.ir.resolve import call_type
 from wherry.ir.stage import (
     Groups,
