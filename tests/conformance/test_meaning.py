@@ -2,6 +2,7 @@
 
 import math
 import struct
+from decimal import Decimal
 from random import Random
 
 import hypothesis.strategies as st
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from support.wild import SCHEMA, batch_of, expression, rows_of, values_of
 
+from wherry import col
 from wherry.base.errors import InputError
 from wherry.data.arrays import take
 from wherry.data.segment import SegmentPool
@@ -105,3 +107,34 @@ def test_keys_are_found_in_a_build_as_the_definition_finds_them(name, seed) -> N
         if isinstance(key, Code):
             agree(key, seed)
     agree(Member(tuple(keys), constant), seed)
+
+
+FOUND = {
+    "decimals become the nearest float": (
+        col("x").cast(pa.float64()),
+        pa.array([Decimal("14285.71"), Decimal("-0.07"), None], pa.decimal128(9, 2)),
+        [14285.71, -0.07, None],
+    ),
+    "so do wide ones, and of any scale": (
+        col("x").cast(pa.float64()),
+        pa.array([Decimal("123456789012345678.901"), Decimal("0.003")], pa.decimal128(38, 20)),
+        [123456789012345678.901, 0.003],
+    ),
+    "the time of a day near the least moment": (
+        col("x").cast(pa.time32("s")),
+        pa.array([-(1 << 63), -(1 << 63) + 1, -1], pa.int64()).view(pa.timestamp("ns")),
+        [763, 763, 86_399],
+    ),
+}
+"""What the comparison has found wrong, once and for all."""
+
+
+@pytest.mark.parametrize("title", FOUND)
+def test_what_was_wrong_stays_right(title) -> None:
+    expr, array, wanted = FOUND[title]
+    batch = pa.record_batch([array], ["x"])
+    node = resolve(expr.node, batch.schema)
+    rows = [{"x": value} for value in values_of(array)]
+    assert [meaning(node, row) for row in rows] == wanted
+    assert values_of(evaluate(node, batch)) == wanted
+    assert values_of(ran(node, batch)) == wanted
