@@ -123,7 +123,7 @@ CALLS = {
     "call_fold": 3,
 }
 """Words that call a function with so many arguments, and give what it gives, if anything."""
-GIVING = ("call_mask", "call_values", "call_images", "call_match")
+GIVING = ("call_mask", "call_values", "call_images", "call_match", "call_probe")
 
 
 def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
