@@ -121,6 +121,7 @@ CALLS = {
     "call_learn": 3,
     "call_spread": 6,
     "call_fold": 3,
+    "call_probe": 4,
 }
 """Words that call a function with so many arguments, and give what it gives, if anything."""
 GIVING = ("call_mask", "call_values", "call_images", "call_match", "call_probe")
