@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from numba import njit, types
+from support import vocabulary
 from support.vocabulary import BLOCK, CALLS, GIVING, WORDS, signed, skeletons_of
 
 from wherry.kernels.engine import Engine, engine, symbol
@@ -51,7 +52,8 @@ def run():
     """Give the words as functions of Python integers."""
     machine = engine(object_folder())
     functions = skeletons_of(vector)
-    key = machine.key(f"vocabulary\0{inspect.getsource(vector)}\0{inspect.getsource(skeletons_of)}")
+    sources = "\0".join(map(inspect.getsource, (vector, vocabulary)))
+    key = machine.key(f"vocabulary\0{sources}")
     code = machine.linked(key, functions, lambda: compiled(machine, key))
     return {
         name: machine.function(code.addresses[name], count)
