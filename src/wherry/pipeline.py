@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
 from wherry import session
 from wherry.base.errors import InputError, unknown_name
+from wherry.data.arrow_write import Written
+from wherry.data.encoded import Encoding, check_compression
 from wherry.data.sharding import ShardScheme
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
@@ -25,6 +28,7 @@ from wherry.ops.filter import Filter
 from wherry.ops.group_by import GroupBy
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
+from wherry.ops.respond import Respond
 from wherry.ops.route import SHARD_COLUMN, RouteRequest, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
@@ -54,6 +58,8 @@ class Pipeline:
     schema: pa.Schema
 
     def _then(self, operator: Operator) -> Pipeline:
+        if self.operators and isinstance(self.operators[-1], Respond):
+            raise InputError(f"{operator.name} after respond; respond is the last operator")
         schema = operator.schema(self.schema)
         return replace(self, operators=(*self.operators, operator), schema=schema)
 
@@ -142,6 +148,19 @@ class Pipeline:
             raise InputError(f"route: shards is {shards}; possible: 1 to {_SHARDS_MAX}")
         return self._route_rows(key, shards, tuple(bounds or ()))
 
+    def respond(self, compression: str | None = None) -> Pipeline:
+        """Let the answer travel as an Arrow IPC stream, encoded by the device that responds.
+
+        `Result.encoded` is the stream; `Result.table` and `collect()` decode it. Compression pays
+        where the answer's link is slow, and costs that device work.
+
+        Parameters
+        ----------
+        compression : "lz4", "zstd" or None
+            Of the stream's buffers.
+        """
+        return self._then(Respond(Encoding(check_compression(compression))))
+
     def explain(
         self,
         system: SystemLike = THIS_MACHINE,
@@ -198,6 +217,34 @@ class Pipeline:
         be read only once is read a few batches at a time, if no operator has to see all rows.
         """
         return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
+
+    def write(
+        self,
+        path: str | Path,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        compression: str | None = None,
+        overwrite: bool = False,
+    ) -> Written:
+        """Run the pipeline and write its answer as an Arrow IPC file; give its rows and bytes.
+
+        The file appears whole or not at all. On this machine batches are written as they are made,
+        so that an answer may be larger than the memory.
+
+        Parameters
+        ----------
+        compression : "lz4", "zstd" or None
+            Of the file's buffers.
+        overwrite : bool
+            Whether a file of that name is replaced; it is refused otherwise.
+
+        Raises
+        ------
+        InputError
+            If the file exists, cannot be written, or a dictionary column has dictionaries that
+            differ from batch to batch, which the file format does not know.
+        """
+        return session.write(self, path, system, compression=compression, overwrite=overwrite)
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:
         compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
