@@ -335,8 +335,11 @@ def _stream_rows(query: Query) -> int | None:
     """Give the rows of a share if answers are to be given away as they come."""
     if any(segment.kind == "merge" for segment in query.segments):
         return None
-    width = sum(type_bytes(t) for _, t in query.plan.fields)
-    return max(1, int(_STREAM_BYTES / max(1, width)))
+    # Text may be longer than its type says: what is stored of a row is a row's least size.
+    stored = query.reading.media_bytes * len(query.chunks)
+    rows = max(1, sum(ref.rows for ref in query.chunks))
+    width = max(1, stored / rows, sum(type_bytes(t) for _, t in query.plan.fields))
+    return max(1, int(_STREAM_BYTES / width))
 
 
 def _enough(query: Query) -> int | None:

@@ -141,20 +141,28 @@ def _schema_end(stream: pa.Buffer) -> int:
     return _PREFIX_BYTES + length
 
 
-def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Give a batch whose views refer to no more text than their rows have.
+def trimmed(batch: pa.RecordBatch, share: float = 1.0) -> pa.RecordBatch:
+    """Give a batch whose views hold no more text than their rows have, the same one if they do.
 
     The format stores all that lies behind an array of views, also for rows that were filtered out.
+
+    Parameters
+    ----------
+    share : float
+        How many times the bytes of its rows a column may hold as it is.
     """
-    columns = [_trimmed(column) for column in batch.columns]
+    given = batch.columns
+    columns = [_trimmed(column, share) for column in given]
+    if all(new is old for new, old in zip(columns, given, strict=True)):
+        return batch
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def _trimmed(array: pa.Array) -> pa.Array:
+def _trimmed(array: pa.Array, share: float) -> pa.Array:
     if layout_of(array.type) != "views":
         return array
     held = sum(buffer.size for buffer in array.buffers()[2:])
-    if held <= column_bytes(array):
+    if held <= share * column_bytes(array):
         return array
     wide = pa.large_utf8() if pa.types.is_string_view(array.type) else pa.large_binary()
     return array.cast(wide).cast(array.type)

@@ -31,6 +31,7 @@ from wherry.ir.work import encoding_work, reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.apart import apart
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.program import ChunkOutput, Program, passed_on, render, together
 from wherry.render.share import Bound
@@ -224,6 +225,7 @@ class Worker:
         output = program.run(batch, hop.literals, self.pool, defer=defer)
         if reading is None:
             return output
+        output = apart(output, batch, self.pool)
         return replace(output, work=output.work + reading_work(reading))
 
     def run_share(
