@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +34,7 @@ class Compiled:
     Attributes
     ----------
     cached : bool
-        The object came from disk.
+        The object came from disk, or was compiled and kept before in this process.
     kept : bool
         It is on disk now.
     """
@@ -114,9 +114,11 @@ class Engine:
             Gives an object that defines `symbol(key, name)` for each name.
         """
         with self._lock:
-            if key not in self._loaded:
-                self._loaded[key] = self._load(key, tuple(names), compile_)
-            return self._loaded[key]
+            if key in self._loaded:
+                return self._loaded[key]
+            made = self._load(key, tuple(names), compile_)
+            self._loaded[key] = replace(made, cached=made.kept)  # The next to ask finds it here.
+            return made
 
     def key(self, text: str) -> str:
         """Give the digest that an object is kept under: everything its code depends on."""

@@ -60,6 +60,18 @@ def warm(module: str) -> bool:
     return _load(module, engine(object_folder()))[0].cached
 
 
+def over_lanes(function: Any, lanes: int, name: str, machine: Engine) -> bytes:
+    """Give a user's function over so many values as an object that defines `name`.
+
+    Raises
+    ------
+    ValueError
+        If numba cannot compile it.
+    """
+    compiler: Any = import_module("wherry.kernels.numba.user")
+    return machine.object_of(compiler.lanes_module(function, lanes, name))
+
+
 def _load(module: str, machine: Engine) -> tuple[Compiled, dict[str, Any]]:
     declared = _declared()[module]
     key = machine.key(f"{module}\0{_sources()}")

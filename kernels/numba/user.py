@@ -15,7 +15,6 @@ _TYPES = {
 }
 _TRUTH = {"bool": " != 0"}
 """Truth values lie in memory as bytes."""
-Problem = NumbaError
 _LIBRARY = {*MATH, "fmod"}
 
 
@@ -26,7 +25,19 @@ def lanes_module(function, lanes, symbol):
     ----------
     function : wherry.ir.user.Kernel
         Checked.
+
+    Raises
+    ------
+    ValueError
+        If numba finds no types for it.
     """
+    try:
+        return _module(function, lanes, symbol)
+    except NumbaError as problem:
+        raise ValueError(str(problem)) from None
+
+
+def _module(function, lanes, symbol):
     names = [f"a{i}" for i in range(len(function.types))]
     values = [f"{n}[i]{_TRUTH.get(str(t), '')}" for n, t in zip(names, function.types, strict=True)]
     text = f"""

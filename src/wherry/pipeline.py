@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from wherry import session
 from wherry.base.errors import InputError, unknown_name
-from wherry.data.arrow_write import Written
 from wherry.data.encoded import Encoding, check_compression
-from wherry.data.sharding import ShardScheme
+from wherry.data.sharding import ShardScheme, cut_shards
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
 from wherry.devices.this_machine import THIS_MACHINE
@@ -24,19 +24,26 @@ from wherry.ir.stage import SortKey
 from wherry.ir.text import to_text
 from wherry.ir.types import type_to_text
 from wherry.ops.aggregate import Aggregate
+from wherry.ops.distinct import Distinct
 from wherry.ops.filter import Filter
 from wherry.ops.group_by import GroupBy
+from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
 from wherry.ops.respond import Respond
-from wherry.ops.route import SHARD_COLUMN, RouteRequest, route_rows
+from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
 from wherry.ops.with_columns import with_columns
-from wherry.plan.explain import Explanation
-from wherry.session import Options, Pins, Result, SystemLike
+
+if TYPE_CHECKING:
+    from wherry.data.arrow_write import Written
+    from wherry.plan.explain import Explanation
+    from wherry.session import Pins, Result, SystemLike
 
 _SHARDS_MAX = 4096
+Key = str | Expr
+"""What rows are joined by: a column's name, or an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,66 @@ class Pipeline:
         for name, node in found:
             _check_key(name, type_of(node), "group_by")
         return Grouping(self, found)
+
+    def distinct(self, *columns: str) -> Pipeline:
+        """Give every different row once.
+
+        Parameters
+        ----------
+        columns : str
+            Give the different combinations of these columns instead, and no other column; all
+            columns if none is named. Nulls count as one value, and so do all NaN.
+        """
+        found = _named_outputs(columns or self.schema.names, {}, self.schema, "distinct")
+        for name, node in found:
+            _check_key(name, type_of(node), "distinct")
+        return self._then(Distinct(found))
+
+    def join(
+        self,
+        other: object,
+        on: Key | Iterable[Key] | None = None,
+        *,
+        left_on: Key | Iterable[Key] | None = None,
+        right_on: Key | Iterable[Key] | None = None,
+        how: How = "inner",
+        suffix: str = "_right",
+    ) -> Pipeline:
+        """Join with the rows of `other` that have equal keys.
+
+        `other` is the smaller side: it is run first, as a query of its own, and its answer goes to
+        the devices where these rows are. Rows stay in stored order; the matches of a row come in
+        the order of `other`.
+
+        Parameters
+        ----------
+        other : Pipeline, or whatever `scan` takes
+            The other side.
+        on : name, expression or several
+            The keys, if they are called the same on both sides.
+        left_on, right_on : name, expression or several
+            The keys of each side, in pairs. A null equals nothing; NaN equals NaN.
+        how : str
+            `inner` gives every pair of rows with equal keys; `left` also rows without a match, with
+            nulls beside them; `semi` gives the rows that have a match, `anti` those that have none,
+            each once and without a column of `other`.
+        suffix : str
+            Put behind the name of a column of `other` that is here too. Key columns of `other` are
+            left out.
+
+        Raises
+        ------
+        InputError
+            If the keys of a pair have no type that holds every value of both.
+        """
+        side = other if isinstance(other, Pipeline) else scan(other)
+        left, right = _join_keys(on, left_on, right_on)
+        if side.operators and isinstance(side.operators[-1], Respond):
+            raise InputError("join: the other side ends with respond, and only answers are encoded")
+        keys, operators, names = join_of(how, self.schema, side.schema, left, right, suffix=suffix)
+        for operator in operators:
+            side = side._then(operator)
+        return self._then(Join(how, keys, names, side))
 
     def sort(self, *by: str, descending: bool | Iterable[bool] = False) -> Pipeline:
         """Bring rows into the order of the columns `by`; stable, nulls last."""
@@ -173,7 +240,8 @@ class Pipeline:
         `print` it, or read its fields; every predicted time in it is modelled. Parameters are
         those of `run`.
         """
-        return session.explain(self, system, Options(pins=placement or {}, cold=cold))
+        session = _session()
+        return session.explain(self, system, session.Options(pins=placement or {}, cold=cold))
 
     def run(
         self,
@@ -202,12 +270,30 @@ class Pipeline:
         Refused
             If no placement is possible, with every reason.
         """
-        options = Options(pins=placement or {}, strict=strict, cold=cold)
+        session = _session()
+        options = session.Options(pins=placement or {}, strict=strict, cold=cold)
         return session.run(self, system, options)
 
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
         """Run the pipeline and give its answer."""
         return self.run(system).table
+
+    def collect_shards(self, system: SystemLike = THIS_MACHINE) -> list[pa.Table]:
+        """Run a pipeline that ends in `route(shards=)` or `route(bounds=)`; give a table a shard.
+
+        Rows stay in stored order within their shard; the column `shard` is left out.
+
+        Raises
+        ------
+        InputError
+            If the last operator does not split rows into shards.
+        """
+        last = self.operators[-1] if self.operators else None
+        if not isinstance(last, RouteRows):
+            raise InputError(
+                "collect_shards needs route(KEY, shards=N) or route(KEY, bounds=[...]) at the end"
+            )
+        return cut_shards(self.collect(system), SHARD_COLUMN, last.shard.count)
 
     def stream(self, system: SystemLike = THIS_MACHINE) -> pa.RecordBatchReader:
         """Run the pipeline and give the batches of its answer, in order, as they are made.
@@ -216,7 +302,7 @@ class Pipeline:
         system the whole run is simulated before the first batch. A reader that was scanned and can
         be read only once is read a few batches at a time, if no operator has to see all rows.
         """
-        return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
+        return pa.RecordBatchReader.from_batches(self.schema, _session().stream(self, system))
 
     def write(
         self,
@@ -244,7 +330,7 @@ class Pipeline:
             If the file exists, cannot be written, or a dictionary column has dictionaries that
             differ from batch to batch, which the file format does not know.
         """
-        return session.write(self, path, system, compression=compression, overwrite=overwrite)
+        return _session().write(self, path, system, compression=compression, overwrite=overwrite)
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:
         compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
@@ -314,6 +400,13 @@ def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
     return whole if columns is None else whole.select(*columns)
 
 
+def _session() -> ModuleType:
+    """Give the module that places and runs pipelines; importing it takes as long as the rest."""
+    from wherry import session  # noqa: PLC0415
+
+    return session
+
+
 def _named_outputs(
     columns: Iterable[object], named: Mapping[str, Value], schema: pa.Schema, where: str
 ) -> tuple[tuple[str, Node], ...]:
@@ -355,6 +448,30 @@ def _named_calls(
         raise InputError("agg needs at least one aggregate")
     unique_names([name for name, _ in pairs], "agg")
     return tuple(pairs)
+
+
+def _join_keys(
+    on: Key | Iterable[Key] | None,
+    left_on: Key | Iterable[Key] | None,
+    right_on: Key | Iterable[Key] | None,
+) -> tuple[list[Node], list[Node]]:
+    given = tuple(keys is not None for keys in (on, left_on, right_on))
+    if given not in {(True, False, False), (False, True, True)}:
+        raise InputError("join needs on=, or left_on= and right_on=")
+    left, right = (_nodes(keys) for keys in ((on, on) if on is not None else (left_on, right_on)))
+    if not left or len(left) != len(right):
+        raise InputError(
+            f"join: {len(left)} keys here and {len(right)} keys there; one pair at least"
+        )
+    return left, right
+
+
+def _nodes(keys: Key | Iterable[Key] | None) -> list[Node]:
+    several = [keys] if isinstance(keys, str | Expr) else list(keys or ())
+    for key in several:
+        if not isinstance(key, str | Expr):
+            raise InputError(f"join takes names and expressions; got {type(key).__name__} {key!r}")
+    return [Column(key) if isinstance(key, str) else key.node for key in several]
 
 
 def _check_key(name: str, t: pa.DataType, where: str) -> None:

@@ -144,3 +144,5 @@ def test_what_makes_no_sense_is_refused(rows):
         scan(rows).respond().filter(col("x") > 1.0)
     with pytest.raises(InputError, match="respond after respond"):
         scan(rows).respond().respond("lz4")
+    with pytest.raises(InputError, match="join: the other side ends with respond"):
+        scan(rows).join(scan(rows).respond(), on="n")

@@ -54,3 +54,22 @@ def test_no_shard_of_a_number_goes_through_pyarrow(monkeypatch):
     assert not [reason for reason in seen if "shard" in reason]
     wh.scan(pa.table({"k": ["a", "b"]})).route("k", shards=1000).collect()
     assert [reason for reason in seen if "shards of text" in reason]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 100, 70_000])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_shards_are_tables_of_their_rows(rows, chunks):
+    table = pa.table(
+        {"k": pa.array(range(rows), pa.int64()), "v": pa.array(range(rows), pa.int32())}
+    )
+    batches = table.to_batches(max_chunksize=max(1, -(-rows // chunks)))
+    query = wh.scan(pa.Table.from_batches(batches, table.schema)).route("k", shards=5)
+    found = query.collect_shards()
+    wanted = shard_of(table["k"].combine_chunks(), ShardScheme("hash", "k", 5))
+    for shard, part in enumerate(found):
+        assert part.schema.names == ["k", "v"]
+        assert part["k"].to_pylist() == [i for i in range(rows) if wanted[i] == shard]
+    emulated = query.run("dpu-csd-host").table
+    assert emulated["k"].to_pylist() == [k for part in found for k in part["k"].to_pylist()]
+    with pytest.raises(wh.InputError, match="collect_shards needs route"):
+        wh.scan(table).limit(1).collect_shards()

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from wherry.benchmarks.kernels.answers import same_parts
 from wherry.benchmarks.kernels.data import Data
-from wherry.benchmarks.kernels.question import Absent, Ask, Question, Scan
+from wherry.benchmarks.kernels.question import Ask, Question, Scan
 
 _OUT = ("l_orderkey", "l_partkey", "l_extendedprice", "l_shipdate")
 _KEY = "l_orderkey"
@@ -47,9 +47,7 @@ def questions(_: Data) -> dict[str, Question]:
 
 def _wherry(scan: Scan) -> Ask:
     chosen: Any = scan("t").select(*_OUT)
-    if not hasattr(chosen, "partition"):
-        raise Absent("pipelines have no partition")
-    return chosen.partition(_PARTS, by=_KEY).collect_partitions
+    return chosen.route(_KEY, shards=_PARTS).collect_shards
 
 
 def _polars(pl: Any, tables: Mapping[str, Any]) -> Any:

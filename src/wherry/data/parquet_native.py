@@ -157,7 +157,7 @@ def decode(
 def decode_with_range(
     chunk: NativeChunk, allocate: Allocate = pa.allocate_buffer
 ) -> tuple[pa.Array, tuple[int, int] | None]:
-    """Decode a column chunk of integers or decimals, and give the least and largest stored value.
+    """Decode a column chunk of integers, decimals or days, and give their least and largest.
 
     They are those of the dictionary, where every page is dictionary-encoded and it holds integers
     of 64 bits; None elsewhere. Rows need not use every value of a dictionary.
@@ -165,7 +165,7 @@ def decode_with_range(
     Returns
     -------
     (pa.Array, (int, int) or None)
-        Decimals as integers, unscaled.
+        Decimals as integers, unscaled; days since 1970.
     """
     return _array(chunk.form, chunk.pages, None, allocate)
 
@@ -308,8 +308,9 @@ def _set_up(job: array[int], form: ColumnForm, pages: Pages) -> npt.NDArray[np.u
 
 
 def _table_range(form: ColumnForm, pages: Pages, table: int) -> tuple[int, int] | None:
-    """Give the range of a dictionary of integers or decimals, unless other values lie beside it."""
-    exact = pa.types.is_integer(form.type) or pa.types.is_decimal(form.type)
+    """Give the range of a dictionary of exact values, unless other values lie beside it."""
+    t = form.type
+    exact = pa.types.is_integer(t) or pa.types.is_decimal(t) or pa.types.is_date32(t)
     entries = pages.known[PAGES.ENTRIES]
     if not exact or not pages.codes_only or not entries or form.table_width > 8:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from wherry.data.parquet_native import (
 )
 from wherry.data.parquet_statistics import check_bounds
 from wherry.data.statistics import ColumnStatistics
+from wherry.data.types import date_of
 from wherry.data.validate import check_column
 from wherry.kernels.parquet_layout import PAGES
 
@@ -85,6 +87,11 @@ def _is_sound(chunk: NativeChunk, seen: tuple[int, int] | None) -> bool:
 
 
 def _within(seen: tuple[int, int], known: ColumnStatistics, t: pa.DataType) -> bool:
+    if pa.types.is_date32(t):
+        first, last = map(date_of, seen)
+        if not isinstance(known.min, date) or not isinstance(known.max, date):
+            return known.min is None or known.max is None
+        return first is not None and last is not None and known.min <= first and last <= known.max
     scale = t.scale if pa.types.is_decimal(t) else 0
     low, high = (Decimal(f"{value}e{-scale}") for value in seen)
     if not isinstance(known.min, int | Decimal) or not isinstance(known.max, int | Decimal):

@@ -104,6 +104,31 @@ def shard_of_value(value: object, t: pa.DataType, scheme: ShardScheme) -> int:
     return int(shard_of(key_values([value], t), scheme)[0])
 
 
+def cut_shards(rows: pa.Table, column: str, count: int) -> list[pa.Table]:
+    """Give the rows of each shard, without the int32 `column` that numbers it, by reference.
+
+    Parameters
+    ----------
+    rows : pa.Table
+        In the order of `column`.
+    """
+    found: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
+    place = rows.schema.names.index(column)
+    others = [name for name in rows.schema.names if name != column]
+    for batch in rows.to_batches():
+        numbers = batch.column(place).to_numpy()
+        chosen, begin = batch.select(others), 0
+        while begin < len(numbers):
+            shard = int(numbers[begin])
+            ends = len(numbers)
+            if numbers[-1] != shard:
+                ends = int(np.searchsorted(numbers, shard, side="right"))
+            found[shard].append(chosen.slice(begin, ends - begin))
+            begin = ends
+    schema = pa.schema([rows.schema.field(name) for name in others])
+    return [pa.Table.from_batches(batches, schema) for batches in found]
+
+
 def mix64(words: _Words) -> _Words:
     """Give splitmix64's finaliser of each word: every bit out depends on every bit in."""
     z = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -85,12 +85,15 @@ class RouteRows:
         return self._with_shard().schema(given)
 
     def near(self, given: pa.Schema) -> tuple[Step, ...]:
-        """Compute shards chunk by chunk."""
-        return self._with_shard().near(given)
+        """Compute shards chunk by chunk, and bring each chunk into their order."""
+        return (*self._with_shard().near(given), self._order())
 
     def gather(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Order by shard, stored order within."""
-        return (Order((SortKey(SHARD_COLUMN, descending=False),), None),)
+        return (self._order(),)
+
+    def _order(self) -> Order:
+        return Order((SortKey(SHARD_COLUMN, descending=False),), None, self.shard.count)
 
     def estimate(self, given: Estimate) -> Estimate:
         """Give as many rows, four bytes wider."""

@@ -32,6 +32,8 @@ def apart(output: ChunkOutput, given: pa.RecordBatch, pool: SegmentPool) -> Chun
         if made.nbytes * HELD_SHARE >= referenced_bytes([given]):
             return output
         made = gather([made], (), pool)
+    if not isinstance(made, pa.RecordBatch):
+        return output  # Dealt rows are records of their own.
     whole = trimmed(made, HELD_SHARE)
     if whole is output.batch:
         return output

@@ -20,6 +20,8 @@ from wherry.data.encoded import Encoded, decode
 from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
+from wherry.render.buckets import bucket_places, side_by_side
+from wherry.render.dealt import Dealt
 from wherry.render.output import Selection, keep_rows
 from wherry.render.top_k import first_places
 
@@ -71,12 +73,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred rows, Encoded ones, or Several of them."""
+"""What a stage makes: a RecordBatch, a Table, Deferred, Dealt or Encoded rows, or Several."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows, or of the stream they are encoded as."""
-    known = isinstance(piece, Deferred | Several | Encoded)
+    known = isinstance(piece, Deferred | Several | Dealt | Encoded)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 
@@ -106,7 +108,9 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
 
 
 def first_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
-    """Give the first rows by reference, if all that is asked is to cut pieces that lie whole."""
+    """Give what is asked by reference, if pieces that lie whole are only cut, or put in buckets."""
+    if len(steps) == 1 and isinstance(steps[0], Order) and steps[0].buckets is not None:
+        return side_by_side(pieces, steps[0])
     if not all(isinstance(step, Take) for step in steps):
         return None
     batches = [_whole(piece) for piece in pieces]
@@ -199,7 +203,10 @@ def places_of(keys: dict[str, pa.Array], rows: int, steps: Arrangement) -> np.nd
                 c if places is None else plain(c).take(pa.array(places)) for c in keys.values()
             ]
             batch = pa.RecordBatch.from_arrays(columns, names=list(keys))
-            found = first_places(step.by, batch, step.count)
+            if step.buckets is None:
+                found = first_places(step.by, batch, step.count)
+            else:
+                found = bucket_places(batch.column(step.by[0].column), step.buckets)
             places = found if places is None else places[found]
         elif places is None:
             places = np.arange(min(rows, step.count), dtype=np.int64)

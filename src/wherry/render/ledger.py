@@ -15,7 +15,7 @@ Part = tuple[pa.Buffer, int]
 """A buffer and how many of its bytes an array's own rows refer to."""
 
 
-def account(made: pa.RecordBatch, given: pa.RecordBatch) -> tuple[int, int]:
+def account(made: pa.RecordBatch, *given: pa.RecordBatch) -> tuple[int, int]:
     """Give how many bytes of `made` lie in buffers of `given`, and how many were newly written.
 
     Bytes are what the rows refer to (`wherry.data.chunk.column_bytes`), not what buffers hold
@@ -38,8 +38,8 @@ def written(made: pa.RecordBatch) -> int:
 
 
 class _Regions:
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        found = {(b.address, b.size) for b in _buffers(batch)}
+    def __init__(self, batches: tuple[pa.RecordBatch, ...]) -> None:
+        found = {(b.address, b.size) for batch in batches for b in _buffers(batch)}
         self._starts = sorted(found)
 
     def __contains__(self, address: int) -> bool:

@@ -31,11 +31,14 @@ class Prepared:
         Columns and tables with nulls: the variant.
     texts : dict
         By encoded column: the texts behind its integers. Those of plain keys are not numbered yet.
+    literals : tuple of Literal
+        The values of the stage's parameters.
     """
 
     chunk: Chunk
     nullable: frozenset[str]
     texts: dict[str, pa.Array]
+    literals: tuple[Literal, ...]
 
 
 class Preparer:
@@ -62,7 +65,7 @@ class Preparer:
         columns = {name: batch.column(number) for name, number in self._given}
         if self._simple:
             nulls = frozenset([n for n in self._read if columns[n].null_count])
-            return Prepared(Chunk(batch.num_rows, columns), nulls, {})
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, literals)
         numbers: dict[Slot, int] = {}
         for node, column in self._plan.fields.items():
             # Values are the struct's own; only the validity of both may be new.
@@ -78,7 +81,7 @@ class Preparer:
             if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
         }
         chunk = Chunk(batch.num_rows, columns, tables, numbers)
-        return Prepared(chunk, frozenset(nullable), texts)
+        return Prepared(chunk, frozenset(nullable), texts, literals)
 
     def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         texts = {}

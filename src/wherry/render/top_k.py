@@ -36,7 +36,7 @@ def kind_of(t: pa.DataType) -> str | None:
 def is_sorted_by_pyarrow(stage: Stage, schema: pa.Schema) -> bool:
     """Tell whether some order of a stage sorts all its rows, be it for the type of its key."""
     for step in stage.steps:
-        if isinstance(step, Order):
+        if isinstance(step, Order) and step.buckets is None:
             kind = kind_of(schema.field(step.by[0].column).type)
             if step.count is None or kind not in WORD_KINDS:
                 return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Apply
 from wherry.ir.user import Kernel, known_kernel
 from wherry.kernels.engine import engine, symbol
+from wherry.kernels.layout import LANES
 from wherry.kernels.objects import object_folder
+from wherry.kernels.skeletons import over_lanes
 from wherry.render.loop import (
     BITS,
     I64,
-    LANES,
     Loop,
     Value,
     both,
@@ -78,12 +78,10 @@ def _address(function: Kernel, folder: Path) -> int:
     key = machine.key(f"{_NAME} {LANES} {function.digest.hex()}")
 
     def compiled() -> bytes:
-        compiler: Any = import_module("wherry.kernels.numba.user")
         try:
-            module = compiler.lanes_module(function, LANES, symbol(key, _NAME))
-        except compiler.Problem as problem:
+            return over_lanes(function, LANES, symbol(key, _NAME), machine)
+        except ValueError as problem:
             raise InputError(f"numba cannot compile {function.name}: {problem}") from None
-        return machine.object_of(module)
 
     code = machine.linked(key, [_NAME], compiled)
     _KEPT.append(code)  # functions do not keep their code in memory; its engine does
