@@ -327,8 +327,8 @@ class Pipeline:
         Raises
         ------
         InputError
-            If the file exists, cannot be written, or a dictionary column has dictionaries that
-            differ from batch to batch, which the file format does not know.
+            If the file exists or cannot be written, or a column's dictionaries have more values
+            together than its index type can number.
         """
         return _session().write(self, path, system, compression=compression, overwrite=overwrite)
 
