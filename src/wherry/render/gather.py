@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from wherry.data.arrays import plain, take
 from wherry.data.chunk import column_bytes, referenced_bytes
+from wherry.data.encoded import Encoded, decode
 from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
@@ -72,12 +73,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred or Dealt rows, or Several of them."""
+"""What a stage makes: a RecordBatch, a Table, Deferred, Dealt or Encoded rows, or Several."""
 
 
 def piece_bytes(piece: Piece) -> int:
-    """Give the bytes of a piece's rows."""
-    known = isinstance(piece, Deferred | Several | Dealt)
+    """Give the bytes of a piece's rows, or of the stream they are encoded as."""
+    known = isinstance(piece, Deferred | Several | Dealt | Encoded)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 
@@ -101,6 +102,8 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
     """Give the batches of a piece that is written."""
     if isinstance(piece, Several):
         return [batch for part in piece.parts for batch in batches_of(part)]
+    if isinstance(piece, Encoded):
+        return decode(piece.stream).to_batches()
     return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
 
 

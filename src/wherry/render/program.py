@@ -100,6 +100,7 @@ class ChunkOutput:
 
 
 _CHOSEN = "rows are chosen, and written where they meet"
+_PASSED = "columns pass through by reference"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
 _DEALT = "rows are dealt by key, and grouped where they meet"
@@ -496,6 +497,13 @@ def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Pro
     return Program(stage, schema, dict(bounds), folder)
 
 
+def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
+    """Give pieces on which nothing is to be done as an output that refers to them."""
+    whole = several(pieces)
+    rows = whole.num_rows
+    return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _PASSED, Work())
+
+
 def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
     """Give what a program made of chunks, one by one and in order, as one output."""
     if len(outputs) == 1:
@@ -619,7 +627,7 @@ def _arrangement(step: Step) -> str:
 
 def _why(stage: Stage, copied: int) -> str:
     if not copied:
-        return "columns pass through by reference"
+        return _PASSED
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"
