@@ -25,6 +25,7 @@ from wherry.ops.filter import Filter
 from wherry.ops.group_by import GroupBy
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
+from wherry.ops.partials import check_calls
 from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
@@ -324,6 +325,7 @@ def _named_calls(
     if not pairs:
         raise InputError("agg needs at least one aggregate")
     unique_names([name for name, _ in pairs], "agg")
+    check_calls(tuple(pairs))
     return tuple(pairs)
 
 

@@ -15,7 +15,8 @@
             | Field(operand, name, type)            a field of a struct; of a null struct null
             | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
-    Call    = Call(kind, argument)                  kind in sum mean min max count
+    Call    = Call(kind, argument)                  kind in sum mean min max count count_distinct
+                                                    first last var std var_pop std_pop moments
 
 A node is a value: equal if its fields are. The tree a user writes has `type` None wherever a schema
 must supply it; `resolve` returns the tree with every type known and every conversion written out.
@@ -202,7 +203,10 @@ class Shard(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An aggregate over rows; `argument` None counts rows. Nulls do not take part."""
+    """An aggregate over rows; `argument` None counts rows.
+
+    Nulls do not take part, except in first and last: those give the value of one row, null or not.
+    """
 
     kind: str
     argument: Node | None

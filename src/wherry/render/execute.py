@@ -19,6 +19,7 @@ from wherry.render.gather import Arrangement, Deferred, Piece, places_of
 from wherry.render.grouping import group
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
+from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
 from wherry.render.state import Cell, read
 
@@ -143,9 +144,12 @@ class Run:
         seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
         for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
-            key = (alike[number] if alike else number, t)
+            pick = self._prepared.picks.get(number)
+            key = (alike[number] if alike else number, t, pick)
             if key not in seen:
                 array = read(cell, states)
+                if pick is not None:
+                    array = picked(pick, t, array, self._chunk, self._pool)
                 name = getattr(call.argument, "name", "")
                 if call.kind != "count" and name in self._prepared.texts:
                     array = decoded(array, self._prepared.texts[name], t)

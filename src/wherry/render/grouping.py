@@ -40,7 +40,7 @@ _GROWTH: Final = 4
 
 def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
     """Give the groups of a chunk."""
-    forms = _forms(plan, prepared, BLOCK)
+    forms = None if plan.spreads else _forms(plan, prepared, BLOCK)
     start: Start | None = None
     if forms is not None:
         found = group_few(bound(plan, prepared, literals, "few", forms))
@@ -87,7 +87,7 @@ def _numbered(plan: PassPlan, prepared: Prepared, start: Start | None) -> Prepar
             columns[name], texts[name] = number_texts(source, *first)
             nullable |= {name} if columns[name].null_count else set()
     chunk = replace(prepared.chunk, columns=columns)
-    return Prepared(chunk, frozenset(nullable), texts)
+    return Prepared(chunk, frozenset(nullable), texts, prepared.picks)
 
 
 def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:

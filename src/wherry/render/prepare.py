@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -31,11 +31,14 @@ class Prepared:
         Columns and tables with nulls: the variant.
     texts : dict
         By encoded column: the texts behind its integers. Those of plain keys are not numbered yet.
+    picks : dict
+        By call: the expression whose value is taken from a row, without parameters.
     """
 
     chunk: Chunk
     nullable: frozenset[str]
     texts: dict[str, pa.Array]
+    picks: dict[int, Node] = field(default_factory=dict)
 
 
 class Preparer:
@@ -46,7 +49,7 @@ class Preparer:
         self._read = read_columns(plan)
         names, wanted = plan.schema.names, needed_columns(plan)
         self._given = [(name, number) for number, name in enumerate(names) if name in wanted]
-        prepared = (plan.residuals, plan.encoded, plan.lookups, plan.keys, plan.fields)
+        prepared = (plan.residuals, plan.encoded, plan.lookups, plan.keys, plan.fields, plan.picks)
         self._simple = not any(prepared)
         self._lock = threading.Lock()
         self._tables: dict[Any, tuple[Any, Table]] = {}
@@ -78,7 +81,8 @@ class Preparer:
             if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
         }
         chunk = Chunk(batch.num_rows, columns, tables, numbers)
-        return Prepared(chunk, frozenset(nullable), texts)
+        picks = {number: bind(node, literals) for number, node in self._plan.picks.items()}
+        return Prepared(chunk, frozenset(nullable), texts, picks)
 
     def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         texts = {}

@@ -15,10 +15,11 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
+from wherry.data.types import layout_of
 from wherry.devices.work import Work
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.resolve import type_of
+from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
@@ -371,7 +372,11 @@ def _writes_all(step: Step) -> bool:
     if not isinstance(step, Pass) or isinstance(step.sink, Rows):
         return False
     keys = step.sink.keys if isinstance(step.sink, Groups) else ()
-    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
+    if any(pa.types.is_dictionary(type_of(node)) for _, node in keys):
+        return False
+    # Values of rows found by number may be views of the chunk's texts, in structs too.
+    picks = [call for _, call in step.sink.calls if call.kind in {"first", "last"}]
+    return all(layout_of(call_type(call)) not in {"views", "struct"} for call in picks)
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:
