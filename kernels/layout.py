@@ -6,10 +6,24 @@ BLOCK: Final = 64
 """Rows of a block; bit i of its mask is row i."""
 SLACK: Final = 64
 """Bytes behind a destination that a compress-store may overwrite."""
+LANES: Final = 16
+"""Rows that the loop of a block function works on at once."""
 INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
+PAGE: Final = 256
+"""Records of a page of `numba/radix.py`."""
+STAGE: Final = 16
+"""Records of a partition kept in the first-level cache before they are written past it."""
+STAGE_SLACK: Final = 64
+"""Bytes behind a partition's staged records that copying whole vectors may overwrite."""
+PIECE_WORDS: Final = 9
+"""int64 that tell `radix.fold_partition` where a chunk's records are."""
+RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK
+"""Bytes for a word of the keys of a block: the key before them, and what a vector overwrites."""
+LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, RANKS, FIRSTS = range(10)
+"""Places in the description of a join's table (`numba/join.py`), each an int64."""
 WORD_KINDS: Final = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     *("float32", "float64", "decimal128"),

@@ -251,6 +251,12 @@ def call_values(typing_context, function, context, row, target):
 
 
 @intrinsic
+def call_probe(typing_context, function, context, row, table, target):
+    """Call `probe(context, row, table, target)`: 64 keys written, bits of candidates returned."""
+    return _caller(4, True)
+
+
+@intrinsic
 def call_accumulate(typing_context, function, context, row, mask, state):
     """Call `accumulate(context, row, mask, state)`."""
     return _caller(4, False)

@@ -21,8 +21,10 @@ from wherry.ir.stage import SortKey
 from wherry.ir.text import to_text
 from wherry.ir.types import type_to_text
 from wherry.ops.aggregate import Aggregate
+from wherry.ops.distinct import Distinct
 from wherry.ops.filter import Filter
 from wherry.ops.group_by import GroupBy
+from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
 from wherry.ops.partials import check_calls
@@ -34,6 +36,8 @@ from wherry.plan.explain import Explanation
 from wherry.session import Options, Pins, Result, SystemLike
 
 _SHARDS_MAX = 4096
+Key = str | Expr
+"""What rows are joined by: a column's name, or an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,64 @@ class Pipeline:
         for name, node in found:
             _check_key(name, type_of(node), "group_by")
         return Grouping(self, found)
+
+    def distinct(self, *columns: str) -> Pipeline:
+        """Give every different row once.
+
+        Parameters
+        ----------
+        columns : str
+            Give the different combinations of these columns instead, and no other column; all
+            columns if none is named. Nulls count as one value, and so do all NaN.
+        """
+        found = _named_outputs(columns or self.schema.names, {}, self.schema, "distinct")
+        for name, node in found:
+            _check_key(name, type_of(node), "distinct")
+        return self._then(Distinct(found))
+
+    def join(
+        self,
+        other: object,
+        on: Key | Iterable[Key] | None = None,
+        *,
+        left_on: Key | Iterable[Key] | None = None,
+        right_on: Key | Iterable[Key] | None = None,
+        how: How = "inner",
+        suffix: str = "_right",
+    ) -> Pipeline:
+        """Join with the rows of `other` that have equal keys.
+
+        `other` is the smaller side: it is run first, as a query of its own, and its answer goes to
+        the devices where these rows are. Rows stay in stored order; the matches of a row come in
+        the order of `other`.
+
+        Parameters
+        ----------
+        other : Pipeline, or whatever `scan` takes
+            The other side.
+        on : name, expression or several
+            The keys, if they are called the same on both sides.
+        left_on, right_on : name, expression or several
+            The keys of each side, in pairs. A null equals nothing; NaN equals NaN.
+        how : str
+            `inner` gives every pair of rows with equal keys; `left` also rows without a match, with
+            nulls beside them; `semi` gives the rows that have a match, `anti` those that have none,
+            each once and without a column of `other`.
+        suffix : str
+            Put behind the name of a column of `other` that is here too. Key columns of `other` are
+            left out.
+
+        Raises
+        ------
+        InputError
+            If the keys of a pair have no type that holds every value of both.
+        """
+        side = other if isinstance(other, Pipeline) else scan(other)
+        left, right = _join_keys(on, left_on, right_on)
+        keys, operators, names = join_of(how, self.schema, side.schema, left, right, suffix=suffix)
+        for operator in operators:
+            side = side._then(operator)
+        return self._then(Join(how, keys, names, side))
 
     def sort(self, *by: str, descending: bool | Iterable[bool] = False) -> Pipeline:
         """Bring rows into the order of the columns `by`; stable, nulls last."""
@@ -327,6 +389,30 @@ def _named_calls(
     unique_names([name for name, _ in pairs], "agg")
     check_calls(tuple(pairs))
     return tuple(pairs)
+
+
+def _join_keys(
+    on: Key | Iterable[Key] | None,
+    left_on: Key | Iterable[Key] | None,
+    right_on: Key | Iterable[Key] | None,
+) -> tuple[list[Node], list[Node]]:
+    given = tuple(keys is not None for keys in (on, left_on, right_on))
+    if given not in {(True, False, False), (False, True, True)}:
+        raise InputError("join needs on=, or left_on= and right_on=")
+    left, right = (_nodes(keys) for keys in ((on, on) if on is not None else (left_on, right_on)))
+    if not left or len(left) != len(right):
+        raise InputError(
+            f"join: {len(left)} keys here and {len(right)} keys there; one pair at least"
+        )
+    return left, right
+
+
+def _nodes(keys: Key | Iterable[Key] | None) -> list[Node]:
+    several = [keys] if isinstance(keys, str | Expr) else list(keys or ())
+    for key in several:
+        if not isinstance(key, str | Expr):
+            raise InputError(f"join takes names and expressions; got {type(key).__name__} {key!r}")
+    return [Column(key) if isinstance(key, str) else key.node for key in several]
 
 
 def _check_key(name: str, t: pa.DataType, where: str) -> None:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError, Refused
-from wherry.base.units import Time
+from wherry.base.units import Measured, Time
 from wherry.data.ledger import Ledger, merge
 from wherry.data.one_shot import OneShot
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import to_plain
 from wherry.devices.cpu import CpuDriver
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.system import System, home, load_system
 from wherry.devices.this_machine import THIS_MACHINE
+from wherry.ir.build import Build, Known, build_of, image_of
 from wherry.ir.stage import Take
-from wherry.ops.operator import Operator
+from wherry.ops.operator import Chain, Declared
 from wherry.ops.select import type_bytes
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
+from wherry.plan.joins import expected, with_builds
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare
@@ -38,7 +40,6 @@ from wherry.run.executor import Executor
 from wherry.run.machine import Machine, Orders
 from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
-from wherry.sim.simulator import Flight, simulate
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
@@ -55,22 +56,6 @@ _STREAM_BYTES = 64 << 20
 A share of this size is read in 2 ms, which is much against what each share costs besides."""
 _FIRST_CHUNKS_PER_CORE = 1
 """Chunks of the first share, when the first rows may be enough."""
-
-
-class Declared(Protocol):
-    """What can be run: a source and operators over it."""
-
-    @property
-    def source(self) -> Source:
-        """What is scanned."""
-
-    @property
-    def operators(self) -> tuple[Operator, ...]:
-        """What is done, in order."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +78,9 @@ class Result:
         What each stage used on each device.
     evidence : tuple of Evidence
         What really ran where, one entry for each run of a program.
+    builds : tuple of Result
+        The other sides of joins, which ran before, one after another. `time` includes theirs;
+        timeline, ledger, receipts and evidence are of this query alone.
     """
 
     table: pa.Table
@@ -102,6 +90,7 @@ class Result:
     ledger: Ledger
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
+    builds: tuple[Result, ...] = ()
 
     @property
     def trace(self) -> bytes:
@@ -133,11 +122,50 @@ def explain(
     declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
 ) -> Explanation:
     """Give where a pipeline would run on a system, why, and why not elsewhere."""
-    found = _system(system)
-    query = prepare(declared.source, declared.operators, declared.schema)
-    chosen = options or Options()
-    choice = _place(query, found, chosen)
-    return explain_choice(query, found, choice, _residuals(query, choice), cold=chosen.cold)
+    return _explained(declared, _system(system), options or Options())[1]
+
+
+def _explained(declared: Declared, system: System, options: Options) -> tuple[Query, Explanation]:
+    builds: list[tuple[Known, Explanation]] = []
+
+    def expect(side: Declared, keys: int) -> Known:
+        query, explanation = _explained(side, system, _for_builds(options))
+        known = expected(query.flows[-1], side.schema, keys)
+        builds.append((known, explanation))
+        return known
+
+    query = _prepared(with_builds(declared, expect))
+    choice = _place(query, system, options)
+    residuals = _residuals(query, choice)
+    return query, explain_choice(query, system, choice, residuals, cold=options.cold, builds=builds)
+
+
+def _for_builds(options: Options) -> Options:
+    """Give how the other side of a join is run: pins name this query's segments, not its own."""
+    return options if options.pins == HOST_ONLY else replace(options, pins={})
+
+
+def _prepared(declared: Declared) -> Query:
+    return prepare(declared.source, declared.operators, declared.schema)
+
+
+def _with_answers(declared: Declared, system: System, options: Options) -> tuple[Declared, _Before]:
+    """Run the other sides of all joins; give the pipeline that has their answers as constants."""
+    before = _Before()
+    real = system.name == THIS_MACHINE
+
+    def make(side: Declared, keys: int) -> Build:
+        result = run(side, system, _for_builds(options))
+        start = time.perf_counter_ns()
+        build = build_of(result.table, keys, os.urandom(16) if real else b"")
+        took = result.time
+        if isinstance(took, Measured):
+            took = took + Measured(time.perf_counter_ns() - start)
+        before.results.append(result)
+        before.times.append(took)
+        return build
+
+    return with_builds(declared, make), before
 
 
 def run(
@@ -173,19 +201,12 @@ def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa
         return
     source, apart = declared.source, not any(o.gathers for o in declared.operators)
     if isinstance(source, OneShot) and apart and not source.kept:
+        # The other sides of joins are made once, not for every part.
+        ready, _ = _with_answers(declared, found, Options())
         for part in source.rounds():
-            yield from _streamed(_Over(part, declared.operators, declared.schema), found)
+            yield from _streamed(Chain(part, ready.operators, ready.schema), found)
     else:
         yield from _streamed(declared, found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Over:
-    """The operators of a pipeline over a part of its source."""
-
-    source: Source
-    operators: tuple[Operator, ...]
-    schema: pa.Schema
 
 
 def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
@@ -209,6 +230,20 @@ def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Before:
+    """What ran before a query: the other sides of its joins, and the time until each was ready."""
+
+    results: list[Result] = field(default_factory=list)
+    times: list[Time] = field(default_factory=list)
+
+    def then(self, time: Time) -> Time:
+        """Give the time of everything, the query's own being `time`."""
+        for earlier in self.times:
+            time = time + earlier  # type: ignore[operator]
+        return time
+
+
+@dataclass(frozen=True, slots=True)
 class _Journey:
     """One query with everything its run needs."""
 
@@ -217,6 +252,7 @@ class _Journey:
     machine: Machine
     carrier: Carrier
     system: System
+    before: _Before
 
     @property
     def placement(self) -> str:
@@ -226,7 +262,8 @@ class _Journey:
 def _journey(
     declared: Declared, system: System, options: Options, workers: Mapping[str, Worker]
 ) -> _Journey:
-    query = prepare(declared.source, declared.operators, declared.schema)
+    ready, before = _with_answers(declared, system, options)
+    query = _prepared(ready)
     choice = _place(query, system, options)
     if options.strict:
         left = [reason for stage in _residuals(query, choice) for reason in stage]
@@ -237,7 +274,10 @@ def _journey(
             worker.install(query.plan_bytes)
     key = next(iter(workers.values())).key
     machine = Machine(_orders(query, choice, system, key))
-    return _Journey(query, choice, machine, Carrier(workers, query.plan_bytes), system)
+    builds = [v.value for v in query.literals if isinstance(v.value, Build)]
+    real = system.name == THIS_MACHINE
+    carrier = Carrier(workers, query.plan_bytes, {b.digest: b for b in builds}, by_reference=real)
+    return _Journey(query, choice, machine, carrier, system, before)
 
 
 def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
@@ -266,7 +306,7 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         plan=query.plan_digest,
         first=0,
         last=0,
-        values=tuple(to_plain(literal.value) for literal in query.literals),
+        values=tuple(map(image_of, query.literals)),
         chunks=(),
         sites=placement.sites,
     )
@@ -323,6 +363,9 @@ def _measured(journey: _Journey) -> Result:
 
 
 def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
+    # simpy takes longer to import than a query on this machine to run.
+    from wherry.sim.simulator import Flight, simulate  # noqa: PLC0415
+
     flights = [Flight(journey.machine, journey.carrier) for journey in journeys]
     simulate(system, flights, in_flight=in_flight)
     results = []
@@ -341,11 +384,12 @@ def _result(
     return Result(
         table=pa.Table.from_batches(batches, schema=journey.query.schema),
         placement=journey.placement,
-        time=time,
+        time=journey.before.then(time),
         timeline=timeline,
         ledger=merge([Ledger(tuple(carrier.ledger))]),
         receipts=receipts(timeline.spans, journey.system.devices),
         evidence=tuple(carrier.evidence),
+        builds=tuple(journey.before.results),
     )
 
 

@@ -26,17 +26,28 @@ from wherry.data.segment import SegmentPool
 from wherry.data.source import open_source
 from wherry.data.types import NANOSECONDS, type_class, value_type
 from wherry.devices.system import System, load_system
+from wherry.ir.build import Build, build_of
 from wherry.ir.builder import Aggregate, Expr, col, count
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, Step
 from wherry.ir.types import is_moment, time_type
-from wherry.ops.operator import Case, Operator, one_batch
+from wherry.ops.join import HOWS, How
+from wherry.ops.operator import Case, Declared, Operator, one_batch
 from wherry.pipeline import Pipeline, scan
+from wherry.plan.joins import with_builds
 from wherry.plan.placement import HOME, Placement, placements, refusals
 from wherry.plan.query import prepare
 from wherry.render.program import render
 
-__all__ = ["Case", "Mismatch", "cases", "check_case", "check_operator", "check_operator_on"]
+__all__ = [
+    "Case",
+    "Mismatch",
+    "build_side",
+    "cases",
+    "check_case",
+    "check_operator",
+    "check_operator_on",
+]
 
 SPLITS: Final = ((), (1,), (3, 4), (0, 2, 2, 5), tuple(range(1, 12)))
 """Where tables are cut into chunks; equal neighbours make an empty chunk."""
@@ -199,7 +210,12 @@ def _only(
     summable = number or family == "duration"
     about = _Column(t, number, summable, key and family != "float", key)
     made = build(scan(rows), about)
-    return None if made is None else made.operators[-1]
+    return None if made is None else with_builds(made, build_side).operators[-1]
+
+
+def build_side(side: Declared, keys: int) -> Build:
+    """Give the other side of a join, run on this machine: for `wherry.plan.joins.with_builds`."""
+    return build_of(Pipeline(side.source, side.operators, side.schema).collect(), keys)
 
 
 def _shapes(t: pa.DataType, values: tuple[object, ...]) -> Iterator[tuple[str, pa.Table]]:
@@ -297,7 +313,29 @@ _BUILDERS: Final[tuple[tuple[str, Callable[[Pipeline, _Column], Pipeline | None]
     ("limit none", lambda q, _: q.limit(0)),
     ("route request", lambda q, x: q.route("x", VALUES[x.type][1]) if x.key else None),
     ("route rows", lambda q, x: q.route("x", shards=3) if x.hashable else None),
+    *((f"join {how}", lambda q, x, how=how: _joined(q, x, _other(x), how)) for how in HOWS),
+    (
+        "join two keys",
+        lambda q, x: q.join(_other(x), on=["x", "row"], how="left") if x.key else None,
+    ),
+    (
+        "join no rows",
+        lambda q, x: _joined(q, x, _other(x).filter(col("row") < 0), "left"),
+    ),
+    ("distinct", lambda q, x: q.distinct(_key(x))),
+    ("distinct rows", lambda q, x: q.distinct() if x.key else None),
 )
+
+
+def _other(x: _Column) -> Pipeline:
+    """Give rows to join with: keys that repeat, a null, and not every value."""
+    values = VALUES[x.type]
+    return scan(_table(x.type, [values[1], values[0], None, values[1], values[1]]))
+
+
+def _joined(q: Pipeline, x: _Column, other: Pipeline, how: How) -> Pipeline:
+    return q.join(other, left_on=_keyed(x), right_on=_keyed(x), how=how)
+
 
 _TEXTS = ("", "b", "ä", "a text of more than twelve bytes", "b2")
 _MOMENTS = (datetime(1969, 12, 31, 23, 0, 1), datetime(2000, 2, 29), datetime(2038, 1, 19, 3))  # noqa: DTZ001

@@ -30,8 +30,10 @@ from support.tables import ROW, drawn_table, stored
 from support.typed import plain_for_duckdb
 
 from wherry import Pipeline, load_system, scan
+from wherry.plan.joins import with_builds
 from wherry.plan.placement import placements, refusals
 from wherry.plan.query import prepare
+from wherry.testing import build_side
 
 EXAMPLES = max(500, settings().max_examples)
 EMULATED = load_system("dpu-csd-host")
@@ -45,7 +47,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 def pins_of(draw: object, pipeline: Pipeline) -> dict[str, str]:
     """Give a site for every segment: one of all placements that nothing refuses."""
-    query = prepare(pipeline.source, pipeline.operators, pipeline.schema)
+    ready = with_builds(pipeline, build_side)
+    query = prepare(ready.source, ready.operators, ready.schema)
     possible = list(placements(query, EMULATED, refusals(query, EMULATED)))
     sites = draw(st.sampled_from(possible)).sites
     return {segment.kind: site for segment, site in zip(query.segments, sites, strict=True)}

@@ -43,7 +43,7 @@ def test_the_kit_holds_every_operator_and_type() -> None:
     names = {type(case.operator).__name__ for case in CASES}
     assert names == {
         *("Filter", "Select", "WithColumns", "Aggregate", "GroupBy"),
-        *("Sort", "TopK", "Limit", "RouteRequest", "RouteRows"),
+        *("Sort", "TopK", "Limit", "RouteRequest", "RouteRows", "Join", "Distinct"),
     }
     assert len(TITLES) == 51
     assert len({case.title for case in CASES}) == len(CASES)

@@ -12,10 +12,12 @@ from pyarrow import ipc
 
 from wherry import Pipeline, col, count, scan, when
 from wherry.ir.expr import Node
-from wherry.ir.stage import Groups, Order, Pass, Step, Take, Totals
+from wherry.ir.stage import Groups, Matches, Order, Pass, Step, Take, Totals
 from wherry.ir.text import call_text, to_text
 from wherry.ops.select import output_text
+from wherry.plan.joins import with_builds
 from wherry.plan.query import prepare
+from wherry.testing import build_side
 
 ROWS, FILES = 8192, 4
 
@@ -58,7 +60,14 @@ def largest(lines: Pipeline) -> Pipeline:
     return lines.route("order", 1234).select("order", "price", "note").top_k(3, by="price")
 
 
-QUERIES = [revenue, by_flag, largest]
+def matched(lines: Pipeline) -> Pipeline:
+    wanted = lines.filter(col("note") == "note 7").select("order", "price", letter=col("flag"))
+    kept = lines.filter(col("quantity") < 24).join(wanted, on="order", how="semi")
+    joined = kept.join(wanted, left_on="flag", right_on="letter", how="left")
+    return joined.group_by("flag").agg(n=count(), most=col("price_right").max())
+
+
+QUERIES = [revenue, by_flag, largest, matched]
 each_query = pytest.mark.parametrize("query", QUERIES, ids=lambda q: q.__name__)
 Golden = Callable[[str, str], None]
 
@@ -73,7 +82,7 @@ def test_explain(query: Callable[[Pipeline], Pipeline], lines: Pipeline, golden:
 
 @each_query
 def test_segments(query: Callable[[Pipeline], Pipeline], lines: Pipeline, golden: Golden) -> None:
-    made = query(lines)
+    made = with_builds(query(lines), build_side)
     plan = prepare(made.source, made.operators, made.schema).plan
     text = [f"reads {', '.join(f'{name} {t}' for name, t in plan.fields)}"]
     for segment in plan.segments:
@@ -96,6 +105,11 @@ def step_lines(step: Step) -> list[str]:
                     return [*lines, f"totals {named(calls)}"]
                 case Groups(keys, calls):
                     return [*lines, f"groups {outputs(keys)}: {named(calls)}"]
+                case Matches(keys, build, outer, columns, added):
+                    new = ", ".join(name for name, _, _ in added)
+                    kind = "all with" if outer else "with"
+                    text = f"{', '.join(map(to_text, keys))} in {to_text(build)}: {new}"
+                    return [*lines, f"rows {outputs(columns)} {kind} {text}"]
             return [*lines, f"rows {outputs(sink.outputs)}"]
     raise AssertionError(step)
 

@@ -10,11 +10,13 @@ from support.expressions import condition, scalar
 from support.tables import ROW
 from support.typed import INTEGERS, Known, family, limits, sql_type
 
-from wherry import Pipeline, count
+from wherry import Pipeline, col, count
 from wherry.ir.builder import Aggregate
 
-ROWS_MAX = 1024
-"""More rows than any generated table has: sums of integers stay inside 64 bits by it."""
+JOINED = 4
+"""Rows of the other side of an inner or left join: a key has no more matches."""
+ROWS_MAX = 1024 * JOINED
+"""More rows than any generated relation has: sums of integers stay inside 64 bits by it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Relation:
     sql: str
     columns: dict[str, Known]
     order: tuple[str, ...] | None
+    stored: "Relation | None" = None
+    """What can still be joined with: the stored rows, once in a pipeline."""
 
     def ordered_sql(self) -> str:
         """Give the whole statement: every column in Wherry's type, rows in order."""
@@ -41,10 +45,12 @@ class Relation:
 
 def drawn_pipeline(draw: Draw, start: Relation) -> Relation:
     """Give a chain of up to five operators over `start`."""
-    found = start
+    found = replace(start, stored=start)
     for _ in range(draw(st.integers(1, 5))):
         step = draw(st.sampled_from(STEPS))
-        found = step(draw, found) or found
+        made = step(draw, found)
+        if made is not None:
+            found = replace(made, stored=None if step is _join else found.stored)
     return found
 
 
@@ -241,7 +247,51 @@ def _route_rows(draw: Draw, r: Relation) -> Relation | None:
     return Relation(pipeline, f"SELECT *, {cases} AS shard FROM ({r.sql})", columns, order)
 
 
+def _distinct(draw: Draw, r: Relation) -> Relation | None:
+    if not all(k.exact for k in r.columns.values()):
+        return None
+    names = [n for n in r.columns if draw(st.booleans())] or list(r.columns)
+    texts = ", ".join(f'"{n}"' for n in names)
+    pipeline = r.pipeline.distinct(*names)
+    sql = f"SELECT DISTINCT {texts} FROM ({r.sql})"
+    return Relation(pipeline, sql, {n: r.columns[n] for n in names}, None)
+
+
+def _join(draw: Draw, r: Relation) -> Relation | None:
+    """Join with some stored rows by one or two columns of equal types; no NaN is generated."""
+    if r.stored is None or any(n.startswith("j_") for n in r.columns):
+        return None
+    pairs = [
+        (mine, theirs)
+        for mine, k in r.columns.items()
+        for theirs, other in r.stored.columns.items()
+        if k.exact and k.type == other.type
+    ]
+    if not pairs:
+        return None
+    keys = draw(st.lists(st.sampled_from(pairs), min_size=1, max_size=2, unique=True))
+    how = draw(st.sampled_from(("inner", "left", "semi", "anti")))
+    renamed = {f"j_{n}": n for n in r.stored.columns}
+    other = r.stored.pipeline.select(**{new: col(n) for new, n in renamed.items()})
+    texts = ", ".join(f'"{n}" AS "{new}"' for new, n in renamed.items())
+    sql = f"SELECT {texts} FROM ({r.stored.sql})"
+    if how in {"inner", "left"}:
+        other, sql = other.filter(col(f"j_{ROW}") < JOINED), f'{sql} WHERE "{ROW}" < {JOINED}'
+    left, right = [mine for mine, _ in keys], [f"j_{theirs}" for _, theirs in keys]
+    on = " AND ".join(f'l."{a}" = o."{b}"' for a, b in zip(left, right, strict=True))
+    pipeline = r.pipeline.join(other, left_on=left, right_on=right, how=how)
+    if how in {"semi", "anti"}:
+        sql = f"SELECT * FROM ({r.sql}) l {how.upper()} JOIN ({sql}) o ON {on}"
+        return replace(r, pipeline=pipeline, sql=sql)
+    added = {new: r.stored.columns[n] for new, n in renamed.items() if new not in right}
+    texts = ", ".join(["l.*", *(f'o."{n}"' for n in added)])
+    sql = f"SELECT {texts} FROM ({r.sql}) l {how.upper()} JOIN ({sql}) o ON {on}"
+    row = f"j_{ROW}"
+    order = None if r.order is None or row not in added else (*r.order, f'"{row}" ASC NULLS LAST')
+    return Relation(pipeline, sql, {**r.columns, **added}, order)
+
+
 STEPS: tuple[Callable[[Draw, Relation], Relation | None], ...] = (
     *(_filter, _filter, _select, _with_columns, _agg, _group_by, _group_by),
-    *(_sort, _top_k, _limit, _route_request, _route_rows),
+    *(_sort, _top_k, _limit, _route_request, _route_rows, _join, _join, _distinct),
 )

@@ -14,6 +14,7 @@ from wherry import CorruptError, InputError, col, count, scan
 from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.data.chunk import ChunkRef
 from wherry.data.types import to_plain
+from wherry.ir.build import Image
 from wherry.plan.query import prepare
 from wherry.run.continuation import MESSAGE_BYTES_MAX, Continuation, freeze, thaw
 
@@ -43,6 +44,13 @@ GOLDEN = (
 )
 
 plain = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
+images = st.builds(
+    Image,
+    digest=st.binary(min_size=16, max_size=16),
+    rows=st.integers(0, 2**31),
+    nbytes=st.integers(0, 2**40),
+    bounds=st.lists(st.tuples(plain, plain), max_size=3).map(tuple),
+)
 refs = st.builds(ChunkRef, *(st.integers(0, 2**40) for _ in range(4)))
 continuations = st.builds(
     Continuation,
@@ -52,7 +60,7 @@ continuations = st.builds(
     plan=st.binary(min_size=16, max_size=16),
     first=st.integers(0, 2**16 - 1),
     last=st.integers(0, 2**16 - 1),
-    values=st.lists(plain, max_size=8).map(tuple),
+    values=st.lists(plain | images, max_size=8).map(tuple),
     chunks=st.lists(refs, max_size=8).map(tuple),
     sites=st.lists(st.text(max_size=8), max_size=5).map(tuple),
 )

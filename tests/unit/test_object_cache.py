@@ -146,7 +146,7 @@ def test_skeletons_that_cannot_be_kept_are_compiled_with_a_warning(tmp_path):
     (tmp_path / "wherry").write_text("no folder")
     found = numba_seen(tmp_path)
     assert found.stdout.split() == ["True"]
-    assert "RuntimeWarning: skeletons of group_by are compiled anew" in found.stderr
+    assert "RuntimeWarning: skeletons of few are compiled anew" in found.stderr
 
 
 def test_skeletons_are_found_by_name():

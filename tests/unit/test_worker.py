@@ -8,12 +8,13 @@ import pytest
 from wherry import InputError, col, scan
 from wherry.base.errors import CorruptError
 from wherry.data.segment import SegmentPool
-from wherry.data.types import to_plain
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import load_profile
+from wherry.ir.build import Build, Image, image_of, received
+from wherry.plan.joins import with_builds
 from wherry.plan.query import Query, prepare
 from wherry.run.continuation import Continuation, freeze
-from wherry.run.worker import MissingPlan, Worker
+from wherry.run.worker import MissingBuild, MissingPlan, Worker
 
 KEY = bytes(range(32))
 BATCH = pa.record_batch({"x": [1, 2, 3]})
@@ -38,7 +39,7 @@ def message(found: Query, **changes: object) -> bytes:
         plan=found.plan_digest,
         first=1,
         last=1,
-        values=tuple(to_plain(literal.value) for literal in found.literals),
+        values=tuple(image_of(literal) for literal in found.literals),
         chunks=found.chunks[:1],
         sites=("host0", "home", "home"),
     )
@@ -72,3 +73,50 @@ def test_a_message_that_does_not_fit_its_plan_is_refused() -> None:
         device.receive(message(found, last=7))
     with pytest.raises(CorruptError, match="bytes are not an encoded plan"):
         device.install(b"\x93nonsense")
+
+
+OTHER = pa.record_batch({"key 0": [2, 3, 3], "w": ["a", "b", "c"]})
+
+
+def joined(build: Build) -> Query:
+    pipeline = scan(SOURCE).join(pa.table({"x": [2], "w": ["a"]}), on="x")
+    ready = with_builds(pipeline, lambda side, keys: build)
+    return prepare(ready.source, ready.operators, ready.schema)
+
+
+def test_rows_of_a_join_are_asked_for_once_and_known_by_their_digest() -> None:
+    build = Build(OTHER, 1)
+    device, found = worker(), joined(build)
+    device.install(found.plan_bytes)
+    sent = message(found, values=(build.image(),), chunks=found.chunks)
+    with pytest.raises(MissingBuild, match=build.digest.hex()):
+        device.receive(sent)
+    device.keep(received(build.message))
+    hop = device.receive(sent)
+    made = device.run(hop, device.read(hop, found.chunks[0])).output.batch
+    assert made.to_pydict() == {"x": [2, 3, 3], "w": ["a", "b", "c"]}
+
+
+def test_a_device_that_routes_needs_no_rows() -> None:
+    build = Build(OTHER.slice(0, 0), 1)
+    device, found = worker(), joined(build)
+    device.install(found.plan_bytes)
+    hop = device.receive(message(found, values=(build.image(),), first=0, last=0))
+    assert device.route(hop) == ()
+    full = message(found, values=(Build(OTHER, 1).image(),), first=0, last=0)
+    assert len(device.route(device.receive(full))) == 2
+
+
+def test_rows_that_do_not_fit_the_plan_are_refused() -> None:
+    build = Build(OTHER, 1)
+    device, found = worker(), joined(build)
+    device.install(found.plan_bytes)
+    with pytest.raises(CorruptError, match="int for a parameter of type list<item: struct"):
+        device.receive(message(found, values=(1,)))
+    other = Build(OTHER.rename_columns(["key 0", "z"]), 1)
+    device.keep(other)
+    with pytest.raises(CorruptError, match="of a join do not fit the plan"):
+        device.receive(message(found, values=(other.image(),)))
+    wide = Image(build.digest, 3, 9, ((1, 2),) * 3)
+    with pytest.raises(CorruptError, match="3 keys of 2 columns"):
+        device.receive(message(found, values=(wide,)))

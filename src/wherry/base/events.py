@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-SpanKind = Literal["send", "install", "route", "read", "move", "run", "hold", "deliver"]
+SpanKind = Literal["send", "install", "build", "route", "read", "move", "run", "hold", "deliver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Span:
     Attributes
     ----------
     kind : str
-        send: a continuation on its way; install: a plan shipped and compiled; route: chunks chosen;
+        send: a continuation on its way; install: a plan shipped and compiled;
+        build: the rows of a join shipped and their keys entered; route: chunks chosen;
         read: bytes from media; move: rows between devices; run: a program on a core;
         hold: rows in a device's memory; deliver: rows to the client.
     resource : str

@@ -21,6 +21,7 @@ from wherry.cli.output import plain, say, show_json
 from wherry.cli.target import load_target
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
+from wherry.plan.explain import Explanation
 
 _OTHERS: Final = 10
 """Dearer placements in JSON; all of them, with every term, are hundreds of kilobytes."""
@@ -51,9 +52,17 @@ def command(
     found = load_system(system)
     explanation = load_target(target, sf, data).explain(found, placement=pins, cold=cold)
     if as_json:
-        shown = explanation.others if every else explanation.others[:_OTHERS]
-        left_out = len(explanation.others) - len(shown)
-        body = plain(replace(explanation, others=shown))
+        shown = explanation if every else _shortened(explanation)
+        left_out = len(explanation.others) - len(shown.others)
+        body = plain(shown)
         show_json({"target": target, "origin": "modelled", **body, "others_left_out": left_out})
     else:
         say(str(explanation))
+
+
+def _shortened(explanation: Explanation) -> Explanation:
+    """Give an explanation with ten dearer placements, and so those of joins' other sides."""
+    builds = tuple(
+        replace(build, explanation=_shortened(build.explanation)) for build in explanation.builds
+    )
+    return replace(explanation, others=explanation.others[:_OTHERS], builds=builds)

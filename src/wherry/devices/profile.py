@@ -25,7 +25,7 @@ TypeFamily = Literal[
 ]  # fmt: skip
 OperatorName = Literal[
     "filter", "select", "with_columns", "aggregate", "group_by", "sort", "top_k", "limit",
-    "route", "respond", "scan",
+    "route", "respond", "scan", "join",
 ]  # fmt: skip
 TYPE_FAMILIES: tuple[TypeFamily, ...] = get_args(TypeFamily)
 OPERATOR_NAMES: tuple[OperatorName, ...] = get_args(OperatorName)

@@ -1,9 +1,9 @@
 """Plans as bytes: versioned msgpack that can build only registered nodes and plain values.
 
 Layout: one msgpack array `[version, value]`. A node is a map `{"n": class name, "f": [fields]}`;
-values that msgpack lacks are maps with one key: `t` type, `d` decimal, `D` date, `T` timestamp (in
-UTC if it has a zone: a zone's name would make the decoder look for a file), `c` time of a day,
-`u` duration in microseconds.
+values that msgpack lacks are maps with one key: `t` type, `b` the columns of a build (names and
+types), `d` decimal, `D` date, `T` timestamp (in UTC if it has a zone: a zone's name would make the
+decoder look for a file), `c` time of a day, `u` duration in microseconds.
 Nothing is imported while decoding, and a name that is not registered is refused.
 """
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.types import type_class
 from wherry.ir import expr
-from wherry.ir.types import type_from_image, type_image
+from wherry.ir.types import build_type, type_from_image, type_image
 
 VERSION: Final = 1
 _DEPTH_MAX: Final = 200
@@ -99,6 +99,8 @@ def _plain(value: object, depth: int) -> object:
 
 def _plain_leaf(value: object) -> object:
     match value:
+        case pa.ListType():
+            return {"b": [[field.name, type_image(field.type)] for field in value.value_type]}
         case pa.DataType():
             return {"t": type_image(value)}
         case Decimal():
@@ -161,8 +163,13 @@ def _type(content: Any) -> pa.DataType:
     return found
 
 
+def _columns(content: Any) -> pa.DataType:
+    return build_type([pa.field(name, _type(image)) for name, image in content])
+
+
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
     "t": _type,
+    "b": _columns,
     "d": Decimal,
     "D": date.fromisoformat,
     "c": time.fromisoformat,

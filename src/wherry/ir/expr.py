@@ -15,6 +15,8 @@
             | Field(operand, name, type)            a field of a struct; of a null struct null
             | Apply(name, digest, types, arguments, type, operations)   a user's function
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
+            | Member(keys, build)                   keys stand in a build; false if one is null
+            | Code(operand, build, key)             the int32 number of a text in a build, or null
     Call    = Call(kind, argument)                  kind in sum mean min max count count_distinct
                                                     first last var std var_pop std_pop moments
 
@@ -199,6 +201,26 @@ class Shard(Node):
     by: Literal_["hash", "range"]
     count: int
     bounds: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Node):
+    """Whether a row of a build has these keys; false, not null, where a key is null.
+
+    `build` is a constant whose value is `wherry.ir.build.Build`; keys are never texts, but codes.
+    """
+
+    keys: tuple[Node, ...]
+    build: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Node):
+    """The number of a text among the texts of key `key` of a build, as int32; null if not there."""
+
+    operand: Node
+    build: Node
+    key: int
 
 
 @dataclass(frozen=True, slots=True)

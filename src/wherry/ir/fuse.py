@@ -17,7 +17,7 @@ from wherry.ir.expr import (
     walk,
 )
 from wherry.ir.resolve import castable_always, type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Sink, Step, Totals, expressions
+from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Sink, Step, Totals, expressions
 from wherry.ir.types import DECIMAL_DIGITS
 
 
@@ -93,6 +93,9 @@ def _sink_over(sink: Sink, outputs: Mapping[str, Node]) -> Sink:
             return Totals(_calls_over(calls, outputs))
         case Groups(keys, calls):
             return Groups(_pairs_over(keys, outputs), _calls_over(calls, outputs))
+        case Matches(keys, build, outer, columns, added):
+            over = tuple(_over(key, outputs) for key in keys)
+            return Matches(over, build, outer, _pairs_over(columns, outputs), added)
 
 
 def prune(steps: Sequence[Step], wanted: frozenset[str]) -> tuple[Step, ...]:
@@ -119,5 +122,9 @@ def _pruned(step: Step, wanted: frozenset[str]) -> tuple[Step, frozenset[str]]:
             sink = Totals(tuple(pair for pair in calls if pair[0] in wanted) or calls[:1])
         case Groups(keys, calls):
             sink = Groups(keys, tuple(pair for pair in calls if pair[0] in wanted))
+        case Matches(keys, build, outer, outputs, added):
+            kept = tuple(pair for pair in outputs if pair[0] in wanted)
+            new = tuple(column for column in added if column[0] in wanted)
+            sink = Matches(keys, build, outer, kept if kept or new else outputs[:1], new)
     step = Pass(step.predicate, sink)
     return step, frozenset().union(*map(columns_of, expressions(step)))

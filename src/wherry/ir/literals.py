@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from wherry.data.types import value_type
 from wherry.ir.expr import Literal, Match, Parameter
+from wherry.ir.types import is_build
 
 T = TypeVar("T")
 
@@ -33,6 +34,9 @@ def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
 def _lifted(value: Any, found: list[Literal]) -> Any:
     if isinstance(value, Literal) and value.value is not None:
         assert value.type is not None, "resolve before lifting"
+        for index, other in enumerate(found):
+            if is_build(value.type) and other.value is value.value:
+                return Parameter(index, value.type)
         found.append(value)
         return Parameter(len(found) - 1, value.type, _digits(value))
     if isinstance(value, Match):

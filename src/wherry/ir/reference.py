@@ -19,10 +19,12 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import NANOSECONDS, type_class, value_type
+from wherry.ir.build import Build, key_values
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -32,6 +34,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -240,6 +243,35 @@ def _(node: Match, batch: pa.RecordBatch) -> Operand:
 @_value.register
 def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
     return pc.cast(_PARTS[node.part](_value(node.operand, batch)), pa.int64())
+
+
+@_value.register
+def _(node: Member, batch: pa.RecordBatch) -> Operand:
+    found = matching_rows(node.keys, node.build, batch)
+    return pa.array([bool(rows) for rows in found], pa.bool_())
+
+
+def matching_rows(
+    keys: Sequence[Node], build: Node, batch: pa.RecordBatch
+) -> list[tuple[int, ...]]:
+    """Give, for each row of `batch`, the rows of a build that have its keys, in their order."""
+    rows_of = rows_held(build).rows_of
+    columns = [key_values(evaluate(key, batch)) for key in keys]
+    return [tuple(rows_of.get(key, ())) for key in zip(*columns, strict=True)]
+
+
+def rows_held(build: Node) -> Build:
+    """Give the build that a constant holds."""
+    assert isinstance(build, Literal)
+    assert isinstance(build.value, Build), f"the rows of the join are not here, only {build.value}"
+    return build.value
+
+
+@_value.register
+def _(node: Code, batch: pa.RecordBatch) -> Operand:
+    texts = rows_held(node.build).texts(node.key)
+    operand = plain(evaluate(node.operand, batch)).cast(texts.type)
+    return pc.index_in(operand, value_set=texts)
 
 
 @_value.register

@@ -21,6 +21,7 @@ from wherry.ir.expr import (
     Arithmetic,
     Call,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -56,7 +57,7 @@ def type_of(node: Node) -> pa.DataType:
             return pa.int64()
         case When(_, otherwise):
             return type_of(otherwise)
-        case Shard():
+        case Shard() | Code():
             return pa.int32()
     # A node of a renderer's own names its type; every other is a test.
     return getattr(node, "type", pa.bool_())

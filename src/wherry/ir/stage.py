@@ -7,6 +7,7 @@
     Sink  = Rows(outputs)                           rows that pass, their columns computed
           | Totals(calls)                           one row of aggregates
           | Groups(keys, calls)                     one row a distinct key
+          | Matches(keys, build, outer, ...)        each row with the rows of a build that match it
 
 Outputs, keys and calls are pairs (name, expression). Expressions read the step's input columns;
 what earlier operators computed is substituted in, so a pass never looks at its own outputs. A null
@@ -52,7 +53,33 @@ class Groups:
     calls: tuple[tuple[str, Call], ...]
 
 
-Sink = Rows | Totals | Groups
+@register
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Join the rows that pass with the rows of a build that have their keys, in the build's order.
+
+    Attributes
+    ----------
+    keys : tuple of Node
+        Equal to the build's keys, or no match; a null equals nothing.
+    build : Node
+        A constant, whose value is `wherry.ir.build.Build`.
+    outer : bool
+        Keep rows without a match, with nulls in the added columns.
+    outputs : tuple of (str, Node)
+        Columns of the rows that pass.
+    added : tuple of (str, int, pyarrow.DataType)
+        Columns of the build: name, number in the build, type.
+    """
+
+    keys: tuple[Node, ...]
+    build: Node
+    outer: bool
+    outputs: tuple[tuple[str, Node], ...]
+    added: tuple[tuple[str, int, pa.DataType], ...]
+
+
+Sink = Rows | Totals | Groups | Matches
 
 
 @register
@@ -118,6 +145,8 @@ def expressions(step: Step) -> tuple[Node, ...]:
         case Groups(keys, calls):
             found += (node for _, node in keys)
             found += (c.argument for _, c in calls if c.argument is not None)
+        case Matches(keys, _, _, outputs):
+            found += (*keys, *(node for _, node in outputs))
     return tuple(found)
 
 
@@ -143,3 +172,6 @@ def output_schema(step: Step, given: pa.Schema) -> pa.Schema:
         case Groups(keys, calls):
             fields = [pa.field(name, type_of(node)) for name, node in keys]
             return pa.schema(fields + [pa.field(name, call_type(call)) for name, call in calls])
+        case Matches(_, _, _, outputs, added):
+            fields = [pa.field(name, type_of(node)) for name, node in outputs]
+            return pa.schema(fields + [pa.field(name, t) for name, _, t in added])

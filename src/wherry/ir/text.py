@@ -9,6 +9,7 @@ from wherry.ir.expr import (
     Arithmetic,
     Call,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -18,6 +19,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -32,6 +34,8 @@ def to_text(node: Node) -> str:
     match node:
         case Column(name):
             return name
+        case Code(operand):
+            return to_text(operand)
         case Literal(value):
             return literal_text(value)
         case Parameter(index):
@@ -68,6 +72,9 @@ def _call_text(node: Node) -> str:
             return f"{name}({', '.join(map(to_text, arguments))})"
         case Shard(operand, by, count):
             return f"{by}_shard({to_text(operand)}, {count})"
+        case Member(keys, build):
+            several = ", ".join(map(to_text, keys))
+            return f"{several if len(keys) == 1 else f'({several})'} in {to_text(build)}"
     raise TypeError(f"not an expression: {type(node).__name__}")
 
 
@@ -93,5 +100,5 @@ def literal_text(value: object) -> str:
 
 def _inner(node: Node) -> str:
     text = to_text(node)
-    nested = isinstance(node, Arithmetic | Compare | Logic | Not | IsIn | IsNull)
+    nested = isinstance(node, Arithmetic | Compare | Logic | Not | IsIn | IsNull | Member)
     return f"({text})" if nested else text

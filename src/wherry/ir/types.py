@@ -6,6 +6,7 @@ The rules are Arrow's where Arrow has one. Integers wrap on overflow, as `pyarro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
@@ -402,3 +403,18 @@ def type_from_image(image: object, levels: int = MOST_LEVELS) -> pa.DataType:
             case _:
                 raise InputError(f"{item!r} is the image of no field of a struct")
     return pa.struct(fields)
+
+
+def is_build(t: pa.DataType | None) -> bool:
+    """Tell whether constants of this type are builds: rows, not values (`wherry.ir.build`)."""
+    return t is not None and pa.types.is_list(t)
+
+
+def build_type(columns: Iterable[pa.Field]) -> pa.DataType:
+    """Give the type of a build with these columns: a list of rows, which no column ever is."""
+    return pa.list_(pa.struct(list(columns)))
+
+
+def is_coded(t: pa.DataType) -> bool:
+    """Tell whether programs compare keys of this type by number: texts and bytes."""
+    return type_class(value_type(t)) in {"string", "binary"}

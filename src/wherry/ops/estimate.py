@@ -14,7 +14,21 @@ from decimal import Decimal
 from typing import Any
 
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.expr import Column, Compare, IsIn, IsNull, Literal, Logic, Match, Node, Not
+from wherry.ir.build import Known, may_hold
+from wherry.ir.build import known as known_build
+from wherry.ir.expr import (
+    Code,
+    Column,
+    Compare,
+    IsIn,
+    IsNull,
+    Literal,
+    Logic,
+    Match,
+    Member,
+    Node,
+    Not,
+)
 
 _GUESS_EQUAL = 0.1
 """An equality on a column of unknown range; a wrong guess costs a worse placement, no wrong row."""
@@ -107,7 +121,40 @@ def selectivity(predicate: Node, given: Estimate) -> Selectivity:
             return _nulls(given, name)
         case Match():
             return Selectivity(0.0, _GUESS_EQUAL, 1.0)
+        case Member(keys, build):
+            return _member(keys, known_build(build), given)
     return NOTHING_KNOWN
+
+
+def _member(keys: tuple[Node, ...], build: Known, given: Estimate) -> Selectivity:
+    """Take both sides' keys as drawn evenly from what the rows at hand can hold."""
+    names = [column.name if (column := key_column(key)) else "" for key in keys]
+    bounds = [given.columns.get(name) for name in names]
+    if not all(may_hold(build, number, chunk) for number, chunk in enumerate(bounds)):
+        return Selectivity(0.0, 0.0, 0.0)
+    domain = 1.0
+    for name, chunk in zip(names, bounds, strict=True):
+        domain *= _values_within(chunk) or given.distinct.get(name, 0)
+    return Selectivity(0.0, min(1.0, build.rows / domain) if domain else _GUESS_OTHER, 1.0)
+
+
+def key_column(key: Node) -> Column | None:
+    """Give the column whose values a join's key has, if it is one."""
+    if isinstance(key, Code):
+        key = key.operand
+    return key if isinstance(key, Column) else None
+
+
+def _values_within(bounds: ColumnStatistics | None) -> float:
+    """Give how many different values lie within bounds; 0 if that cannot be told."""
+    if bounds is None:
+        return 0
+    match bounds.min, bounds.max:
+        case int(low), int(high):
+            return high - low + 1
+        case date() as first, date() as last:
+            return 0 if isinstance(first, datetime) else (last - first).days + 1
+    return 0
 
 
 MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}

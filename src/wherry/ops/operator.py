@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch, take
+from wherry.data.source import Source
 from wherry.ir.expr import Column, Node
 from wherry.ir.stage import Pass, Rows, Step
 from wherry.ops.estimate import Estimate
@@ -68,6 +69,31 @@ class Operator(Protocol):
 
     def describe(self) -> str:
         """Give the operator as one line of text."""
+
+
+class Declared(Protocol):
+    """What can be run: a source and operators over it."""
+
+    @property
+    def source(self) -> Source:
+        """What is scanned."""
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """What is done, in order."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Operators over a source, and the columns of the answer: the least that is `Declared`."""
+
+    source: Source
+    operators: tuple[Operator, ...]
+    schema: pa.Schema
 
 
 def all_columns(schema: pa.Schema) -> tuple[tuple[str, Node], ...]:

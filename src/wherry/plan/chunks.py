@@ -8,9 +8,23 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.sharding import shard_of_value
 from wherry.data.source import Source
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.expr import Column, Compare, IsIn, IsNull, Literal, Logic, Node, conjuncts
-from wherry.ir.stage import Pass, Step
-from wherry.ops.estimate import MIRRORED, Estimate, decided, selectivity
+from wherry.ir.build import known as known_build
+from wherry.ir.build import may_hold
+from wherry.ir.expr import (
+    Column,
+    Compare,
+    IsIn,
+    IsNull,
+    Literal,
+    Logic,
+    Member,
+    Node,
+    all_of,
+    conjuncts,
+    walk,
+)
+from wherry.ir.stage import Matches, Pass, Step
+from wherry.ops.estimate import MIRRORED, Estimate, decided, key_column, selectivity
 
 
 def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]:
@@ -21,10 +35,9 @@ def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]
     source : Source
         What is scanned; its statistics are read, its rows are not.
     steps : sequence of Step
-        The fused steps; only a predicate of the first excludes chunks.
+        The fused steps; only what the first asks of a row excludes chunks.
     """
-    first = steps[0] if steps else None
-    predicate = first.predicate if isinstance(first, Pass) else None
+    predicate = _asked(steps[0]) if steps else None
     if predicate is None:
         return source.chunks()
     shards = _shards(source, predicate)
@@ -41,6 +54,17 @@ def needed_chunks(source: Source, steps: Sequence[Step]) -> tuple[ChunkRef, ...]
     return tuple(found)
 
 
+def _asked(step: Step) -> Node | None:
+    """Give what must hold of a row that a step lets through: its predicate, and an inner join."""
+    if not isinstance(step, Pass):
+        return None
+    terms = () if step.predicate is None else conjuncts(step.predicate)
+    match step.sink:
+        case Matches(keys, build, False):
+            terms += (Member(keys, build),)
+    return all_of(terms) if terms else None
+
+
 def _may_match(node: Node, known: Mapping[str, ColumnStatistics]) -> bool:
     """Tell whether some row within these bounds may satisfy the predicate."""
     match node:
@@ -55,6 +79,11 @@ def _may_match(node: Node, known: Mapping[str, ColumnStatistics]) -> bool:
             return any(decided("==", known.get(name), v) is not False for v in wanted)
         case IsNull(Column(name)) if name in known:
             return known[name].nulls != 0
+        case Member(keys, build):
+            columns = [key_column(key) for key in keys]
+            chunk = [None if column is None else known.get(column.name) for column in columns]
+            held = known_build(build)
+            return all(may_hold(held, number, bounds) for number, bounds in enumerate(chunk))
     return True
 
 
@@ -72,9 +101,19 @@ def _shards(source: Source, predicate: Node) -> frozenset[int] | None:
 
 
 def order_terms(predicate: Node, given: Estimate) -> Node:
-    """Give the predicate with its terms ordered: those that leave fewest rows first."""
+    """Give the predicate with its terms ordered: those that leave fewest rows first.
+
+    Looking up keys of a join costs several comparisons, so it comes after them.
+    """
     terms = conjuncts(predicate)
     if len(terms) == 1:
         return predicate
-    ranked = sorted(enumerate(terms), key=lambda pair: (selectivity(pair[1], given).guess, pair[0]))
+    ranked = sorted(
+        enumerate(terms),
+        key=lambda pair: (
+            any(isinstance(n, Member) for n in walk(pair[1])),
+            selectivity(pair[1], given).guess,
+            pair[0],
+        ),
+    )
     return Logic("and", tuple(term for _, term in ranked))

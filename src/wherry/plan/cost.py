@@ -2,10 +2,11 @@
 
     time = setup + max over resources of (demand / capacity) + fill + barrier
 
-Setup is what happens before the first byte is read; resources are media, links and cores, each busy
-for the sum of what it is asked; fill is what one chunk spends outside the busiest resource on its
-way, which nothing overlaps; barrier is what follows the last chunk: the merge, and the answer's way
-to the client. It is a bottleneck model with a pipeline's fill; the simulator is the judge of it.
+Setup is what happens before the first byte is read, the way of the builds of joins included;
+resources are media, links and cores, each busy for the sum of what it is asked; fill is what one
+chunk spends outside the busiest resource on its way, which nothing overlaps; barrier is what
+follows the last chunk: the merge, and the answer's way to the client. It is a bottleneck model with
+a pipeline's fill; the simulator is the judge of it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from wherry.devices.charge import (
 from wherry.devices.profile import Profile
 from wherry.devices.system import System, lanes
 from wherry.devices.work import Work, core_ns, load_reference
+from wherry.ir.build import Known
 from wherry.ir.expr import Column
-from wherry.ir.stage import Pass, Rows, Step, expressions
-from wherry.ir.work import Counter, costs_of, reading_work
+from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
+from wherry.ir.work import Counter, costs_of, keep_work, reading_work
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
-from wherry.plan.query import Query
+from wherry.plan.query import Query, builds_of
 from wherry.plan.segments import stage_of
 
 MESSAGE_BYTES = 160
@@ -136,6 +138,7 @@ def predict(query: Query, system: System, placement: Placement, *, cold: bool = 
     homes = homes_of(query, system)
     stages = stages_of(query.segments, placement)
     _route(account, query, placement, homes, stages, cold=cold)
+    account.setup += _ship(account, query, homes, stages)
     _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
     _gather(account, query, placement, homes, stages)
     return account.cost()
@@ -165,6 +168,41 @@ def _route(
         users = {d for stage in stages for d in _at(stage.site, homes)} - {router}
         installs = [install_ns(account.profile(device)) for device in users]
         account.setup += install_ns(profile) + max(installs, default=0)
+
+
+def _ship(account: _Sum, query: Query, homes: Homes, stages: tuple[Stage, ...]) -> int:
+    """Give the time until every device has the builds it reads, all sent by the client.
+
+    They share its links: the fullest lane decides, then what the slowest device does with them.
+    """
+    client, system = account.system.client, account.system
+    busy: dict[str, int] = {}
+    longest = 0
+    for device, builds in readers_of(query, homes, stages).items():
+        profile, alone = account.profile(device), 0
+        for build in builds:
+            for lane in lanes(system, client, device):
+                link, name = system.links[lane.link], str(lane)
+                busy[name] = busy.get(name, 0) + transfer_ns(link, build.nbytes)
+                sent = account.link_bytes.get(name, 0)
+                account.link_bytes[name] = sent + build.nbytes + MESSAGE_BYTES
+                # The device's refusal, the rows, and the message once more.
+                alone += 3 * latency_ns(link)
+            alone += receive_ns(profile) + core_ns(keep_work(build), profile, load_reference())
+        longest = max(longest, alone)
+    return max(busy.values(), default=0) + longest
+
+
+def readers_of(
+    query: Query, homes: Homes, stages: tuple[Stage, ...]
+) -> dict[str, tuple[Known, ...]]:
+    """Give the devices that need builds, and which; each is sent to a device once."""
+    found: dict[str, dict[Known, None]] = {}
+    for stage in stages:
+        for build in builds_of(query, stage.first, stage.last):
+            for device in _at(stage.site, homes):
+                found.setdefault(device, {})[build] = None
+    return {device: tuple(builds) for device, builds in found.items()}
 
 
 def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:
@@ -214,6 +252,8 @@ def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
             selected = rows if step.predicate is None else int(near.rows / parts)
             costs = costs_of(step)
             counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+            if isinstance(step.sink, Matches):
+                counter.hash_rows += int(made.rows / parts)
             rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
         else:
             counter.add_after((step,), rows)

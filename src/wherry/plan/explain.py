@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from wherry.base.units import format_bytes, format_ns
 from wherry.devices.system import System
+from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
-from wherry.plan.cost import Cost
+from wherry.plan.cost import Cost, readers_of
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import HOME, Placement, homes_of, stages_of
 from wherry.plan.query import Query
@@ -56,6 +57,25 @@ class RefusalExplained:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildExplained:
+    """The other side of a join: how it is made, what is expected of it, and where it goes.
+
+    Attributes
+    ----------
+    rows, nbytes : int
+        Expected of its answer.
+    memory_bytes : int
+        What rows and table take at most on each of `devices`.
+    """
+
+    explanation: Explanation
+    rows: int
+    nbytes: int
+    memory_bytes: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything the planner knows of a query on a system.
 
@@ -71,6 +91,9 @@ class Explanation:
         About how many bytes come from where they are stored, and are written by decoding them.
     break_even_selectivity : float or None
         Share of rows at which the chosen placement stops being cheaper than the host alone.
+    builds : tuple of BuildExplained
+        The other sides of joins, which run before this query, one after another; predicted times
+        do not include theirs.
     """
 
     system: str
@@ -87,6 +110,7 @@ class Explanation:
     others: tuple[CostExplained, ...]
     refused: tuple[RefusalExplained, ...]
     break_even_selectivity: float | None
+    builds: tuple[BuildExplained, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -99,6 +123,7 @@ def explain(
     residuals: Sequence[tuple[str, ...]],
     *,
     cold: bool = False,
+    builds: Sequence[tuple[Known, Explanation]] = (),
 ) -> Explanation:
     """Give the explanation of a choice.
 
@@ -109,6 +134,8 @@ def explain(
         this layer.
     cold : bool
         Whether the choice was made for devices that lack the plan.
+    builds : sequence of (Known, Explanation)
+        What is expected of the other sides of joins, and how they are made.
     """
     baseline = _baseline(query, system, cold=cold)
     placement = choice.chosen.placement
@@ -134,6 +161,26 @@ def explain(
             for site, reasons in sites.items()
         ),
         break_even_selectivity=even,
+        builds=_builds(query, system, placement, builds),
+    )
+
+
+def _builds(
+    query: Query,
+    system: System,
+    placement: Placement,
+    builds: Sequence[tuple[Known, Explanation]],
+) -> tuple[BuildExplained, ...]:
+    readers = readers_of(query, homes_of(query, system), stages_of(query.segments, placement))
+    return tuple(
+        BuildExplained(
+            explanation=made,
+            rows=build.rows,
+            nbytes=build.nbytes,
+            memory_bytes=build.table_bytes,
+            devices=tuple(device for device, read in readers.items() if build in read),
+        )
+        for build, made in builds
     )
 
 
@@ -181,6 +228,18 @@ def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
 
 
 def _lines(e: Explanation) -> list[str]:
+    lines = _plan_lines(e)
+    lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
+    lines += _comparison(e)
+    lines += [
+        f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
+        for refusal in e.refused
+    ]
+    return lines
+
+
+def _plan_lines(e: Explanation) -> list[str]:
+    """Give what runs where, the other sides of joins included, without what does not."""
     lines = [f"on {e.system}: {e.chosen.placement}"]
     lines += [f"{'  ' * depth}{'└ ' if depth else ''}{o}" for depth, o in enumerate(e.operators)]
     lines.append(f"reads {e.chunks} of {e.chunks_stored} chunks, {e.rows_scanned:,.0f} rows")
@@ -190,13 +249,16 @@ def _lines(e: Explanation) -> list[str]:
     for index, stage in enumerate(e.stages):
         lines += _stage_lines(index, stage)
     lines += _cost_lines(e.chosen)
-    lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
-    lines += _comparison(e)
-    lines += [
-        f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
-        for refusal in e.refused
-    ]
-    return lines
+    return lines + [line for build in e.builds for line in _build_lines(build)]
+
+
+def _build_lines(build: BuildExplained) -> list[str]:
+    most = format_bytes(build.memory_bytes)
+    first = (
+        f"joins with about {build.rows:,} rows ({format_bytes(build.nbytes)}, with their table at "
+        f"most {most}) on {', '.join(build.devices)}, made before:"
+    )
+    return [first, *(f"  {line}" for line in _plan_lines(build.explanation))]
 
 
 def _stage_lines(index: int, stage: StageExplained) -> list[str]:

@@ -13,7 +13,7 @@ from itertools import product
 from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
 from wherry.devices.system import System, home
-from wherry.plan.query import Query, segment_schemas
+from wherry.plan.query import Query, builds_of, segment_schemas
 from wherry.plan.segments import Segment, type_families
 
 HOME = "home"
@@ -131,12 +131,14 @@ def _memory_reasons(where: str, profile: Profile, segment: Segment, query: Query
     rows = flow.rows
     if segment.chunkwise:
         rows = max((ref.rows for ref in query.chunks), default=0)
-    needed = int(2 * rows * flow.row_bytes)
+    tables = sum(build.table_bytes for build in builds_of(query, index, index))
+    needed = int(2 * rows * flow.row_bytes) + tables
     capacity = profile.memory.capacity_bytes.value
     if needed > capacity:
+        joins = f", {format_bytes(tables)} of it for the tables of joins" if tables else ""
         yield (
             f"{where} has {format_bytes(capacity)} of memory; the segment may need "
-            f"{format_bytes(needed)} at once"
+            f"{format_bytes(needed)} at once{joins}"
         )
 
 

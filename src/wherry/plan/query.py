@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
@@ -16,12 +16,14 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
 from wherry.data.source import Source
 from wherry.data.types import value_type
+from wherry.ir.build import Known, known
 from wherry.ir.codec import encode, register
 from wherry.ir.expr import Cast, Literal, columns_of, walk
-from wherry.ir.literals import lift
+from wherry.ir.literals import lift, parameters
 from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schema
-from wherry.ir.types import is_moment
+from wherry.ir.types import is_build, is_moment
 from wherry.ops.estimate import Estimate
+from wherry.ops.join import Join
 from wherry.ops.operator import Operator
 from wherry.ops.respond import Respond
 from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
@@ -97,6 +99,16 @@ class Query:
     plan_digest: bytes
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @cached_property
+    def builds(self) -> tuple[tuple[Known, ...], ...]:
+        """What is known of the builds that each segment reads."""
+        if not any(is_build(literal.type) for literal in self.literals):
+            return tuple(() for _ in self.segments)
+        return tuple(
+            tuple(known(self.literals[p.index]) for p in parameters(segment) if is_build(p.type))
+            for segment in self.plan.segments
+        )
+
 
 def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
     """Give the query of a pipeline: columns pruned, terms ordered, segments cut, chunks chosen.
@@ -109,6 +121,9 @@ def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) 
         If operators build on each other's columns too deeply, or a file was changed in place.
     """
     source.chunks()  # refuses files that were changed
+    if any(isinstance(operator, Join) for operator in operators):
+        # The rows of a join are too many to be kept beside the source, which they may even be of.
+        return _query(source, operators, schema)
     try:
         columns, rest = _prepared.get(
             source, (operators, schema), lambda: _without_source(source, operators, schema)
@@ -235,6 +250,12 @@ def _times(flow: Estimate, factor: float) -> Estimate:
         rows=flow.rows * factor,
         rows_high=flow.rows_high * factor,
     )
+
+
+def builds_of(query: Query, first: int, last: int) -> tuple[Known, ...]:
+    """Give what is known of the builds whose rows the segments first..last read."""
+    each = query.builds[first : last + 1]
+    return tuple(dict.fromkeys(build for builds in each for build in builds))
 
 
 def segment_schemas(plan: Plan) -> tuple[pa.Schema, ...]:

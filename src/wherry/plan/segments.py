@@ -22,6 +22,7 @@ from wherry.ir.expr import walk
 from wherry.ir.fuse import fuse, prune
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Stage, Step, expressions, output_schema
+from wherry.ir.types import is_build
 from wherry.ops.operator import Operator, keep
 from wherry.ops.respond import Respond
 
@@ -94,7 +95,7 @@ def type_families(steps: tuple[Step, ...], given: pa.Schema) -> frozenset[str]:
     found = {type_class(field.type) for field in given}
     for step in steps:
         nodes = [node for expression in expressions(step) for node in walk(expression)]
-        found |= {type_class(type_of(node)) for node in nodes}
+        found |= {type_class(t) for node in nodes if not is_build(t := type_of(node))}
         given = output_schema(step, given)
         found |= {type_class(field.type) for field in given}
     return frozenset(found)

@@ -18,21 +18,23 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.types import layout_of, type_class, value_type
+from wherry.ir.build import Build, Known
 from wherry.ir.expr import Literal
 from wherry.ir.literals import unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
+from wherry.render.join_table import table_of
 from wherry.render.loop import Slot
 from wherry.render.user import address_of
 
 LITERALS: Final[Slot] = ("literals", "")
 """The entry of a context that says where the literals lie."""
 _LITERAL: Final = 16
+_strings, _textkeys, _join = (skeletons(m) for m in ("strings", "textkeys", "join"))
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
 """Letters, the commonest last, as in English; what is not here is rarer still."""
-_strings, _textkeys = skeletons("strings"), skeletons("textkeys")
 _FIXED: Final = {
     t.id
     for t in (
@@ -109,10 +111,8 @@ def _addresses(
             return (data_address(chunk.columns[name], keep),) * 2
         case "end":
             return (_data_end(chunk.columns[name]),) * 2
-        case "pack":
-            return (int(getattr(_textkeys, f"pack_{name}").address),) * 2
-        case "test":
-            return (int(getattr(_strings, f"test_{name}").address),) * 2
+        case "pack" | "test" | "member":
+            return (_skeleton(kind, name),) * 2
         case "user":
             return (address_of(name),) * 2
         case "parts":
@@ -129,6 +129,13 @@ def _addresses(
 def _number(kind: str, name: str, chunk: Chunk) -> tuple[int, int]:
     # The rows of the padded rest are numbered from 0 in memory of their own.
     return (0, chunk.blocks * BLOCK) if kind == "first" else (chunk.numbers[kind, name],) * 2
+
+
+def _skeleton(kind: str, name: str) -> int:
+    """Give the address of a skeleton that block functions call."""
+    if kind == "member":
+        return int(_join.member.address)
+    return int(getattr(_textkeys if kind == "pack" else _strings, f"{kind}_{name}").address)
 
 
 def _column(kind: str, column: pa.Array, chunk: Chunk, keep: list[Any]) -> tuple[int, int]:
@@ -241,7 +248,10 @@ def _probes(part: bytes) -> tuple[int, int, int]:
 
 
 def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
-    """Give literals as block functions read them: 16 bytes each, a text's address and length."""
+    """Give literals as block functions read them: 16 bytes each.
+
+    A text is its address and length, a build the address of its table, if its rows are here.
+    """
     texts = b"".join(_image(v) for v in literals if isinstance(v.value, str | bytes))
     area = np.zeros(_LITERAL * len(literals) + len(texts) + 8, np.uint8)
     at = _LITERAL * len(literals)
@@ -258,6 +268,10 @@ def pack_literals(literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
 
 def _image(literal: Literal) -> bytes:
     value, t = literal.value, value_type(type_of(literal))
+    if isinstance(value, Build):
+        return table_of(value).address.to_bytes(16, "little")
+    if isinstance(value, Known):
+        return b""
     if isinstance(value, str | bytes):
         return value.encode() if isinstance(value, str) else value
     if isinstance(value, bool):

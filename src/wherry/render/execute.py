@@ -10,18 +10,21 @@ import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
-from wherry.ir.stage import Groups, Order, Rows, Take
+from wherry.ir.literals import bind
+from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
+from wherry.render.dealt import Dealt, can_deal
 from wherry.render.encode import decoded
-from wherry.render.gather import Arrangement, Deferred, Piece, places_of
+from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
 from wherry.render.grouping import group
+from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
 from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
-from wherry.render.state import Cell, read
+from wherry.render.state import Cell, Fields, Matrix, read
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -36,7 +39,11 @@ class Run:
     """
 
     def __init__(
-        self, plan: PassPlan, prepared: Prepared, literals: np.ndarray[Any, Any], pool: SegmentPool
+        self,
+        plan: PassPlan,
+        prepared: Prepared,
+        literals: np.ndarray[Any, Any],
+        pool: SegmentPool,
     ) -> None:
         self._plan, self._prepared, self._pool = plan, prepared, pool
         self._chunk, self._literals = prepared.chunk, literals
@@ -54,7 +61,11 @@ class Run:
         sink = self._plan.step.sink
         if isinstance(sink, Rows):
             return self._rows(after, defer=defer)
-        columns = self._groups() if isinstance(sink, Groups) else self._totals()
+        if isinstance(sink, Matches):
+            return self._matches(sink, after, defer=defer)
+        columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
+        if isinstance(columns, Dealt):
+            return columns
         return arrange(self._plan.batch_of(columns), after, self._pool)
 
     def _address(self, name: str) -> int:
@@ -71,16 +82,19 @@ class Run:
         )  # fmt: skip
         return Selection(rows, self.selected, words)
 
+    def _computed(self, number: int, kept: Selection) -> pa.Array:
+        return compute_column(
+            self._plan.out_schema.types[number], self._address(f"values{number}"),
+            (self._whole, self._padded), self._chunk, kept, pool=self._pool,
+        )  # fmt: skip
+
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:
         schema, kept = self._plan.out_schema, self._select()
         computed = {
-            number: compute_column(
-                schema.types[number], self._address(f"values{number}"), (self._whole, self._padded),
-                self._chunk, kept, pool=self._pool,
-            )
+            number: self._computed(number, kept)
             for number, node in enumerate(self._plan.outputs)
             if not isinstance(node, Column)
-        }  # fmt: skip
+        }
         places = self._places(after, kept, computed)
         final = kept
         if places is not None:
@@ -98,6 +112,29 @@ class Run:
                 moved = Selection(kept.count, len(places), order=places)
                 columns.append(keep_rows(computed[number], moved, self._pool))
         return _batch(columns, schema, final.count)
+
+    def _matches(self, sink: Matches, after: Arrangement, *, defer: bool) -> Piece:
+        functions = self._address("mask"), self._address("probe")
+        pairs = find_pairs(
+            sink, self._prepared.literals, functions, self._context.addresses, self._chunk,
+            pool=self._pool,
+        )  # fmt: skip
+        self.selected = pairs.passed
+        left, schema = pairs.left, self._plan.out_schema
+        sides = []
+        for number, node in enumerate(self._plan.outputs):
+            if isinstance(node, Column):
+                sides.append((self._chunk.columns[node.name], left))
+            else:
+                made = self._computed(number, pairs.kept)
+                sides.append((made, pairs.repeated()))
+        sides += [(array, pairs.right) for array in pairs.added]
+        if not (after or defer):
+            columns = [keep_rows(array, rows, self._pool) for array, rows in sides]
+            return _batch(columns, schema, pairs.count)
+        chosen = tuple((array, None if c.whole else c.numbers) for array, c in sides)
+        rows = Deferred(schema, chosen, pairs.count)
+        return gather([rows], after, self._pool) if after else rows
 
     def _deferred(
         self, final: Selection, computed: dict[int, pa.Array], places: np.ndarray[Any, Any] | None
@@ -134,33 +171,44 @@ class Run:
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        return self._results(self._code.cells, state.reshape(1, -1))
+        fields = Matrix(state.reshape(1, -1))
+        return self._results(self._code.cells, fields, (), ())
 
     def _results(
-        self, cells: Sequence[Cell], states: np.ndarray[Any, Any], alike: tuple[Hashable, ...] = ()
+        self,
+        cells: Sequence[Cell],
+        found: Fields,
+        alike: Sequence[Hashable],
+        counted: Sequence[bool],
     ) -> list[pa.Array]:
-        found: list[pa.Array] = []
+        arrays: list[pa.Array] = []
         # Means come with sums and counts that others may have asked for: each is read once.
         seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
         for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
-            pick = self._prepared.picks.get(number)
+            pick = self._plan.picks.get(number)
             key = (alike[number] if alike else number, t, pick)
             if key not in seen:
-                array = read(cell, states)
+                array = read(cell, found, counted=counted[number] if counted else True)
                 if pick is not None:
-                    array = picked(pick, t, array, self._chunk, self._pool)
+                    node = bind(pick, self._prepared.literals)
+                    array = picked(node, t, array, self._chunk, self._pool)
                 name = getattr(call.argument, "name", "")
                 if call.kind != "count" and name in self._prepared.texts:
                     array = decoded(array, self._prepared.texts[name], t)
                 seen[key] = array
-            found.append(seen[key])
-        return found
+            arrays.append(seen[key])
+        return arrays
 
-    def _groups(self) -> list[pa.Array]:
-        found = group(self._plan, self._prepared, self._literals)
+    def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
+        deals = defer and can_deal(self._plan)
+        found = group(self._plan, self._prepared, self._literals, self._pool, deals=deals)
+        if isinstance(found, Dealt):
+            self.selected = found.num_rows
+            return found
         self.selected = found.selected
-        return found.keys + self._results(found.cells, found.states, found.alike)
+        results = self._results(found.cells, found.states, found.alike, found.counted)
+        return found.keys + results
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ import numpy as np
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.grouped import Found, Start, Task, keys_of
-from wherry.render.state import stride
+from wherry.render.state import Matrix, stride
 
 _few = skeletons("few")
 
@@ -46,7 +46,7 @@ def group_few(task: Task) -> Found | Start:
         return Start(block, first, made, selected)
     words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
     keys = keys_of(task, words.reshape(groups, images.words))
-    return Found(keys, made, selected, code.cells, tuple(lanes.of))
+    return Found(keys, Matrix(made), selected, code.cells, tuple(lanes.of))
 
 
 def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:

@@ -4,6 +4,7 @@ mask(context, row) -> bits                      which rows pass the predicate
 values(context, row, target) -> validity        64 values of one output
 accumulate(context, row, mask, state)           rows into one state
 keys(context, row, target) -> 0                 64 group keys, word by word
+probe(context, row, table, target) -> bits      64 keys of a join, and which may have a match
 scatter(context, row, mask, ids, states) -> 0   rows into the state of their group
 """
 
@@ -19,6 +20,7 @@ from llvmlite import ir
 from wherry.ir.expr import Node, columns_of, conjuncts
 from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
+from wherry.render.keys import key_parts, store_words, table_words
 from wherry.render.loop import (
     BITS,
     F64,
@@ -40,6 +42,7 @@ from wherry.render.loop import (
 )
 from wherry.render.lower import lower, to_width
 from wherry.render.moments import Rooms, add_block, add_row, keep_values
+from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, identity, lanes_of, reduced
 from wherry.render.textkeys import Head, TextKey, write_words
 
@@ -331,7 +334,7 @@ def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
             valid, parts = loop.valid(node.column), _loaded(loop, texts[number], node.words)
         else:
             value = loop.value(node)
-            valid, parts = value.valid, _key_parts(loop, value.data, type_of(node))
+            valid, parts = value.valid, key_parts(loop, value.data, type_of(node))
         if valid is not None:
             nullable, known = True, flags(b, valid)
             parts = [b.select(known, part, constant(I64, 0)) for part in parts]
@@ -347,6 +350,17 @@ def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
     return len(words)
 
 
+def write_probe(w: Writer, keys: tuple[Node, ...]) -> None:
+    """Write `probe`: keys as the table of a build has them, and which may have a match."""
+    function, head = w.begin("probe", 4)
+    loop = w.loop(function, head)
+    words, valid = table_words(loop, keys)
+    store_words(loop.body, words, function.args[3], 64, loop.lane)
+    every = ir.Constant(BITS, -1) if valid is None else valid
+    found = loop.gather_word(candidates(loop, Table(loop, function.args[2]), words, every))
+    loop.close().ret(found())
+
+
 def _text_words(w: Writer, function: Any, b: Any, key: TextKey) -> Any:
     """Write the words of a block's texts, all of them short enough; give where."""
     room = b.alloca(vector(I64, 64 * key.words))
@@ -359,28 +373,3 @@ def _text_words(w: Writer, function: Any, b: Any, key: TextKey) -> Any:
 
 def _loaded(loop: Loop, room: Any, words: int) -> list[Any]:
     return [load(loop.body, _word_at(loop, room, n), vector(I64)) for n in range(words)]
-
-
-def _key_parts(loop: Loop, data: Any, t: pa.DataType) -> list[Any]:
-    """Give a key as int64 words: equal keys have equal words."""
-    b = loop.body
-    if pa.types.is_boolean(t):
-        return [b.zext(flags(b, data), vector(I64))]
-    if pa.types.is_floating(t):
-        return [float_image(b, data)]
-    if data.type.element.width == 128:
-        high = b.ashr(data, constant(data.type.element, 64))
-        return [b.trunc(data, vector(I64)), b.trunc(high, vector(I64))]
-    if data.type.element.width == 64:
-        return [data]
-    widen_by = b.zext if pa.types.is_unsigned_integer(t) else b.sext
-    return [widen_by(data, vector(I64))]
-
-
-def float_image(b: Any, data: Any) -> Any:
-    """Give floats as bits: -0.0 becomes 0.0 and every NaN the same one."""
-    if data.type.element is not F64:
-        data = b.fpext(data, vector(F64))
-    data = b.fadd(data, constant(F64, 0.0))
-    nan = b.fcmp_unordered("uno", data, data)
-    return b.select(nan, constant(I64, 0x7FF8 << 48), b.bitcast(data, vector(I64)))

@@ -20,6 +20,7 @@ from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
 from wherry.render.buckets import bucket_places, side_by_side
+from wherry.render.dealt import Dealt
 from wherry.render.output import Selection, keep_rows
 from wherry.render.top_k import first_places
 
@@ -71,12 +72,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred rows, or Several of them."""
+"""What a stage makes: a RecordBatch, a Table, Deferred or Dealt rows, or Several of them."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows."""
-    known = isinstance(piece, Deferred | Several)
+    known = isinstance(piece, Deferred | Several | Dealt)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 

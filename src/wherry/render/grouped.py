@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.ir.resolve import type_of
+from wherry.kernels.layout import BLOCK
+from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, bind_slots
 from wherry.render.encode import decoded, key_arrays
 from wherry.render.passes import Compiled, Forms, PassPlan, Way
 from wherry.render.prepare import Prepared
-from wherry.render.state import Cell
+from wherry.render.state import Cell, Fields
 from wherry.render.textkeys import TextKey
+
+_few = skeletons("few")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +51,22 @@ class Found:
     ----------
     keys : list of pyarrow.Array
         As the stage's schema has them.
-    states : numpy.ndarray
-        uint8, a row a group, as `cells` say.
+    states : Fields
+        As `cells` say.
     selected : int
         How many rows passed.
     alike : tuple, optional
         By cell: what is equal for cells whose values are the same in every group.
+    counted : tuple of bool, optional
+        Which cells count their values; others are known to have one in every group.
     """
 
     keys: list[pa.Array]
-    states: np.ndarray[Any, Any]
+    states: Fields
     selected: int
     cells: Sequence[Cell]
     alike: tuple[Hashable, ...] = ()
+    counted: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +111,20 @@ def with_texts(task: Task, keys: list[pa.Array]) -> list[pa.Array]:
         texts = task.prepared.texts.get(getattr(node, "name", ""))
         found.append(array if texts is None else decoded(array, texts, t))
     return found
+
+
+def taken_over(
+    task: Task, words: int, start: Start | None, progress: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Give the key words of the groups of `start`, and set `progress` to where it ended."""
+    if start is None:
+        return np.empty((0, words), np.int64)
+    seen = np.empty((len(start.rows), words), np.int64)
+    scratch = np.empty((words + 1) * BLOCK, np.int64)
+    progress[:] = start.block, len(start.rows), start.selected
+    whole, padded = task.contexts
+    _few.keys_of_rows(
+        task.address("keys"), whole, task.chunk.blocks, padded, words, start.rows.ctypes.data,
+        len(start.rows), scratch.ctypes.data, seen.ctypes.data,
+    )  # fmt: skip
+    return seen

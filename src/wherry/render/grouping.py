@@ -1,8 +1,8 @@
 """Groups of one chunk: which skeleton numbers its keys, and keys and aggregates as arrays.
 
 `few` comes first, and costs a block if the groups turn out to be many. Whatever rows it leaves are
-grouped by `direct`, if the keys of the chunk are known to lie in small domains, or by `hashed`;
-both begin with the groups that were found.
+grouped by `direct`, if the keys of the chunk are known to lie in small domains, or as many groups
+(`render.many`); both begin with the groups that were found.
 """
 
 from __future__ import annotations
@@ -15,31 +15,38 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, values_address
+from wherry.render.dealt import Dealt
 from wherry.render.encode import Domain, slot_arrays
 from wherry.render.few import group_few
-from wherry.render.grouped import Found, Start, Task, bound, keys_of, with_texts
+from wherry.render.grouped import Found, Start, Task, bound, taken_over, with_texts
 from wherry.render.loop import Slot
+from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.state import stride
+from wherry.render.runs import PROBE
+from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
 
-_group_by, _few = skeletons("group_by"), skeletons("few")
+_group_by = skeletons("group_by")
 
 _SMALL: Final = 4096
 """Slots that are always addressed directly: their table fits the first-level cache."""
-_FIRST_GROUPS: Final = 1024
-_GROWTH: Final = 4
-"""Growing by 16 made grouping by order key 1.6 to 1.8 times slower than by 4 (measured)."""
 
 
-def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
-    """Give the groups of a chunk."""
+def group(
+    plan: PassPlan, prepared: Prepared, literals: Any, pool: SegmentPool, *, deals: bool = False
+) -> Found | Dealt:
+    """Give the groups of a chunk.
+
+    With `deals`, whoever merges groups takes rows that are dealt into partitions as well: those of
+    a chunk that hardly share keys.
+    """
     forms = None if plan.spreads else _forms(plan, prepared, BLOCK)
     start: Start | None = None
     if forms is not None:
@@ -50,9 +57,12 @@ def group(plan: PassPlan, prepared: Prepared, literals: Any) -> Found:
     forms = _forms(plan, prepared, None)
     if forms is None:
         prepared, forms = _numbered(plan, prepared, start), ()
-    domains = _domains(plan, prepared)
+    # Where rows may be dealt, a table for many keys does not tell that they hardly share them.
+    most = MANY_GROUPS if deals else max(_SMALL, 2 * prepared.chunk.rows)
+    domains = _domains(plan, prepared, most) if _addressable(plan, prepared, most) else None
     if domains is None:
-        return _hashed(bound(plan, prepared, literals, "hashed", forms), start)
+        task = bound(plan, prepared, literals, "hashed", forms)
+        return group_many(task, start, literals, pool, deals=deals)
     prepared = replace(prepared, chunk=_with_domains(prepared.chunk, domains))
     return _direct(bound(plan, prepared, literals, "direct"), domains, start)
 
@@ -87,10 +97,10 @@ def _numbered(plan: PassPlan, prepared: Prepared, start: Start | None) -> Prepar
             columns[name], texts[name] = number_texts(source, *first)
             nullable |= {name} if columns[name].null_count else set()
     chunk = replace(prepared.chunk, columns=columns)
-    return Prepared(chunk, frozenset(nullable), texts, prepared.picks)
+    return replace(prepared, chunk=chunk, nullable=frozenset(nullable), texts=texts)
 
 
-def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
+def _domains(plan: PassPlan, prepared: Prepared, most: int) -> tuple[Domain, ...] | None:
     """Give the domains of the keys if they are small together for a chunk of its rows."""
     found, rows = [], prepared.chunk.rows
     for key in plan.keys:
@@ -104,7 +114,7 @@ def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
             found.append(_seen(prepared.chunk.columns[key.name], rows))
         else:
             return None
-        if prod(d.size + 1 for d in found) > max(_SMALL, 2 * rows):
+        if prod(d.size + 1 for d in found) > most:
             return None
     return tuple(found) or None
 
@@ -112,6 +122,29 @@ def _domains(plan: PassPlan, prepared: Prepared) -> tuple[Domain, ...] | None:
 def _addresses(t: pa.DataType) -> bool:
     """Tell whether values of a type are integers that can address a table."""
     return (pa.types.is_integer(t) or pa.types.is_temporal(t)) and not pa.types.is_uint64(t)
+
+
+def _first_values(plan: PassPlan, prepared: Prepared) -> np.ndarray[Any, Any] | None:
+    """Give the first values of the first key as integers, if it is a column of them and is long."""
+    key = plan.keys[0]
+    if not isinstance(key, Column) or key.name not in prepared.chunk.columns:
+        return None
+    column = prepared.chunk.columns[key.name]
+    if not _addresses(column.type) or column.null_count or len(column) < PROBE * BLOCK:
+        return None
+    signed = "u" if pa.types.is_unsigned_integer(column.type) else "i"
+    width = column.type.bit_width // 8
+    values = np.frombuffer(column.buffers()[1], f"{signed}{width}")
+    return values[column.offset : column.offset + PROBE * BLOCK].astype(np.int64)
+
+
+def _addressable(plan: PassPlan, prepared: Prepared, most: int) -> bool:
+    """Tell whether keys may lie in at most `most` slots and do not ascend, by the first ones."""
+    values = _first_values(plan, prepared)
+    if values is None:
+        return True
+    ascend = bool((values[1:] >= values[:-1]).all()) and values[0] != values[-1]
+    return not ascend and int(values.max()) - int(values.min()) <= most
 
 
 def _seen(column: pa.Array, rows: int) -> Domain:
@@ -136,22 +169,6 @@ def _with_domains(chunk: Chunk, domains: Sequence[Domain]) -> Chunk:
     return replace(chunk, numbers=numbers)
 
 
-def _taken_over(
-    task: Task, words: int, start: Start | None, scratch: int, progress: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """Give the key words of the groups of `start`, and set `progress` to where it ended."""
-    if start is None:
-        return np.empty((0, words), np.int64)
-    seen = np.empty((len(start.rows), words), np.int64)
-    progress[:] = start.block, len(start.rows), start.selected
-    whole, padded = task.contexts
-    _few.keys_of_rows(
-        task.address("keys"), whole, task.chunk.blocks, padded, words, start.rows.ctypes.data,
-        len(start.rows), scratch, seen.ctypes.data,
-    )  # fmt: skip
-    return seen
-
-
 def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found:
     chunk, cells = task.chunk, task.code.cells
     slots = prod(d.size + 1 for d in domains)
@@ -161,7 +178,7 @@ def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found
     states = np.empty((most, stride(cells)), np.uint8)
     begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
     scratch = np.empty(2 * BLOCK, np.int64)
-    known = _taken_over(task, 1, start, scratch.ctypes.data, progress)
+    known = taken_over(task, 1, start, progress)
     seen[: len(known)] = known[:, 0]
     if start is not None:
         states[: len(known)] = start.states
@@ -174,39 +191,4 @@ def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found
         progress.ctypes.data,
     )  # fmt: skip
     keys = with_texts(task, slot_arrays(seen[:groups], domains))
-    return Found(keys, states[:groups], int(progress[2]), cells)
-
-
-def _hashed(task: Task, start: Start | None) -> Found:
-    cells, words, chunk = task.code.cells, task.code.key_words, task.chunk
-    begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
-    scratch = np.empty((words + 1) * BLOCK, np.int64)
-    progress = np.zeros(3, np.int64)
-    capacity = _FIRST_GROUPS
-    seen = np.empty((capacity, words), np.int64)
-    states = np.empty((capacity, stride(cells)), np.uint8)
-    table = np.full(2 * capacity, -1, np.int32)
-    known = _taken_over(task, words, start, scratch.ctypes.data, progress)
-    seen[: len(known)] = known
-    if start is not None:
-        states[: len(known)] = start.states
-    _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, len(known))
-    whole, padded = task.contexts
-    while not _group_by.hashed(
-        task.address("mask"), task.address("keys"), task.address("scatter"), whole,
-        chunk.blocks, padded, chunk.rest, words, table.ctypes.data,
-        len(table), seen.ctypes.data, capacity, states.ctypes.data, stride(cells),
-        begin.ctypes.data, scratch.ctypes.data, progress.ctypes.data,
-    ):  # fmt: skip
-        capacity *= _GROWTH
-        seen, states = _grown(seen, capacity), _grown(states, capacity)
-        table = np.full(2 * capacity, -1, np.int32)
-        _group_by.rehash(table.ctypes.data, len(table), seen.ctypes.data, words, int(progress[1]))
-    groups = int(progress[1])
-    return Found(keys_of(task, seen[:groups]), states[:groups], int(progress[2]), cells)
-
-
-def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
-    made = np.empty((rows, array.shape[1]), array.dtype)
-    made[: len(array)] = array
-    return made
+    return Found(keys, Matrix(states[:groups]), int(progress[2]), cells)

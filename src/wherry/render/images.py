@@ -21,7 +21,8 @@ from wherry.ir.expr import Node
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.render.encode import NULL_BITS
-from wherry.render.functions import Writer, float_image
+from wherry.render.functions import Writer
+from wherry.render.keys import float_image
 from wherry.render.loop import (
     I1,
     I8,

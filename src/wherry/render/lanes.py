@@ -18,13 +18,12 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from wherry.kernels.layout import BLOCK
+from wherry.kernels.layout import BLOCK, LANES
 from wherry.render.functions import Writer, add_count, popcount, update
 from wherry.render.intervals import INT64
 from wherry.render.loop import (
     I64,
     I128,
-    LANES,
     Loop,
     Value,
     Variant,

@@ -10,12 +10,14 @@ import pyarrow as pa
 from wherry.data.arrays import fields_of, leaves
 from wherry.data.chunk import column_bytes
 from wherry.data.types import layout_of
+from wherry.ir.resolve import call_type, type_of
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Step
 
 Part = tuple[pa.Buffer, int]
 """A buffer and how many of its bytes an array's own rows refer to."""
 
 
-def account(made: pa.RecordBatch, given: pa.RecordBatch) -> tuple[int, int]:
+def account(made: pa.RecordBatch, *given: pa.RecordBatch) -> tuple[int, int]:
     """Give how many bytes of `made` lie in buffers of `given`, and how many were newly written.
 
     Bytes are what the rows refer to (`wherry.data.chunk.column_bytes`), not what buffers hold
@@ -32,14 +34,26 @@ def account(made: pa.RecordBatch, given: pa.RecordBatch) -> tuple[int, int]:
     return referenced, copied
 
 
+def writes_all(step: Step) -> bool:
+    """Tell whether nothing that a step makes can lie in what it was given."""
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
+        return False
+    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
+    if any(pa.types.is_dictionary(type_of(node)) for _, node in keys):
+        return False
+    # Values of rows found by number may be views of the chunk's texts, in structs too.
+    picks = [call for _, call in step.sink.calls if call.kind in {"first", "last"}]
+    return all(layout_of(call_type(call)) not in {"views", "struct"} for call in picks)
+
+
 def written(made: pa.RecordBatch) -> int:
     """Give the bytes of a batch that is known to be all new."""
     return sum(column_bytes(column) for column in made.columns)
 
 
 class _Regions:
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        found = {(b.address, b.size) for b in _buffers(batch)}
+    def __init__(self, batches: tuple[pa.RecordBatch, ...]) -> None:
+        found = {(b.address, b.size) for batch in batches for b in _buffers(batch)}
         self._starts = sorted(found)
 
     def __contains__(self, address: int) -> bool:

@@ -17,9 +17,9 @@ from llvmlite import ir
 from wherry.data.types import layout_of
 from wherry.ir.expr import Node
 from wherry.ir.resolve import type_of
+from wherry.kernels.layout import LANES
 from wherry.render.intervals import INT64, Bounds, interval, within
 
-LANES: Final = 16
 _LINE: Final = 64
 I1, I8, I32, I64, I128 = (ir.IntType(n) for n in (1, 8, 32, 64, 128))
 F32, F64 = ir.FloatType(), ir.DoubleType()
@@ -201,9 +201,9 @@ class Loop:
 
     def carry(self, initial: Any) -> Any:
         """Give a value that lives across iterations; `keep` says what it becomes."""
-        # Phis stand at the beginning of a block; code is always added at its end.
+        # Phis stand at the beginning of the loop; code is added at the end of what there is.
         block = self.body.block
-        self.body.position_at_start(block)
+        self.body.position_at_start(self.lane.parent)
         phi = self.body.phi(initial.type)
         self.body.position_at_end(block)
         phi.add_incoming(initial, self.head.block)
@@ -219,6 +219,18 @@ class Loop:
         more = self.body.or_(word, self.body.shl(self.body.zext(bits, I64), self.lane))
         self.keep(word, more)
         return lambda: more
+
+    def block(self, name: str) -> Any:
+        """Give a new block within the loop, for a case of its own."""
+        return self._function.append_basic_block(name)
+
+    def meet(self, block: Any, found: list[tuple[Any, Any]]) -> Any:
+        """Go on at `block`; give the value found in whichever block came before it."""
+        self.body.position_at_end(block)
+        phi = self.body.phi(found[0][0].type)
+        for value, source in found:
+            phi.add_incoming(value, source)
+        return phi
 
     def close(self) -> Any:
         """End the loop; give the builder for what comes after it."""

@@ -25,6 +25,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -35,6 +36,7 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.types import is_moment
 from wherry.kernels import layout
+from wherry.kernels.layout import LANES
 from wherry.render.intervals import DAY_NS, nanoseconds
 from wherry.render.loop import (
     BITS,
@@ -43,7 +45,6 @@ from wherry.render.loop import (
     I32,
     I64,
     I128,
-    LANES,
     Loop,
     Value,
     both,
@@ -58,6 +59,7 @@ from wherry.render.loop import (
     vector,
     widen,
 )
+from wherry.render.probe import member
 from wherry.render.shards import shard
 from wherry.render.split import Lookup, RowNumber, tests_text
 from wherry.render.times import civil, floor_divide
@@ -411,6 +413,12 @@ def _(node: IsIn, loop: Loop) -> Value:
         same = compare(loop, "==", type_of(node.operand), operand.data, loop.value(value).data)
         bits = loop.body.or_(bits, same)
     return Value(bits, operand.valid)
+
+
+@lower.register
+def _(node: Member, loop: Loop) -> Value:
+    assert isinstance(node.build, Parameter)
+    return Value(member(loop, node.keys, node.build))
 
 
 @lower.register

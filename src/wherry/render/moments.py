@@ -24,12 +24,12 @@ from llvmlite import ir
 
 from wherry.ir.expr import Node
 from wherry.ir.types import MOMENTS, SPREADS
+from wherry.kernels.layout import LANES
 from wherry.render.loop import (
     BITS,
     F64,
     I1,
     I64,
-    LANES,
     Loop,
     both,
     constant,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 from typing import Literal as Literal_
@@ -19,7 +19,7 @@ import pyarrow as pa
 from wherry.data.types import layout_of
 from wherry.ir.expr import Call, Column, Field, IsNull, Literal, Node, When, walk
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Pass, Rows, Totals, output_schema
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Totals, output_schema
 from wherry.ir.text import call_text, to_text
 from wherry.ir.types import MOMENTS, SPREADS
 from wherry.kernels.engine import Compiled as MachineCode
@@ -75,6 +75,19 @@ Forms = tuple[tuple[str, int], ...]
 """By column of codes: the words of a text key that is compared as it is (see `TextKey`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A block function by itself, with a context of its own, and what writing it gave.
+
+    `code` keeps what the address points to.
+    """
+
+    address: int
+    slots: dict[Slot, int]
+    made: Any
+    code: MachineCode
+
+
 @dataclass(eq=False)
 class PassPlan:
     """A pass as it was split into native code, lookups, texts as integers, and residuals.
@@ -110,6 +123,7 @@ class PassPlan:
     reasons: tuple[str, ...]
     picks: dict[int, Node]
     _variants: dict[tuple[frozenset[str], Way, Forms], Compiled] = field(default_factory=dict)
+    _extras: dict[tuple[str, frozenset[str]], Extra] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     @cached_property
@@ -121,7 +135,7 @@ class PassPlan:
     def result_types(self) -> tuple[pa.DataType, ...]:
         """Give the types of the aggregates as the stage declares them."""
         sink = self.step.sink
-        return () if isinstance(sink, Rows) else tuple(call_type(call) for _, call in sink.calls)
+        return tuple(call_type(call) for _, call in getattr(sink, "calls", ()))
 
     def batch_of(self, columns: Sequence[pa.Array]) -> pa.RecordBatch:
         """Give columns as the rows that come out, in the types that the stage declares."""
@@ -130,6 +144,17 @@ class PassPlan:
             c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, schema.types, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, names=schema.names)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Tell whether the pass computes columns of every row and does nothing else."""
+        return self.predicate is None and isinstance(self.step.sink, Rows) and bool(self.outputs)
+
+    @property
+    def kept_columns(self) -> tuple[str, ...] | None:
+        """Give the columns that the outputs are, None if one is computed."""
+        names = tuple(node.name for node in self.outputs if isinstance(node, Column))
+        return names if len(names) == len(self.outputs) else None
 
     @property
     def roots(self) -> tuple[Node, ...]:
@@ -174,16 +199,41 @@ class PassPlan:
                     self._variants[key] = found
         return found
 
+    def function(
+        self,
+        name: str,
+        nullable: frozenset[str],
+        write: Callable[[fn.Writer], Any],
+        beside: Compiled | None = None,
+    ) -> Extra:
+        """Give the block function `name` that `write` writes, compiled when it is first needed.
+
+        Its context serves those of `beside` too.
+        """
+        with self._lock:
+            if (name, nullable) not in self._extras:
+                w = fn.writer(Variant(self.bounds, nullable))
+                w.slots.update({} if beside is None else beside.slots)
+                made = write(w)
+                code = engine(self.folder).functions(str(w.module), (name,))
+                found = Extra(code.addresses[name], w.slots, made, code)
+                self._extras[name, nullable] = found
+            return self._extras[name, nullable]
+
     def listing(self, indent: str) -> list[str]:
         """Give what runs, line by line, by expression."""
         lines = [] if self.predicate is None else [f"mask: {to_text(self.step.predicate)}"]  # type: ignore[arg-type]
         sink = self.step.sink
-        if isinstance(sink, Rows):
+        if isinstance(sink, Matches):
+            lines += [f"key: {to_text(node)}" for node in sink.keys]
+        if isinstance(sink, Rows | Matches):
             lines += [
                 f"{name}: {to_text(node)} ({'column' if isinstance(native, Column) else 'values'})"
                 for (name, node), native in zip(sink.outputs, self.outputs, strict=True)
             ]
-        else:
+        if isinstance(sink, Matches):
+            lines += [f"{name}: of {to_text(sink.build)}" for name, _, _ in sink.added]
+        elif not isinstance(sink, Rows):
             if isinstance(sink, Groups):
                 lines += [f"key {name}: {to_text(node)}" for name, node in sink.keys]
             lines += [f"{name}: {call_text(call)}" for name, call in sink.calls]
@@ -206,7 +256,9 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
     keys: tuple[Node, ...] = ()
     calls: tuple[Call, ...] = ()
     picks: dict[int, Node] = {}
-    if isinstance(step.sink, Rows):
+    if isinstance(step.sink, Matches):
+        keys = tuple(split.value(key) for key in step.sink.keys)
+    if isinstance(step.sink, Rows | Matches):
         outputs = tuple(_output(node, split) for _, node in step.sink.outputs)
     else:
         named = step.sink.keys if isinstance(step.sink, Groups) else ()
@@ -358,8 +410,10 @@ def _compile(plan: PassPlan, variant: Variant, way: Way, forms: Forms) -> Compil
         widths = tuple(fn.key_words(key, variant) for key in keys)
     if way in {"direct", "hashed"}:
         write("scatter", lambda: fn.write_scatter(w, cells, stride(cells)))
-    elif isinstance(plan.step.sink, Totals):
-        write("accumulate", lambda: fn.write_accumulate(w, cells))
+    elif isinstance(plan.step.sink, Matches | Totals):
+        probes = isinstance(plan.step.sink, Matches)
+        each = partial(fn.write_probe, w, plan.keys), partial(fn.write_accumulate, w, cells)
+        write("probe" if probes else "accumulate", each[0] if probes else each[1])
     begin = initial(cells) + (b"" if lanes is None else lanes.initial())
     text = str(w.module)
     code = engine(plan.folder).functions(text, tuple(names)) if names else None

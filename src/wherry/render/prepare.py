@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -31,14 +31,14 @@ class Prepared:
         Columns and tables with nulls: the variant.
     texts : dict
         By encoded column: the texts behind its integers. Those of plain keys are not numbered yet.
-    picks : dict
-        By call: the expression whose value is taken from a row, without parameters.
+    literals : tuple of Literal
+        The values of the stage's parameters.
     """
 
     chunk: Chunk
     nullable: frozenset[str]
     texts: dict[str, pa.Array]
-    picks: dict[int, Node] = field(default_factory=dict)
+    literals: tuple[Literal, ...]
 
 
 class Preparer:
@@ -65,7 +65,7 @@ class Preparer:
         columns = {name: batch.column(number) for name, number in self._given}
         if self._simple:
             nulls = frozenset([n for n in self._read if columns[n].null_count])
-            return Prepared(Chunk(batch.num_rows, columns), nulls, {})
+            return Prepared(Chunk(batch.num_rows, columns), nulls, {}, literals)
         numbers: dict[Slot, int] = {}
         for node, column in self._plan.fields.items():
             # Values are the struct's own; only the validity of both may be new.
@@ -81,8 +81,7 @@ class Preparer:
             if not tables[str(x.number)].known[: None if x.column in nullable else -1].all()
         }
         chunk = Chunk(batch.num_rows, columns, tables, numbers)
-        picks = {number: bind(node, literals) for number, node in self._plan.picks.items()}
-        return Prepared(chunk, frozenset(nullable), texts, picks)
+        return Prepared(chunk, frozenset(nullable), texts, literals)
 
     def _encode(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         texts = {}

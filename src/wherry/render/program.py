@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,26 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.segment import SegmentPool
-from wherry.data.types import layout_of
 from wherry.devices.work import Work
+from wherry.ir.build import Build
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Order, Pass, Rows, Stage, Step, Take, Totals, output_schema
+from wherry.ir.stage import (
+    Groups,
+    Matches,
+    Order,
+    Pass,
+    Rows,
+    Stage,
+    Step,
+    Take,
+    Totals,
+    output_schema,
+)
 from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
+from wherry.render.dealt import Dealt, can_deal
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import (
     Arrangement,
@@ -36,14 +48,17 @@ from wherry.render.gather import (
     piece_bytes,
     several,
 )
-from wherry.render.ledger import account, written
+from wherry.render.ledger import account, writes_all, written
+from wherry.render.matches import builds_read
+from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage, run_step
+from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_rows import rows_of
-from wherry.render.state import read
-from wherry.render.team import Team
+from wherry.render.state import Matrix, read
+from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
 
@@ -86,16 +101,28 @@ class ChunkOutput:
 _CHOSEN = "rows are chosen, and written where they meet"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
+_DEALT = "rows are dealt by key, and grouped where they meet"
+_JOINED = "groups of chunks follow each other, and are joined by reference"
+_MERGED = "groups are written once, in order of first appearance"
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A pass, or None at the beginning, and the orders and takes that follow it."""
+    """A pass, or None at the beginning, and the orders and takes that follow it.
+
+    `groups` says that it groups by keys that may be dealt or joined.
+    """
 
     plan: PassPlan | None
     preparer: Preparer | None
     costs: Costs | None
     after: Arrangement
+    groups: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows are looked up in a build, one by one."""
+        return self.plan is not None and isinstance(self.plan.step.sink, Matches)
 
 
 class Program:
@@ -123,18 +150,30 @@ class Program:
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
         # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
         # addresses need no look.
-        self._refers = not any(_writes_all(step) for step in stage.steps)
+        self._refers = not any(writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
-        self._chooses = len(self._parts) == 1 and all(isinstance(sink, Rows) for sink in sinks)
-        rest = stage.steps[len(self._parts[0].after) :] if self._parts else ()
+        keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
+        self._chooses = len(self._parts) == 1 and keeps
+        self._joins = any(part.joins for part in self._parts)
+        # One that ends with groups may leave grouping to who merges them.
+        self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
-        self._rest = None
-        if self._parts and self._parts[0].plan is None and rest:
-            self._rest = Program(Stage(rest), schema, {}, folder)
+        self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
+
+    def _after_first(self, folder: Path) -> Program | None:
+        """Give the program of what follows the steps that need all pieces, if something does."""
+        first = self._parts[0] if self._parts else None
+        if first is None or (first.plan is not None and not first.groups):
+            return None
+        done = len(first.after) if first.plan is None else 1
+        rest, schema = self.stage.steps[done:], self.schema
+        for step in self.stage.steps[:done]:
+            schema = output_schema(step, schema)
+        return Program(Stage(rest), schema, {}, folder) if rest else None
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -173,8 +212,8 @@ class Program:
         Parameters
         ----------
         defer : bool
-            Only choose the rows, if the program does nothing else: what comes next on this device
-            orders or cuts them, and writes them once.
+            What comes next on this device takes rows that are not written yet: those that are only
+            chosen, if it orders or cuts them, or dealt by key, if it merges groups.
 
         Raises
         ------
@@ -182,24 +221,35 @@ class Program:
             If a value cannot be computed.
         """
         packed = self._pack(literals)
-        defer = defer and self._chooses
+        defer = defer and (self._chooses or self._deals)
         made: Piece = batch
         selected, counter = batch.num_rows, Counter()
         fallbacks: tuple[str, ...] = ()
         for number, part in enumerate(self._parts):
             given = made
-            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=defer)
+            last = defer and number + 1 == len(self._parts)
+            made, passed, slowly = _run_part(part, given, literals, packed, pool, defer=last)
             fallbacks += slowly
             selected = passed if number == 0 else selected
             if part.costs is not None:
                 texts = sum(column_bytes(given.column(name)) for name in part.costs.texts)
                 counter.add_pass(part.costs, given.num_rows, passed, texts)
+            if part.joins:
+                counter.hash_rows += made.num_rows
             counter.add_after(part.after, passed)
+        if isinstance(made, Dealt):
+            work, rows = counter.work(made.nbytes), batch.num_rows
+            return ChunkOutput(made, rows, selected, 0, made.nbytes, _DEALT, work, fallbacks)
         if isinstance(made, Deferred):
             chosen = made.nbytes
             work = counter.work(0)
             return ChunkOutput(made, batch.num_rows, selected, chosen, 0, _CHOSEN, work, fallbacks)
-        referenced, copied = account(made, batch) if self._refers else (0, written(made))
+        referenced, copied = 0, 0
+        if self._refers:
+            owners = builds_read(self.stage, literals) if self._joins else ()
+            referenced, copied = account(made, batch, *owners)
+        else:
+            copied = written(made)
         why = _why(self.stage, copied)
         work = counter.work(copied)
         rows = batch.num_rows
@@ -246,7 +296,8 @@ class Program:
         made: Piece
         if isinstance(part.plan.step.sink, Totals):
             states, selected = totals_of(bound, packed, team)
-            arrays = [read(cell, states) for cell in bound.code.cells]
+            fields = Matrix(states)
+            arrays = [read(cell, fields) for cell in bound.code.cells]
             made = part.plan.batch_of(arrays)
             referenced, copied = 0, written(made)
         else:
@@ -260,12 +311,16 @@ class Program:
         return ChunkOutput(made, rows, selected, referenced, copied, why, work)
 
     def run_gathered(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team = alone,
     ) -> ChunkOutput:
         """Give what the program makes of everything that has come together, in its order.
 
         Rows that are only ordered or cut are written once, straight from where the pieces lie;
-        pieces that are aggregated are put together first.
+        pieces that are aggregated are put together first, or grouped by all threads of `team`.
 
         Raises
         ------
@@ -274,7 +329,7 @@ class Program:
             than their index type can number.
         """
         try:
-            return self._run_gathered(parts_of(pieces), literals, pool)
+            return self._run_gathered(parts_of(pieces), literals, pool, team)
         except pa.ArrowInvalid as problem:
             raise InputError(
                 f"{len(pieces)} chunks cannot be put together: {problem} "
@@ -282,9 +337,15 @@ class Program:
             ) from problem
 
     def _run_gathered(
-        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
     ) -> ChunkOutput:
         first = self._parts[0]
+        if self._merges(pieces):
+            return self._run_merge(pieces, literals, pool, team)
         if not pieces or first.plan is not None:
             empty = [empty_batch(self.schema)]
             whole = pa.concat_batches(list(pieces) or empty)
@@ -311,12 +372,94 @@ class Program:
             work=arranged.work + made.work,
         )
 
+    def _merges(self, pieces: Sequence[Piece]) -> bool:
+        """Tell whether to merge groups by partition or in a row: many, or rows that need it."""
+        first = self._parts[0]
+        if not first.groups or first.plan is None:
+            return False
+        plain = not (first.plan.residuals or first.plan.lookups)
+        dealt = any(isinstance(piece, Dealt) for piece in pieces)
+        return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
+
+    def _run_merge(
+        self,
+        pieces: Sequence[Piece],
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
+    ) -> ChunkOutput:
+        first = self._parts[0]
+        assert first.plan is not None
+        assert first.costs is not None
+        pieces = [piece for piece in pieces if piece.num_rows]
+        rows, counter = sum(piece.num_rows for piece in pieces), Counter()
+        counter.add_pass(first.costs, rows, rows, 0)
+        packed, apart = self._pack(literals), replace(first, after=())
+
+        def group(batch: pa.RecordBatch) -> pa.RecordBatch:
+            return _run_part(apart, batch, literals, packed, pool, defer=False)[0]
+
+        row = in_a_row(first.plan, pieces, group, team)
+        joined = row is not None
+        if row is None:
+            groups = merge(pieces, first.plan, pool, team)
+            row = [groups], referenced_bytes([groups])
+        batches, copied = row
+        work, why = counter.work(copied), _JOINED if joined else _MERGED
+        if self._rest is None:
+            made = ChunkOutput(pa.Table.from_batches(batches), rows, rows, 0, 0, why, work)
+        else:
+            made = self._rest.run_whole(batches, literals, pool)
+            work = work + made.work
+        copied += made.copied_bytes
+        referenced = max(0, made.nbytes - copied) if joined else 0
+        return ChunkOutput(
+            made.batch, rows, rows, referenced, copied, why, work, made.fallbacks
+        )  # fmt: skip
+
+    def run_whole(
+        self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...], pool: SegmentPool
+    ) -> ChunkOutput:
+        """Give what the program makes of batches that follow each other, as they lie if it may.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be computed.
+        """
+        only = self._parts[0] if len(self._parts) == 1 else None
+        plan = None if only is None else only.plan
+        if only is None or plan is None:
+            return self.run_gathered(batches, literals, pool)
+        if len(batches) == 1:
+            return self.run(batches[0], literals, pool)
+        if not plan.keeps_rows or only.after:
+            return self.run_gathered(batches, literals, pool)
+        names = plan.kept_columns
+        made = [
+            self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
+        ]
+        rows = sum(one.rows_in for one in made)
+        copied = sum(one.copied_bytes for one in made)
+        return ChunkOutput(
+            batch=pa.Table.from_batches([one.batch for one in made]),
+            rows_in=rows,
+            rows_selected=rows,
+            referenced_bytes=sum(one.referenced_bytes for one in made),
+            copied_bytes=copied,
+            why=_why(self.stage, copied),
+            work=reduce(add, (one.work for one in made)),
+            fallbacks=tuple(reason for one in made for reason in one.fallbacks),
+        )
+
     def _pack(self, literals: tuple[Literal, ...]) -> np.ndarray[Any, Any]:
         kept = self._packed
         if kept is not None and kept[0] is literals:
             return kept[1]
         packed = pack_literals(literals)
-        self._packed = (literals, packed)
+        if not any(isinstance(literal.value, Build) for literal in literals):
+            # Programs outlive queries, and the rows of a join are too many to be kept so long.
+            self._packed = (literals, packed)
         return packed
 
 
@@ -368,27 +511,15 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
     )
 
 
-def _writes_all(step: Step) -> bool:
-    if not isinstance(step, Pass) or isinstance(step.sink, Rows):
-        return False
-    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
-    if any(pa.types.is_dictionary(type_of(node)) for _, node in keys):
-        return False
-    # Values of rows found by number may be views of the chunk's texts, in structs too.
-    picks = [call for _, call in step.sink.calls if call.kind in {"first", "last"}]
-    return all(layout_of(call_type(call)) not in {"views", "struct"} for call in picks)
-
-
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:
     found = [_Part(None, None, None, ())]
     for number, step in enumerate(stage.steps):
         if isinstance(step, Pass):
             # Statistics speak of stored columns, so only of what the first step reads.
             plan = plan_pass(step, schema, bounds if number == 0 else {}, folder)
-            found.append(_Part(plan, Preparer(plan), costs_of(step), ()))
+            found.append(_Part(plan, Preparer(plan), costs_of(step), (), can_deal(plan)))
         else:
-            last = found[-1]
-            found[-1] = _Part(last.plan, last.preparer, last.costs, (*last.after, step))
+            found[-1] = replace(found[-1], after=(*found[-1].after, step))
         schema = output_schema(step, schema)
     return tuple(part for part in found if part.plan or part.after)
 
@@ -426,6 +557,15 @@ def _run_part(
     return made, rows if plan.predicate is None else run.selected, ()
 
 
+def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: _Part) -> ChunkOutput:
+    """Give some columns of a batch: what a pass over it gives, without looking at addresses."""
+    assert part.plan is not None
+    columns = [batch.column(name) for name in names]
+    made = pa.RecordBatch.from_arrays(columns, schema=part.plan.out_schema)
+    rows = batch.num_rows
+    return ChunkOutput(made, rows, rows, piece_bytes(made), 0, _REFERENCED, Work())
+
+
 def _run_slowly(
     part: _Part, batch: pa.RecordBatch, literals: tuple[Literal, ...]
 ) -> tuple[pa.RecordBatch, int]:
@@ -449,7 +589,9 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "few.few, then group_by.direct or group_by.hashed"
+            used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
+        case Matches():
+            used = "join.find, join.expand, filter.gather"
         case _:
             used = "aggregate.totals"
     return f"pass ({used})"
@@ -473,9 +615,11 @@ def _why(stage: Stage, copied: int) -> str:
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"
-    if any(not isinstance(sink, Rows) for sink in sinks):
+    if any(isinstance(sink, Totals) for sink in sinks):
         return "totals are written once"
     if any(isinstance(step, Order) for step in stage.steps):
         return "rows are gathered in order"
+    if any(isinstance(sink, Matches) for sink in sinks):
+        return "joined rows are written once"
     tested = any(isinstance(step, Pass) and step.predicate is not None for step in stage.steps)
     return "rows that passed are compacted" if tested else "columns are computed"

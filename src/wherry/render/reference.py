@@ -19,10 +19,11 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import countable, plain, restored, take
 from wherry.ir.expr import Call, Literal, Node
 from wherry.ir.literals import bind
-from wherry.ir.reference import evaluate
+from wherry.ir.reference import evaluate, matching_rows, rows_held
 from wherry.ir.resolve import call_type
 from wherry.ir.stage import (
     Groups,
+    Matches,
     Order,
     Pass,
     Rows,
@@ -238,6 +239,18 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
             found[len(keys) + i] = _fitting(call, found[len(keys) + i])
     found = [restored(c, t) for c, t in zip(found, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
+
+
+@_sunk.register
+def _(sink: Matches, batch: pa.RecordBatch) -> pa.RecordBatch:
+    none: tuple[int | None, ...] = (None,) if sink.outer else ()
+    found = matching_rows(sink.keys, sink.build, batch)
+    pairs = [(row, match) for row, matches in enumerate(found) for match in matches or none]
+    left, right = (pa.array([pair[side] for pair in pairs], pa.int64()) for side in (0, 1))
+    added = rows_held(sink.build).batch.select([number for _, number, _ in sink.added])
+    outputs = _sunk(Rows(sink.outputs), batch)
+    columns = [*batch_take(outputs, left).columns, *batch_take(added, right).columns]
+    return _batch(columns, output_schema(Pass(None, sink), batch.schema), len(pairs))
 
 
 def _each_once(wanted: list[tuple[Any, str]]) -> list[tuple[Any, str]]:

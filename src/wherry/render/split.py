@@ -9,7 +9,7 @@ dictionary, and the pass reads the result by code. So coverage decides speed, ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from wherry.ir.expr import (
     Apply,
     Arithmetic,
     Cast,
+    Code,
     Column,
     Compare,
     DatePart,
@@ -28,6 +29,7 @@ from wherry.ir.expr import (
     Literal,
     Logic,
     Match,
+    Member,
     Negate,
     Node,
     Not,
@@ -113,6 +115,10 @@ class Split:
             codes = next(n for n in walk(node) if isinstance(n, Column)).type.index_type  # type: ignore[union-attr]
             made = Lookup(len(self.lookups), column, codes, type_of(node))
             return self.lookups.setdefault(node, made)
+        if isinstance(node, Member):
+            return replace(node, keys=tuple(map(self.value, node.keys)))
+        if isinstance(node, Code):
+            return self.residual(node, "texts are looked up by pyarrow among those of the build")
         rest = node if tests_text(node) else map_children(node, self.value)
         reason = refusal(rest, self.bounds)
         return rest if reason is None else self.residual(node, reason)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -227,25 +227,45 @@ def packed(element: Any, value: float) -> bytes:
     return (int(value) & ((1 << (8 * size)) - 1)).to_bytes(size, "little")
 
 
-def read(cell: Cell, states: np.ndarray[Any, Any]) -> pa.Array:
+class Fields(Protocol):
+    """States of groups by field."""
+
+    def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Give the field at a byte of the state, of all groups, side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """States that lie row by row: uint8, one row a group."""
+
+    states: np.ndarray[Any, Any]
+
+    def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Give a field of all groups."""
+        size = np.dtype(dtype).itemsize
+        return np.ascontiguousarray(self.states[:, offset : offset + size]).view(dtype).reshape(-1)
+
+
+def read(cell: Cell, states: Fields, *, counted: bool = True) -> pa.Array:
     """Give an aggregate of every group.
 
     Parameters
     ----------
-    states : numpy.ndarray
-        uint8, one row a group.
+    counted : bool
+        Whether the cell counted its values; otherwise every group is known to have one.
     """
-    counts = _column(states, cell.offset, "<i8")
     if cell.kind == "count":
-        return _array(cell.t, counts, None)
+        return _array(cell.t, states.field(cell.offset, "<i8"), None)
     if cell.spread:
+        counts = states.field(cell.offset, "<i8")
         places = (cell.offset + 8 * part for part in range(1, 1 + PARTS))
-        return read_moments(cell.kind, counts, [_column(states, at, "<f8") for at in places])
-    none = None if counts.all() else counts == 0
+        return read_moments(cell.kind, counts, [states.field(at, "<f8") for at in places])
+    none = states.field(cell.offset, "<i8") == 0 if counted else None
+    none = none if none is not None and none.any() else None
     if pa.types.is_decimal(cell.t):
         return _decimals(cell, states, none)
     dtype = np.dtype(f"V{element_bytes(cell.element)}")
-    return _array(cell.t, _column(states, cell.offset + 8, dtype), none)
+    return _array(cell.t, states.field(cell.offset + 8, dtype), none)
 
 
 def _array(t: pa.DataType, values: np.ndarray[Any, Any], none: Any) -> pa.Array:
@@ -258,40 +278,45 @@ def _array(t: pa.DataType, values: np.ndarray[Any, Any], none: Any) -> pa.Array:
     return pa.Array.from_buffers(t, len(values), [bits, pa.py_buffer(values)], nulls)
 
 
-def _column(states: np.ndarray[Any, Any], offset: int, dtype: Any) -> np.ndarray[Any, Any]:
-    size = np.dtype(dtype).itemsize
-    return np.ascontiguousarray(states[:, offset : offset + size]).view(dtype).reshape(-1)
-
-
-def _decimals(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> pa.Array:
+def _decimals(cell: Cell, states: Fields, none: Any) -> pa.Array:
     if cell.t.bit_width < 128:
-        low = _column(states, cell.offset + 8, "<i8")
+        low = states.field(cell.offset + 8, "<i8")
         return _array(cell.t, low.astype(f"<i{cell.t.bit_width // 8}"), none)
-    if cell.element is I128:
-        # A state keeps the two words as Arrow does.
-        words = _column(states, cell.offset + 8, _WIDE)
+    if cell.parts == 1 and cell.element is I128:
+        whole = states.field(cell.offset + 8, "V16").view("<i8").reshape(-1, 2)
+    elif cell.parts == 1:
+        low = states.field(cell.offset + 8, "<i8")
+        whole = np.stack([low, low >> 63], axis=1)
     else:
-        low = _column(states, cell.offset + 8, "<i8")
-        words = np.stack([low, low >> 63], axis=1)
-    high = words.view(np.int64).reshape(-1, 2)[:, 1]
+        whole = _joined(cell, states)
+    high = whole[:, 1] if none is None else whole[~none, 1]
     # Far below 10**38 in the high half no digit is too many, and the words are the answer.
-    fits = not len(high) or (high.max() < _SURELY_FITS and high.min() > -_SURELY_FITS)
-    if cell.parts == 1 and (
-        fits or bool((np.abs(high if none is None else high[~none]) < _SURELY_FITS).all())
-    ):
-        return _array(cell.t, words, none)
+    if bool((np.abs(high) < _SURELY_FITS).all()):
+        return _array(cell.t, whole, none)
     return pa.array(_checked(cell, states, none), cell.t)
 
 
-def _checked(cell: Cell, states: np.ndarray[Any, Any], none: Any) -> list[Decimal | None]:
+def _joined(cell: Cell, states: Fields) -> np.ndarray[Any, Any]:
+    """Give sums in two halves as 128 bits; the highest there is where one might need more."""
+    lower, upper = (
+        states.field(cell.offset + 8 + part * cell.element_bytes, "V16").view("<i8").reshape(-1, 2)
+        for part in (0, 1)
+    )
+    # The lower half is a sum of less than 2**40 numbers below 2**64: what is above goes up.
+    high = upper[:, 0] + lower[:, 1]
+    fits = (upper[:, 1] == upper[:, 0] >> 63) & (np.abs(upper[:, 0]) < _SURELY_FITS)
+    return np.stack([lower[:, 0], np.where(fits, high, np.iinfo(np.int64).max)], axis=1)
+
+
+def _checked(cell: Cell, states: Fields, none: Any) -> list[Decimal | None]:
     size, found = element_bytes(cell.element), []
-    absent = np.zeros(len(states), bool) if none is None else none
-    for row, missing in zip(states, absent, strict=True):
+    places = [cell.offset + 8 + part * cell.element_bytes for part in range(cell.parts)]
+    fields = [states.field(place, f"V{size}") for place in places]
+    for group, row in enumerate(zip(*fields, strict=True)):
+        missing = none is not None and none[group]
         whole = 0
-        for part in range(cell.parts):
-            at = cell.offset + 8 + part * cell.element_bytes
-            value = int.from_bytes(row[at : at + size].tobytes(), "little", signed=True)
-            whole += value << (64 * part)
+        for part, value in enumerate(row):
+            whole += int.from_bytes(value.tobytes(), "little", signed=True) << (64 * part)
         if abs(whole) >= 10**_DIGITS and not missing:
             assert cell.argument is not None
             text = call_text(Call(cell.kind, cell.argument))

@@ -13,12 +13,12 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Apply
 from wherry.ir.user import Kernel, known_kernel
 from wherry.kernels.engine import engine, symbol
+from wherry.kernels.layout import LANES
 from wherry.kernels.objects import object_folder
 from wherry.kernels.skeletons import over_lanes
 from wherry.render.loop import (
     BITS,
     I64,
-    LANES,
     Loop,
     Value,
     both,

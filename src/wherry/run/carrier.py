@@ -11,6 +11,7 @@ from wherry.base.units import Time
 from wherry.data.decoding import Reading
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
+from wherry.ir.build import Build, received
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
@@ -27,7 +28,7 @@ from wherry.run.machine import (
     Send,
     Share,
 )
-from wherry.run.worker import Hop, MissingPlan, Worker
+from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,20 @@ class Unread:
 
 @dataclass
 class Carrier:
-    """The workers of a system, the messages they hold, and the pieces they made for one query."""
+    """The workers of a system, the messages they hold, and the pieces they made for one query.
+
+    Attributes
+    ----------
+    builds : mapping of bytes to Build
+        What the query's joins are made with, by digest.
+    by_reference : bool
+        Builds are handed over as they lie in memory, not as bytes.
+    """
 
     workers: Mapping[str, Worker]
     plan_bytes: bytes
+    builds: Mapping[bytes, Build] = field(default_factory=dict)
+    by_reference: bool = True
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
     readings: dict[int, Reading] = field(default_factory=dict)
@@ -87,12 +98,19 @@ class Carrier:
             hop = self.workers[command.target].receive(command.message)
         except MissingPlan:
             return Missing(command.target, command.stage)
+        except MissingBuild as lacking:
+            return Missing(command.target, command.stage, lacking.digest)
         self._hops[command.target, command.stage] = hop
         return Accepted(command.target, command.stage)
 
     def install(self, command: Install) -> Installed:
-        """Hand the plan's bytes to the worker of the target."""
-        self.workers[command.target].install(self.plan_bytes)
+        """Hand the plan's bytes, or a build, to the worker of the target."""
+        worker = self.workers[command.target]
+        if command.build:
+            build = self.builds[command.build]
+            worker.keep(build if self.by_reference else received(build.message))
+        else:
+            worker.install(self.plan_bytes)
         return Installed(command.target, command.stage)
 
     def route(self, command: Route) -> Routed:
@@ -133,7 +151,7 @@ class Carrier:
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
             pieces = [self._read(command, hop, piece) for piece in given]
-            execution = worker.run_gathered(hop, pieces)
+            execution = worker.run_gathered(hop, pieces, team)
         elif isinstance(given[0], Unread):
             execution, readings = worker.run_share(hop, given[0].refs, team)
             self._note_readings(command, readings)

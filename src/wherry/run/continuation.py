@@ -18,7 +18,9 @@ Layout, little-endian:
 
 The frame's `values` are the literals of the plan in order, `runs` the chunks as runs
 [fragment, batch, offset, rows, count] of `count` batches in a row, `sites` where each segment of
-the plan runs. Nothing in a message can name code; decoding builds numbers, text and nothing else.
+the plan runs. A literal that is a build, the other side of a join, stands as [digest, rows, bytes,
+bounds of its keys]: its rows are sent once to each device that lacks them. Nothing in a message can
+name code; decoding builds numbers, text and nothing else.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.data.chunk import ChunkRef
 from wherry.data.types import Plain
+from wherry.ir.build import Image
 
 MAGIC: Final = b"WHRY"
 VERSION: Final = 1
@@ -47,7 +50,7 @@ _HEADER: Final = struct.Struct("<4sBBH16sIHH16sI")
 
 
 class _Frame(msgspec.Struct, array_like=True, frozen=True):
-    values: tuple[Plain, ...]
+    values: tuple[Plain | Image, ...]
     runs: tuple[tuple[int, int, int, int, int], ...]
     sites: tuple[str, ...]
 
@@ -67,7 +70,8 @@ class Continuation:
     first, last : int
         The segments to run where the message arrives.
     values : tuple
-        Plain images of the plan's literals, in order (`wherry.data.types.to_plain`).
+        Plain images of the plan's literals, in order (`wherry.data.types.to_plain`), and what is
+        said of builds.
     chunks : tuple of ChunkRef
         What to read; empty where rows arrive by themselves.
     sites : tuple of str
@@ -80,7 +84,7 @@ class Continuation:
     plan: bytes
     first: int
     last: int
-    values: tuple[Plain, ...]
+    values: tuple[Plain | Image, ...]
     chunks: tuple[ChunkRef, ...]
     sites: tuple[str, ...]
 

@@ -5,7 +5,7 @@ has no clock, no thread, no randomness and no I/O, so the executor, the simulato
 out the same commands in the same order.
 
     Send      -> Accepted | Missing       a continuation to a device
-    Install   -> Installed                the plan's bytes to a device that lacks them
+    Install   -> Installed                the plan's bytes, or a build, to a device that lacks it
     Route     -> Routed                   choose the chunks
     Read      -> Loaded                   a share of chunks from where they are stored
     Move      -> Moved                    rows from device to device
@@ -50,11 +50,12 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Carry the plan's bytes to a device that lacks them."""
+    """Carry the plan's bytes, or those of the build of this digest, to a device that lacks them."""
 
     source: str
     target: str
     stage: int
+    build: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +124,16 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A device lacks the plan of a continuation."""
+    """A device lacks the plan of a continuation, or the build of this digest."""
 
     device: str
     stage: int
+    build: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A device has the plan now."""
+    """A device has the plan, or the build, now."""
 
     device: str
     stage: int
@@ -228,7 +230,7 @@ class Machine:
     _gathered: set[int] = field(default_factory=set)
     _merged: bool = False
     _delivered: set[int] = field(default_factory=set)
-    _installed: set[tuple[str, int]] = field(default_factory=set)
+    _installed: set[tuple[str, int, bytes]] = field(default_factory=set)
     _finished: bool = False
 
     def start(self) -> list[Command]:
@@ -251,8 +253,8 @@ class Machine:
 
     def _after(self, event: Event) -> list[Command]:
         match event:
-            case Missing(device, stage):
-                return self._on_missing(device, stage)
+            case Missing(device, stage, build):
+                return self._on_missing(device, stage, build)
             case Installed(device, stage):
                 return self._send(self._senders[device, stage], device, stage)
             case Accepted(device, stage):
@@ -325,11 +327,14 @@ class Machine:
         mine = (i for i in range(len(self._shares)) if self._device(0, i) == device)
         return tuple(ref for i in mine for ref in self._shares[i])
 
-    def _on_missing(self, device: str, stage: int) -> list[Command]:
-        if (device, stage) in self._installed:
-            raise Retryable(f"{device} lost the plan of stage {stage} as soon as it was installed")
-        self._installed.add((device, stage))
-        return [Install(self._senders[device, stage], device, stage)]
+    def _on_missing(self, device: str, stage: int, build: bytes) -> list[Command]:
+        if (device, stage, build) in self._installed:
+            what = f"rows {build.hex()}" if build else "plan"
+            raise Retryable(f"{device} lost the {what} of stage {stage} as soon as it had them")
+        self._installed.add((device, stage, build))
+        # Whoever sends a continuation has the plan; the rows of a build are with the client.
+        source = self.orders.client if build else self._senders[device, stage]
+        return [Install(source, device, stage, build)]
 
     def _when_accepted(
         self, source: str, device: str, stage: int, then: Callable[[], list[Command]]

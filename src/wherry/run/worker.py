@@ -20,25 +20,37 @@ from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.data.types import from_plain, value_type
+from wherry.data.types import Plain, from_plain, value_type
 from wherry.devices.driver import Driver, Execution
+from wherry.ir.build import Build, Image, known_of
 from wherry.ir.codec import decode
 from wherry.ir.expr import Literal, Parameter
 from wherry.ir.literals import bind, parameters
 from wherry.ir.stage import Order, Take
+from wherry.ir.types import build_type, is_build
 from wherry.ir.work import reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.dealt import continues
 from wherry.render.gather import Piece, parts_of, piece_bytes
+from wherry.render.join_table import table_of
 from wherry.render.program import ChunkOutput, Program, render, together
 from wherry.render.share import Bound
-from wherry.render.team import Team, each
+from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
 
 
 class MissingPlan(Retryable):
     """The device has not seen the plan yet; send its bytes and then the message again."""
+
+
+class MissingBuild(Retryable):
+    """The device lacks the rows of a build that a stage joins with; `digest` names them."""
+
+    def __init__(self, device: str, digest: bytes) -> None:
+        super().__init__(f"{device} lacks the rows {digest.hex()} of a join")
+        self.digest = digest
 
 
 _MOST_VALUES: Final = 256
@@ -107,6 +119,7 @@ class Worker:
     key: bytes
     pool: SegmentPool
     _plans: dict[bytes, Installed] = field(default_factory=dict)
+    _builds: dict[bytes, Build] = field(default_factory=dict)
 
     def install(self, plan_bytes: bytes) -> None:
         """Keep a plan by the digest of its bytes.
@@ -119,13 +132,23 @@ class Worker:
         installed = _installed(plan_bytes)
         self._plans[installed.digest] = installed
 
+    def keep(self, build: Build) -> None:
+        """Keep the rows that a join is made with by their digest, and make the table of their keys.
+
+        What arrived as bytes has the digest that `wherry.ir.build.received` computed of them.
+        """
+        self._builds[build.digest] = build
+        table_of(build)
+
     def receive(self, message: bytes) -> Hop:
-        """Open a message and find its plan.
+        """Open a message and find its plan, and the builds that its segments read.
 
         Raises
         ------
         MissingPlan
             If the plan is not installed here.
+        MissingBuild
+            If a build is not here.
         CorruptError
             If the message is not whole, or does not fit its plan.
         """
@@ -142,8 +165,7 @@ class Worker:
         literals = self._literals(continuation, installed)
         return Hop(continuation, installed, literals, frozenset(continuation.chunks))
 
-    @staticmethod
-    def _literals(continuation: Continuation, installed: Installed) -> tuple[Literal, ...]:
+    def _literals(self, continuation: Continuation, installed: Installed) -> tuple[Literal, ...]:
         # As text, because 0.0 and -0.0 are equal.
         written = repr(continuation.values)
         if written in installed.literals:
@@ -153,14 +175,40 @@ class Worker:
             raise CorruptError(
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
             )
+        joins = any(is_build(p.type) for p in wanted)
+        here = installed.plan.segments[continuation.first : continuation.last + 1]
+        read = {parameter.index for parameter in parameters(here)} if joins else set()
         found = tuple(
-            Literal(from_plain(value, value_type(p.type)), p.type)
+            Literal(self._value(value, p.type, rows=p.index in read), p.type)
             for p, value in zip(wanted, continuation.values, strict=True)
         )
+        if joins:
+            # Plans outlive queries, and the rows of a join are too many to be kept so long.
+            return found
         if len(installed.literals) >= _MOST_VALUES:
             installed.literals.clear()
         installed.literals[written] = found
         return found
+
+    def _value(self, value: Plain | Image, t: pa.DataType, *, rows: bool) -> object:
+        """Give a literal's value; of a build whose rows are not read only what is known of it."""
+        if isinstance(value, Image) != is_build(t):
+            raise CorruptError(f"continuation: {type(value).__name__} for a parameter of type {t}")
+        if not isinstance(value, Image):
+            return from_plain(value, value_type(t))
+        columns = t.value_type
+        if not 0 < len(value.bounds) <= columns.num_fields:
+            raise CorruptError(
+                f"continuation: {len(value.bounds)} keys of {columns.num_fields} columns"
+            )
+        if not rows:
+            return known_of(value, [field.type for field in columns][: len(value.bounds)])
+        build = self._builds.get(value.digest)
+        if build is None:
+            raise MissingBuild(self.driver.name, value.digest)
+        if build_type(build.batch.schema) != t:
+            raise CorruptError(f"the rows {value.digest.hex()} of a join do not fit the plan")
+        return build
 
     def _source(self, hop: Hop) -> Source:
         named = [source for source in self.datasets if source.name == hop.plan.dataset]
@@ -259,17 +307,19 @@ class Worker:
     def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
         return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
-    def run_gathered(self, hop: Hop, pieces: Sequence[Piece]) -> Execution[ChunkOutput]:
+    def run_gathered(
+        self, hop: Hop, pieces: Sequence[Piece], team: Team = alone
+    ) -> Execution[ChunkOutput]:
         """Run the continuation's segments over everything that has come together."""
         program = self.program(hop)
 
         def task() -> ChunkOutput:
-            return program.run_gathered(pieces, hop.literals, self.pool)
+            return program.run_gathered(pieces, hop.literals, self.pool, team)
 
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
 
     def _defers(self, hop: Hop) -> bool:
-        """Tell whether what follows runs here too and only orders or cuts the rows.
+        """Tell whether what follows runs here too and takes rows that are not written yet.
 
         Rows dealt into buckets are written where they are dealt: what follows refers to them.
         """
@@ -280,8 +330,10 @@ class Worker:
         here = site == self.driver.name
         if not here or segment.kind != "merge":
             return False
-        step = segment.steps[0]
-        return isinstance(step, Take) or (isinstance(step, Order) and step.buckets is None)
+        step, before = segment.steps[0], hop.plan.segments[hop.continuation.last].steps
+        if isinstance(step, Order):
+            return step.buckets is None
+        return isinstance(step, Take) or continues(before[-1] if before else None, step)
 
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""

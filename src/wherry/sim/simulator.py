@@ -17,6 +17,7 @@ from wherry.base.units import Modelled
 from wherry.devices.charge import install_ns, start_ns
 from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
+from wherry.ir.work import keep_work
 from wherry.run.carrier import Carrier
 from wherry.run.machine import (
     NOTHING,
@@ -139,11 +140,17 @@ def _send(clockwork: Clockwork, flight: Flight, command: Send) -> Steps:
 
 
 def _install(clockwork: Clockwork, flight: Flight, command: Install) -> Steps:
-    use = Use("install", command.stage, nbytes=len(flight.carrier.plan_bytes))
-    # The device's refusal travels back first; then the plan comes.
+    profile = clockwork.profile(command.target)
+    if command.build:
+        build = flight.carrier.builds[command.build]
+        use = Use("build", command.stage, nbytes=len(build.message), rows=build.known.rows)
+        took = core_ns(keep_work(build.known), profile, load_reference())
+    else:
+        use = Use("install", command.stage, nbytes=len(flight.carrier.plan_bytes))
+        took = install_ns(profile)
+    # The device's refusal travels back first; then what it lacks comes.
     yield from clockwork.signal(command.target, command.source)
     yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    took = install_ns(clockwork.profile(command.target))
     yield from _on_core(clockwork, flight, command.target, use, took)
     return flight.carrier.install(command)
 
