@@ -175,9 +175,7 @@ def _calls(draw: Draw, r: Relation) -> dict[str, tuple[Aggregate, str, Known]]:
     if distinct:
         apart = {*distinct[1:], *(n for n, (c, _, _) in kept.items() if c.call.kind == "last")}
         kept = {name: call for name, call in kept.items() if name not in apart}
-    return kept or {
-        "a0": (count(), "count(*)", Known(pa.int64(), 0, ROWS_MAX))
-    }
+    return kept or {"a0": (count(), "count(*)", Known(pa.int64(), 0, ROWS_MAX))}
 
 
 def _agg(draw: Draw, r: Relation) -> Relation:

@@ -17,6 +17,7 @@ from wherry.ir.stage import Pass, Step
 from wherry.ir.text import call_text
 from wherry.ir.types import SPREADS
 from wherry.ops.estimate import Estimate, exactly
+from wherry.ops.group_estimate import near_estimate
 from wherry.ops.images import images, keyed
 from wherry.ops.operator import one_batch
 from wherry.ops.partials import Calls, gather_steps, near_sink
@@ -49,6 +50,10 @@ class Aggregate:
     def estimate(self, given: Estimate) -> Estimate:  # noqa: ARG002
         """Give one row."""
         return exactly(1, 16.0 * len(self.calls))
+
+    def estimate_near(self, given: Estimate) -> Estimate:
+        """Give more rows where different values are counted: one a value."""
+        return near_estimate(self, self.calls, (), given)
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Aggregate each argument with `pyarrow.compute`."""

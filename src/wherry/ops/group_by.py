@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import expm1, isinf
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
@@ -14,13 +13,11 @@ from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Pass, Step
 from wherry.ops.aggregate import calls_text, scalars, whole
 from wherry.ops.estimate import Estimate
+from wherry.ops.group_estimate import groups_estimate, near_estimate
 from wherry.ops.images import images, keyed
 from wherry.ops.operator import one_batch, take_rows
 from wherry.ops.partials import gather_steps, near_sink
-from wherry.ops.select import Select, output_text, type_bytes
-
-_GROUP_SHARE = 0.1
-"""Guessed groups a row where nothing bounds them; a wrong guess costs a worse placement."""
+from wherry.ops.select import Select, output_text
 
 
 @register
@@ -52,19 +49,11 @@ class GroupBy:
 
     def estimate(self, given: Estimate) -> Estimate:
         """Give at most one row a key; small integer ranges bound the number of keys."""
-        domain = 1.0
-        for _, node in self.keys:
-            domain *= _domain(node, given)
-        width = sum(type_bytes(type_of(node)) for _, node in self.keys) + 16.0 * len(self.calls)
-        return replace(
-            given,
-            rows_low=min(1.0, given.rows_low),
-            rows=_distinct(given.rows, domain),
-            rows_high=min(given.rows_high, domain),
-            row_bytes=width,
-            columns={},
-            distinct={},
-        )
+        return groups_estimate(self.keys, len(self.calls), given)
+
+    def estimate_near(self, given: Estimate) -> Estimate:
+        """Give more rows where different values are counted: one a key and value."""
+        return near_estimate(self, self.calls, self.keys, given)
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Group key tuples in a Python dict: slow, and plainly right."""
@@ -84,22 +73,3 @@ class GroupBy:
         """Give keys and calls as text."""
         keys = ", ".join(output_text(name, node) for name, node in self.keys)
         return f"group_by {keys} agg {calls_text(self.calls)}"
-
-
-def _distinct(rows: float, domain: float) -> float:
-    """Give the expected number of different values among `rows` drawn evenly from a domain."""
-    if isinf(domain):
-        return max(min(1.0, rows), rows * _GROUP_SHARE)
-    return min(rows, -domain * expm1(-rows / domain))
-
-
-def _domain(node: Node, given: Estimate) -> float:
-    if isinstance(node, Column) and node.name in given.columns:
-        known = given.columns[node.name]
-        if isinstance(known.min, int) and isinstance(known.max, int):
-            return known.max - known.min + 2.0
-        if isinstance(known.min, str) and known.min == known.max:
-            return 2.0
-    if isinstance(node, Column) and node.name in given.distinct:
-        return given.distinct[node.name] + 1.0
-    return float("inf")

@@ -58,7 +58,7 @@ def near_sink(calls: Calls, keys: Outputs | None = None) -> Sink:
     """Give what each chunk makes: a row of partial values, or one a key (or key and value)."""
     names = _names(keys)
     partial = partial_calls(calls, names)
-    counted = _counted_value(calls)
+    counted = counted_value(calls)
     if counted is not None:
         return Groups((*(keys or ()), (f"{_mark(calls, names)}value", counted)), partial)
     return Totals(partial) if keys is None else Groups(keys, partial)
@@ -67,7 +67,7 @@ def near_sink(calls: Calls, keys: Outputs | None = None) -> Sink:
 def gather_steps(calls: Calls, keys: Outputs | None = None) -> tuple[Step, ...]:
     """Give the steps that merge partial rows and finish; `keys` are columns of partial rows."""
     names = _names(keys)
-    counted = _counted_value(calls)
+    counted = counted_value(calls)
     merges = merge_calls(calls, names)
     steps: list[Step] = []
     if counted is not None:
@@ -153,7 +153,7 @@ def _argument(call: Call) -> Node:
     return call.argument
 
 
-def _counted_value(calls: Calls) -> Node | None:
+def counted_value(calls: Calls) -> Node | None:
     """Give the expression whose different values are counted, if there is one."""
     return next((call.argument for _, call in calls if call.kind == "count_distinct"), None)
 

@@ -256,7 +256,7 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
                 value = b.select(b.trunc(bit, I1), value, nothing)
             update(cell, b, at, number, widened(cell, b, value))
     less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
-    rest.add_incoming(less, block)
+    rest.add_incoming(less, b.block)
     b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
     ir.IRBuilder(done).ret_void()
 

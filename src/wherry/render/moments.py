@@ -1,11 +1,11 @@
 """Moments: what is kept of numbers so that their variance can be told, and merged, exactly enough.
 
-A state holds a count n, a pivot p, which is the first value, S = sum(x - p) and Q = sum((x - p)^2).
-Then the sum of squares about the mean is M = Q - S^2 / n. What is subtracted cancels at most a
-factor of n + 1: p is one of the values, so (p - mean)^2 <= M and Q = M + n (p - mean)^2 <= (n + 1)
-M. Values near each other lose nothing in x - p, however far from 0 they are. So the relative error
-is of the order of n * 2^-53 at worst, where the pivot is an outlier, and of 2^-53 times the length
-of a sum where it is not. Welford's recurrence does as well, with a division a row.
+A state holds a count n, a pivot p, S = sum(x - p) and Q = sum((x - p)^2). Then the sum of squares
+about the mean is M = Q - S^2 / n. Values near each other lose nothing in x - p, however far from 0
+they are. The pivot is the first value, and becomes the mean whenever n has doubled. If it was the
+mean of k values, and there are n <= 2 k, then n (p - mean)^2 <= M (n - k) / k <= M, so Q <= 2 M and
+the subtraction cancels one bit: the relative error is that of adding up n / 64 sums of blocks.
+Welford's recurrence does no better, with a division a row.
 
 Partial rows merge likewise: each stands for w values at (pivot - p) + shift, so that no mean is
 rounded far from 0, and adds its own M. (T. Chan, G. Golub, R. LeVeque, "Algorithms for Computing
@@ -143,10 +143,29 @@ def _pivot(b: Any, at: Any, value: Any) -> Any:
 
 def _add(b: Any, at: Any, found: tuple[Any, Any, Any]) -> None:
     count, total, squares = found
-    store(b, b.add(load(b, at, I64), count), at)
+    before = load(b, at, I64)
+    after = b.add(before, count)
+    store(b, after, at)
     for offset, value in ((16, total), (24, squares)):
         place = b.add(at, ir.Constant(I64, offset))
         store(b, b.fadd(load(b, place, F64), value), place)
+    with b.if_then(b.icmp_unsigned(">", b.xor(before, after), before), likely=False):
+        _settle(b, at, b.sitofp(after, F64))
+
+
+def _settle(b: Any, at: Any, count: Any) -> None:
+    """Write code that moves the pivot to the mean, as far as it can be written as one number."""
+    places = [b.add(at, ir.Constant(I64, offset)) for offset in (8, 16, 24)]
+    pivot, total, squares = (load(b, place, F64) for place in places)
+    mean = b.fadd(pivot, b.fdiv(total, count))
+    moved = b.fsub(mean, pivot)
+    rest = b.fsub(total, b.fmul(count, moved))
+    less = b.fmul(moved, b.fadd(total, rest))
+    # Squares that overflowed stay infinite; their difference would not be a number.
+    finite = b.fcmp_ordered("<", squares, ir.Constant(F64, float("inf")))
+    made = (mean, rest, b.fsub(squares, less))
+    for place, value, old in zip(places, made, (pivot, total, squares), strict=True):
+        store(b, b.select(finite, value, old), place)
 
 
 def _reduced(b: Any, how: str, lanes: Any) -> Any:
