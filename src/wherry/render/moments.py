@@ -2,7 +2,8 @@
 
 A state holds a count n, a pivot p, S = sum(x - p) and Q = sum((x - p)^2). Then the sum of squares
 about the mean is M = Q - S^2 / n. Values near each other lose nothing in x - p, however far from 0
-they are. The pivot is the first value, and becomes the mean whenever n has doubled. If it was the
+they are. The pivot is the first value, and from 64 values on becomes the mean whenever n has
+doubled. While it is one of the values, (p - mean)^2 <= M, so Q <= (n + 1) M. If it was the
 mean of k values, and there are n <= 2 k, then n (p - mean)^2 <= M (n - k) / k <= M, so Q <= 2 M and
 the subtraction cancels one bit: the relative error is that of adding up n / 64 sums of blocks.
 Welford's recurrence does no better, with a division a row.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +42,11 @@ from wherry.render.loop import (
     vector,
 )
 
-PARTS = 3
+PARTS: Final = 3
 """Pivot, S and Q, behind the count."""
+_SETTLES: Final = 64
+"""Values from which on the pivot follows the mean: fewer lose 6 bits at most, and
+groups of few rows would ask for a division all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,9 @@ def _add(b: Any, at: Any, found: tuple[Any, Any, Any]) -> None:
     for offset, value in ((16, total), (24, squares)):
         place = b.add(at, ir.Constant(I64, offset))
         store(b, b.fadd(load(b, place, F64), value), place)
-    with b.if_then(b.icmp_unsigned(">", b.xor(before, after), before), likely=False):
+    doubled = b.icmp_unsigned(">", b.xor(before, after), before)
+    many = b.icmp_unsigned(">=", after, ir.Constant(I64, _SETTLES))
+    with b.if_then(b.and_(doubled, many), likely=False):
         _settle(b, at, b.sitofp(after, F64))
 
 
