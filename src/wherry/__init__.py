@@ -9,6 +9,8 @@
 {'shop': [1, 2], 'total': [40.0, 20.0]}
 """
 
+from typing import TYPE_CHECKING, Any
+
 from wherry.base.errors import CorruptError, InputError, Refused, Retryable, WherryError
 from wherry.base.units import Measured, Modelled
 from wherry.data.shard_files import write_shards
@@ -17,8 +19,10 @@ from wherry.devices.system import load_system
 from wherry.ir.builder import Expr, col, count, lit, when
 from wherry.ir.user import kernel
 from wherry.pipeline import Grouping, Pipeline, scan
-from wherry.plan.explain import Explanation
-from wherry.session import Options, Result, run_many
+
+if TYPE_CHECKING:
+    from wherry.plan.explain import Explanation
+    from wherry.session import Options, Result, run_many
 
 __all__ = [
     "CorruptError",
@@ -45,3 +49,12 @@ __all__ = [
     "when",
     "write_shards",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Give what belongs to running pipelines, whose import can wait until one is run."""
+    if name in {"Explanation", "Options", "Result", "run_many"}:
+        from wherry import session  # noqa: PLC0415
+
+        return getattr(session, name)
+    raise AttributeError(f"module 'wherry' has no attribute {name!r}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from wherry import session
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.sharding import ShardScheme, cut_shards
 from wherry.data.source import Source, open_source
@@ -32,8 +33,10 @@ from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
 from wherry.ops.with_columns import with_columns
-from wherry.plan.explain import Explanation
-from wherry.session import Options, Pins, Result, SystemLike
+
+if TYPE_CHECKING:
+    from wherry.plan.explain import Explanation
+    from wherry.session import Pins, Result, SystemLike
 
 _SHARDS_MAX = 4096
 Key = str | Expr
@@ -217,7 +220,8 @@ class Pipeline:
         `print` it, or read its fields; every predicted time in it is modelled. Parameters are
         those of `run`.
         """
-        return session.explain(self, system, Options(pins=placement or {}, cold=cold))
+        session = _session()
+        return session.explain(self, system, session.Options(pins=placement or {}, cold=cold))
 
     def run(
         self,
@@ -246,7 +250,8 @@ class Pipeline:
         Refused
             If no placement is possible, with every reason.
         """
-        options = Options(pins=placement or {}, strict=strict, cold=cold)
+        session = _session()
+        options = session.Options(pins=placement or {}, strict=strict, cold=cold)
         return session.run(self, system, options)
 
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
@@ -277,7 +282,7 @@ class Pipeline:
         system the whole run is simulated before the first batch. A reader that was scanned and can
         be read only once is read a few batches at a time, if no operator has to see all rows.
         """
-        return pa.RecordBatchReader.from_batches(self.schema, session.stream(self, system))
+        return pa.RecordBatchReader.from_batches(self.schema, _session().stream(self, system))
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:
         compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
@@ -345,6 +350,13 @@ def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
     fields = [pa.field(field.name, field.type) for field in source.schema]
     whole = Pipeline(source, (), pa.schema(fields))
     return whole if columns is None else whole.select(*columns)
+
+
+def _session() -> ModuleType:
+    """Give the module that places and runs pipelines; importing it takes as long as the rest."""
+    from wherry import session  # noqa: PLC0415
+
+    return session
 
 
 def _named_outputs(

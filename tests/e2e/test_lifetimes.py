@@ -130,8 +130,9 @@ try:
     while True:
         query.collect()
 except KeyboardInterrupt:
-    gc.collect()
-    print(_segments().bytes_in_use, wh.scan(table).agg(n=wh.count()).collect().to_pylist())
+    pass  # while it is handled, its traceback holds what the frames held
+gc.collect()
+print(_segments().bytes_in_use, wh.scan(table).agg(n=wh.count()).collect().to_pylist())
 """
 FORKED = """
 kept = wh.scan(table).filter(col("y") < 1000).collect()
