@@ -104,7 +104,10 @@ def whole(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
         return pc.mean(values.cast(pa.float64()))
     if call.kind in SPREADS:
         measure = pc.stddev if call.kind.startswith("std") else pc.variance
-        return measure(values.cast(pa.float64()), ddof=0 if call.kind.endswith("_pop") else 1)
+        known = values.cast(pa.float64()).drop_null()
+        # pyarrow's mean of three equal numbers need not be that number, unless it is 0.
+        moved = pc.subtract(known, known[0]) if len(known) else known
+        return measure(moved, ddof=0 if call.kind.endswith("_pop") else 1)
     if call.kind == "sum" and pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal128(38, values.type.scale))
     return {"sum": pc.sum, "min": pc.min, "max": pc.max}[call.kind](values)
