@@ -30,6 +30,7 @@ from wherry.ops.group_by import GroupBy
 from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
+from wherry.ops.partials import check_calls
 from wherry.ops.respond import Respond
 from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
@@ -447,6 +448,7 @@ def _named_calls(
     if not pairs:
         raise InputError("agg needs at least one aggregate")
     unique_names([name for name, _ in pairs], "agg")
+    check_calls(tuple(pairs))
     return tuple(pairs)
 
 

@@ -25,7 +25,7 @@ from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schem
 from wherry.ir.types import is_build, is_moment
 from wherry.ops.estimate import Estimate
 from wherry.ops.join import Join
-from wherry.ops.operator import Operator
+from wherry.ops.operator import Operator, estimate_near
 from wherry.ops.respond import Respond, split_respond
 from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
 from wherry.plan.chunks import needed_chunks, order_terms
@@ -241,7 +241,7 @@ def _flows(
     merged = reduce(lambda flow, operator: operator.estimate(flow), together, near)
     partial = near
     if together:
-        partial = _times(together[0].estimate(_times(near, 1 / count)), count)
+        partial = _times(estimate_near(together[0], _times(near, 1 / count)), count)
     answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
     return tuple(by_kind.get(segment.kind, answer) for segment in segments)

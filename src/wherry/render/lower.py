@@ -61,7 +61,7 @@ from wherry.render.loop import (
 )
 from wherry.render.probe import member
 from wherry.render.shards import shard
-from wherry.render.split import Lookup, tests_text
+from wherry.render.split import Lookup, RowNumber, tests_text
 from wherry.render.times import civil, floor_divide
 from wherry.render.user import apply
 
@@ -144,6 +144,13 @@ def _(node: Lookup, loop: Loop) -> Value:
         return Value(data)
     sure = _gather(loop, loop.slot("known", name), codes, I32)
     return Value(data, loop.body.bitcast(_nonzero(loop, sure), BITS))
+
+
+@lower.register
+def _(node: RowNumber, loop: Loop) -> Value:  # noqa: ARG001
+    steps = ir.Constant(vector(I64), list(range(LANES)))
+    first = loop.body.add(loop.row(), loop.slot("first"))
+    return Value(loop.body.add(splat(loop.body, first), steps))
 
 
 def _narrowed(loop: Loop, codes: Any, node: Lookup) -> Any:

@@ -20,7 +20,6 @@ from wherry.devices.work import Work
 from wherry.ir.build import Build
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.resolve import type_of
 from wherry.ir.stage import (
     Groups,
     Matches,
@@ -49,7 +48,7 @@ from wherry.render.gather import (
     piece_bytes,
     several,
 )
-from wherry.render.ledger import account, written
+from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import PassPlan, plan_pass
@@ -152,7 +151,7 @@ class Program:
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
         # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
         # addresses need no look.
-        self._refers = not any(_writes_all(step) for step in stage.steps)
+        self._refers = not any(writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
         self._chooses = len(self._parts) == 1 and keeps
@@ -518,13 +517,6 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
         work=sum((output.work for output in outputs), Work()),
         fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
     )
-
-
-def _writes_all(step: Step) -> bool:
-    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
-        return False
-    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
-    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[_Part, ...]:

@@ -72,6 +72,13 @@ class Lookup(Node):
     type: pa.DataType
 
 
+@dataclass(frozen=True, slots=True)
+class RowNumber(Node):
+    """The number of the row in its chunk, as int64."""
+
+    type: pa.DataType = field(default_factory=pa.int64)
+
+
 @dataclass
 class Split:
     """Collects what the expressions of one pass leave to be prepared before it.
