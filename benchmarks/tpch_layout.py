@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wherry.data.arrow_ipc import write_ipc
+from wherry.data.arrow_write import write_ipc
 from wherry.data.shard_files import write_shards
 from wherry.data.sharding import ShardScheme
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import llvmlite
 import llvmlite.binding as llvm
 
-from wherry.kernels.objects import read_object, write_object
+from wherry.kernels.objects import object_path, read_object, write_object
 
 SKELETONS: Final = 1
 """Version of what kernels/numba expects of block functions; a change makes old objects useless."""
@@ -129,7 +129,7 @@ class Engine:
 
     def path(self, key: str) -> Path:
         """Give the file of an object."""
-        return self._folder / f"{key}.o"
+        return object_path(self._folder, key)
 
     def object_of(self, module: Any) -> bytes:
         """Give a module of llvmlite as an object for the processor."""

@@ -1,7 +1,9 @@
 """Compiled objects on disk: each a sealed file under the digest of all that its code depends on.
 
 Files appear whole or not at all, so any number of processes may write; what is damaged is not
-there. The folder is kept below a bound: what was not used for longest goes first.
+there. The folder is kept below a bound: what was not used for longest goes first. It is divided by
+the first byte of the digests, and each part has its share of the bound: whoever writes looks at all
+files of a part, and at 37,000 that took 0.6 s.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Final
 import platformdirs
 
 MOST_BYTES: Final = 256 << 20
-"""Kept in one folder. A program is 10 to 40 KiB, so thousands stay."""
+"""Kept in all. A program is 10 to 40 KiB, so thousands stay."""
+_PARTS: Final = 256
 _SEAL: Final = 32
 _DAY_NS: Final = 86_400 * 10**9
 
@@ -25,6 +28,11 @@ _DAY_NS: Final = 86_400 * 10**9
 def object_folder() -> Path:
     """Give the folder that compiled objects are kept in unless another is named."""
     return Path(platformdirs.user_cache_dir("wherry")) / "objects"
+
+
+def object_path(folder: Path, key: str) -> Path:
+    """Give the file of the object with a digest, written in hexadecimal."""
+    return folder / key[:2] / f"{key}.o"
 
 
 def read_object(path: Path) -> bytes | None:
@@ -40,7 +48,7 @@ def read_object(path: Path) -> bytes | None:
     return content
 
 
-def write_object(path: Path, content: bytes, most_bytes: int = MOST_BYTES) -> bool:
+def write_object(path: Path, content: bytes, most_bytes: int = MOST_BYTES // _PARTS) -> bool:
     """Keep `content`: whoever reads the file sees all of it or none. Tell whether it is kept.
 
     Parameters

@@ -20,7 +20,7 @@ from pyarrow import ipc, parquet
 
 from wherry.benchmarks import tpchgen
 from wherry.benchmarks.kept import Made, keep
-from wherry.data.arrow_ipc import write_ipc
+from wherry.data.arrow_write import write_ipc
 from wherry.data.source import column_bounds, open_source
 
 LAYOUT: Final = 1

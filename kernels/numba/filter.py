@@ -253,6 +253,21 @@ def gather(width, source, rows, count, target):
     return count
 
 
+@kernel(6)
+def gather_parts(width, sources, parts, rows, count, target):
+    """Write the values of `width` bytes at the given rows of the given parts.
+
+    Parameters
+    ----------
+    sources, parts : int
+        int64 address of each part's first value; int64 part of each row.
+    """
+    for i in range(count):
+        source = load_i64(sources + load_i64(parts + i * 8) * 8)
+        _copy(width, target + i * width, source + load_i64(rows + i * 8) * width)
+    return count
+
+
 @kernel(5)
 def gather_bytes(width, source, rows, count, target):
     """Do what `gather` does for values of any width."""

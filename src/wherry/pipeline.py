@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.data.encoded import Encoding, check_compression
 from wherry.data.sharding import ShardScheme, cut_shards
 from wherry.data.source import Source, open_source
 from wherry.data.types import supported_type
@@ -28,12 +30,15 @@ from wherry.ops.group_by import GroupBy
 from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
+from wherry.ops.partials import check_calls
+from wherry.ops.respond import Respond
 from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
 from wherry.ops.sort import Sort, TopK
 from wherry.ops.with_columns import with_columns
 
 if TYPE_CHECKING:
+    from wherry.data.arrow_write import Written
     from wherry.plan.explain import Explanation
     from wherry.session import Pins, Result, SystemLike
 
@@ -61,6 +66,8 @@ class Pipeline:
     schema: pa.Schema
 
     def _then(self, operator: Operator) -> Pipeline:
+        if self.operators and isinstance(self.operators[-1], Respond):
+            raise InputError(f"{operator.name} after respond; respond is the last operator")
         schema = operator.schema(self.schema)
         return replace(self, operators=(*self.operators, operator), schema=schema)
 
@@ -149,6 +156,8 @@ class Pipeline:
         """
         side = other if isinstance(other, Pipeline) else scan(other)
         left, right = _join_keys(on, left_on, right_on)
+        if side.operators and isinstance(side.operators[-1], Respond):
+            raise InputError("join: the other side ends with respond, and only answers are encoded")
         keys, operators, names = join_of(how, self.schema, side.schema, left, right, suffix=suffix)
         for operator in operators:
             side = side._then(operator)
@@ -206,6 +215,19 @@ class Pipeline:
         if shards is not None and not 1 <= shards <= _SHARDS_MAX:
             raise InputError(f"route: shards is {shards}; possible: 1 to {_SHARDS_MAX}")
         return self._route_rows(key, shards, tuple(bounds or ()))
+
+    def respond(self, compression: str | None = None) -> Pipeline:
+        """Let the answer travel as an Arrow IPC stream, encoded by the device that responds.
+
+        `Result.encoded` is the stream; `Result.table` and `collect()` decode it. Compression pays
+        where the answer's link is slow, and costs that device work.
+
+        Parameters
+        ----------
+        compression : "lz4", "zstd" or None
+            Of the stream's buffers.
+        """
+        return self._then(Respond(Encoding(check_compression(compression))))
 
     def explain(
         self,
@@ -282,6 +304,34 @@ class Pipeline:
         be read only once is read a few batches at a time, if no operator has to see all rows.
         """
         return pa.RecordBatchReader.from_batches(self.schema, _session().stream(self, system))
+
+    def write(
+        self,
+        path: str | Path,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        compression: str | None = None,
+        overwrite: bool = False,
+    ) -> Written:
+        """Run the pipeline and write its answer as an Arrow IPC file; give its rows and bytes.
+
+        The file appears whole or not at all. On this machine batches are written as they are made,
+        so that an answer may be larger than the memory.
+
+        Parameters
+        ----------
+        compression : "lz4", "zstd" or None
+            Of the file's buffers.
+        overwrite : bool
+            Whether a file of that name is replaced; it is refused otherwise.
+
+        Raises
+        ------
+        InputError
+            If the file exists or cannot be written, or a column's dictionaries have more values
+            together than its index type can number.
+        """
+        return _session().write(self, path, system, compression=compression, overwrite=overwrite)
 
     def _route_request(self, key: str, equals: Value) -> Pipeline:
         compared = resolve_condition((Expr(Column(key)) == equals).node, self.schema)
@@ -398,6 +448,7 @@ def _named_calls(
     if not pairs:
         raise InputError("agg needs at least one aggregate")
     unique_names([name for name, _ in pairs], "agg")
+    check_calls(tuple(pairs))
     return tuple(pairs)
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Measured, Time
-from wherry.data.ledger import Ledger, merge
+from wherry.data.arrow_write import Written, write_ipc
+from wherry.data.encoded import JOINED, Encoding, check_compression, decode, joined
+from wherry.data.ledger import Ledger, LedgerEntry, merge
 from wherry.data.one_shot import OneShot
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
@@ -32,7 +34,7 @@ from wherry.plan.joins import expected, with_builds
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare
-from wherry.render.gather import batches_of
+from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
 from wherry.run.crew import crew as running
@@ -58,14 +60,16 @@ _FIRST_CHUNKS_PER_CORE = 1
 """Chunks of the first share, when the first rows may be enough."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """An answer and the account of how it was made.
 
     Attributes
     ----------
     table : pyarrow.Table
-        The answer.
+        The answer; one that came encoded is decoded when it is first asked for.
+    encoded : pyarrow.Buffer or None
+        The answer as an Arrow IPC stream, if `respond` was declared.
     placement : str
         Which site ran each segment: `routing@dpu0 near@home ...`.
     time : Modelled or Measured
@@ -83,7 +87,7 @@ class Result:
         timeline, ledger, receipts and evidence are of this query alone.
     """
 
-    table: pa.Table
+    answer: pa.Table | pa.Buffer
     placement: str
     time: Time
     timeline: Timeline
@@ -91,6 +95,16 @@ class Result:
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
     builds: tuple[Result, ...] = ()
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The answer, decoded from the stream if it came as one."""
+        return self.answer if isinstance(self.answer, pa.Table) else decode(self.answer)
+
+    @property
+    def encoded(self) -> pa.Buffer | None:
+        """The stream that the answer came as, if it came as one."""
+        return self.answer if isinstance(self.answer, pa.Buffer) else None
 
     @property
     def trace(self) -> bytes:
@@ -193,25 +207,44 @@ def run_many(
     return _modelled(journeys, found, in_flight)
 
 
-def stream(declared: Declared, system: SystemLike = THIS_MACHINE) -> Iterator[pa.RecordBatch]:
+def stream(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
-    found = _system(system)
+    found, chosen = _system(system), options or Options()
     if found.name != THIS_MACHINE:
-        yield from run(declared, found).table.to_batches()
+        yield from run(declared, found, chosen).table.to_batches()
         return
     source, apart = declared.source, not any(o.gathers for o in declared.operators)
     if isinstance(source, OneShot) and apart and not source.kept:
         # The other sides of joins are made once, not for every part.
-        ready, _ = _with_answers(declared, found, Options())
+        ready, _ = _with_answers(declared, found, chosen)
         for part in source.rounds():
-            yield from _streamed(Chain(part, ready.operators, ready.schema), found)
+            part_of = Chain(part, ready.operators, ready.schema)
+            yield from _streamed(part_of, found, chosen)
     else:
-        yield from _streamed(declared, found)
+        yield from _streamed(declared, found, chosen)
 
 
-def _streamed(declared: Declared, system: System) -> Iterator[pa.RecordBatch]:
-    journey = _journey(declared, system, Options(), _workers(system, [declared.source]))
-    yield from _executor(journey, _stream_rows(journey.query)).answer(journey.machine)
+def write(
+    declared: Declared,
+    path: str | Path,
+    system: SystemLike = THIS_MACHINE,
+    options: Options | None = None,
+    *,
+    compression: str | None = None,
+    overwrite: bool = False,
+) -> Written:
+    """Run a pipeline and write its answer as an Arrow IPC file, batch by batch as it is made."""
+    encoding = Encoding(check_compression(compression))
+    batches = stream(declared, system, options)
+    return write_ipc(Path(path), declared.schema, batches, encoding, overwrite=overwrite)
+
+
+def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
+    journey = _journey(declared, system, options, _workers(system, [declared.source]))
+    for piece in _executor(journey, _stream_rows(journey.query)).answer(journey.machine):
+        yield from batches_of(piece)
 
 
 def _system(system: SystemLike) -> System:
@@ -343,8 +376,11 @@ def _stream_rows(query: Query) -> int | None:
     """Give the rows of a share if answers are to be given away as they come."""
     if any(segment.kind == "merge" for segment in query.segments):
         return None
-    width = sum(type_bytes(t) for _, t in query.plan.fields)
-    return max(1, int(_STREAM_BYTES / max(1, width)))
+    # Text may be longer than its type says: what is stored of a row is a row's least size.
+    stored = query.reading.media_bytes * len(query.chunks)
+    rows = max(1, sum(ref.rows for ref in query.chunks))
+    width = max(1, stored / rows, sum(type_bytes(t) for _, t in query.plan.fields))
+    return max(1, int(_STREAM_BYTES / width))
 
 
 def _enough(query: Query) -> int | None:
@@ -357,9 +393,9 @@ def _enough(query: Query) -> int | None:
 
 def _measured(journey: _Journey) -> Result:
     executor = _executor(journey)
-    batches = list(executor.answer(journey.machine))
-    timeline = Timeline("measured", tuple(executor.spans))
-    return _result(journey, batches, executor.elapsed, timeline)
+    pieces = list(executor.answer(journey.machine))
+    answer = _answer(journey, pieces)
+    return _result(journey, answer, executor.elapsed, Timeline("measured", tuple(executor.spans)))
 
 
 def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
@@ -371,18 +407,31 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     results = []
     for journey, flight in zip(journeys, flights, strict=True):
         pieces = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
-        batches = [batch for piece in pieces for batch in batches_of(piece)]
         timeline = Timeline("modelled", tuple(flight.spans))
-        results.append(_result(journey, batches, flight.time, timeline))
+        results.append(_result(journey, _answer(journey, pieces), flight.time, timeline))
     return results
 
 
+def _answer(journey: _Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:
+    """Give the pieces of the answer as one: a table by reference, or a stream."""
+    schema, segments = journey.query.schema, journey.query.segments
+    if segments[-1].encoding is None:
+        batches = [batch for piece in pieces for batch in batches_of(piece)]
+        return pa.Table.from_batches(batches, schema=schema)
+    whole = joined([piece.stream for piece in pieces], schema)
+    if len(pieces) > 1:
+        last = len(journey.machine.orders.stages) - 1
+        entry = LedgerEntry(last, journey.system.client, 0, whole.size, JOINED)
+        journey.carrier.ledger.append(entry)
+    return whole
+
+
 def _result(
-    journey: _Journey, batches: list[pa.RecordBatch], time: Time, timeline: Timeline
+    journey: _Journey, answer: pa.Table | pa.Buffer, time: Time, timeline: Timeline
 ) -> Result:
     carrier = journey.carrier
     return Result(
-        table=pa.Table.from_batches(batches, schema=journey.query.schema),
+        answer=answer,
         placement=journey.placement,
         time=journey.before.then(time),
         timeline=timeline,

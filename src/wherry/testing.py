@@ -198,7 +198,6 @@ class _Column:
     type: pa.DataType
     number: bool
     summable: bool
-    extremes: bool
     hashable: bool
     key: bool
 
@@ -208,9 +207,8 @@ def _only(
 ) -> Operator | None:
     family = type_class(value_type(t))
     number, key = family in {"integer", "float", "decimal"}, family != "struct"
-    extremes = family not in {"boolean", "struct"}
     summable = number or family == "duration"
-    about = _Column(t, number, summable, extremes, key and family != "float", key)
+    about = _Column(t, number, summable, key and family != "float", key)
     made = build(scan(rows), about)
     return None if made is None else with_builds(made, build_side).operators[-1]
 
@@ -244,13 +242,19 @@ def _aggregate(q: Pipeline, x: _Column) -> Pipeline:
 
 def _calls(x: _Column) -> dict[str, Aggregate]:
     found: dict[str, Aggregate] = {"rows": count(), "some": col("x").count()}
-    if x.extremes:
+    found |= {"first": col("x").first(), "last": col("x").last()}
+    if x.key:
         found |= {"least": col("x").min(), "most": col("x").max()}
     if x.number:
-        found["mean"] = col("x").mean()
+        found |= {"mean": col("x").mean(), "var": col("x").var(), "std": col("x").std(0)}
     if x.summable:
         found["total"] = col("x").sum()
     return found
+
+
+def _counted(x: _Column) -> dict[str, Aggregate]:
+    found = {"different": col("x").count_distinct(), "first": col("x").first()}
+    return found | ({"var": col("x").var(), "mean": col("x").mean()} if x.number else {})
 
 
 def _doubled(x: _Column) -> Expr:
@@ -293,7 +297,12 @@ _BUILDERS: Final[tuple[tuple[str, Callable[[Pipeline, _Column], Pipeline | None]
     ("aggregate", _aggregate),
     (
         "group_by",
-        lambda q, x: q.group_by(k=_keyed(x)).agg(**(_calls(x) | {"last": col("row").max()})),
+        lambda q, x: q.group_by(k=_keyed(x)).agg(**(_calls(x) | {"row": col("row").max()})),
+    ),
+    ("count_distinct", lambda q, x: q.agg(**_counted(x), n=count()) if x.key else None),
+    (
+        "count_distinct by key",
+        lambda q, x: q.group_by(k=col("row") / 2 > 2).agg(**_counted(x)) if x.key else None,
     ),
     ("group_by two", lambda q, x: q.group_by(k=_keyed(x), odd=col("row") / 2 > 2).agg(n=count())),
     ("sort", lambda q, x: q.sort(_key(x))),

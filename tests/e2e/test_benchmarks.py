@@ -249,3 +249,19 @@ def _child_of(parent):
             return int(found[0])
         time.sleep(0.05)
     raise AssertionError("no measuring process was started")
+
+
+def test_growth_is_per_row(wherry, tmp_path):
+    scales = ("--scale-factor", 0.001, "--scale-factor", 0.002)
+    words = ("bench", "growth", *scales, "--data", tmp_path, "--rounds", 1)
+    said = wherry(*words, "--json")
+    assert said.code == 0, said.err
+    rows = said.json["rows"]
+    assert [row["scale_factor"] for row in rows] == [0.001, 0.002] * 3
+    assert {row["question"] for row in rows} == {"q6", "q1", "filter 50 %"}
+    for small, large in zip(rows[::2], rows[1::2], strict=True):
+        assert small["against_first"] == 1
+        assert large["against_first"] == pytest.approx(large["row_ns"] / small["row_ns"])
+        assert large["rows"] > 1.8 * small["rows"]
+        assert large["row_ns"] * large["rows"] == pytest.approx(large["query_ms"] * 1e6)
+    assert "q1" in wherry(*words).out

@@ -418,3 +418,26 @@ def test_a_parquet_file_is_run_and_explained(wherry, script, tmp_path):
     told = wherry("explain", query, *SYSTEM)
     assert "reads 1 of 2 chunks, 1,000 rows" in told.out
     assert "decodes about " in told.out
+
+
+@pytest.mark.parametrize("system", [(), SYSTEM])
+def test_an_answer_goes_to_a_file(wherry, small, tmp_path, system):
+    path = tmp_path / "q1.arrow"
+    wanted = json.loads(wherry("run", "q1", *small, "--json").out)["answer"]["num_rows"]
+    told = wherry("run", "q1", *small, *system, "--output", str(path), "--compression", "lz4")
+    assert told.code == 0
+    assert f"{wanted} rows" in told.out
+    assert str(path) in told.out
+    assert ipc.open_file(path).read_all().num_rows == wanted
+    again = wherry("run", "q1", *small, *system, "--output", str(path))
+    assert (again.code, again.out) == (2, "")
+    assert "exists already" in again.err
+    over = wherry("run", "q1", *small, *system, "--output", str(path), "--overwrite", "--json")
+    assert json.loads(over.out)["output"]["nbytes"] == path.stat().st_size
+
+
+def test_options_of_a_file_need_one(wherry, small, tmp_path):
+    assert wherry("run", "q6", *small, "--compression", "lz4").code == 2
+    both = ("--output", str(tmp_path / "a.arrow"), "--trace", str(tmp_path / "t.json"))
+    assert wherry("run", "q6", *small, *both).code == 2
+    assert list(tmp_path.iterdir()) == []

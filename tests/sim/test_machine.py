@@ -42,7 +42,7 @@ ROWS = 10
 
 @st.composite
 def worlds(draw: st.DrawFn, *, enough: bool = False) -> World:
-    """Give stages at random sites: one or two chunkwise ones, then perhaps a merge."""
+    """Give stages at random sites: one or two chunkwise ones, perhaps a merge, perhaps respond."""
     chunkwise = draw(st.lists(st.sampled_from(SITES), min_size=1, max_size=2))
     stages = [Stage(i + 1, i + 1, site, chunkwise=True) for i, site in enumerate(chunkwise)]
     respond = st.sampled_from(DEVICES)
@@ -52,7 +52,11 @@ def worlds(draw: st.DrawFn, *, enough: bool = False) -> World:
     elif chunkwise[-1] == HOME:
         respond = st.sampled_from((HOME, *DEVICES))
     router = draw(st.sampled_from(DEVICES))
-    sites = (router, *(stage.site for stage in stages), draw(respond))
+    responds = draw(respond)
+    sites = (router, *(stage.site for stage in stages), responds)
+    if draw(st.booleans()):
+        last = stages[-1]
+        stages.append(Stage(last.last + 1, last.last + 1, responds, last.chunkwise))
     homes = draw(st.lists(st.integers(0, 1), max_size=9))
     seen: Counter[int] = Counter()
     chunks = []
@@ -143,8 +147,8 @@ class Play:
         merge = self.world.stages[-1]
         if merge.chunkwise:
             return [chunk for _, chunk in finish.pieces]
-        (last,) = (c for c in self.issued if isinstance(c, Run) and c.chunk == -1)
-        return [chunk for _, chunk in last.pieces]
+        merging = next(c for c in self.issued if isinstance(c, Run) and c.chunk == -1)
+        return [chunk for _, chunk in merging.pieces]
 
 
 @given(world=worlds(), data=st.data())

@@ -12,6 +12,7 @@ from support.runs import all_placements, emulated, faster_link, query_of
 from wherry import Pipeline, Result, col, count, run_many, scan
 from wherry.base.events import Span
 from wherry.data.chunk import referenced_bytes
+from wherry.data.encoded import ENCODED
 from wherry.plan.place import place
 
 SYSTEM = emulated()
@@ -69,7 +70,15 @@ def first(lines: Pipeline) -> Pipeline:
     return lines.filter(col("day") > 100).limit(20)
 
 
-WORKLOADS = (revenue, few, most, by_flag, first)
+def compressed(lines: Pipeline) -> Pipeline:
+    return most(lines).respond("lz4")
+
+
+def grouped_stream(lines: Pipeline) -> Pipeline:
+    return by_flag(lines).respond()
+
+
+WORKLOADS = (revenue, few, most, by_flag, first, compressed, grouped_stream)
 PINS = (
     {"near": "home"},
     {"near": "host0"},
@@ -78,6 +87,13 @@ PINS = (
 )
 each_workload = pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.__name__)
 each_pin = pytest.mark.parametrize("pins", PINS, ids=str)
+
+
+def answer_bytes(result: Result) -> int:
+    """Give the bytes that should reach the client: of the rows, or of their encoded parts."""
+    if result.encoded is None:
+        return referenced_bytes(result.table.to_batches())
+    return sum(e.copied_bytes for e in result.ledger.entries if e.why == ENCODED)
 
 
 def run(query: Pipeline, pins: dict[str, str]) -> Result:
@@ -122,7 +138,7 @@ def test_bytes_are_conserved(workload, pins, lines) -> None:
         assert into["pcie0"] == out["pcie0"]
     delivered = [s for s in result.timeline.spans if s.resource == "link dpu0->client"]
     if workload is not first:
-        assert sum(s.nbytes for s in delivered) == referenced_bytes(result.table.to_batches())
+        assert sum(s.nbytes for s in delivered) == answer_bytes(result)
     read = [s for s in result.timeline.spans if s.kind == "read"]
     stored = query_of(workload(lines)).chunks
     assert {s.chunk for s in read} <= set(range(len(stored)))
@@ -177,7 +193,7 @@ def test_queries_in_flight_queue_for_devices(lines) -> None:
     assert all(r.table.equals(alone[0].table) for r in together)
 
 
-@pytest.mark.parametrize("workload", [revenue, few, most], ids=lambda w: w.__name__)
+@pytest.mark.parametrize("workload", [revenue, few, most, compressed], ids=lambda w: w.__name__)
 def test_the_planner_is_near_the_best_of_all_placements(workload, lines) -> None:
     query = workload(lines)
     times = {}

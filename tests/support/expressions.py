@@ -5,7 +5,7 @@ import pyarrow as pa
 from support.duals import Columns, Draw, Dual, column, literal, pick, typed
 from support.typed import INTEGERS, Known, family, limits, sql_literal, sql_type
 
-from wherry import Expr, lit, when
+from wherry import Expr, kernel, lit, when
 
 COMPARISONS = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 PATTERNS = ("a%", "%b%", "_b_", "%", "", "%_1", "ü%", "line%", "abc")
@@ -16,7 +16,7 @@ def scalar(draw: Draw, columns: Columns, depth: int) -> Dual:
     plain = column(draw(st.sampled_from(list(columns))), columns)
     if depth == 0:
         return plain
-    makers = (_arithmetic, _case, _cast, _date_part, _negated, _truth)
+    makers = (_arithmetic, _case, _cast, _date_part, _negated, _truth, _applied)
     made = draw(st.sampled_from((*makers, None)))
     return (made(draw, columns, depth) if made else None) or plain
 
@@ -104,6 +104,25 @@ def _negated(draw: Draw, columns: Columns, depth: int) -> Dual | None:
     if inner.type in INTEGERS and not limits(inner.type)[0] <= -k.low <= limits(inner.type)[1]:
         return None
     return Dual(-inner.expr, f"(-{inner.sql})", Known(k.type, -k.high, -k.low, k.exact))
+
+
+@kernel
+def tilted(x: float, by: int) -> float:
+    """Give x, halved above 2."""
+    if x > 2:
+        return x * 0.5 + by
+    return x + by
+
+
+def _applied(draw: Draw, columns: Columns, depth: int) -> Dual | None:
+    inner = _number(draw, columns, depth)
+    if inner is None or not inner.known.exact or max(-inner.known.low, inner.known.high) >= 1 << 53:
+        return None
+    by = draw(st.integers(-3, 3))
+    x = f"CAST({inner.sql} AS DOUBLE)"
+    sql = f"CASE WHEN {x} > 2 THEN {x} * 0.5 + ({by}) ELSE {x} + ({by}) END"
+    decimals = pa.types.is_decimal(inner.type)
+    return Dual(tilted(inner.expr, by), f"({sql})", Known(pa.float64(), exact=not decimals))
 
 
 def _case(draw: Draw, columns: Columns, depth: int) -> Dual | None:

@@ -43,6 +43,12 @@ class Relation:
         return f"SELECT {names} FROM ({self.sql}){by}"
 
 
+KINDS = (
+    *("sum", "mean", "min", "max", "count", "rows"),
+    *("first", "last", "distinct", "var", "std"),
+)
+
+
 def drawn_pipeline(draw: Draw, start: Relation) -> Relation:
     """Give a chain of up to five operators over `start`."""
     found = replace(start, stored=start)
@@ -95,7 +101,7 @@ def _without_stale(r: Relation, made: set[str]) -> Relation:
 
 
 def _aggregate(draw: Draw, r: Relation, name: str) -> tuple[Aggregate, str, Known] | None:
-    kind = draw(st.sampled_from(("sum", "mean", "min", "max", "count", "rows")))
+    kind = draw(st.sampled_from(KINDS))
     if kind == "rows":
         return count(), "count(*)", Known(pa.int64(), 0, ROWS_MAX)
     inner = scalar(draw, r.columns, 1)
@@ -103,15 +109,39 @@ def _aggregate(draw: Draw, r: Relation, name: str) -> tuple[Aggregate, str, Know
         return inner.expr.count(), f"count({inner.sql})", Known(pa.int64(), 0, ROWS_MAX)
     if kind in {"min", "max"}:
         return _extreme(inner, kind)
+    if kind in {"first", "last"}:
+        return _end(r, inner, kind)
+    if kind == "distinct":
+        known = Known(pa.int64(), 0, ROWS_MAX)
+        made = inner.expr.count_distinct(), f"count(DISTINCT {inner.sql})", known
+        return made if inner.known.exact else None
     if family(inner.type) != "number":
         return None
+    if kind in {"var", "std"}:
+        return _spread(inner, kind, draw(st.integers(0, 1)))
     return _sum(inner) if kind == "sum" else _mean(inner)
+
+
+def _end(r: Relation, inner: Dual, kind: str) -> tuple[Aggregate, str, Known] | None:
+    """Give the value of the first or last row, if SQL can be told which that is."""
+    if not r.order:
+        return None
+    t = inner.type.value_type if pa.types.is_dictionary(inner.type) else inner.type
+    sql = f"{kind}({inner.sql} ORDER BY {', '.join(r.order)})"
+    return getattr(inner.expr, kind)(), sql, replace(inner.known, type=t)
+
+
+def _spread(inner: Dual, kind: str, ddof: int) -> tuple[Aggregate, str, Known] | None:
+    """Give a variance or deviation of numbers that DuckDB's recurrence is good enough for."""
+    if inner.type not in INTEGERS or max(abs(inner.known.low), abs(inner.known.high)) > 1 << 16:
+        return None
+    name = {"var": "var", "std": "stddev"}[kind] + ("_samp" if ddof else "_pop")
+    sql = f"{name}(CAST({inner.sql} AS DOUBLE))"
+    return getattr(inner.expr, kind)(ddof), sql, Known(pa.float64(), exact=False)
 
 
 def _extreme(inner: Dual, kind: str) -> tuple[Aggregate, str, Known] | None:
     t = inner.type.value_type if pa.types.is_dictionary(inner.type) else inner.type
-    if family(t) == "bool":
-        return None
     known = replace(inner.known, type=t)
     return getattr(inner.expr, kind)(), f"{kind}({inner.sql})", known
 
@@ -140,9 +170,12 @@ def _mean(inner: Dual) -> tuple[Aggregate, str, Known] | None:
 
 def _calls(draw: Draw, r: Relation) -> dict[str, tuple[Aggregate, str, Known]]:
     found = {f"a{i}": _aggregate(draw, r, f"a{i}") for i in range(draw(st.integers(1, 3)))}
-    return {name: call for name, call in found.items() if call} or {
-        "a0": (count(), "count(*)", Known(pa.int64(), 0, ROWS_MAX))
-    }
+    kept = {name: call for name, call in found.items() if call}
+    distinct = [name for name, (call, _, _) in kept.items() if call.call.kind == "count_distinct"]
+    if distinct:
+        apart = {*distinct[1:], *(n for n, (c, _, _) in kept.items() if c.call.kind == "last")}
+        kept = {name: call for name, call in kept.items() if name not in apart}
+    return kept or {"a0": (count(), "count(*)", Known(pa.int64(), 0, ROWS_MAX))}
 
 
 def _agg(draw: Draw, r: Relation) -> Relation:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pyarrow as pa
-from pyarrow import ipc
+from pyarrow import ipc, parquet
 from support.duals import Draw
 from support.typed import TYPES, Known, pool
 
@@ -66,17 +66,43 @@ def array_of(values: list[object], t: pa.DataType) -> pa.Array:
 
 def stored(draw: Draw, table: pa.Table, folder: Path) -> object:
     """Give the table as it is, as batches of one table, or as one to three files."""
-    form = draw(st.sampled_from(("table", "table", "stream", "files")))
+    form = draw(st.sampled_from(("table", "table", "stream", "files", "parquet")))
     if form == "table":
         return table
     if form == "stream":
         return table.to_reader()
     folder.mkdir()
+    if form == "parquet" and all(map(_parquet_keeps, table.schema.types)):
+        return _in_parquet(draw, table, folder)
     batches = [unified(table)] if _has_dictionary(table) else table.to_batches()
     batches = batches or [empty_batch(table.schema)]
     count = draw(st.integers(1, min(3, len(batches))))
     paths = [folder / f"part{number}.arrow" for number in range(count)]
     return _written(paths, batches, table.schema)
+
+
+def _parquet_keeps(t: pa.DataType) -> bool:
+    """Tell whether Parquet gives back the type that was written."""
+    if pa.types.is_dictionary(t):
+        return t.value_type == pa.utf8()
+    return t != pa.date64() and getattr(t, "unit", None) != "s"
+
+
+def _in_parquet(draw: Draw, table: pa.Table, folder: Path) -> list[Path]:
+    """Write one to three files of small row groups, in some encoding and codec."""
+    count = draw(st.integers(1, 3))
+    share = max(1, -(-table.num_rows // count))
+    paths = [folder / f"part{number}.parquet" for number in range(count)]
+    for number, path in enumerate(paths):
+        parquet.write_table(
+            table.slice(number * share, share),
+            path,
+            row_group_size=draw(st.sampled_from((7, 64, 1000))),
+            compression=draw(st.sampled_from(("snappy", "zstd", "none", "gzip"))),
+            use_dictionary=draw(st.booleans()),
+            data_page_version=draw(st.sampled_from(("1.0", "2.0"))),
+        )
+    return paths
 
 
 def _written(paths: list[Path], batches: list[pa.RecordBatch], schema: pa.Schema) -> list[Path]:

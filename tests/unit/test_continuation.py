@@ -161,7 +161,9 @@ def test_a_typical_query_takes_about_150_bytes() -> None:
     )
     made = prepare(query.source, query.operators, query.schema)
     values = tuple(to_plain(literal.value) for literal in made.literals)
-    sites = tuple("home" if segment.chunkwise else "host0" for segment in made.segments)
+    sites = tuple(
+        "home" if segment.kind in {"near", "partial"} else "host0" for segment in made.segments
+    )
     message = freeze(
         Continuation(b"q" * 16, 0, 1, made.plan_digest, 1, 2, values, made.chunks, sites), KEY
     )

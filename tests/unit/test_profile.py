@@ -30,6 +30,7 @@ relative_hash = { value = 0.5, source = "paper: half" }
 relative_write = { value = 0.5, source = "paper: half" }
 relative_sort = { value = 0.5, source = "paper: half" }
 relative_decode = { value = 0.5, source = "paper: half" }
+relative_compress = { value = 0.5, source = "paper: half" }
 
 [memory]
 capacity_bytes = { value = 1024, source = "datasheet: 1 KiB" }

@@ -144,10 +144,10 @@ def test_bounds_of_every_type_survive_being_kept(tmp_path, monkeypatch, name):
 
 
 def test_sliced_chunks_have_the_statistics_of_their_batch():
-    table = pa.table({"x": range(300_000)})
+    table = pa.table({"x": range(600_000)})
     source = open_source(table)
     assert len(source.chunks()) == 2
-    assert {source.statistics(ref).rows for ref in source.chunks()} == {300_000}
+    assert {source.statistics(ref).rows for ref in source.chunks()} == {600_000}
     nulls = open_source(pa.table({"x": pa.array([None] * 300_000, pa.int8())}))
     assert column_bounds(nulls, ["x"])["x"] == ColumnStatistics(None, None, 300_000)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from wherry.base.errors import InputError
 from wherry.base.units import format_bytes, format_ns
 from wherry.cli.options import (
     Cold,
@@ -21,6 +22,7 @@ from wherry.cli.options import (
 )
 from wherry.cli.output import (
     answer,
+    counted,
     grid,
     heading,
     plain,
@@ -31,9 +33,10 @@ from wherry.cli.output import (
 )
 from wherry.cli.progress import progress
 from wherry.cli.target import load_target
+from wherry.data.arrow_write import Written
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
-from wherry.session import Result
+from wherry.session import Options, Result, write
 
 EXAMPLES = """\b
 Examples:
@@ -64,12 +67,38 @@ def command(
         ),
     ] = None,
     rows: Annotated[int, typer.Option(min=0, help="How many rows of the answer to show.")] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the answer there, as an Arrow IPC file, instead of showing it.",
+        ),
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(metavar="lz4|zstd", help="Of the file of --output.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --output.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a query and show its answer, where it ran, and what that took."""
     pins = pins_of(placement)
     found = load_system(system)
+    if output is None and (compression is not None or overwrite):
+        raise InputError("--compression and --overwrite are of the file of --output, not given")
+    if output is not None and trace is not None:
+        raise InputError("--trace is not written when the answer goes to a file; possible: one")
     pipeline = load_target(target, sf, data)
+    if output is not None:
+        options = Options(pins=pins or {}, strict=strict, cold=cold)
+        with progress() as begin:
+            begin(f"{target} on {found.name}")
+            written = write(
+                pipeline, output, found, options, compression=compression, overwrite=overwrite
+            )
+        _show_written(target, found.name, written, as_json=as_json)
+        return
     with progress() as begin:
         begin(f"{target} on {found.name}")
         result = pipeline.run(found, placement=pins, strict=strict, cold=cold)
@@ -79,6 +108,14 @@ def command(
         show_json(_as_json(target, found.name, result, rows))
     else:
         _show(target, found.name, result, rows, cold=cold)
+
+
+def _show_written(target: str, system: str, written: Written, *, as_json: bool) -> None:
+    if as_json:
+        show_json({"target": target, "system": system, "output": written})
+    else:
+        rows, size = counted(written.rows, "row"), format_bytes(written.nbytes)
+        say(f"{target} on {system}: {rows}, {size} written to {written.path}")
 
 
 def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, Any]:

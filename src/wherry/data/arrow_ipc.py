@@ -5,15 +5,12 @@ Compressed files are read too; pyarrow decompresses the columns that are asked f
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow as pa
 from pyarrow import ipc
 
-from wherry.base.errors import InputError
 from wherry.data import statistics_file
 from wherry.data.decoding import Decoding
 from wherry.data.fragments import Fragment
@@ -167,28 +164,3 @@ def _compressed_sizes(
                     return None
                 found.append(column_sizes(layout, schema))
     return found or None
-
-
-def write_ipc(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write `batches` as an uncompressed Arrow IPC file that appears whole or not at all.
-
-    Parameters
-    ----------
-    batches : iterable of pa.RecordBatch
-        Stored as they are; a dictionary column must have one dictionary throughout.
-
-    Raises
-    ------
-    InputError
-        When `path` exists already.
-    """
-    if path.exists():
-        raise InputError(f"{path} exists already")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with ipc.new_file(part, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.arrays import movable_type, plain
-from wherry.data.arrow_ipc import write_ipc
+from wherry.data.arrow_write import write_ipc
 from wherry.data.sharding import ShardScheme, key_values, shard_of
 from wherry.data.types import Plain, from_plain, to_plain
 

@@ -80,6 +80,7 @@ class Rates(_Table, frozen=True):
     relative_write: Figure
     relative_sort: Figure
     relative_decode: Figure
+    relative_compress: Figure
 
 
 class Memory(_Table, frozen=True):

@@ -95,6 +95,7 @@ def _rates(speed: float) -> Rates:
         relative_write=guess,
         relative_sort=guess,
         relative_decode=guess,
+        relative_compress=guess,
     )
 
 

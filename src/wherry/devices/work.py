@@ -45,6 +45,8 @@ class Work:
         Rows times the base-2 logarithm of the rows sorted together.
     decode_bytes : int
         Bytes written by decoding or decompressing what is stored.
+    lz4_bytes, zstd_bytes : int
+        Bytes given to a compressor of that kind, at its fastest level.
     """
 
     scan_bytes: int = 0
@@ -55,6 +57,8 @@ class Work:
     write_bytes: int = 0
     sort_steps: int = 0
     decode_bytes: int = 0
+    lz4_bytes: int = 0
+    zstd_bytes: int = 0
 
     def __post_init__(self) -> None:
         counts = _counts(self)
@@ -87,6 +91,8 @@ class ReferenceCore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     write_gb_per_s: Figure
     sort_msteps_per_s: Figure
     decode_gb_per_s: Figure
+    lz4_gb_per_s: Figure
+    zstd_gb_per_s: Figure
 
 
 class _ReferenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +151,8 @@ def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, 
         _cost(one, reference.write_gb_per_s, rates.relative_write),
         _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
         _cost(one, reference.decode_gb_per_s, rates.relative_decode),
+        _cost(one, reference.lz4_gb_per_s, rates.relative_compress),
+        _cost(one, reference.zstd_gb_per_s, rates.relative_compress),
     )
 
 

@@ -157,6 +157,13 @@ class Build:
         return found
 
 
+def rows_held(build: Node) -> Build:
+    """Give the build that a constant holds."""
+    assert isinstance(build, Literal)
+    assert isinstance(build.value, Build), f"the rows of the join are not here, only {build.value}"
+    return build.value
+
+
 def build_of(table: pa.Table, keys: int, identity: bytes = b"") -> Build:
     """Give the build of a query's answer.
 

@@ -174,6 +174,33 @@ class Expr:
         """Count the values that are not null."""
         return Aggregate(Call("count", self.node))
 
+    def count_distinct(self) -> Aggregate:
+        """Count the different values that are not null, as SQL's count(distinct) does."""
+        return Aggregate(Call("count_distinct", self.node))
+
+    def first(self) -> Aggregate:
+        """Give the value of the first row, null if it is null."""
+        return Aggregate(Call("first", self.node))
+
+    def last(self) -> Aggregate:
+        """Give the value of the last row, null if it is null."""
+        return Aggregate(Call("last", self.node))
+
+    def var(self, ddof: int = 1) -> Aggregate:
+        """Give the float64 variance; null of `ddof` values or fewer.
+
+        Parameters
+        ----------
+        ddof : int
+            What is taken off the number of values that the squares are divided by: 1 for a sample,
+            0 for a whole population.
+        """
+        return Aggregate(Call(_spread("var", ddof), self.node))
+
+    def std(self, ddof: int = 1) -> Aggregate:
+        """Give the float64 standard deviation: the square root of `var(ddof)`."""
+        return Aggregate(Call(_spread("std", ddof), self.node))
+
     def __bool__(self) -> NoReturn:
         raise InputError(
             f"{to_text(self.node)} has no truth value before it runs; use & for 'and', | for 'or', "
@@ -350,6 +377,12 @@ def _python_value(scalar: pa.Scalar) -> object:
             f"a constant of type {scalar.type} has no Python value: constants of time are whole "
             "microseconds in the years 1 to 9999"
         ) from problem
+
+
+def _spread(kind: str, ddof: int) -> str:
+    if ddof not in (0, 1):
+        raise InputError(f"{kind} takes ddof 1 (a sample) or 0 (a population); got {ddof!r}")
+    return kind if ddof else f"{kind}_pop"
 
 
 def _compare(op: str, left: Value, right: Value) -> Expr:

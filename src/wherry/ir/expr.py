@@ -17,7 +17,8 @@
             | Shard(operand, by, count, bounds)     the int32 shard of a key; by in hash range
             | Member(keys, build)                   keys stand in a build; false if one is null
             | Code(operand, build, key)             the int32 number of a text in a build, or null
-    Call    = Call(kind, argument)                  kind in sum mean min max count
+    Call    = Call(kind, argument)                  kind in sum mean min max count count_distinct
+                                                    first last var std var_pop std_pop moments
 
 A node is a value: equal if its fields are. The tree a user writes has `type` None wherever a schema
 must supply it; `resolve` returns the tree with every type known and every conversion written out.
@@ -224,7 +225,10 @@ class Code(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An aggregate over rows; `argument` None counts rows. Nulls do not take part."""
+    """An aggregate over rows; `argument` None counts rows.
+
+    Nulls do not take part, except in first and last: those give the value of one row, null or not.
+    """
 
     kind: str
     argument: Node | None

@@ -1,8 +1,8 @@
-"""What an expression means: the slow interpreter over `pyarrow.compute` that defines it.
+"""Expressions over `pyarrow.compute`, column by column: what runs where no program is native.
 
-Everything faster is compared with this file. Where pyarrow and SQL differ, the difference is
-written out here once: `null in (...)` is null, and a product of decimals that needs more than 38
-digits is an error only if a value does.
+`meaning.py` is the definition, and this file is compared with it. Where pyarrow differs, the
+difference is made up for here: `null in (...)` is null, decimals become the nearest float, and a
+product of decimals that needs more than 38 digits is an error only if a value does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
 from wherry.data.types import NANOSECONDS, type_class, value_type
-from wherry.ir.build import Build, key_values
+from wherry.ir.build import key_values, rows_held
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -43,7 +43,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import is_moment
+from wherry.ir.types import DECIMAL_DIGITS, EXACT_FLOAT, EXACT_POWER, is_moment
 from wherry.ir.user import known_kernel
 from wherry.ir.user_reference import apply_reference
 
@@ -135,10 +135,24 @@ def _(node: Cast, batch: pa.RecordBatch) -> Operand:
     if pa.types.is_integer(source) and pa.types.is_decimal(target):
         # pyarrow asks for room for every int64, whatever the values are.
         operand = pc.cast(operand, pa.decimal256(_WIDEST, target.scale))
+    if pa.types.is_decimal(source) and pa.types.is_floating(target):
+        return _nearest_floats(operand, target)
     if pa.types.is_integer(target) and is_moment(source) and not source.equals(target):
         return pc.cast(operand, target)
     made = pc.cast(operand, target, safe=not _lossy_by_design(source, target))
     return restored(made, node.type) if isinstance(made, pa.Array) else made
+
+
+def _nearest_floats(values: Operand, target: pa.DataType) -> Operand:
+    """Give the floats nearest to decimals; pyarrow multiplies by a power of ten that is rounded."""
+    scale = values.type.scale
+    if isinstance(values, pa.Array) and pa.types.is_float64(target) and scale <= EXACT_POWER:
+        whole = values.view(pa.decimal128(DECIMAL_DIGITS, 0))
+        ends = pc.min_max(whole).as_py()
+        if all(abs(end or 0) <= EXACT_FLOAT for end in ends.values()):
+            return pc.divide(pc.cast(whole, target), 10.0**scale)
+    # Text is read as the nearest float, but at 0.7 us a value instead of 15 ns.
+    return pc.cast(pc.cast(values, pa.utf8()), target)
 
 
 def _lossy_by_design(source: pa.DataType, target: pa.DataType) -> bool:
@@ -258,13 +272,6 @@ def matching_rows(
     rows_of = rows_held(build).rows_of
     columns = [key_values(evaluate(key, batch)) for key in keys]
     return [tuple(rows_of.get(key, ())) for key in zip(*columns, strict=True)]
-
-
-def rows_held(build: Node) -> Build:
-    """Give the build that a constant holds."""
-    assert isinstance(build, Literal)
-    assert isinstance(build.value, Build), f"the rows of the join are not here, only {build.value}"
-    return build.value
 
 
 @_value.register

@@ -96,8 +96,13 @@ def _check_depth(node: Node) -> None:
 
 def resolve_call(call: Call, schema: pa.Schema) -> Call:
     """Give an aggregate with its argument resolved, or refuse it."""
-    argument = None if call.argument is None else _valued(resolve(call.argument, schema))
-    if types.aggregate_type(call.kind, argument and type_of(argument)) is None:
+    argument = None if call.argument is None else resolve(call.argument, schema)
+    if argument is not None and call.kind not in {"first", "last", "count_distinct"}:
+        argument = _valued(argument)
+    t = None if argument is None else type_of(argument)
+    # Moments come of partial rows only, whatever a column of the user's looks like.
+    moments = call.kind in types.SPREADS and t is not None and pa.types.is_struct(t)
+    if moments or types.aggregate_type(call.kind, t) is None:
         seen = "nothing" if argument is None else types.type_to_text(type_of(argument))
         raise InputError(f"{call.kind}({_quoted(argument)}) does not apply to {seen}")
     return Call(call.kind, argument)

@@ -36,7 +36,10 @@ class Rows:
 @register
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Aggregate all rows that pass into one row; kinds are sum, min, max and count."""
+    """Aggregate all rows that pass into one row.
+
+    Kinds are sum, min, max, count, first, last, moments, and what is made of moments.
+    """
 
     calls: tuple[tuple[str, Call], ...]
 

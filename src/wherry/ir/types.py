@@ -17,8 +17,21 @@ from wherry.base.errors import InputError
 from wherry.data.types import MOST_LEVELS, NANOSECONDS, type_class, value_type
 
 DECIMAL_DIGITS: Final = 38
+EXACT_FLOAT: Final = 1 << 53
+EXACT_POWER: Final = 22
+"""Integers up to 2**53 and powers of ten up to 10**22 are float64: a quotient is rounded once."""
 _DIGITS_OF_BITS: Final = {8: 3, 16: 5, 32: 10, 64: 20}
 _SIGNED: Final = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+
+
+MOMENTS: Final = pa.struct(
+    [("count", pa.int64()), ("pivot", pa.float64()), ("shift", pa.float64()), ("m2", pa.float64())]
+)
+"""What is kept of numbers for their variance: how many, their mean as pivot + shift (apart, because
+together they are rounded), and the sum of the squares of their distances from it."""
+
+SPREADS: Final = frozenset({"moments", "var", "std", "var_pop", "std_pop"})
+"""Aggregates that are made of moments."""
 
 
 def is_numeric(t: pa.DataType) -> bool:
@@ -271,16 +284,22 @@ def arithmetic_type(op: str, left: pa.DataType, right: pa.DataType) -> pa.DataTy
 def aggregate_type(kind: str, argument: pa.DataType | None) -> pa.DataType | None:
     """Give the result type of an aggregate, or None if it does not apply to `argument`.
 
-    sum widens to int64, uint64, float64 or decimal128(38, scale), and keeps durations; mean is
-    float64; min and max keep the value type; count is int64.
+    sum widens to int64, uint64, float64 or decimal128(38, scale), and keeps durations; mean,
+    variances and deviations are float64; min, max, first and last keep the value type; counts are
+    int64. Partial moments merge into moments, and give variances and deviations.
     """
     if kind == "count":
         return pa.int64()
     if argument is None:
         return None
     t = value_type(argument)
-    if kind in {"min", "max"}:
-        return None if type_class(t) in {"boolean", "struct"} else t
+    if kind in {"first", "last"}:
+        return t
+    if kind in {"min", "max", "count_distinct"}:
+        result = t if kind != "count_distinct" else pa.int64()
+        return None if pa.types.is_struct(t) else result
+    if kind in SPREADS and (is_numeric(t) or t.equals(MOMENTS)):
+        return MOMENTS if kind == "moments" else pa.float64()
     if kind == "sum" and pa.types.is_duration(t):
         return t
     if not is_numeric(t):

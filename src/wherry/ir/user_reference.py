@@ -7,7 +7,7 @@ those of `math` raise.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -47,14 +47,20 @@ _BUILTINS: Final = {
 
 def apply_reference(kernel: Kernel, arguments: list[pa.Array]) -> pa.Array:
     """Give the function's value for every row; null where an argument is null."""
-    scalars = [_numpy_type(t) for t in kernel.types]
-    function, result = _on_numpy(kernel), _numpy_type(kernel.result)
-    made = []
+    call = _on_numpy(kernel)
+    rows = zip(*(a.to_pylist() for a in arguments), strict=True)
+    return pa.array([None if None in r else _called(kernel, call, r) for r in rows], kernel.result)
+
+
+def apply_row(kernel: Kernel, values: Sequence[object]) -> object:
+    """Give the function's value of Python values, none of them None."""
+    return _called(kernel, _on_numpy(kernel), values)
+
+
+def _called(kernel: Kernel, function: Callable[..., Any], values: Sequence[object]) -> object:
+    scalars = [_numpy_type(t)(v) for t, v in zip(kernel.types, values, strict=True)]
     with np.errstate(all="ignore"):
-        for row in zip(*(a.to_pylist() for a in arguments), strict=True):
-            values = None if None in row else [t(v) for t, v in zip(scalars, row, strict=True)]
-            made.append(None if values is None else _as(result, function(*values)))
-    return pa.array(made, kernel.result)
+        return _as(_numpy_type(kernel.result), function(*scalars))
 
 
 def _numpy_type(t: pa.DataType) -> Any:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from wherry.data.decoding import Reading
+from wherry.data.encoded import Encoding
 from wherry.data.types import layout_of, type_class
 from wherry.devices.work import Work
 from wherry.ir.build import Known
@@ -131,6 +132,16 @@ def keep_work(build: Known) -> Work:
 def reading_work(reading: Reading) -> Work:
     """Give the work of having a chunk in memory: decoding, and repeating what no media hold."""
     return Work(write_bytes=reading.repeated_bytes, decode_bytes=reading.decoded_bytes)
+
+
+def encoding_work(encoding: Encoding, rows_bytes: int, stream_bytes: int) -> Work:
+    """Give the work of writing rows of `rows_bytes` as a stream of `stream_bytes`."""
+    return Work(
+        scan_bytes=rows_bytes,
+        write_bytes=stream_bytes,
+        lz4_bytes=rows_bytes if encoding.compression == "lz4" else 0,
+        zstd_bytes=rows_bytes if encoding.compression == "zstd" else 0,
+    )
 
 
 @lru_cache(maxsize=1024)

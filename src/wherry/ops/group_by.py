@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import expm1, isinf
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
 
-from wherry.data.arrays import plain
 from wherry.ir.codec import register
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, Pass, Rows, Step
-from wherry.ir.types import is_moment
-from wherry.ops.aggregate import (
-    calls_text,
-    final_outputs,
-    merge_calls,
-    partial_calls,
-    scalars,
-    whole,
-)
+from wherry.ir.stage import Pass, Step
+from wherry.ops.aggregate import calls_text, scalars, whole
 from wherry.ops.estimate import Estimate
+from wherry.ops.group_estimate import groups_estimate, near_estimate
+from wherry.ops.images import images, keyed
 from wherry.ops.operator import one_batch, take_rows
-from wherry.ops.select import Select, output_text, type_bytes
-
-_GROUP_SHARE = 0.1
-"""Guessed groups a row where nothing bounds them; a wrong guess costs a worse placement."""
+from wherry.ops.partials import gather_steps, near_sink
+from wherry.ops.select import Select, output_text
 
 
 @register
@@ -48,48 +38,31 @@ class GroupBy:
         fields = [pa.field(name, type_of(node)) for name, node in self.keys]
         return pa.schema(fields + [pa.field(name, call_type(call)) for name, call in self.calls])
 
-    def _key_columns(self) -> tuple[tuple[str, Node], ...]:
-        return tuple((name, Column(name, type_of(node))) for name, node in self.keys)
-
-    def _key_names(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.keys)
-
     def near(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Give a row of partial values for each key of a chunk."""
-        return (Pass(None, Groups(self.keys, partial_calls(self.calls, self._key_names()))),)
+        return (Pass(None, near_sink(self.calls, self.keys)),)
 
     def gather(self, given: pa.Schema) -> tuple[Step, ...]:  # noqa: ARG002
         """Merge partial rows of equal keys and finish."""
-        keys, names = self._key_columns(), self._key_names()
-        return (
-            Pass(None, Groups(keys, merge_calls(self.calls, names))),
-            Pass(None, Rows((*keys, *final_outputs(self.calls, names)))),
-        )
+        keys = tuple((name, Column(name, type_of(node))) for name, node in self.keys)
+        return gather_steps(self.calls, keys)
 
     def estimate(self, given: Estimate) -> Estimate:
         """Give at most one row a key; small integer ranges bound the number of keys."""
-        domain = 1.0
-        for _, node in self.keys:
-            domain *= _domain(node, given)
-        width = sum(type_bytes(type_of(node)) for _, node in self.keys) + 16.0 * len(self.calls)
-        return replace(
-            given,
-            rows_low=min(1.0, given.rows_low),
-            rows=_distinct(given.rows, domain),
-            rows_high=min(given.rows_high, domain),
-            row_bytes=width,
-            columns={},
-            distinct={},
-        )
+        return groups_estimate(self.keys, len(self.calls), given)
+
+    def estimate_near(self, given: Estimate) -> Estimate:
+        """Give more rows where different values are counted: one a key and value."""
+        return near_estimate(self, self.calls, self.keys, given)
 
     def reference(self, rows: pa.Table) -> pa.Table:
         """Group key tuples in a Python dict: slow, and plainly right."""
-        keyed = Select(self.keys).reference(rows)
+        named = Select(self.keys).reference(rows)
         found: dict[tuple[object, ...], list[int]] = {}
-        for index, key in enumerate(zip(*map(_images, keyed.columns), strict=True)):
-            found.setdefault(tuple(map(_grouped, key)), []).append(index)
+        for index, key in enumerate(zip(*map(images, named.columns), strict=True)):
+            found.setdefault(tuple(map(keyed, key)), []).append(index)
         first = [indices[0] for indices in found.values()]
-        arrays = take_rows(keyed, pa.array(first, pa.int64())).columns
+        arrays = take_rows(named, pa.array(first, pa.int64())).columns
         groups = [take_rows(rows, pa.array(i, pa.int64())) for i in found.values()]
         parts = [one_batch(group) for group in groups]
         for _, call in self.calls:
@@ -100,38 +73,3 @@ class GroupBy:
         """Give keys and calls as text."""
         keys = ", ".join(output_text(name, node) for name, node in self.keys)
         return f"group_by {keys} agg {calls_text(self.calls)}"
-
-
-def _distinct(rows: float, domain: float) -> float:
-    """Give the expected number of different values among `rows` drawn evenly from a domain."""
-    if isinf(domain):
-        return max(min(1.0, rows), rows * _GROUP_SHARE)
-    return min(rows, -domain * expm1(-rows / domain))
-
-
-def _images(column: pa.ChunkedArray) -> list[object]:
-    """Give values that Python tells apart; what counts a unit of time as integers."""
-    column = plain(column)
-    stored = pa.int32() if column.type in _NARROW else pa.int64()
-    values: list[object] = (column.cast(stored) if is_moment(column.type) else column).to_pylist()
-    return values
-
-
-_NARROW = (pa.date32(), pa.time32("s"), pa.time32("ms"))
-
-
-def _grouped(value: object) -> object:
-    """Let NaN equal itself and -0.0 equal 0.0, as keys do."""
-    return "NaN" if isinstance(value, float) and value != value else value  # noqa: PLR0124
-
-
-def _domain(node: Node, given: Estimate) -> float:
-    if isinstance(node, Column) and node.name in given.columns:
-        known = given.columns[node.name]
-        if isinstance(known.min, int) and isinstance(known.max, int):
-            return known.max - known.min + 2.0
-        if isinstance(known.min, str) and known.min == known.max:
-            return 2.0
-    if isinstance(node, Column) and node.name in given.distinct:
-        return given.distinct[node.name] + 1.0
-    return float("inf")

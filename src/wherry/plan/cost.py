@@ -11,7 +11,7 @@ a pipeline's fill; the simulator is the judge of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wherry.base.units import Modelled
 from wherry.devices.charge import (
@@ -30,7 +30,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.expr import Column
 from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
-from wherry.ir.work import Counter, costs_of, keep_work, reading_work
+from wherry.ir.work import Counter, costs_of, encoding_work, keep_work, reading_work
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
@@ -243,6 +243,19 @@ def _compute(account: _Sum, work: Work, device: str, times: int) -> Way:
 
 def _stage_work(query: Query, stage: Stage, parts: int) -> Work:
     """Give the estimated work of one of `parts` equal runs of a stage."""
+    encoding = query.segments[stage.last].encoding
+    if encoding is None:
+        return _steps_work(query, stage, parts)
+    rows_bytes, stream_bytes = (
+        int(flow.rows * flow.row_bytes / parts)
+        for flow in (query.flows[stage.last - 1], query.flows[stage.last])
+    )
+    work = encoding_work(encoding, rows_bytes, stream_bytes)
+    before = replace(stage, last=stage.last - 1)
+    return work if stage.first == stage.last else work + _steps_work(query, before, parts)
+
+
+def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
     program = stage_of(query.segments[stage.first : stage.last + 1])
     near, made = query.flows[stage.first], query.flows[stage.last]
     rows = int(query.flows[stage.first - 1].rows / parts)
@@ -284,20 +297,33 @@ def _gather(
 ) -> None:
     """Charge what happens where the chunks meet, and the answer's way to the client."""
     places: tuple[str, ...] = ()
+    merged = False
     for stage in stages:
         if stage.chunkwise:
             places = _at(stage.site, homes)
             continue
-        nbytes = _out_bytes(query, stage.first - 1)
-        for source in places:
-            if source != stage.site:
-                account.carry(source, stage.site, nbytes, homes.of_chunk.count(source) or 1)
+        if merged:
+            # Rows that were merged travel at once, and nothing else does meanwhile.
+            account.barrier += _moved(account, query, stage, places[0])
+        else:
+            nbytes = _out_bytes(query, stage.first - 1)
+            for source in places:
+                if source != stage.site:
+                    account.carry(source, stage.site, nbytes, homes.of_chunk.count(source) or 1)
+        merged = True
         profile = account.profile(stage.site)
         core = core_ns(_stage_work(query, stage, 1), profile, load_reference())
         account.barrier += start_ns(profile) + core
         places = (stage.site,)
-    merged = not stages[-1].chunkwise
     _answer(account, query, placement, homes, places, merged=merged)
+
+
+def _moved(account: _Sum, query: Query, stage: Stage, source: str) -> int:
+    """Charge the way of what the stage before made, all of it; give the time it takes."""
+    if source == stage.site:
+        return 0
+    flow = query.flows[stage.first - 1]
+    return sum(account.carry(source, stage.site, int(flow.rows * flow.row_bytes)).values())
 
 
 def _answer(

@@ -14,7 +14,7 @@ from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
 from wherry.devices.system import System, home
 from wherry.plan.query import Query, builds_of, segment_schemas
-from wherry.plan.segments import Segment, type_families
+from wherry.plan.segments import Segment, chunkwise, type_families
 
 HOME = "home"
 
@@ -62,16 +62,16 @@ def homes_of(query: Query, system: System) -> Homes:
 
 
 def stages_of(segments: tuple[Segment, ...], placement: Placement) -> tuple[Stage, ...]:
-    """Give the stages that run programs: neighbours on one site together."""
+    """Give the stages that run: neighbours on one site together, unless chunks meet between."""
     found: list[Stage] = []
     for index, (segment, site) in enumerate(zip(segments, placement.sites, strict=True)):
-        if not segment.steps:
+        if not segment.runs:
             continue
-        last = found[-1] if found else None
-        if last and last.site == site and last.chunkwise and segment.chunkwise:
-            found[-1] = Stage(last.first, index, site, chunkwise=True)
+        last, apart = found[-1] if found else None, chunkwise(segments, index)
+        if last and last.site == site and last.chunkwise == apart:
+            found[-1] = Stage(last.first, index, site, apart)
         else:
-            found.append(Stage(index, index, site, segment.chunkwise))
+            found.append(Stage(index, index, site, apart))
     return tuple(found)
 
 
@@ -80,10 +80,10 @@ def possible_sites(query: Query, system: System) -> tuple[dict[str, None], ...]:
     homes = homes_of(query, system)
     devices = [name for name, profile in system.devices.items() if profile.cores is not None]
     single = dict.fromkeys(devices)
-    chunkwise = dict.fromkeys([HOME, *(d for d in devices if d not in homes.devices)])
+    apart = dict.fromkeys([HOME, *(d for d in devices if d not in homes.devices)])
     merges = any(segment.kind == "merge" for segment in query.segments)
     spread = single if merges else {HOME: None, **single}
-    sites = {"near": chunkwise, "partial": chunkwise, "respond": spread}
+    sites = {"near": apart, "partial": apart, "respond": spread}
     return tuple(sites.get(segment.kind, single) for segment in query.segments)
 
 
@@ -95,7 +95,7 @@ def refusals(query: Query, system: System) -> tuple[dict[str, tuple[str, ...]], 
     for segment, schema, sites in zip(
         query.segments, schemas, possible_sites(query, system), strict=True
     ):
-        families = type_families(segment.steps, schema) if segment.steps else frozenset()
+        families = type_families(segment.steps, schema) if segment.runs else frozenset()
         refused = {}
         for site in sites:
             names = homes.devices if site == HOME else (site,)
@@ -124,12 +124,12 @@ def _reasons(
 
 
 def _memory_reasons(where: str, profile: Profile, segment: Segment, query: Query) -> Iterator[str]:
-    if profile.memory is None or not segment.steps:
+    if profile.memory is None or not segment.runs:
         return
     index = query.segments.index(segment)
     flow = query.flows[index - 1] if index else query.flows[0]
     rows = flow.rows
-    if segment.chunkwise:
+    if chunkwise(query.segments, index):
         rows = max((ref.rows for ref in query.chunks), default=0)
     tables = sum(build.table_bytes for build in builds_of(query, index, index))
     needed = int(2 * rows * flow.row_bytes) + tables

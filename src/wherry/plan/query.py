@@ -14,6 +14,7 @@ from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
+from wherry.data.encoded import Encoding
 from wherry.data.source import Source
 from wherry.data.types import value_type
 from wherry.ir.build import Known, known
@@ -24,13 +25,14 @@ from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schem
 from wherry.ir.types import is_build, is_moment
 from wherry.ops.estimate import Estimate
 from wherry.ops.join import Join
-from wherry.ops.operator import Operator
-from wherry.ops.respond import Respond
+from wherry.ops.operator import Operator, estimate_near
+from wherry.ops.respond import Respond, split_respond
 from wherry.ops.scan import Scan, integer_bounds, mean_reading, scan_estimate
 from wherry.plan.chunks import needed_chunks, order_terms
 from wherry.plan.segments import Segment, cut, split
 
 register(Segment)
+register(Encoding)
 
 _BOUND_MAX = 1 << 63
 """Bounds beyond 64 bits are not sent: they would choose no narrower program."""
@@ -146,19 +148,20 @@ def _without_source(
 
 
 def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -> Query:
-    segments = cut(source.schema, operators)
+    operators, respond = split_respond(operators)
+    segments = cut(source.schema, operators, respond)
     scan = Scan(source, tuple(_columns(segments, source.schema)))
     rows = sum(ref.rows for ref in source.chunks())
     stored = scan_estimate(scan, rows)
     segments = tuple(_ordered(segment, stored) for segment in segments)
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
-    flows = _flows(segments, operators, stored, chunks)
+    flows = _flows(segments, (operators, respond), stored, chunks)
     reading = mean_reading(scan, chunks, stored.row_bytes)
     encoded = encode(plan)
     return Query(
         scan=scan,
-        operators=(*operators, Respond()),
+        operators=(*operators, respond),
         segments=segments,
         literals=literals,
         plan=plan,
@@ -225,12 +228,12 @@ def _cast_columns(segments: tuple[Segment, ...]) -> frozenset[str]:
 
 def _flows(
     segments: tuple[Segment, ...],
-    operators: tuple[Operator, ...],
+    operators: tuple[tuple[Operator, ...], Respond],
     stored: Estimate,
     chunks: tuple[ChunkRef, ...],
 ) -> tuple[Estimate, ...]:
     """Give what comes out of each segment, summed over chunks; routing gives what is scanned."""
-    apart, together = split(operators)
+    (apart, together), respond = split(operators[0]), operators[1]
     count = max(1, len(chunks))
     rows = float(sum(ref.rows for ref in chunks))
     scanned = replace(stored, rows_low=rows, rows=rows, rows_high=rows)
@@ -238,9 +241,10 @@ def _flows(
     merged = reduce(lambda flow, operator: operator.estimate(flow), together, near)
     partial = near
     if together:
-        partial = _times(together[0].estimate(_times(near, 1 / count)), count)
+        partial = _times(estimate_near(together[0], _times(near, 1 / count)), count)
+    answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
-    return tuple(by_kind.get(segment.kind, merged) for segment in segments)
+    return tuple(by_kind.get(segment.kind, answer) for segment in segments)
 
 
 def _times(flow: Estimate, factor: float) -> Estimate:

@@ -6,7 +6,9 @@
     merge      everything after the first operator that needs all rows, on one device
     respond    assemble the answer and hand it to the client
 
-A piece without steps is left out, except routing and respond, which always happen.
+A piece without steps is left out, except routing and respond, which always happen. Respond runs
+nothing unless the answer is to be encoded; then it works as what comes before it does: chunk by
+chunk, or on the rows that were merged.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from wherry.data.encoded import Encoding
 from wherry.data.types import type_class
 from wherry.ir.expr import walk
 from wherry.ir.fuse import fuse, prune
@@ -41,16 +44,24 @@ class Segment:
         What a device must be able to do to run it, as profiles list it.
     steps : tuple of Step
         What runs; empty for routing and respond.
+    encoding : Encoding or None
+        How the rows that leave are written as bytes; only respond has one.
     """
 
     kind: Kind
     operators: tuple[str, ...]
     steps: tuple[Step, ...]
+    encoding: Encoding | None = None
 
     @property
-    def chunkwise(self) -> bool:
-        """Whether it runs on each chunk by itself."""
-        return self.kind in {"near", "partial"}
+    def runs(self) -> bool:
+        """Whether a device has something to compute for it."""
+        return bool(self.steps) or self.encoding is not None
+
+
+def chunkwise(segments: Sequence[Segment], index: int) -> bool:
+    """Tell whether segment `index` works on each chunk by itself: nothing was merged before it."""
+    return all(segment.kind != "merge" for segment in segments[: index + 1])
 
 
 def split(operators: Sequence[Operator]) -> tuple[list[Operator], list[Operator]]:
@@ -61,7 +72,9 @@ def split(operators: Sequence[Operator]) -> tuple[list[Operator], list[Operator]
     return list(operators), []
 
 
-def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]:
+def cut(
+    schema: pa.Schema, operators: Sequence[Operator], respond: Respond | None = None
+) -> tuple[Segment, ...]:
     """Give the segments of a pipeline over rows of `schema`, columns pruned."""
     apart, together = split(operators)
     near: list[Step] = [keep(schema)]
@@ -81,7 +94,7 @@ def cut(schema: pa.Schema, operators: Sequence[Operator]) -> tuple[Segment, ...]
         Segment("near", _needs(apart) or ("select",), fuse(pruned[: ends[0]])),
         Segment("partial", _needs(together[:1]), fuse(pruned[ends[0] : ends[1]])),
         Segment("merge", _needs(together), fuse(pruned[ends[1] :])),
-        Segment("respond", Respond.needs, ()),
+        Segment("respond", Respond.needs, (), (respond or Respond()).encoding),
     )
     return tuple(p for p in pieces if p.steps or p.kind in {"routing", "respond"})
 

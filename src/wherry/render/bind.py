@@ -123,7 +123,12 @@ def _addresses(
             values = getattr(chunk.tables[name], "values" if kind == "table" else "known")
             keep.append(values)
             return (values.ctypes.data,) * 2
-    return (chunk.numbers[kind, name],) * 2
+    return _number(kind, name, chunk)
+
+
+def _number(kind: str, name: str, chunk: Chunk) -> tuple[int, int]:
+    # The rows of the padded rest are numbered from 0 in memory of their own.
+    return (0, chunk.blocks * BLOCK) if kind == "first" else (chunk.numbers[kind, name],) * 2
 
 
 def _skeleton(kind: str, name: str) -> int:

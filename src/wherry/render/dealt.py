@@ -123,7 +123,13 @@ def select(
 
 
 def can_deal(plan: PassPlan) -> bool:
-    """Tell whether rows of a pass can be dealt: keys of fixed size, and no text aggregated."""
+    """Tell whether rows of a pass can be dealt.
+
+    Their keys have fixed sizes, and what is aggregated is a value of a row that sums, minima or
+    maxima are made of: no text, no number of a row in its chunk, no moments.
+    """
+    if plan.spreads or plan.picks:
+        return False
     if not isinstance(plan.step.sink, Groups) or plan.encoded or not plan.keys:
         return False
     named = plan.step.sink.keys

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
+from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
@@ -21,6 +22,7 @@ from wherry.render.grouping import group
 from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import Compiled, PassPlan
+from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
 from wherry.render.state import Cell, Fields, Matrix, read
 
@@ -184,9 +186,13 @@ class Run:
         seen: dict[Hashable, pa.Array] = {}
         types = self._plan.result_types
         for number, (call, cell, t) in enumerate(zip(self._plan.calls, cells, types, strict=True)):
-            key = (alike[number] if alike else number, t)
+            pick = self._plan.picks.get(number)
+            key = (alike[number] if alike else number, t, pick)
             if key not in seen:
                 array = read(cell, found, counted=counted[number] if counted else True)
+                if pick is not None:
+                    node = bind(pick, self._prepared.literals)
+                    array = picked(node, t, array, self._chunk, self._pool)
                 name = getattr(call.argument, "name", "")
                 if call.kind != "count" and name in self._prepared.texts:
                     array = decoded(array, self._prepared.texts[name], t)

@@ -41,6 +41,7 @@ from wherry.render.loop import (
     widen,
 )
 from wherry.render.lower import lower, to_width
+from wherry.render.moments import Rooms, add_block, add_row, keep_values
 from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, identity, lanes_of, reduced
 from wherry.render.textkeys import Head, TextKey, write_words
@@ -144,7 +145,10 @@ def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
     loop, mask = w.loop(function, head), function.args[2]
     bits = loop.slice(mask)
     parts: list[tuple[Cell, Any, list[Any]]] = []
+    kept = [(cell, *_rooms(loop, head, cell)) for cell in cells if cell.spread]
     for cell in cells:
+        if cell.spread:
+            continue
         if cell.argument is None:
             parts.append((cell, None, []))
             continue
@@ -166,7 +170,18 @@ def write_accumulate(w: Writer, cells: Sequence[Cell]) -> None:
         add_count(after, at, popcount(after, mask if known is None else known()))
         for number, lanes in enumerate(sums):
             update(cell, after, at, number, reduced(cell, after, lanes))
+    for cell, rooms, known in kept:
+        at = after.add(function.args[3], ir.Constant(I64, cell.offset))
+        word = mask if known is None else after.and_(mask, known())
+        add_block(after, at, word, rooms)
     after.ret_void()
+
+
+def _rooms(loop: Loop, head: Any, cell: Cell) -> tuple[Rooms, Any]:
+    """Keep the values of a block for moments; give where, and the word of those there are."""
+    assert cell.argument is not None
+    rooms = keep_values(loop, head, cell.argument)
+    return rooms, None if rooms.valid is None else loop.gather_word(rooms.valid)
 
 
 def popcount(b: Any, word: Any) -> Any:
@@ -189,8 +204,12 @@ def write_scatter(w: Writer, cells: Sequence[Cell], stride: int) -> None:
     """Write `scatter`: arguments of a block are computed in lanes, then added row by row."""
     function, head = w.begin("scatter", 5, result=False)
     loop = w.loop(function, head)
-    found: list[tuple[Cell, Any, list[Any]]] = []
+    found: list[tuple[Cell, Any, Any]] = []
     for cell in cells:
+        if cell.spread:
+            moments, known = _rooms(loop, head, cell)
+            found.append((cell, known, moments))
+            continue
         if cell.argument is None:
             found.append((cell, None, []))
             continue
@@ -225,6 +244,9 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
         at = b.add(state, ir.Constant(I64, cell.offset))
         one = ir.Constant(I64, 1)
         bit = one if word is None else b.and_(b.lshr(word, lane), one)
+        if cell.spread:
+            add_row(b, at, lane, bit, rooms)
+            continue
         add_count(b, at, bit)
         for number, (address, element) in enumerate(rooms):
             size = ir.Constant(I64, element_bytes(element))
@@ -234,7 +256,7 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
                 value = b.select(b.trunc(bit, I1), value, nothing)
             update(cell, b, at, number, widened(cell, b, value))
     less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
-    rest.add_incoming(less, block)
+    rest.add_incoming(less, b.block)
     b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
     ir.IRBuilder(done).ret_void()
 

@@ -14,14 +14,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from wherry.data.arrays import plain
+from wherry.data.arrays import plain, take
 from wherry.data.chunk import column_bytes, referenced_bytes
+from wherry.data.encoded import Encoded, decode
 from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
 from wherry.ir.stage import Order, Take
 from wherry.render.buckets import bucket_places, side_by_side
 from wherry.render.dealt import Dealt
-from wherry.render.output import Selection, keep_rows
+from wherry.render.output import Selection, gather_parts, gathers_parts, keep_rows
 from wherry.render.top_k import first_places
 
 RowNumbers = np.ndarray[Any, Any]
@@ -72,12 +73,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred or Dealt rows, or Several of them."""
+"""What a stage makes: a RecordBatch, a Table, Deferred, Dealt or Encoded rows, or Several."""
 
 
 def piece_bytes(piece: Piece) -> int:
-    """Give the bytes of a piece's rows."""
-    known = isinstance(piece, Deferred | Several | Dealt)
+    """Give the bytes of a piece's rows, or of the stream they are encoded as."""
+    known = isinstance(piece, Deferred | Several | Dealt | Encoded)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 
@@ -101,6 +102,8 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
     """Give the batches of a piece that is written."""
     if isinstance(piece, Several):
         return [batch for part in piece.parts for batch in batches_of(part)]
+    if isinstance(piece, Encoded):
+        return decode(piece.stream).to_batches()
     return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
 
 
@@ -169,16 +172,32 @@ def _written(
     parts: list[tuple[pa.Array, RowNumbers | None]], places: RowNumbers | None, pool: SegmentPool
 ) -> pa.Array:
     """Write one column: the rows of all parts, or those of them that `places` numbers."""
+    arrays = [array for array, _ in parts]
+    if len(arrays) > 1 and gathers_parts(arrays):
+        return gather_parts(arrays, *_located(parts, places), pool)
+    if len(arrays) > 1 and all(chosen is not None for _, chosen in parts):
+        # pyarrow would put whole columns together to take a few rows of them.
+        parts = [(take(array, pa.array(chosen)), None) for array, chosen in parts]
+        arrays = [array for array, _ in parts]
     numbers = _numbers(parts)
     if places is not None:
         numbers = numbers[places]
-    arrays = [array for array, _ in parts]
     if len(arrays) > 1 and layout_of(arrays[0].type) not in {"views", "struct"}:
         whole = pa.chunked_array(arrays).take(pa.array(numbers))
         return whole.chunk(0) if whole.num_chunks == 1 else whole.combine_chunks()
     # pyarrow takes no rows of views; put together, only the 16-byte views are written twice.
     array = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
     return keep_rows(array, Selection(len(array), len(numbers), order=numbers), pool)
+
+
+def _located(
+    parts: list[tuple[pa.Array, RowNumbers | None]], places: RowNumbers | None
+) -> tuple[RowNumbers, RowNumbers]:
+    """Give the part of each row, and its number there; of those rows that `places` numbers."""
+    rows = [np.arange(len(a), dtype=np.int64) if c is None else c for a, c in parts]
+    owners = np.repeat(np.arange(len(parts)), [len(r) for r in rows])
+    numbers = np.concatenate(rows).astype(np.int64, copy=False)
+    return (owners, numbers) if places is None else (owners[places], numbers[places])
 
 
 def _numbers(parts: list[tuple[pa.Array, RowNumbers | None]]) -> RowNumbers:

@@ -47,7 +47,7 @@ def group(
     With `deals`, whoever merges groups takes rows that are dealt into partitions as well: those of
     a chunk that hardly share keys.
     """
-    forms = _forms(plan, prepared, BLOCK)
+    forms = None if plan.spreads else _forms(plan, prepared, BLOCK)
     start: Start | None = None
     if forms is not None:
         found = group_few(bound(plan, prepared, literals, "few", forms))

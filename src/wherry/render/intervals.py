@@ -12,7 +12,7 @@ from wherry.data.types import NANOSECONDS
 from wherry.ir.expr import Arithmetic, Cast, DatePart, Negate, Node, Parameter, When
 from wherry.ir.expr import Column as ColumnNode
 from wherry.ir.resolve import type_of
-from wherry.ir.types import is_moment
+from wherry.ir.types import EXACT_FLOAT, EXACT_POWER, is_moment
 
 Interval = tuple[int, int]
 Bounds = Mapping[str, Interval]
@@ -118,6 +118,16 @@ def _(node: Cast, bounds: Bounds) -> Interval | None:
         return None
     low, high = interval(node.operand, bounds)
     return low * 10**step, high * 10**step
+
+
+def exact_as_float(unscaled: Interval, scale: int) -> bool:
+    """Tell whether a decimal is surely the quotient of two exact float64, or one converted int64.
+
+    Where both are exact, IEEE's division rounds once.
+    """
+    if not scale:
+        return within(unscaled, INT64)
+    return scale <= EXACT_POWER and within(unscaled, (-EXACT_FLOAT, EXACT_FLOAT))
 
 
 def nanoseconds(t: pa.DataType) -> int:

@@ -10,6 +10,8 @@ import pyarrow as pa
 from wherry.data.arrays import fields_of, leaves
 from wherry.data.chunk import column_bytes
 from wherry.data.types import layout_of
+from wherry.ir.resolve import call_type, type_of
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Step
 
 Part = tuple[pa.Buffer, int]
 """A buffer and how many of its bytes an array's own rows refer to."""
@@ -30,6 +32,18 @@ def account(made: pa.RecordBatch, *given: pa.RecordBatch) -> tuple[int, int]:
             else:
                 copied += nbytes
     return referenced, copied
+
+
+def writes_all(step: Step) -> bool:
+    """Tell whether nothing that a step makes can lie in what it was given."""
+    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
+        return False
+    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
+    if any(pa.types.is_dictionary(type_of(node)) for _, node in keys):
+        return False
+    # Values of rows found by number may be views of the chunk's texts, in structs too.
+    picks = [call for _, call in step.sink.calls if call.kind in {"first", "last"}]
+    return all(layout_of(call_type(call)) not in {"views", "struct"} for call in picks)
 
 
 def written(made: pa.RecordBatch) -> int:

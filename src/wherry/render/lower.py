@@ -61,7 +61,7 @@ from wherry.render.loop import (
 )
 from wherry.render.probe import member
 from wherry.render.shards import shard
-from wherry.render.split import Lookup, tests_text
+from wherry.render.split import Lookup, RowNumber, tests_text
 from wherry.render.times import civil, floor_divide
 from wherry.render.user import apply
 
@@ -146,6 +146,13 @@ def _(node: Lookup, loop: Loop) -> Value:
     return Value(data, loop.body.bitcast(_nonzero(loop, sure), BITS))
 
 
+@lower.register
+def _(node: RowNumber, loop: Loop) -> Value:  # noqa: ARG001
+    steps = ir.Constant(vector(I64), list(range(LANES)))
+    first = loop.body.add(loop.row(), loop.slot("first"))
+    return Value(loop.body.add(splat(loop.body, first), steps))
+
+
 def _narrowed(loop: Loop, codes: Any, node: Lookup) -> Any:
     """Give stored codes as int32: no dictionary is longer, and a null's own code is not used."""
     bits = codes.type.element.width
@@ -212,8 +219,9 @@ def _(node: Cast, loop: Loop) -> Value:
         convert = b.uitofp if pa.types.is_unsigned_integer(source) else b.sitofp
         data = convert(operand.data, vector(F64))
         if pa.types.is_decimal(source) and source.scale:
-            # Arrow multiplies by the rounded power, so a division would differ in the last bit.
-            data = b.fmul(data, constant(F64, 10.0**-source.scale))
+            # Both are exact (`split` sees to it), so the quotient is the nearest float64; the
+            # product with a power that is rounded would not be.
+            data = b.fdiv(data, constant(F64, 10.0**source.scale))
     elif is_moment(source) or is_moment(node.type):
         data = _moved(loop, source, node.type, operand.data)
     else:

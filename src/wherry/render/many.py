@@ -114,6 +114,8 @@ def _by_runs(
 ) -> tuple[bool, ...]:
     """Group the blocks at the beginning of the chunk whose keys ascend; give `Found.counted`."""
     chunk, cells = task.chunk, task.code.cells
+    if task.plan.spreads:
+        return (True,) * len(cells)
     before, probed = progress.copy(), min(PROBE, chunk.blocks)
     _run(task, room, progress, (0, *task.contexts, probed, 0))
     ascend = progress[0] == probed and progress[1] > 1

@@ -11,9 +11,9 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.base.units import format_bytes
 from wherry.data.segment import SegmentPool
+from wherry.ir.build import rows_held
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.reference import rows_held
 from wherry.ir.stage import Matches, Pass, Stage
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -121,6 +122,37 @@ def _fixed(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Buffe
         rows = selection.numbers
         _kernels.gather(width, source, rows.ctypes.data, len(rows), target.address)
     return target
+
+
+def gathers_parts(arrays: Sequence[pa.Array]) -> bool:
+    """Tell whether `gather_parts` knows the type of some arrays, and none of them has nulls."""
+    t = arrays[0].type
+    plain = layout_of(t) == "fixed" and value_width(t) in _COMPRESSED
+    return plain and not any(array.null_count for array in arrays)
+
+
+def gather_parts(
+    arrays: Sequence[pa.Array],
+    owners: np.ndarray[Any, Any],
+    numbers: np.ndarray[Any, Any],
+    pool: SegmentPool,
+) -> pa.Array:
+    """Write rows of several arrays as one, each row once, in the order that is asked for.
+
+    Parameters
+    ----------
+    owners, numbers : numpy.ndarray
+        int64: which array each row is of, and its number there.
+    """
+    width = value_width(arrays[0].type)
+    owners, numbers = np.ascontiguousarray(owners), np.ascontiguousarray(numbers)
+    sources = np.array([values_address(array) for array in arrays], np.int64)
+    target = allocate(pool, len(numbers) * width)
+    _kernels.gather_parts(
+        width, sources.ctypes.data, owners.ctypes.data, numbers.ctypes.data, len(numbers),
+        target.address,
+    )  # fmt: skip
+    return pa.Array.from_buffers(arrays[0].type, len(numbers), [None, target], 0)
 
 
 def bitmap_bytes(count: int) -> int:

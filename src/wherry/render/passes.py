@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from typing import Literal as Literal_
 
 import pyarrow as pa
 
 from wherry.data.types import layout_of
-from wherry.ir.expr import Call, Column, IsNull, Literal, Node, When, walk
+from wherry.ir.expr import Call, Column, Field, IsNull, Literal, Node, When, walk
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, Matches, Pass, Rows, Totals, output_schema
 from wherry.ir.text import call_text, to_text
+from wherry.ir.types import MOMENTS, SPREADS
 from wherry.kernels.engine import Compiled as MachineCode
 from wherry.kernels.engine import engine
 from wherry.render import functions as fn
@@ -28,7 +29,8 @@ from wherry.render.images import Images, write_images, write_learn, write_match
 from wherry.render.intervals import Bounds
 from wherry.render.lanes import Lanes, write_fold, write_spread
 from wherry.render.loop import Slot, Variant
-from wherry.render.split import Lookup, Split, is_fixed
+from wherry.render.moments import Parts
+from wherry.render.split import Lookup, RowNumber, Split, is_fixed
 from wherry.render.state import Cell, initial, layout, stride
 from wherry.render.textkeys import TextKey
 
@@ -101,7 +103,9 @@ class PassPlan:
     outputs, keys : tuple of Node
         Of the sink.
     calls : tuple of Call
-        Of the sink; a text's min and max read its ranks.
+        Of the sink; a text's min and max read its ranks, and first and last are numbers of rows.
+    picks : dict
+        By call: the expression whose value in the row found is the first or last.
     """
 
     step: Pass
@@ -117,6 +121,7 @@ class PassPlan:
     fields: dict[Node, Column]
     lookups: dict[Node, Lookup]
     reasons: tuple[str, ...]
+    picks: dict[int, Node]
     _variants: dict[tuple[frozenset[str], Way, Forms], Compiled] = field(default_factory=dict)
     _extras: dict[tuple[str, frozenset[str]], Extra] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -162,9 +167,14 @@ class PassPlan:
     def text(self) -> str:
         """Give the LLVM IR of the variant for a chunk without nulls, few groups and short texts."""
         forms = tuple((item.column.name, 1) for item in self.encoded if item.plain)
-        groups = isinstance(self.step.sink, Groups)
-        made = self.compiled(frozenset(), "few", forms) if groups else self.compiled(frozenset())
-        return made.text
+        if not isinstance(self.step.sink, Groups):
+            return self.compiled(frozenset()).text
+        return self.compiled(frozenset(), "hashed" if self.spreads else "few", forms).text
+
+    @property
+    def spreads(self) -> bool:
+        """Tell whether an aggregate keeps moments, for which no lanes exist."""
+        return any(call.kind in SPREADS for call in self.calls)
 
     def text_keys(self, forms: Forms) -> tuple[Node | TextKey, ...]:
         """Give the keys with those texts as words that `forms` names."""
@@ -245,6 +255,7 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
     outputs: tuple[Node, ...] = ()
     keys: tuple[Node, ...] = ()
     calls: tuple[Call, ...] = ()
+    picks: dict[int, Node] = {}
     if isinstance(step.sink, Matches):
         keys = tuple(split.value(key) for key in step.sink.keys)
     if isinstance(step.sink, Rows | Matches):
@@ -253,6 +264,7 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
         named = step.sink.keys if isinstance(step.sink, Groups) else ()
         keys = tuple(_key(name, node, split, encoded, reasons) for name, node in named)
         calls = tuple(_call(name, call, split, encoded, reasons) for name, call in step.sink.calls)
+        picks = _picks(step.sink.calls, reasons)
     plan = PassPlan(
         step,
         schema,
@@ -267,6 +279,7 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> Pa
         {},
         {},
         (),
+        picks,
     )
     roots = (*plan.roots, *(e.node for e in encoded))
     residuals, lookups = split.used(roots)
@@ -310,12 +323,32 @@ def _key(name: str, node: Node, split: Split, encoded: list[Encoded], reasons: l
 def _call(name: str, call: Call, split: Split, encoded: list[Encoded], reasons: list[str]) -> Call:
     if call.argument is None:
         return call
+    if call.kind in _EXTREMES:
+        return Call(_EXTREMES[call.kind], RowNumber())
+    if type_of(call.argument).equals(MOMENTS) and call.kind in SPREADS:
+        fields = (Field(call.argument, field.name, field.type) for field in MOMENTS)
+        return Call(call.kind, Parts(tuple(split.value(split.extracted(f)) for f in fields)))
     if is_fixed(type_of(call.argument)):
         return Call(call.kind, split.value(split.extracted(call.argument)))
     if call.kind == "count":
         return Call("count", split.value(split.extracted(_null_where(call.argument))))
     reasons.append(f"{name}: texts are ranked by pyarrow for {call_text(call)}")
     return Call(call.kind, _encode(call.argument, split, encoded, ranked=True))
+
+
+_EXTREMES: Final = {"first": "min", "last": "max"}
+"""The first row is the one with the smallest number."""
+
+
+def _picks(calls: Sequence[tuple[str, Call]], reasons: list[str]) -> dict[int, Node]:
+    found = {}
+    for number, (name, call) in enumerate(calls):
+        if call.kind in _EXTREMES and call.argument is not None:
+            found[number] = call.argument
+            if not isinstance(call.argument, Column):
+                what = to_text(call.argument)
+                reasons.append(f"{name}: {what} is computed by pyarrow, of the rows found alone")
+    return found
 
 
 def _null_where(node: Node) -> Node:
@@ -340,7 +373,7 @@ def _names(nodes: Iterable[Node]) -> frozenset[str]:
 
 def needed_columns(plan: PassPlan) -> frozenset[str]:
     """Give the names of the stored columns that native code or the answer takes."""
-    nodes = (*plan.roots, *(item.node for item in plan.encoded))
+    nodes = (*plan.roots, *(item.node for item in plan.encoded), *plan.picks.values())
     found = {n for root in nodes for n in walk(root)}
     return _names(found)
 

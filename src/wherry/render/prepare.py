@@ -49,7 +49,7 @@ class Preparer:
         self._read = read_columns(plan)
         names, wanted = plan.schema.names, needed_columns(plan)
         self._given = [(name, number) for number, name in enumerate(names) if name in wanted]
-        prepared = (plan.residuals, plan.encoded, plan.lookups, plan.keys, plan.fields)
+        prepared = (plan.residuals, plan.encoded, plan.lookups, plan.keys, plan.fields, plan.picks)
         self._simple = not any(prepared)
         self._lock = threading.Lock()
         self._tables: dict[Any, tuple[Any, Table]] = {}

@@ -20,7 +20,6 @@ from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.build import Build
 from wherry.ir.expr import Literal
-from wherry.ir.resolve import type_of
 from wherry.ir.stage import (
     Groups,
     Matches,
@@ -47,7 +46,7 @@ from wherry.render.gather import (
     several,
 )
 from wherry.render.late import Residual, late_pass
-from wherry.render.ledger import account, written
+from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.part import Making, Part, run_part
 from wherry.render.partitioned import MANY, merge
@@ -99,6 +98,7 @@ class ChunkOutput:
 
 
 _CHOSEN = "rows are chosen, and written where they meet"
+_PASSED = "columns pass through by reference"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
 _DEALT = "rows are dealt by key, and grouped where they meet"
@@ -133,7 +133,7 @@ class Program:
         sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
         # Totals are new bytes whatever the chunk is, and groups but for dictionaries of keys: their
         # addresses need no look.
-        self._refers = not any(_writes_all(step) for step in stage.steps)
+        self._refers = not any(writes_all(step) for step in stage.steps)
         # A program that only keeps rows may leave writing them to who orders or cuts them.
         keeps = all(isinstance(sink, Rows | Matches) for sink in sinks)
         self._chooses = len(self._parts) == 1 and keeps
@@ -216,8 +216,10 @@ class Program:
         pool: SegmentPool,
         *,
         defer: bool = False,
-    ) -> ChunkOutput | None:
+    ) -> tuple[ChunkOutput, pa.RecordBatch] | None:
         """Give what the program makes of rows that are read as it goes: what `run` gives of them.
+
+        With it come the columns that it may refer to, as they were read.
 
         Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
         answer, which must not depend on what was read.
@@ -239,7 +241,7 @@ class Program:
         only = len(self._parts) == 1
         made = making.run(first, chosen.batch, rows.rows, chosen.texts, last=only)
         made = self._through(making, made, self._parts[1:])
-        return self._output(making, made, chosen.read, rows.rows)
+        return self._output(making, made, chosen.read, rows.rows), chosen.read
 
     def _making(self, literals: tuple[Literal, ...], pool: SegmentPool, *, defer: bool) -> Making:
         defers = defer and (self._chooses or self._deals)
@@ -511,6 +513,13 @@ def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Pro
     return Program(stage, schema, dict(bounds), folder)
 
 
+def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
+    """Give pieces on which nothing is to be done as an output that refers to them."""
+    whole = several(pieces)
+    rows = whole.num_rows
+    return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _PASSED, Work())
+
+
 def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
     """Give what a program made of chunks, one by one and in order, as one output."""
     if len(outputs) == 1:
@@ -525,13 +534,6 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
         work=sum((output.work for output in outputs), Work()),
         fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
     )
-
-
-def _writes_all(step: Step) -> bool:
-    if not isinstance(step, Pass) or isinstance(step.sink, Rows | Matches):
-        return False
-    keys = step.sink.keys if isinstance(step.sink, Groups) else ()
-    return not any(pa.types.is_dictionary(type_of(node)) for _, node in keys)
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[Part, ...]:
@@ -583,7 +585,7 @@ def _arrangement(step: Step) -> str:
 
 def _why(stage: Stage, copied: int) -> str:
     if not copied:
-        return "columns pass through by reference"
+        return _PASSED
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"

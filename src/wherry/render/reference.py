@@ -7,17 +7,20 @@ groups and rows come.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, plain, restored, take
+from wherry.ir.build import rows_held
 from wherry.ir.expr import Call, Literal, Node
 from wherry.ir.literals import bind
-from wherry.ir.reference import evaluate, matching_rows, rows_held
+from wherry.ir.reference import evaluate, matching_rows
 from wherry.ir.resolve import call_type
 from wherry.ir.stage import (
     Groups,
@@ -34,9 +37,13 @@ from wherry.ir.stage import (
     output_schema,
 )
 from wherry.ir.text import call_text
+from wherry.ir.types import SPREADS
+from wherry.render.moments import read_moments
 
 _WIDE_DIGITS: Final = 76
 _ROW: Final = "row"
+_APART: Final = SPREADS | {"first", "last"}
+"""Aggregates that pyarrow's groups do not have, or not of every type."""
 
 
 def run_reference(
@@ -140,7 +147,45 @@ def _total(call: Call, batch: pa.RecordBatch) -> pa.Scalar:
             return pc.count(values)
         case "sum":
             return _fitting(call, pc.sum(_summand(values)))
+        case "first" | "last":
+            return _picked(call, values, [range(len(values))])[0]
+    if call.kind in SPREADS:
+        return _moments(call, values, [range(len(values))])[0]
     return _fitting(call, getattr(pc, call.kind)(countable(values)))
+
+
+def _picked(call: Call, values: pa.Array, groups: Sequence[Sequence[int]]) -> pa.Array:
+    """Give the first or last value of each group of rows, null if there is none."""
+    place = 0 if call.kind == "first" else -1
+    rows = [group[place] if len(group) else None for group in groups]
+    found = take(values, pa.array(rows, pa.int64()))
+    return found if pa.types.is_struct(found.type) else plain(found)
+
+
+def _moments(call: Call, values: pa.Array, groups: Sequence[Sequence[int]]) -> pa.Array:
+    """Give moments, or what is made of them, of each group of numbers or of partial moments."""
+    items = values.to_pylist()
+    states = [_state([items[row] for row in group]) for group in groups]
+    counts = np.array([n for n, *_ in states], np.int64)
+    parts = [np.array([state[part] for state in states], np.float64) for part in (1, 2, 3)]
+    return read_moments(call.kind, counts, parts)
+
+
+def _state(items: Sequence[Any]) -> tuple[int, float, float, float]:
+    """Give the state of `render.moments` for numbers or partial moments, nulls left out."""
+    known = [_one(item) for item in items if item is not None]
+    pivot = known[0][1] if known else 0.0
+    count, total, squares = 0, 0.0, 0.0
+    for n, place, shift, m2 in known:
+        moved = np.float64(place) - pivot + shift
+        count, total, squares = count + n, total + n * moved, squares + m2 + n * moved * moved
+    return count, pivot, total, squares
+
+
+def _one(item: Any) -> tuple[int, float, float, float]:
+    if isinstance(item, dict):
+        return item["count"], item["pivot"], item["shift"], item["m2"]
+    return 1, float(item), 0.0, 0.0
 
 
 def _fitting(call: Call, sums: Any) -> Any:
@@ -164,11 +209,16 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
     schema = output_schema(Pass(None, sink), batch.schema)
     columns = {f"k{i}": key_image(evaluate(n, batch)) for i, (_, n) in enumerate(sink.keys)}
     wanted: list[tuple[Any, str]] = []
+    apart: dict[int, pa.Array] = {}
     for i, (_, call) in enumerate(sink.calls):
         if call.argument is None:
             wanted.append(([], "count_all"))
             continue
         values = evaluate(call.argument, batch)
+        if call.kind in _APART:
+            apart[i] = values
+            wanted.append(([], "count_all"))
+            continue
         columns[f"c{i}"] = _summand(values) if call.kind == "sum" else countable(values)
         wanted.append((f"c{i}", call.kind))
     keys = [f"k{i}" for i in range(len(sink.keys))]
@@ -176,13 +226,18 @@ def _(sink: Groups, batch: pa.RecordBatch) -> pa.RecordBatch:
     columns[_ROW] = pa.array(range(batch.num_rows), pa.int64())
     table = pa.table(columns)
     made = pa.TableGroupBy(table, keys, use_threads=False).aggregate(
-        [*_each_once(wanted), (_ROW, "min")]
+        [*_each_once(wanted), (_ROW, "min"), (_ROW, "list")]
     )
     made = made.take(pc.sort_indices(made.column(f"{_ROW}_min")))
     names = [*keys, *(f"{n}_{kind}" if n else kind for n, kind in wanted)]
     found = [_whole(made.column(n)) for n in names]
-    for i, (_, call) in enumerate(sink.calls, len(keys)):
-        found[i] = _fitting(call, found[i])
+    groups = made.column(f"{_ROW}_list").to_pylist()
+    for i, (_, call) in enumerate(sink.calls):
+        if i in apart:
+            by = _moments if call.kind in SPREADS else _picked
+            found[len(keys) + i] = by(call, apart[i], [sorted(group) for group in groups])
+        else:
+            found[len(keys) + i] = _fitting(call, found[len(keys) + i])
     found = [restored(c, t) for c, t in zip(found, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(found, names=schema.names)
 
@@ -210,9 +265,9 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def check_stage(stage: Stage) -> None:
-    """Refuse a stage that calls for an aggregate no program has; the planner splits `mean`."""
+    """Refuse a stage that calls for an aggregate no program has; the planner splits them."""
     for step in stage.steps:
         calls = getattr(getattr(step, "sink", None), "calls", ())
         for name, call in calls:
-            if call.kind not in {"sum", "min", "max", "count"}:
-                raise InputError(f"{name}: no program computes {call.kind}; plan it as sum / count")
+            if call.kind in {"mean", "count_distinct"}:
+                raise InputError(f"{name}: no program computes {call.kind}; plan it as parts")

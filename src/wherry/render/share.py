@@ -88,7 +88,7 @@ class Bound:
 def binds_together(plan: PassPlan) -> bool:
     """Tell whether chunks of a pass can be bound together: nothing is computed for each before."""
     sink = plan.step.sink
-    if plan.residuals or plan.encoded:
+    if plan.residuals or plan.encoded or plan.picks:
         return False
     if isinstance(sink, Rows):
         # Without a predicate and a value to compute, nothing is left to do in threads.

@@ -44,8 +44,8 @@ from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
 from wherry.ir.types import is_moment
 from wherry.render.intervals import (
-    INT64,
     Bounds,
+    exact_as_float,
     interval,
     moment_cast,
     rescale,
@@ -70,6 +70,13 @@ class Lookup(Node):
     column: str
     codes: pa.DataType
     type: pa.DataType
+
+
+@dataclass(frozen=True, slots=True)
+class RowNumber(Node):
+    """The number of the row in its chunk, as int64."""
+
+    type: pa.DataType = field(default_factory=pa.int64)
 
 
 @dataclass
@@ -208,8 +215,8 @@ def _refuse_cast(node: Cast, bounds: Bounds) -> str | None:
         fits = proven and within(_cast_interval(node, bounds), type_range(target))
         return None if fits else "a cast that may fail"
     if other == "float" and pa.types.is_float64(target):
-        wide = one == "decimal" and not within(interval(node.operand, bounds), INT64)
-        return "a decimal of more than 64 bits to a float" if wide else None
+        exact = one != "decimal" or exact_as_float(interval(node.operand, bounds), source.scale)
+        return None if exact else "a decimal of more than 53 bits to a float"
     if (one, other) == ("boolean", "integer"):
         return None
     return "a cast that may fail or round"

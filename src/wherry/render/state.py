@@ -21,6 +21,7 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.text import call_text
+from wherry.ir.types import SPREADS
 from wherry.render.intervals import INT64, Bounds, interval, type_range, within
 from wherry.render.loop import (
     F32,
@@ -34,6 +35,7 @@ from wherry.render.loop import (
     element_of,
     vector,
 )
+from wherry.render.moments import PARTS, read_moments
 
 _ROWS: Final = 1 << 40
 """No chunk has more rows: a sum of that many values below 2**87 stays below 2**127."""
@@ -51,7 +53,7 @@ class Cell:
     Parameters
     ----------
     kind : str
-        sum, min, max or count.
+        sum, min, max or count, or made of moments: see `render.moments`.
     argument : Node, optional
         What is aggregated; None counts rows.
     t : pyarrow.DataType
@@ -59,7 +61,7 @@ class Cell:
     element : ir.Type
         Of the kept value.
     parts : int
-        0 for a count, 2 for a sum in two halves, otherwise 1.
+        0 for a count, 2 for a sum in two halves, 3 for moments, otherwise 1.
     narrow : bool
         A decimal sum whose blocks may be added in 64 bits.
     """
@@ -72,6 +74,11 @@ class Cell:
     parts: int
     narrow: bool
     unsigned: bool
+
+    @property
+    def spread(self) -> bool:
+        """Tell whether moments are kept, which are added in ways of their own."""
+        return self.kind in SPREADS
 
     @property
     def element_bytes(self) -> int:
@@ -99,6 +106,8 @@ def stride(cells: Sequence[Cell]) -> int:
 
 def _cell(call: Call, variant: Variant, offset: int) -> Cell:
     t = call_type(call)
+    if call.kind in SPREADS:
+        return Cell(call.kind, call.argument, t, offset, F64, PARTS, narrow=False, unsigned=False)
     if call.argument is None or call.kind == "count":
         return Cell("count", call.argument, t, offset, I64, 0, narrow=False, unsigned=False)
     source = type_of(call.argument)
@@ -125,7 +134,7 @@ def values_range(node: Node, bounds: Bounds) -> tuple[int, int]:
 
 def identity(cell: Cell, element: Any) -> float:
     """Give the value that changes nothing."""
-    if cell.kind == "sum":
+    if cell.kind == "sum" or cell.spread:
         return 0
     if element in (F32, F64):
         return float("nan")
@@ -247,6 +256,10 @@ def read(cell: Cell, states: Fields, *, counted: bool = True) -> pa.Array:
     """
     if cell.kind == "count":
         return _array(cell.t, states.field(cell.offset, "<i8"), None)
+    if cell.spread:
+        counts = states.field(cell.offset, "<i8")
+        places = (cell.offset + 8 * part for part in range(1, 1 + PARTS))
+        return read_moments(cell.kind, counts, [states.field(at, "<f8") for at in places])
     none = states.field(cell.offset, "<i8") == 0 if counted else None
     none = none if none is not None and none.any() else None
     if pa.types.is_decimal(cell.t):

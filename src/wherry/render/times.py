@@ -10,9 +10,9 @@ from wherry.render.loop import I32, constant
 def floor_divide(b: Any, data: Any, by: int) -> Any:
     """Give integers divided by a positive constant, rounded down."""
     element = data.type.element
-    negative = b.icmp_signed("<", data, constant(element, 0))
-    down = b.select(negative, b.sub(data, constant(element, by - 1)), data)
-    return b.sdiv(down, constant(element, by))
+    # Below 0 the complement is divided, and complemented again: no sum that could overflow.
+    sign = b.ashr(data, constant(element, element.width - 1))
+    return b.xor(b.sdiv(b.xor(data, sign), constant(element, by)), sign)
 
 
 def civil(b: Any, days: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from wherry.base.units import Time
 from wherry.data.decoding import Reading
+from wherry.data.encoded import ENCODED, Encoded
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, received
@@ -170,6 +171,10 @@ class Carrier:
                 output.why,
             )
         )
+        if isinstance(output.batch, Encoded):
+            self.ledger.append(
+                LedgerEntry(command.stage, command.device, 0, output.batch.nbytes, ENCODED)
+            )
         found = Evidence(
             device=command.device,
             stage=command.stage,

@@ -11,12 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
 from wherry.base.events import Span
 from wherry.base.units import Measured
 from wherry.data.chunk import ChunkRef
-from wherry.render.gather import batches_of
+from wherry.render.gather import Piece
 from wherry.render.team import Work
 from wherry.run.carrier import Carrier
 from wherry.run.crew import Busy, Clock, Crew
@@ -68,8 +66,8 @@ class Executor:
     spans: list[Span] = field(default_factory=list)
     _start: int = 0
 
-    def answer(self, machine: Machine) -> Iterator[pa.RecordBatch]:
-        """Carry out the machine's commands and give the answer's batches, in order, as they come.
+    def answer(self, machine: Machine) -> Iterator[Piece]:
+        """Carry out the machine's commands and give the answer's pieces, in order, as they come.
 
         Whatever ends it early (an error, Ctrl-C, a consumer that stops), no program runs on. While
         the consumer takes its time, nothing new is begun.
@@ -81,12 +79,12 @@ class Executor:
             while todo and not isinstance(todo[0], Run):
                 command = todo.popleft()
                 if isinstance(command, Finish):
-                    yield from self._batches(command.pieces[given:])
+                    yield from self._taken(command.pieces[given:])
                     return
                 todo.extend(machine.handle(self._carry(command)))
             ready = machine.ready_to_give(given)
             given += len(ready)
-            yield from self._batches(ready)
+            yield from self._taken(ready)
             run = todo.popleft()
             assert isinstance(run, Run)
             todo.extend(machine.handle(self._run(run)))
@@ -96,9 +94,9 @@ class Executor:
         """The time since the run began."""
         return Measured(self.clock() - self._start)
 
-    def _batches(self, pieces: Iterable[PieceId]) -> Iterator[pa.RecordBatch]:
+    def _taken(self, pieces: Iterable[PieceId]) -> Iterator[Piece]:
         for piece in pieces:
-            yield from batches_of(self.carrier.pieces.pop(piece))
+            yield self.carrier.pieces.pop(piece)
 
     def _carry(self, command: Command) -> Event:
         match command:

@@ -192,7 +192,7 @@ class Orders:
     continuation : Continuation
         As it leaves the client: no chunks yet.
     stages : tuple of Stage
-        In order; chunkwise ones first.
+        In order: chunkwise ones, the one where chunks meet, those that use what it made.
     homes : mapping of int to str
         The device that stores each file or table of the dataset.
     windows : mapping of str to int
@@ -293,8 +293,8 @@ class Machine:
     @property
     def _merge(self) -> int | None:
         """The index of the stage that needs all chunks, if there is one."""
-        last = len(self.orders.stages) - 1
-        return None if self.orders.stages[last].chunkwise else last
+        stages = enumerate(self.orders.stages)
+        return next((index for index, stage in stages if not stage.chunkwise), None)
 
     def _home(self, chunk: int) -> str:
         return self.orders.homes[self._shares[chunk][0].fragment]
@@ -386,8 +386,9 @@ class Machine:
         stage = made + 1
         if stage == len(self.orders.stages):
             return self._respond(piece, device)
-        target = self.orders.stages[stage].site if stage == self._merge else None
-        target = target or self._device(stage, chunk)
+        merge = self._merge
+        merged = merge is not None and stage >= merge
+        target = self.orders.stages[stage].site if merged else self._device(stage, chunk)
         if target == device:
             return self._when_accepted(
                 device, device, stage, lambda: self._enter(piece, device, stage)
@@ -405,7 +406,7 @@ class Machine:
         return [Run(device, stage, piece[1], (piece,))]
 
     def _on_ran(self, stage: int, chunk: int, rows: int) -> list[Command]:
-        if stage == self._merge:
+        if chunk == ALL:
             return self._advance((stage, ALL), self.orders.stages[stage].site)
         device = self._device(stage, chunk)
         commands: list[Command] = []

@@ -18,6 +18,7 @@ from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
+from wherry.data.encoded import encode
 from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
@@ -29,14 +30,15 @@ from wherry.ir.expr import Literal, Parameter
 from wherry.ir.literals import bind, parameters
 from wherry.ir.stage import Order, Take
 from wherry.ir.types import build_type, is_build
-from wherry.ir.work import reading_work
+from wherry.ir.work import encoding_work, reading_work
 from wherry.plan.chunks import needed_chunks
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.render.apart import apart
 from wherry.render.dealt import continues
-from wherry.render.gather import Piece, parts_of, piece_bytes
+from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
-from wherry.render.program import ChunkOutput, Program, render, together
+from wherry.render.program import ChunkOutput, Program, passed_on, render, together
 from wherry.render.share import Bound
 from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
@@ -265,16 +267,19 @@ class Worker:
         reading : Reading, optional
             What it took to have the chunk in memory: the work of the device that uses it first.
         """
-        return self.driver.execute(
-            lambda: together([self._output(hop, part, reading) for part in parts_of([piece])]),
-            lambda: piece_bytes(piece),
-        )
+
+        def task() -> ChunkOutput:
+            outputs = [self._output(hop, part, reading) for part in parts_of([piece])]
+            return self._encoded(hop, together(outputs))
+
+        return self.driver.execute(task, lambda: piece_bytes(piece))
 
     def _output(self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None) -> ChunkOutput:
         program, defer = self.program(hop), self._defers(hop)
         output = program.run(batch, hop.literals, self.pool, defer=defer)
         if reading is None:
             return output
+        output = apart(output, batch, self.pool)
         return replace(output, work=output.work + reading_work(reading))
 
     def run_share(
@@ -291,7 +296,8 @@ class Worker:
             binds = program.binds and not self._defers(hop)
             bound = self._bound(hop, program, refs) if binds else None
             if bound is not None:
-                return program.run_bound(bound, hop.literals, self.pool, team)
+                made = program.run_bound(bound, hop.literals, self.pool, team)
+                return self._encoded(hop, made)
             todo = self._units(hop, program, refs)
 
             def one(number: int) -> ChunkOutput:
@@ -299,7 +305,7 @@ class Worker:
                 readings[number] = found = list[Reading]()
                 return self._read_and_run(hop, unit, late, found)
 
-            return together(each(team, len(todo), one))
+            return self._encoded(hop, together(each(team, len(todo), one)))
 
         execution = self.driver.execute(task, lambda: 0)
         return execution, [reading for number in sorted(readings) for reading in readings[number]]
@@ -324,9 +330,10 @@ class Worker:
         """Run a program over chunks; what reading came to is added to `readings`."""
         if late is not None:
             program, defer = self.program(hop), self._defers(hop)
-            output = program.run_late(late, hop.literals, self.pool, defer=defer)
+            made = program.run_late(late, hop.literals, self.pool, defer=defer)
             readings.append(late.reading())
-            if output is not None:
+            if made is not None:
+                output = apart(*made, self.pool)
                 return replace(output, work=output.work + reading_work(readings[-1]))
         outputs = []
         for ref in unit:
@@ -352,9 +359,23 @@ class Worker:
         program = self.program(hop)
 
         def task() -> ChunkOutput:
-            return program.run_gathered(pieces, hop.literals, self.pool, team)
+            if program.stage.steps:
+                made = program.run_gathered(pieces, hop.literals, self.pool, team)
+            else:
+                made = passed_on(pieces)
+            return self._encoded(hop, made)
 
         return self.driver.execute(task, lambda: sum(map(piece_bytes, pieces)))
+
+    def _encoded(self, hop: Hop, output: ChunkOutput) -> ChunkOutput:
+        """Give what was made as a stream, if the last segment here says so."""
+        encoding = hop.plan.segments[hop.continuation.last].encoding
+        if encoding is None:
+            return output
+        schema = segment_schemas(hop.plan)[hop.continuation.last]
+        stream = encode(batches_of(output.batch), schema, encoding, self.pool)
+        work = encoding_work(encoding, output.nbytes, stream.nbytes)
+        return replace(output, batch=stream, work=output.work + work)
 
     def _defers(self, hop: Hop) -> bool:
         """Tell whether what follows runs here too and takes rows that are not written yet.

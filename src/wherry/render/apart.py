@@ -1,0 +1,48 @@
+"""Rows that are left of a decoded chunk, apart from it.
+
+Rows are handed on as views of text, or as numbers of rows, that lie where they were read. Of a
+file's mapping that costs nothing; but memory that a chunk was decoded into stays as long as anyone
+refers to it, and an answer of one row in a hundred would hold all that was decoded for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pyarrow as pa
+
+from wherry.data.chunk import referenced_bytes
+from wherry.data.encoded import trimmed
+from wherry.data.segment import SegmentPool
+from wherry.devices.work import Work
+from wherry.render.gather import Deferred, gather
+from wherry.render.ledger import account
+from wherry.render.program import ChunkOutput
+
+HELD_SHARE: Final = 1.2
+"""How many times their own bytes rows may hold. Less copies nearly all text for nothing."""
+APART: Final = "rows are written apart from what was decoded"
+
+
+def apart(output: ChunkOutput, given: pa.RecordBatch, pool: SegmentPool) -> ChunkOutput:
+    """Give an output that holds little more than its own rows of `given`, a decoded chunk."""
+    made = output.batch
+    if isinstance(made, Deferred):
+        if made.nbytes * HELD_SHARE >= referenced_bytes([given]):
+            return output
+        made = gather([made], (), pool)
+    if not isinstance(made, pa.RecordBatch):
+        return output  # Dealt rows are records of their own.
+    whole = trimmed(made, HELD_SHARE)
+    if whole is output.batch:
+        return output
+    referenced, copied = account(whole, given)
+    return replace(
+        output,
+        batch=whole,
+        referenced_bytes=referenced,
+        copied_bytes=copied,
+        why=APART,
+        work=output.work + Work(write_bytes=max(0, copied - output.copied_bytes)),
+    )
