@@ -8,6 +8,8 @@ import pytest
 from pyarrow import ipc, parquet
 from support.allowance import OUTPUT_SHARE, watched
 
+from wherry.kernels.skeletons import modules, warm
+
 BATCH_ROWS = 1 << 16
 WORDS = 10_000
 MOST_BEFORE = 100 << 20
@@ -46,6 +48,13 @@ def _write(path: Path, rows: int, form: str) -> int:
             writer.write_batch(batch)
             size += batch.nbytes
     return size
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """Let the process that is watched find its skeletons: compiling them takes memory, once."""
+    for module in modules():
+        warm(module)
 
 
 @pytest.mark.parametrize("form", ["arrow", "lz4", "parquet"])
