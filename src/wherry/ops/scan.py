@@ -82,7 +82,8 @@ def integer_bounds(scan: Scan, known: Mapping[str, ColumnStatistics]) -> dict[st
 
 
 def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int] | None:
-    if known is None or known.min is None:
+    # Python has no date for every moment that 64 bits hold: either end may be unknown.
+    if known is None or known.min is None or known.max is None:
         return None
     t = value_type(t)
     if pa.types.is_integer(t):
