@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from wherry import scan, write_shards
+from wherry import col, count, scan, write_shards
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, fields_of, restored
 from wherry.data.segment import SegmentPool
@@ -432,7 +432,7 @@ def test_shards_by_the_new_types_are_found_again(key, tmp_path):
 @pytest.mark.parametrize("value", [(1 << 62), -(1 << 62)])
 def test_moments_that_python_has_no_date_for_are_queried(value):
     moments = pa.array([0, value, 5], pa.int64()).view(pa.timestamp("us"))
-    query = wh.scan(pa.table({"t": moments, "x": [1, 2, 3]}))
+    query = scan(pa.table({"t": moments, "x": [1, 2, 3]}))
     found = query.filter(col("t") >= datetime(1970, 1, 1)).select("x").collect()
     assert found["x"].to_pylist() == ([1, 2, 3] if value > 0 else [1, 3])
-    assert query.group_by("t").agg(n=wh.count()).collect().num_rows == 3
+    assert query.group_by("t").agg(n=count()).collect().num_rows == 3
