@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from wherry import col, count, scan, write_shards
+from wherry import count, scan, write_shards
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, fields_of, restored
 from wherry.data.segment import SegmentPool
