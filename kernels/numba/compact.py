@@ -14,7 +14,6 @@ from numba import njit
 
 from wherry.kernels.layout import BLOCK, INDEX_BYTES
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.filter import _append, _copy
 from wherry.kernels.numba.vector import (
     compress_1,
     compress_2,
@@ -32,6 +31,7 @@ from wherry.kernels.numba.vector import (
     stream_line,
     take_next,
 )
+from wherry.kernels.numba.widths import append_values, copy_value
 
 _FLUSH = 4096
 _LINE = 64
@@ -94,7 +94,7 @@ def _of_width(width, compress):
                 most = min(held, done + 256)
                 at = load_i64(column + 24) + load_i64(column + 32)
                 for i in range(done, most):
-                    _copy(width, at, source + load_i64(indices + i * 8) * width)
+                    copy_value(width, at, source + load_i64(indices + i * 8) * width)
                     at += width
                 done = most
                 store_64(column + 32, at - load_i64(column + 24))
@@ -196,7 +196,7 @@ def compact_columns(columns, counts, count, words, blocks, tail_rows, indices, s
             column = columns + number * _COLUMN
             width, fill = load_i64(column), load_i64(column + 32)
             source = load_i64(column + 8) + blocks * (BLOCK * width)
-            _append(width, load_i64(column + 24) + fill, source, word)
+            append_values(width, load_i64(column + 24) + fill, source, word)
             store_64(column + 32, fill + popcount(word) * width)
     for number in range(count):
         _flush(columns + number * _COLUMN, streamed)

@@ -12,28 +12,23 @@ from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     call_mask,
     call_values,
-    compress_1,
-    compress_2,
-    compress_4,
-    compress_8,
-    compress_16,
     compress_bits,
-    copy_16,
-    load_i16,
-    load_i32,
     load_i64,
     load_u8,
     lowest,
     offset_at,
     popcount,
     shift_right,
-    store_8,
-    store_16,
     store_32,
     store_64,
 )
-
-_SPARSE = 8
+from wherry.kernels.numba.widths import (
+    SPARSE,
+    append_values,
+    compress_values,
+    copy_text,
+    copy_value,
+)
 
 
 @kernel(6)
@@ -90,42 +85,6 @@ def row_numbers(words, count, target, most):
     return written
 
 
-@njit(inline="always")
-def _copy(width, target, source):
-    if width == 8:
-        store_64(target, load_i64(source))
-    elif width == 4:
-        store_32(target, load_i32(source))
-    elif width == 16:
-        copy_16(target, source)
-    elif width == 2:
-        store_16(target, load_i16(source))
-    else:
-        store_8(target, load_u8(source))
-
-
-@njit(inline="always")
-def _compress(width, target, source, word):
-    if width == 8:
-        compress_8(target, source, word)
-    elif width == 4:
-        compress_4(target, source, word)
-    elif width == 16:
-        compress_16(target, source, word)
-    elif width == 2:
-        compress_2(target, source, word)
-    else:
-        compress_1(target, source, word)
-
-
-@njit(inline="always")
-def _append(width, target, source, word):
-    while word != 0:
-        _copy(width, target, source + lowest(word) * width)
-        target += width
-        word &= word - 1
-
-
 @kernel(6)
 def compact(width, source, words, blocks, tail_rows, target):
     """Write the selected values of `width` bytes; give how many."""
@@ -134,14 +93,14 @@ def compact(width, source, words, blocks, tail_rows, target):
         word = load_i64(words + block * 8)
         count = popcount(word)
         at = source + block * (BLOCK * width)
-        if count > _SPARSE:
-            _compress(width, target, at, word)
+        if count > SPARSE:
+            compress_values(width, target, at, word)
         else:
-            _append(width, target, at, word)
+            append_values(width, target, at, word)
         target += count * width
     if tail_rows > 0:
         word = load_i64(words + blocks * 8)
-        _append(width, target, source + blocks * (BLOCK * width), word)
+        append_values(width, target, source + blocks * (BLOCK * width), word)
         target += popcount(word) * width
     return (target - start) // width
 
@@ -219,10 +178,10 @@ def compute(values, context, blocks, tail, tail_rows, words, width, target, vali
             piece = compress_bits(load_i64(scratch), word)
             bits |= piece << fill
         elif not dense:
-            if count > _SPARSE:
-                _compress(width, at, scratch, word)
+            if count > SPARSE:
+                compress_values(width, at, scratch, word)
             else:
-                _append(width, at, scratch, word)
+                append_values(width, at, scratch, word)
         at += count * width
         known = compress_bits(found, word)
         ones += popcount(known)
@@ -249,7 +208,7 @@ def compute(values, context, blocks, tail, tail_rows, words, width, target, vali
 def gather(width, source, rows, count, target):
     """Write the values of `width` bytes at the given row numbers."""
     for i in range(count):
-        _copy(width, target + i * width, source + load_i64(rows + i * 8) * width)
+        copy_value(width, target + i * width, source + load_i64(rows + i * 8) * width)
     return count
 
 
@@ -264,7 +223,7 @@ def gather_parts(width, sources, parts, rows, count, target):
     """
     for i in range(count):
         source = load_i64(sources + load_i64(parts + i * 8) * 8)
-        _copy(width, target + i * width, source + load_i64(rows + i * 8) * width)
+        copy_value(width, target + i * width, source + load_i64(rows + i * 8) * width)
     return count
 
 
@@ -272,17 +231,7 @@ def gather_parts(width, sources, parts, rows, count, target):
 def gather_bytes(width, source, rows, count, target):
     """Do what `gather` does for values of any width."""
     for i in range(count):
-        at, size = source + load_i64(rows + i * 8) * width, width
-        while size >= 8:
-            store_64(target, load_i64(at))
-            target += 8
-            at += 8
-            size -= 8
-        while size > 0:
-            store_8(target, load_u8(at))
-            target += 1
-            at += 1
-            size -= 1
+        target = copy_text(target, source + load_i64(rows + i * 8) * width, width)
     return count
 
 
@@ -322,15 +271,5 @@ def gather_text(offsets, width, data, rows, count, target):
     for i in range(count):
         row = load_i64(rows + i * 8)
         start, end = offset_at(offsets, width, row), offset_at(offsets, width, row + 1)
-        at, size = data + start, end - start
-        while size >= 8:
-            store_64(target, load_i64(at))
-            target += 8
-            at += 8
-            size -= 8
-        while size > 0:
-            store_8(target, load_u8(at))
-            target += 1
-            at += 1
-            size -= 1
+        target = copy_text(target, data + start, end - start)
     return count

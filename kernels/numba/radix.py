@@ -19,6 +19,7 @@ from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     call_accumulate,
     call_values,
+    fence,
     load_i32,
     load_i64,
     load_u8,
@@ -82,17 +83,6 @@ def prefetch(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(types.int64), code
-
-
-@intrinsic
-def fence(typing_context):
-    """Let other threads see what was streamed."""
-
-    def code(context, builder, signature, arguments):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), code
 
 
 @intrinsic

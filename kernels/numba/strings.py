@@ -24,6 +24,7 @@ from wherry.kernels.layout import (
     PARTS,
     UNEQUAL,
 )
+from wherry.kernels.numba import emit
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     load_i32,
@@ -42,23 +43,11 @@ _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _LANES = 8
 
 
-def _vector(builder, address, element, lanes):
-    pointer = builder.inttoptr(address, ir.PointerType(ir.VectorType(element, lanes)))
-    return builder.load(pointer, align=1)
-
-
-def _every(builder, scalar, lanes):
-    unset = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
-    one = builder.insert_element(unset, scalar, ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-    return builder.shuffle_vector(one, unset, zeros)
-
-
 def _bounds(builder, offsets, width, lanes):
     """Give where `lanes` texts begin and end, as int64."""
     element, wide = ir.IntType(8 * width), ir.VectorType(_I64, lanes)
     following = builder.add(offsets, ir.Constant(_I64, width))
-    found = [_vector(builder, at, element, lanes) for at in (offsets, following)]
+    found = [emit.load(builder, at, ir.VectorType(element, lanes)) for at in (offsets, following)]
     return found if width == 8 else [builder.sext(value, wide) for value in found]
 
 
@@ -85,8 +74,8 @@ def _same_words(builder, places, mask, constant, size):
             builder.inttoptr(builder.add(constant, at), ir.PointerType(_I64)), align=1
         )
         mask = builder.load(kept)
-        found = _gathered(builder, builder.add(places, _every(builder, at, _LANES)), mask)
-        same = builder.icmp_signed("==", found, _every(builder, wanted, _LANES))
+        found = _gathered(builder, builder.add(places, emit.splat(builder, at, _LANES)), mask)
+        same = builder.icmp_signed("==", found, emit.splat(builder, wanted, _LANES))
         builder.store(builder.and_(mask, same), kept)
     return builder.load(kept)
 
@@ -104,15 +93,17 @@ def _beginning(width):
             offsets, data, lanes, constant, size, longer, end = arguments
             flags = ir.VectorType(_I1, _LANES)
             starts, ends = _bounds(builder, offsets, width, _LANES)
-            lengths, wanted = builder.sub(ends, starts), _every(builder, size, _LANES)
+            lengths, wanted = builder.sub(ends, starts), emit.splat(builder, size, _LANES)
             equal = builder.icmp_signed("==", lengths, wanted)
             more = builder.and_(
                 builder.icmp_signed(">", lengths, wanted),
-                _every(builder, builder.icmp_signed("!=", longer, ir.Constant(_I64, 0)), _LANES),
+                emit.splat(
+                    builder, builder.icmp_signed("!=", longer, ir.Constant(_I64, 0)), _LANES
+                ),
             )
             asked = builder.bitcast(builder.trunc(lanes, _I8), flags)
             mask = builder.and_(builder.or_(equal, more), asked)
-            places = builder.add(starts, _every(builder, data, _LANES))
+            places = builder.add(starts, emit.splat(builder, data, _LANES))
             none = ir.Constant(flags, [0] * _LANES)
             found = cgutils.alloca_once_value(builder, none)
             undecided = cgutils.alloca_once_value(builder, none)
@@ -122,16 +113,16 @@ def _beginning(width):
                     builder.store(_same_words(builder, places, mask, constant, size), found)
                 with otherwise:
                     reach = builder.add(starts, ir.Constant(starts.type, [8] * _LANES))
-                    inside = builder.icmp_signed("<=", reach, _every(builder, end, _LANES))
+                    inside = builder.icmp_signed("<=", reach, emit.splat(builder, end, _LANES))
                     safe = builder.and_(mask, inside)
                     bits = builder.shl(size, ir.Constant(_I64, 3))
                     ones = builder.sub(
                         builder.shl(ir.Constant(_I64, 1), bits), ir.Constant(_I64, 1)
                     )
                     texts = _gathered(builder, places, safe)
-                    texts = builder.and_(texts, _every(builder, ones, _LANES))
+                    texts = builder.and_(texts, emit.splat(builder, ones, _LANES))
                     word = _short_word(builder, constant, size)
-                    same = builder.icmp_signed("==", texts, _every(builder, word, _LANES))
+                    same = builder.icmp_signed("==", texts, emit.splat(builder, word, _LANES))
                     builder.store(builder.and_(safe, same), found)
                     builder.store(builder.and_(mask, builder.not_(inside)), undecided)
             low, high = (
@@ -186,7 +177,7 @@ def _probed(typing_context, text, left, probes, constant):
             value = cgutils.alloca_once(builder, bytes_)
             with builder.if_else(whole) as (then, otherwise):
                 with then:
-                    builder.store(_vector(builder, at, _I8, BLOCK), value)
+                    builder.store(emit.load(builder, at, ir.VectorType(_I8, BLOCK)), value)
                 with otherwise:
                     some = builder.icmp_signed(">", room, ir.Constant(_I64, 0))
                     one = ir.Constant(_I64, 1)
@@ -197,7 +188,9 @@ def _probed(typing_context, text, left, probes, constant):
                     none = ir.Constant(bytes_, [0] * BLOCK)
                     found = builder.call(load, [pointer, ir.Constant(_I32, 1), mask, none])
                     builder.store(found, value)
-            same = builder.icmp_signed("==", builder.load(value), _every(builder, wanted, BLOCK))
+            same = builder.icmp_signed(
+                "==", builder.load(value), emit.splat(builder, wanted, BLOCK)
+            )
             fitting = same if fitting is None else builder.and_(fitting, same)
         return builder.bitcast(fitting, _I64)
 
@@ -212,9 +205,9 @@ def _begun(width):
         def code(context, builder, signature, arguments):
             offsets, place = arguments
             element = ir.IntType(8 * width)
-            starts = _vector(builder, offsets, element, BLOCK)
+            starts = emit.load(builder, offsets, ir.VectorType(element, BLOCK))
             limit = place if width == 8 else builder.trunc(place, element)
-            before = builder.icmp_signed("<=", starts, _every(builder, limit, BLOCK))
+            before = builder.icmp_signed("<=", starts, emit.splat(builder, limit, BLOCK))
             return builder.bitcast(before, _I64)
 
         return types.int64(types.int64, types.int64), code

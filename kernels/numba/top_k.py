@@ -11,6 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from wherry.kernels.layout import BLOCK, WORD_KINDS
+from wherry.kernels.numba import emit
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import load_i64, load_u8, lowest, store_64
 
@@ -22,12 +23,6 @@ _DECIMAL = WORD_KINDS.index("decimal128")
 
 def _all(value, t):
     return ir.Constant(t, [value] * t.count)
-
-
-def _every(builder, scalar, lanes):
-    unset = ir.Constant(ir.VectorType(_I64, lanes), ir.Undefined)
-    one = builder.insert_element(unset, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, unset, _all(0, ir.VectorType(_I32, lanes)))
 
 
 def _words(builder, address, flip, kind, lanes):
@@ -60,13 +55,13 @@ def _words(builder, address, flip, kind, lanes):
     words = values if values.type == wide else extend(values, wide)
     if name == "uint64":
         words = builder.xor(words, _all(-(1 << 63), wide))
-    words = builder.xor(words, _every(builder, flip, lanes))
+    words = builder.xor(words, emit.splat(builder, flip, lanes))
     if nan is not None:
         words = builder.select(nan, _all(_LARGEST, wide), words)  # behind all numbers, both ways
     return words, outside
 
 
-def _by_kind(builder, kind, result, emit):
+def _by_kind(builder, kind, result, one):
     """Emit a switch over the kinds; give the value that the case taken made."""
     end = builder.append_basic_block("end")
     impossible = builder.append_basic_block("impossible")
@@ -78,7 +73,7 @@ def _by_kind(builder, kind, result, emit):
         block = builder.append_basic_block(WORD_KINDS[number])
         switch.add_case(ir.Constant(_I64, number), block)
         builder.position_at_end(block)
-        made.append((emit(number), builder.block))
+        made.append((one(number), builder.block))
         builder.branch(end)
     builder.position_at_end(end)
     found = builder.phi(result)
@@ -94,13 +89,13 @@ def _below(typing_context, kind, address, flip, bound):
     def code(context, builder, signature, arguments):
         kind, address, flip, bound = arguments
 
-        def emit(number):
+        def one(number):
             words, outside = _words(builder, address, flip, number, BLOCK)
-            passed = builder.icmp_signed("<=", words, _every(builder, bound, BLOCK))
+            passed = builder.icmp_signed("<=", words, emit.splat(builder, bound, BLOCK))
             passed = passed if outside is None else builder.or_(passed, outside)
             return builder.bitcast(passed, _I64)
 
-        return _by_kind(builder, kind, _I64, emit)
+        return _by_kind(builder, kind, _I64, one)
 
     return types.int64(*[types.int64] * 4), code
 
@@ -112,11 +107,11 @@ def _word(typing_context, kind, address, flip):
     def code(context, builder, signature, arguments):
         kind, address, flip = arguments
 
-        def emit(number):
+        def one(number):
             words, _ = _words(builder, address, flip, number, 1)
             return builder.extract_element(words, ir.Constant(_I32, 0))
 
-        return _by_kind(builder, kind, _I64, emit)
+        return _by_kind(builder, kind, _I64, one)
 
     return types.int64(*[types.int64] * 3), code
 

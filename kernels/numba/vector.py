@@ -7,39 +7,25 @@ becomes vpcompress, elsewhere LLVM writes it out.
 
 from llvmlite import ir
 from numba import njit
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from wherry.kernels.layout import BLOCK
+from wherry.kernels.numba import emit
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _LANES = {1: (_I8, 64), 2: (_I16, 32), 4: (_I32, 16), 8: (_I64, 8)}
 
 
-def _function(builder, name, result, arguments):
-    kind = ir.FunctionType(result, arguments)
-    return cgutils.get_or_insert_function(builder.module, kind, name)
-
-
-def _load(builder, address, kind):
-    value = builder.load(builder.inttoptr(address, ir.PointerType(kind)))
-    value.align = 1
-    return value
-
-
-def _store(builder, value, address):
-    builder.store(value, builder.inttoptr(address, ir.PointerType(value.type))).align = 1
-
-
 def _count(builder, value):
-    return builder.call(_function(builder, "llvm.ctpop.i64", _I64, [_I64]), [value])
+    return builder.call(emit.function(builder, "llvm.ctpop.i64", _I64, [_I64]), [value])
 
 
 def _loader(kind, signed):
     @intrinsic
     def load(typing_context, address):
         def code(context, builder, signature, arguments):
-            value = _load(builder, arguments[0], kind)
+            value = emit.load(builder, arguments[0], kind)
             if kind is _I64:
                 return value
             return (builder.sext if signed else builder.zext)(value, _I64)
@@ -54,7 +40,7 @@ def _storer(kind):
     def store(typing_context, address, value):
         def code(context, builder, signature, arguments):
             value = arguments[1] if kind is _I64 else builder.trunc(arguments[1], kind)
-            _store(builder, value, arguments[0])
+            emit.store(builder, value, arguments[0])
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), code
@@ -80,7 +66,7 @@ def copy_16(typing_context, target, source):
     """Copy 16 bytes."""
 
     def code(context, builder, signature, arguments):
-        _store(builder, _load(builder, arguments[1], ir.VectorType(_I64, 2)), arguments[0])
+        emit.store(builder, emit.load(builder, arguments[1], ir.VectorType(_I64, 2)), arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
@@ -93,7 +79,7 @@ def stream_line(typing_context, target, source):
     def code(context, builder, signature, arguments):
         line = ir.VectorType(_I64, 8)
         pointer = builder.inttoptr(arguments[0], ir.PointerType(line))
-        store = builder.store(_load(builder, arguments[1], line), pointer)
+        store = builder.store(emit.load(builder, arguments[1], line), pointer)
         store.align = 64
         one = builder.module.add_metadata([ir.Constant(_I32, 1)])
         store.set_metadata("nontemporal", one)
@@ -107,7 +93,7 @@ def copy_line(typing_context, target, source):
     """Copy 64 bytes."""
 
     def code(context, builder, signature, arguments):
-        _store(builder, _load(builder, arguments[1], ir.VectorType(_I64, 8)), arguments[0])
+        emit.store(builder, emit.load(builder, arguments[1], ir.VectorType(_I64, 8)), arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
@@ -150,7 +136,7 @@ def lowest(typing_context, word):
     """Give the position of the lowest set bit; 64 if there is none."""
 
     def code(context, builder, signature, arguments):
-        count = _function(builder, "llvm.cttz.i64", _I64, [_I64, _I1])
+        count = emit.function(builder, "llvm.cttz.i64", _I64, [_I64, _I1])
         return builder.call(count, [arguments[0], ir.Constant(_I1, 0)])
 
     return types.int64(types.int64), code
@@ -175,7 +161,7 @@ def compress_bits(typing_context, bits, mask):
         flags = ir.VectorType(_I1, BLOCK)
         bits, mask = (builder.bitcast(a, flags) for a in arguments)
         name = "llvm.experimental.vector.compress.v64i8"
-        compress = _function(builder, name, vector, [vector, flags, vector])
+        compress = emit.function(builder, name, vector, [vector, flags, vector])
         zero = ir.Constant(vector, [0] * BLOCK)
         packed = builder.call(compress, [builder.sext(bits, vector), mask, zero])
         return builder.bitcast(builder.icmp_signed("<", packed, zero), _I64)
@@ -201,15 +187,15 @@ def _compressor(width):
     def compress(typing_context, target, source, mask):
         def code(context, builder, signature, arguments):
             target, source, mask = arguments
-            function = _function(builder, name, vector, [vector, flags, vector])
+            function = emit.function(builder, name, vector, [vector, flags, vector])
             for start in range(0, BLOCK, rows):
                 part = builder.lshr(mask, ir.Constant(_I64, start))
                 if rows < BLOCK:
                     part = builder.and_(part, ir.Constant(_I64, (1 << rows) - 1))
                 at = builder.add(source, ir.Constant(_I64, start * width))
-                values = _load(builder, at, vector)
+                values = emit.load(builder, at, vector)
                 unset = ir.Constant(vector, ir.Undefined)
-                _store(
+                emit.store(
                     builder,
                     builder.call(function, [values, flags_of(builder, part), unset]),
                     target,

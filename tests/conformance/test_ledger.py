@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
+from support.memory import shares_memory
 
 from wherry import Pipeline, Result, col, scan
-from wherry.data.chunk import buffer_addresses, referenced_bytes, shares_memory
+from wherry.data.chunk import buffer_addresses, referenced_bytes
 
 ROWS, CHUNKS = 4096, 4
 SYSTEMS = ("this-machine", "dpu-csd-host")

@@ -170,7 +170,7 @@ def test_a_typical_query_takes_about_150_bytes() -> None:
     assert 100 < len(message) < 180
 
 
-FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "importlib.import_module"}
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "__import__", "import_module", "loads"}
 
 
@@ -190,4 +190,6 @@ def test_no_module_can_run_what_it_reads(path: Path) -> None:
             assert node.module not in FORBIDDEN
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
+            called = getattr(node.func, "attr", None)
+            assert called != "import_module", f"line {node.lineno} imports what it computes"
             assert name not in CALLS, f"line {node.lineno} calls {name}"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import feather, ipc
+from support.memory import shares_memory
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.data import formats
@@ -16,7 +17,6 @@ from wherry.data.chunk import (
     buffer_addresses,
     column_bytes,
     referenced_bytes,
-    shares_memory,
 )
 from wherry.data.fragments import MAX_CHUNK_ROWS
 from wherry.data.ledger import Ledger, LedgerEntry, merge

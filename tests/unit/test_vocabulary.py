@@ -69,7 +69,7 @@ def memory():
 
 def test_every_word_has_a_meaning():
     made = [name for name in vars(vector) if not name.startswith("_")]
-    foreign = {"ir", "njit", "cgutils", "types", "intrinsic", "BLOCK"}
+    foreign = {"ir", "njit", "emit", "types", "intrinsic", "BLOCK"}
     assert {*made} - foreign == {*WORDS, *CALLS}
 
 

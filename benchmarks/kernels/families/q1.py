@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -14,25 +13,10 @@ from wherry.benchmarks.kernels.acero_plan import declared
 from wherry.benchmarks.kernels.answers import by_keys
 from wherry.benchmarks.kernels.data import Data
 from wherry.benchmarks.kernels.question import Ask, Question, Scan
-from wherry.ir.builder import col, count
+from wherry.benchmarks.workloads.q1 import GROUPED, KEYS, UNTIL, aggregates
+from wherry.ir.builder import col
 
-_FLAGS = ("l_returnflag", "l_linestatus")
 _NUMBERS = ("l_quantity", "l_extendedprice", "l_discount", "l_tax")
-_UNTIL = date(1998, 9, 2)
-_SQL = """
-select l_returnflag, l_linestatus,
-  sum(l_quantity) as sum_qty,
-  sum(l_extendedprice) as sum_base_price,
-  sum(l_extendedprice * (1 - l_discount)) as sum_disc_price,
-  sum(l_extendedprice * (1 - l_discount) * (1 + l_tax)) as sum_charge,
-  avg(l_quantity) as avg_qty,
-  avg(l_extendedprice) as avg_price,
-  avg(l_discount) as avg_disc,
-  count(*) as count_order
-from t
-where l_shipdate <= date '1998-09-02'
-group by l_returnflag, l_linestatus
-"""
 
 
 def questions(_: Data) -> dict[str, Question]:
@@ -51,32 +35,21 @@ def _over(table: str, *, exact: bool) -> Question:
     def arrow(tables: Mapping[str, Any]) -> Mapping[str, Ask]:
         return {"acero": _acero(tables["t"], exact=exact)}
 
-    columns = ("l_shipdate", *_FLAGS, *_NUMBERS)
+    columns = ("l_shipdate", *KEYS, *_NUMBERS)
     return Question(
         tables={"t": table},
         columns=columns,
         wherry=_wherry,
-        sql=_SQL,
+        sql=GROUPED.replace("lineitem", "t"),
         polars=polars,
         arrow=arrow,
-        differs=by_keys(*_FLAGS),
+        differs=by_keys(*KEYS),
         reads=columns,
     )
 
 
 def _wherry(scan: Scan) -> Ask:
-    discounted = col("l_extendedprice") * (1 - col("l_discount"))
-    grouped = scan("t").filter(col("l_shipdate") <= _UNTIL).group_by(*_FLAGS)
-    return grouped.agg(
-        sum_qty=col("l_quantity").sum(),
-        sum_base_price=col("l_extendedprice").sum(),
-        sum_disc_price=discounted.sum(),
-        sum_charge=(discounted * (1 + col("l_tax"))).sum(),
-        avg_qty=col("l_quantity").mean(),
-        avg_price=col("l_extendedprice").mean(),
-        avg_disc=col("l_discount").mean(),
-        count_order=count(),
-    ).collect
+    return scan("t").filter(col("l_shipdate") <= UNTIL).group_by(*KEYS).agg(**aggregates()).collect
 
 
 def _polars(pl: Any, tables: Mapping[str, Any], *, exact: bool) -> Any:
@@ -86,7 +59,7 @@ def _polars(pl: Any, tables: Mapping[str, Any], *, exact: bool) -> Any:
     if exact:  # a product has the larger scale and would be rounded to it
         discounted = price.cast(pl.Decimal(38, 4)) * (1 - pl.col("l_discount"))
         charge = discounted.cast(pl.Decimal(38, 6)) * taxed
-    grouped = tables["t"].filter(pl.col("l_shipdate") <= _UNTIL).group_by(*_FLAGS)
+    grouped = tables["t"].filter(pl.col("l_shipdate") <= UNTIL).group_by(*KEYS)
     return grouped.agg(
         sum_qty=pl.col("l_quantity").sum(),
         sum_base_price=price.sum(),
@@ -104,7 +77,7 @@ def _acero(table: pa.Table, *, exact: bool) -> Ask:
     discounted = price * (_one(exact=exact) - _rate("l_discount", exact=exact))
     charge = discounted * (_one(exact=exact) + _rate("l_tax", exact=exact))
     columns = {
-        **{name: pc.field(name) for name in (*_FLAGS, *_NUMBERS[:3])},
+        **{name: pc.field(name) for name in (*KEYS, *_NUMBERS[:3])},
         "discounted": discounted,
         "charge": charge,
     }
@@ -118,8 +91,8 @@ def _acero(table: pa.Table, *, exact: bool) -> Ask:
         ("l_discount", "hash_mean", None, "avg_disc"),
         ([], "hash_count_all", None, "count_order"),
     ]
-    kept = pc.field("l_shipdate") <= _UNTIL
-    return declared(table, kept, columns=columns, sums=sums, keys=_FLAGS)
+    kept = pc.field("l_shipdate") <= UNTIL
+    return declared(table, kept, columns=columns, sums=sums, keys=KEYS)
 
 
 def _one(*, exact: bool) -> Any:

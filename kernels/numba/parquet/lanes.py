@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from wherry.kernels.numba.vector import _function, _load, _store
+from wherry.kernels.numba import emit
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 
@@ -38,18 +38,11 @@ def _steps(count, body):
     return types.void(*[types.int64] * count), code
 
 
-def _splat(builder, value, lanes):
-    kind = ir.VectorType(value.type, lanes)
-    unset = ir.Constant(kind, ir.Undefined)
-    one = builder.insert_element(unset, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, unset, _vector(_I32, [0] * lanes))
-
-
 def _copier(size):
     @intrinsic
     def copy(typing_context, target, source):
         def body(builder, target, source):
-            _store(builder, _load(builder, source, ir.VectorType(_I8, size)), target)
+            emit.store(builder, emit.load(builder, source, ir.VectorType(_I8, size)), target)
 
         return _steps(2, body)
 
@@ -66,7 +59,7 @@ def copy_bytes(typing_context, target, source, size):
     def body(builder, target, source, size):
         pointer = ir.PointerType(_I8)
         name = "llvm.memcpy.p0.p0.i64"
-        copy = _function(builder, name, ir.VoidType(), [pointer, pointer, _I64, _I1])
+        copy = emit.function(builder, name, ir.VoidType(), [pointer, pointer, _I64, _I1])
         places = [builder.inttoptr(a, pointer) for a in (target, source)]
         builder.call(copy, [*places, size, ir.Constant(_I1, 0)])
 
@@ -78,9 +71,9 @@ def fill_32(typing_context, value, count, target):
     """Write the low 32 bits of `value`, `count` times."""
 
     def body(builder, value, count, target):
-        same = _splat(builder, builder.trunc(value, _I32), 16)
+        same = emit.splat(builder, builder.trunc(value, _I32), 16)
         with _every(builder, 0, count, 16) as (i, _):
-            _store(builder, same, builder.add(target, builder.shl(i, ir.Constant(_I64, 2))))
+            emit.store(builder, same, builder.add(target, builder.shl(i, ir.Constant(_I64, 2))))
 
     return _steps(3, body)
 
@@ -118,7 +111,7 @@ def _by_width(builder, width, most, body):
 def _packed(builder, source, i, width):
     """Load the 64 bytes that hold value `i`, a multiple of 8, and those behind it."""
     offset = builder.lshr(builder.mul(i, ir.Constant(_I64, width)), ir.Constant(_I64, 3))
-    return _load(builder, builder.add(source, offset), ir.VectorType(_I8, 64))
+    return emit.load(builder, builder.add(source, offset), ir.VectorType(_I8, 64))
 
 
 @intrinsic
@@ -131,12 +124,12 @@ def unpack_32(typing_context, width, source, count, target):
                 place = builder.add(target, builder.shl(i, ir.Constant(_I64, 2)))
                 loaded = _packed(builder, source, i, w)
                 if w <= 25:
-                    _store(builder, _window(builder, loaded, w, 32, 0, 16), place)
+                    emit.store(builder, _window(builder, loaded, w, 32, 0, 16), place)
                     return
                 for half in (0, 8):
                     words = _window(builder, loaded, w, 64, half, 8)
                     words = builder.trunc(words, ir.VectorType(_I32, 8))
-                    _store(builder, words, _at(builder, place, half * 4))
+                    emit.store(builder, words, _at(builder, place, half * 4))
 
         _by_width(builder, width, 32, unpack)
 
@@ -157,22 +150,22 @@ def _looker(width, wide=False):
     def look_up(typing_context, table, limit, codes, target):
         def code(context, builder, signature, arguments):
             table, limit, codes, target = arguments
-            codes = _load(builder, codes, ir.VectorType(_I32, 16))
-            most = _splat(builder, builder.trunc(limit, _I32), 16)
+            codes = emit.load(builder, codes, ir.VectorType(_I32, 16))
+            most = emit.splat(builder, builder.trunc(limit, _I32), 16)
             inside = builder.icmp_unsigned("<", codes, most)
             codes = builder.select(inside, codes, _vector(_I32, [0] * 16))
             places = builder.zext(codes, ir.VectorType(_I64, 16))
             places = builder.mul(places, _vector(_I64, [width] * 16))
-            places = builder.add(places, _splat(builder, table, 16))
+            places = builder.add(places, emit.splat(builder, table, 16))
             places = builder.inttoptr(places, pointers)
             name = f"llvm.masked.gather.v16i{element.width}.v16p0"
-            gather = _function(builder, name, values, [pointers, _I32, flags, values])
+            gather = emit.function(builder, name, values, [pointers, _I32, flags, values])
             every = _vector(_I1, [1] * 16)
             align, unset = ir.Constant(_I32, 1), ir.Constant(values, ir.Undefined)
             found = builder.call(gather, [places, align, every, unset])
             if width == 1:
                 found = builder.trunc(found, ir.VectorType(_I8, 16))
-            _store(builder, _widened(builder, found, 16) if wide else found, target)
+            emit.store(builder, _widened(builder, found, 16) if wide else found, target)
             beyond = builder.bitcast(builder.not_(inside), _I16)
             return builder.zext(beyond, _I64)
 
@@ -197,8 +190,10 @@ def outside(typing_context, limit, codes):
 
     def code(context, builder, signature, arguments):
         limit, codes = arguments
-        most = _splat(builder, builder.trunc(limit, _I32), 16)
-        found = builder.icmp_unsigned(">=", _load(builder, codes, ir.VectorType(_I32, 16)), most)
+        most = emit.splat(builder, builder.trunc(limit, _I32), 16)
+        found = builder.icmp_unsigned(
+            ">=", emit.load(builder, codes, ir.VectorType(_I32, 16)), most
+        )
         return builder.zext(builder.bitcast(found, _I16), _I64)
 
     return types.int64(types.int64, types.int64), code
@@ -222,10 +217,10 @@ def _spreader(width):
                 unset = ir.Constant(chosen.type, ir.Undefined)
                 chosen = builder.shuffle_vector(chosen, unset, twice)
             pointer = ir.PointerType(element)
-            expand = _function(builder, name, vector, [pointer, flags, vector])
+            expand = emit.function(builder, name, vector, [pointer, flags, vector])
             place = builder.inttoptr(source, pointer)
             zero = ir.Constant(vector, [0] * lanes)
-            _store(builder, builder.call(expand, [place, chosen, zero]), target)
+            emit.store(builder, builder.call(expand, [place, chosen, zero]), target)
 
         return _steps(3, body)
 
@@ -239,8 +234,10 @@ def _narrower(width):
     @intrinsic
     def narrow(typing_context, source, target):
         def body(builder, source, target):
-            wide = _load(builder, source, ir.VectorType(_I32, 16))
-            _store(builder, builder.trunc(wide, ir.VectorType(ir.IntType(width * 8), 16)), target)
+            wide = emit.load(builder, source, ir.VectorType(_I32, 16))
+            emit.store(
+                builder, builder.trunc(wide, ir.VectorType(ir.IntType(width * 8), 16)), target
+            )
 
         return _steps(2, body)
 
@@ -256,10 +253,10 @@ def _widener(width):
     @intrinsic
     def widen(typing_context, source, target):
         def body(builder, source, target):
-            low = _load(builder, source, ir.VectorType(ir.IntType(width * 8), 8))
+            low = emit.load(builder, source, ir.VectorType(ir.IntType(width * 8), 8))
             if width < 8:
                 low = builder.sext(low, ir.VectorType(_I64, 8))
-            _store(builder, _widened(builder, low, 8), target)
+            emit.store(builder, _widened(builder, low, 8), target)
 
         return _steps(2, body)
 
@@ -274,12 +271,12 @@ def _big_endian(width):
     def read(typing_context, source, size, target):
         def body(builder, source, size, target):
             whole = ir.IntType(width * 8)
-            swap = _function(builder, f"llvm.bswap.i{width * 8}", whole, [whole])
-            value = builder.call(swap, [_load(builder, source, whole)])
+            swap = emit.function(builder, f"llvm.bswap.i{width * 8}", whole, [whole])
+            value = builder.call(swap, [emit.load(builder, source, whole)])
             unused = builder.sub(ir.Constant(_I64, width), size)
             shift = builder.shl(unused, ir.Constant(_I64, 3))
             shift = builder.zext(shift, whole) if width > 8 else shift
-            _store(builder, builder.ashr(value, shift), target)
+            emit.store(builder, builder.ashr(value, shift), target)
 
         return _steps(3, body)
 
@@ -296,7 +293,7 @@ def bits_to_bytes(typing_context, word, target):
 
     def body(builder, word, target):
         flags = builder.bitcast(word, ir.VectorType(_I1, 64))
-        _store(builder, builder.zext(flags, ir.VectorType(_I8, 64)), target)
+        emit.store(builder, builder.zext(flags, ir.VectorType(_I8, 64)), target)
 
     return _steps(2, body)
 
@@ -306,7 +303,7 @@ def bytes_to_bits(typing_context, source):
     """Give the bits of the 64 bytes that are not 0."""
 
     def code(context, builder, signature, arguments):
-        read = _load(builder, arguments[0], ir.VectorType(_I8, 64))
+        read = emit.load(builder, arguments[0], ir.VectorType(_I8, 64))
         zero = ir.Constant(read.type, [0] * 64)
         return builder.bitcast(builder.icmp_unsigned("!=", read, zero), _I64)
 

@@ -16,27 +16,16 @@ from wherry.kernels.numba.parquet.lanes import (
 from wherry.kernels.numba.parquet.levels import bits_at, put_bits
 from wherry.kernels.numba.vector import (
     BLOCK,
-    compress_1,
-    compress_2,
-    compress_4,
-    compress_8,
-    compress_16,
     compress_bits,
     copy_16,
-    load_i16,
-    load_i32,
     load_i64,
-    load_u8,
-    lowest,
     popcount,
     shift_right,
-    store_8,
-    store_16,
     store_32,
     store_64,
 )
+from wherry.kernels.numba.widths import SPARSE, append_values, compress_values
 
-_SPARSE = 8
 _SHORT = 16
 
 
@@ -71,20 +60,6 @@ def spread_rows(width, source, valid, row, count, target):
     return 0
 
 
-@njit(inline="always")
-def _copy(width, target, source):
-    if width == 8:
-        store_64(target, load_i64(source))
-    elif width == 4:
-        store_32(target, load_i32(source))
-    elif width == 16:
-        copy_16(target, source)
-    elif width == 2:
-        store_16(target, load_i16(source))
-    else:
-        store_8(target, load_u8(source))
-
-
 @njit(nogil=True, error_model="numpy")
 def keep_rows(width, source, kept, row, count, target):
     """Write the rows whose bits are set, `row` being the bit of the first of `count` rows."""
@@ -92,23 +67,11 @@ def keep_rows(width, source, kept, row, count, target):
         word = _some(kept, row + start, count - start)
         chosen = popcount(word)
         at = source + start * width
-        if chosen > _SPARSE and count - start >= BLOCK:
-            if width == 8:
-                compress_8(target, at, word)
-            elif width == 4:
-                compress_4(target, at, word)
-            elif width == 16:
-                compress_16(target, at, word)
-            elif width == 2:
-                compress_2(target, at, word)
-            else:
-                compress_1(target, at, word)
-            target += chosen * width
+        if chosen > SPARSE and count - start >= BLOCK:
+            compress_values(width, target, at, word)
         else:
-            while word != 0:
-                _copy(width, target, at + lowest(word) * width)
-                target += width
-                word &= word - 1
+            append_values(width, target, at, word)
+        target += chosen * width
     return 0
 
 

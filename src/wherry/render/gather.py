@@ -107,7 +107,7 @@ def batches_of(piece: Piece) -> list[pa.RecordBatch]:
     return piece.to_batches() if isinstance(piece, pa.Table) else [piece]
 
 
-def first_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
+def referenced_rows(pieces: Sequence[Piece], steps: Arrangement) -> pa.Table | None:
     """Give what is asked by reference, if pieces that lie whole are only cut, or put in buckets."""
     if len(steps) == 1 and isinstance(steps[0], Order) and steps[0].buckets is not None:
         return side_by_side(pieces, steps[0])

@@ -39,10 +39,10 @@ from wherry.render.dealt import Dealt, can_deal
 from wherry.render.gather import (
     Deferred,
     Piece,
-    first_rows,
     gather,
     parts_of,
     piece_bytes,
+    referenced_rows,
     several,
 )
 from wherry.render.late import Residual, late_pass
@@ -371,7 +371,7 @@ class Program:
             gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
             return replace(made, copied_bytes=made.copied_bytes + gathered)
         rows = sum(piece.num_rows for piece in pieces)
-        cut = first_rows(pieces, first.after) if self._rest is None else None
+        cut = referenced_rows(pieces, first.after) if self._rest is None else None
         if cut is not None:
             return ChunkOutput(cut, rows, rows, piece_bytes(cut), 0, _REFERENCED, Work())
         ordered = gather(pieces, first.after, pool)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from wherry.base.errors import InputError
 from wherry.ir.expr import Apply
 from wherry.ir.user import Kernel, known_kernel
-from wherry.kernels.engine import engine, symbol
+from wherry.kernels.engine import Compiled, engine, symbol
 from wherry.kernels.layout import LANES
 from wherry.kernels.objects import object_folder
 from wherry.kernels.skeletons import over_lanes
@@ -69,11 +69,13 @@ def _room(loop: Loop, t: Any) -> Any:
 def address_of(slot: str) -> int:
     """Give where the machine code of a function lies, from what names its entry of a context."""
     name, identity = slot.rsplit(" ", 1)
-    return _address(known_kernel(bytes.fromhex(identity), name), object_folder())
+    function = known_kernel(bytes.fromhex(identity), name)
+    return _compiled(function, object_folder()).addresses[_NAME]
 
 
 @lru_cache(maxsize=256)
-def _address(function: Kernel, folder: Path) -> int:
+def _compiled(function: Kernel, folder: Path) -> Compiled:
+    """Give the machine code of a function; it lies in memory as long as this is kept."""
     machine = engine(folder)
     key = machine.key(f"{_NAME} {LANES} {function.digest.hex()}")
 
@@ -83,9 +85,4 @@ def _address(function: Kernel, folder: Path) -> int:
         except ValueError as problem:
             raise InputError(f"numba cannot compile {function.name}: {problem}") from None
 
-    code = machine.linked(key, [_NAME], compiled)
-    _KEPT.append(code)  # functions do not keep their code in memory; its engine does
-    return code.addresses[_NAME]
-
-
-_KEPT: list[Any] = []
+    return machine.linked(key, [_NAME], compiled)
