@@ -78,7 +78,7 @@ def stages_of(segments: tuple[Segment, ...], placement: Placement) -> tuple[Stag
 def possible_sites(query: Query, system: System) -> tuple[dict[str, None], ...]:
     """Give, for each segment, the sites to be tried, before anything is refused."""
     homes = homes_of(query, system)
-    devices = [name for name, profile in system.devices.items() if profile.cores is not None]
+    devices = [name for name, profile in system.devices.items() if profile.runs_programs]
     single = dict.fromkeys(devices)
     apart = dict.fromkeys([HOME, *(d for d in devices if d not in homes.devices)])
     merges = any(segment.kind == "merge" for segment in query.segments)
