@@ -155,7 +155,11 @@ def test_no_resource_does_more_than_it_can(workload, pins, lines) -> None:
     for resource, used in spans.items():
         kind, _, where = resource.partition(" ")
         if kind != "memory":
-            most_at_once = SYSTEM.devices[where].cores.count.value if kind == "cores" else 1
+            most_at_once = 1
+            if kind == "cores":
+                most_at_once = SYSTEM.devices[where].cores.count.value
+            elif kind == "media":
+                most_at_once = SYSTEM.devices[where].media.channels.value
             assert overlap(used) <= most_at_once, resource
 
 

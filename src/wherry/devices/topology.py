@@ -7,6 +7,7 @@ property of the graph alone, so that an account of bytes per link never depends 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +20,7 @@ from wherry.devices.figures import Figure
 from wherry.devices.profile import Profile
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     """A connection of two nodes; the bandwidth is the usable one, one way.
 
     `duplex` says whether both ways have that bandwidth at once (full) or share it (half);
@@ -116,6 +117,23 @@ def shortest(links: tuple[Link, ...], start: str) -> dict[str, tuple[Lane, ...]]
             step = (hops + 1, further, (*order, lane.link), lane.target, (*way, lane))
             heapq.heappush(waiting, step)
     return done
+
+
+def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:
+    """Give, for each lane of a way, the devices on the way that stage its bytes in their memory.
+
+    What passes through a device is written to its memory and read from it again; a switch, and a
+    device without [memory], hand it on.
+    """
+    between = [lane.target for lane in way[:-1]]
+    stages = [name if _stages(system, name) else None for name in between]
+    ends = zip([None, *stages], [*stages, None], strict=True)
+    return tuple(tuple(name for name in pair if name is not None) for pair in ends) if way else ()
+
+
+def _stages(system: System, node: str) -> bool:
+    profile = system.devices.get(node)
+    return profile is not None and profile.memory is not None
 
 
 def home(system: System, dataset: str, file_index: int) -> str:

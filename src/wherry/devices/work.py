@@ -3,6 +3,9 @@
 The counts come from a real run of the real kernel; the time follows from them, the reference core
 and the profile. Families are added up: the reference rates were taken so that their sum gives the
 measured time of the fused kernels (device_profiles/reference-core.toml says how far it does).
+
+A hash table that fits in a core's share of the caches is looked up at the cached rate, where the
+profile has one: a step, not a slope (dpBento's random reads fall 6 to 26 times from 16 KB to 1 GB).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
+from math import lcm
 from typing import Self
 
 import msgspec
@@ -25,7 +29,7 @@ _NS_PER_M = 1_000  # a rate of 1 M a second takes 1000 ns for one; a rate of 1 G
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Counts of what kernels did; `+` adds them field by field.
+    """Counts of what kernels did; `+` adds them field by field, and keeps the larger state.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class Work:
         Bytes written by decoding or decompressing what is stored.
     lz4_bytes, zstd_bytes : int
         Bytes given to a compressor of that kind, at its fastest level.
+    state_bytes : int
+        Bytes of the largest table that rows were hashed into or looked up in; not an amount.
     """
 
     scan_bytes: int = 0
@@ -59,11 +65,12 @@ class Work:
     decode_bytes: int = 0
     lz4_bytes: int = 0
     zstd_bytes: int = 0
+    state_bytes: int = 0
 
     def __post_init__(self) -> None:
-        counts = _counts(self)
+        counts = (*_counts(self), self.state_bytes)
         if min(counts) < 0:
-            name, count = next((n, c) for n, c in zip(_FAMILIES, counts, strict=True) if c < 0)
+            name, count = next((n, c) for n, c in zip(_NAMES, counts, strict=True) if c < 0)
             raise InputError(f"work cannot be negative, but {name} is {count}")
 
     @property
@@ -72,10 +79,12 @@ class Work:
         return self.scan_bytes + self.write_bytes + self.decode_bytes
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(*map(operator.add, _counts(self), _counts(other)))
+        state = max(self.state_bytes, other.state_bytes)
+        return type(self)(*map(operator.add, _counts(self), _counts(other)), state)
 
 
-_FAMILIES = tuple(field.name for field in fields(Work))
+_NAMES = tuple(field.name for field in fields(Work))
+_FAMILIES = _NAMES[:-1]
 _counts: Callable[[Work], tuple[int, ...]] = operator.attrgetter(*_FAMILIES)
 
 
@@ -126,28 +135,42 @@ def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
     InputError
         The profile has no `[rates]`.
     """
-    counts = _counts(work)
-    costs = _ns_per_unit(profile, reference)
-    total = sum((c * cost for c, cost in zip(counts, costs, strict=True) if c), Fraction(0))
-    return (2 * total.numerator + total.denominator) // (2 * total.denominator)
+    cache = profile.cache
+    cached = cache is not None and work.state_bytes <= cache.core_bytes.value
+    prices, denominator = _prices(profile, reference, cached=cached)
+    total = sum(map(operator.mul, _counts(work), prices))
+    return (2 * total + denominator) // (2 * denominator)
 
 
-@lru_cache(maxsize=256)
-def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, ...]:
-    """Give the exact nanoseconds for one of each count of `Work`, in the order of its fields."""
+@lru_cache(maxsize=1024)
+def _prices(
+    profile: Profile, reference: ReferenceCore, *, cached: bool
+) -> tuple[tuple[int, ...], int]:
+    """Give the nanoseconds for one of each family as exact fractions of one denominator."""
+    costs = _ns_per_unit(profile, reference, cached=cached)
+    denominator = lcm(*(cost.denominator for cost in costs))
+    return tuple(int(cost * denominator) for cost in costs), denominator
+
+
+def _ns_per_unit(
+    profile: Profile, reference: ReferenceCore, *, cached: bool
+) -> tuple[Fraction, ...]:
+    """Give the exact nanoseconds for one of each family of `Work`, in the order of its fields."""
     rates = profile.rates
     if rates is None:
         raise InputError(
             f"device_profiles/{profile.device.name}.toml: no table [rates], so no time can be "
             f"modelled: a device of kind {profile.device.kind!r} runs no programs"
         )
-    one, m = 1, _NS_PER_M
+    one, m, hashing = 1, _NS_PER_M, rates.relative_hash
+    if cached and profile.cache is not None:
+        hashing = profile.cache.relative_hash
     return (
         _cost(one, reference.scan_gb_per_s, rates.relative_scan),
         _cost(one, reference.filter_gterms_per_s, rates.relative_filter),
         _cost(one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
         _cost(m, reference.string_mrows_per_s, rates.relative_string),
-        _cost(m, reference.hash_mrows_per_s, rates.relative_hash),
+        _cost(m, reference.hash_mrows_per_s, hashing),
         _cost(one, reference.write_gb_per_s, rates.relative_write),
         _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
         _cost(one, reference.decode_gb_per_s, rates.relative_decode),
