@@ -158,9 +158,7 @@ class IpcFile:
         return f"{self.label}, record batch {batch}"
 
 
-def _compressed_sizes(
-    mapping: MappedFile, schema: pa.Schema, count: int
-) -> list[Stored] | None:
+def _compressed_sizes(mapping: MappedFile, schema: pa.Schema, count: int) -> list[Stored] | None:
     """Give how every batch is compressed; None if they are not."""
     found: list[Stored] = []
     with reading(f"{mapping.label}: the messages from offset {len(_FILE_MAGIC)}"):

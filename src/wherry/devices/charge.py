@@ -18,6 +18,7 @@ from wherry.devices.topology import Link
 _NS_PER_S = 1_000_000_000
 _MB_PER_GB = 1_000
 
+
 @lru_cache(maxsize=1024)
 def _ratio(value: float) -> tuple[int, int]:
     """Give the exact fraction of a figure as its file spells it: repr gives back that decimal."""
@@ -93,9 +94,7 @@ def channel_ns(media: Media, nbytes: int, mine: int) -> int:
     occupied = _quotient(mine * nbytes * channels, numerator * count, denominator)
     if media.random_read_iops is None:
         return occupied
-    return max(
-        occupied, _quotient(mine * channels * _NS_PER_S, media.random_read_iops.value, 1)
-    )
+    return max(occupied, _quotient(mine * channels * _NS_PER_S, media.random_read_iops.value, 1))
 
 
 def media_alone_ns(profile: Profile, nbytes: int) -> int:

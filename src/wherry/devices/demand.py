@@ -66,9 +66,7 @@ def programs_at_once(profile: Profile) -> int:
     return profile.cores.count.value
 
 
-def demand(
-    profile: Profile, work: Work, *, rows: int = 0, packed: Iterable[Packed] = ()
-) -> Demand:
+def demand(profile: Profile, work: Work, *, rows: int = 0, packed: Iterable[Packed] = ()) -> Demand:
     """Give what a run of a program asks of a device.
 
     Parameters
@@ -86,7 +84,9 @@ def demand(
         The device runs no programs.
     """
     traffic = work.memory_bytes
-    before, after, on_core, left = [], [], 0, work
+    before: list[Job] = []
+    after: list[Job] = []
+    on_core, left = 0, work
     for part in packed:
         engine = engine_for(profile, "decompress", part.codec)
         if engine is None:

@@ -1,7 +1,7 @@
 """The driver of a device that is emulated: the real program runs here, its time is modelled.
 
-Rows and bytes are real. The time of a core, and of engines beside it, follows from the counted work and the profile; how
-cores, media, memory and links are shared among chunks is the simulator's part.
+Rows and bytes are real. The time of a core, and of engines beside it, follows from the counted work
+and the profile; how cores, media, memory and links are shared among chunks is the simulator's part.
 """
 
 from __future__ import annotations

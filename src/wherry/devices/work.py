@@ -79,8 +79,9 @@ class Work:
         return self.scan_bytes + self.write_bytes + self.decode_bytes
 
     def __add__(self, other: Self) -> Self:
-        state = max(self.state_bytes, other.state_bytes)
-        return type(self)(*map(operator.add, _counts(self), _counts(other)), state)
+        counts = [*map(operator.add, _counts(self), _counts(other))]
+        counts.append(max(self.state_bytes, other.state_bytes))
+        return type(self)(*counts)
 
 
 _NAMES = tuple(field.name for field in fields(Work))

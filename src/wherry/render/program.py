@@ -15,8 +15,8 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
-from wherry.data.late import LateRows
 from wherry.data.decoding import Packed
+from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.ir.build import Build

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
@@ -290,7 +291,7 @@ class Machine:
     def _router(self) -> str:
         return self.orders.continuation.sites[0]
 
-    @property
+    @cached_property
     def _merge(self) -> int | None:
         """The index of the stage that needs all chunks, if there is one."""
         stages = enumerate(self.orders.stages)

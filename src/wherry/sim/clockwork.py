@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import simpy
 
@@ -34,8 +34,7 @@ Steps = Generator[Any, Any, Any]
 """A simpy process; what it returns is what `yield from` gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What a resource is used for: the fields of a span that are known beforehand."""
 
     kind: SpanKind
@@ -166,14 +165,14 @@ class Clockwork:
             turn = leg.server.take()
             if turn is not None:
                 yield turn
-            start = env.now
+            start = self.now
             both = leg.back is not None and leg.back.busy > 0
             took = transfer_ns(leg.link, use.nbytes, both=both)
             if leg.relays:
                 yield from self._through(leg, use.nbytes, took)
             else:
                 yield env.timeout(took)
-            log.append(use.span(leg.name, leg.lane.source, start, env.now))
+            log.append(use.span(leg.name, leg.lane.source, start, self.now))
             leg.server.give()
             yield env.timeout(leg.latency_ns)
 
@@ -215,7 +214,9 @@ class Clockwork:
             assert media is not None
             each, more = divmod(requests(media, nbytes), media.channels.value)
             found = [channel_ns(media, nbytes, each + 1)] * more
-            found += [channel_ns(media, nbytes, each)] * (media.channels.value - more if each else 0)
+            found += [channel_ns(media, nbytes, each)] * (
+                media.channels.value - more if each else 0
+            )
             self._reads[device, nbytes] = found
         return found
 

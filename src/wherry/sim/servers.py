@@ -1,4 +1,4 @@
-"""What is shared in virtual time: queues, channels, bandwidth and room, all first come first served.
+"""What is shared in virtual time, first come first served: queues, channels, bandwidth, room.
 
 simpy's own resources make an event for every request, granted at once or not; here only who has to
 wait makes one, because most chunks do not.

@@ -9,8 +9,8 @@ earlier run left (`wherry.sim.recorded`): the time is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import simpy
 
@@ -95,8 +95,7 @@ class Bearer(Protocol):
         """Run a stage; its input pieces are let go, its result becomes a piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A piece in the memory of a device: since when, and how large."""
 
     device: str
@@ -316,13 +315,13 @@ def _run(world: _World, flight: Flight, command: Run) -> Steps:
     size = _bytes(flight, made)
     if room is not None:
         room.hold(size)
-    start = clockwork.env.now
+    start = clockwork.now
     yield from clockwork.run(device, asked)
-    log.append(use.span(f"cores {device}", device, start, clockwork.env.now))
+    log.append(use.span(f"cores {device}", device, start, clockwork.now))
     cores.give()
     yield from clockwork.work_off(log, device, asked.after, use)
     for piece, held in sizes:
-        _let_go(clockwork, flight, piece, replace(use, nbytes=held))
+        _let_go(clockwork, flight, piece, use._replace(nbytes=held))
     flight.held[made] = Held(device, clockwork.now, size)
     return Ran(command.stage, command.chunk, counted.rows_out)
 
