@@ -13,7 +13,10 @@ from wherry.base.errors import InputError
 from wherry.devices.figures import Figure
 from wherry.devices.parts import Engine
 from wherry.devices.profile import Media, Profile, Start
-from wherry.devices.topology import Link
+from wherry.devices.routes import Link
+
+_NS_PER_S = 1_000_000_000
+_MB_PER_GB = 1_000
 
 _NS_PER_S = 1_000_000_000
 _MB_PER_GB = 1_000

@@ -134,29 +134,52 @@ def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
     Raises
     ------
     InputError
-        The profile has no `[rates]`.
+        The profile has no `[rates]`, or none for something that was done.
     """
     cache = profile.cache
     cached = cache is not None and work.state_bytes <= cache.core_bytes.value
-    prices, denominator = _prices(profile, reference, cached=cached)
-    total = sum(map(operator.mul, _counts(work), prices))
-    return (2 * total + denominator) // (2 * denominator)
+    prices = _prices(profile, reference, cached=cached)
+    counts = _counts(work)
+    if prices.lacking:
+        absent = absent_rates(work, profile, reference)
+        if absent:
+            file = f"device_profiles/{profile.device.name}.toml"
+            raise InputError(f"{file}: no time can be modelled without [rates] {', '.join(absent)}")
+    total = sum(map(operator.mul, counts, prices.ns))
+    return (2 * total + prices.per) // (2 * prices.per)
+
+
+def absent_rates(work: Work, profile: Profile, reference: ReferenceCore) -> list[str]:
+    """Give the rates that the time of `work` would follow from, and the profile does not have."""
+    lacking = _prices(profile, reference, cached=False).lacking
+    return list(dict.fromkeys(rate for count, rate in lacking if getattr(work, count)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """Nanoseconds for one of each family of `Work`, as fractions of one denominator.
+
+    What has no rate costs 0 here; `lacking` has its family and the rate's name.
+    """
+
+    ns: tuple[int, ...]
+    per: int
+    lacking: tuple[tuple[str, str], ...]
 
 
 @lru_cache(maxsize=1024)
-def _prices(
-    profile: Profile, reference: ReferenceCore, *, cached: bool
-) -> tuple[tuple[int, ...], int]:
-    """Give the nanoseconds for one of each family as exact fractions of one denominator."""
+def _prices(profile: Profile, reference: ReferenceCore, *, cached: bool) -> _Prices:
     costs = _ns_per_unit(profile, reference, cached=cached)
-    denominator = lcm(*(cost.denominator for cost in costs))
-    return tuple(int(cost * denominator) for cost in costs), denominator
+    found = [_cost(*parts) for _, parts in costs.values()]
+    per = lcm(*(cost.denominator for cost in found))
+    lacking = ((family, rate) for family, (rate, parts) in costs.items() if parts[2] is None)
+    return _Prices(tuple(int(cost * per) for cost in found), per, tuple(lacking))
 
 
 def _ns_per_unit(
     profile: Profile, reference: ReferenceCore, *, cached: bool
-) -> tuple[Fraction, ...]:
-    """Give the exact nanoseconds for one of each family of `Work`, in the order of its fields."""
+) -> dict[str, tuple[str, tuple[int, Figure, Figure | None]]]:
+    """Give for each family of `Work`, in its order, the name of its rate and what it costs of."""
     rates = profile.rates
     if rates is None:
         raise InputError(
@@ -166,20 +189,35 @@ def _ns_per_unit(
     one, m, hashing = 1, _NS_PER_M, rates.relative_hash
     if cached and profile.cache is not None:
         hashing = profile.cache.relative_hash
-    return (
-        _cost(one, reference.scan_gb_per_s, rates.relative_scan),
-        _cost(one, reference.filter_gterms_per_s, rates.relative_filter),
-        _cost(one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
-        _cost(m, reference.string_mrows_per_s, rates.relative_string),
-        _cost(m, reference.hash_mrows_per_s, hashing),
-        _cost(one, reference.write_gb_per_s, rates.relative_write),
-        _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
-        _cost(one, reference.decode_gb_per_s, rates.relative_decode),
-        _cost(one, reference.lz4_gb_per_s, rates.relative_compress),
-        _cost(one, reference.zstd_gb_per_s, rates.relative_compress),
-    )
+    compress = rates.relative_compress
+    return {
+        "scan_bytes": ("relative_scan", (one, reference.scan_gb_per_s, rates.relative_scan)),
+        "filter_terms": (
+            "relative_filter",
+            (one, reference.filter_gterms_per_s, rates.relative_filter),
+        ),
+        "arithmetic_values": (
+            "relative_arithmetic",
+            (one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
+        ),
+        "string_rows": (
+            "relative_string",
+            (m, reference.string_mrows_per_s, rates.relative_string),
+        ),
+        "hash_rows": ("relative_hash", (m, reference.hash_mrows_per_s, hashing)),
+        "write_bytes": ("relative_write", (one, reference.write_gb_per_s, rates.relative_write)),
+        "sort_steps": ("relative_sort", (m, reference.sort_msteps_per_s, rates.relative_sort)),
+        "decode_bytes": (
+            "relative_decode",
+            (one, reference.decode_gb_per_s, rates.relative_decode),
+        ),
+        "lz4_bytes": ("relative_compress", (one, reference.lz4_gb_per_s, compress)),
+        "zstd_bytes": ("relative_compress", (one, reference.zstd_gb_per_s, compress)),
+    }
 
 
-def _cost(ns: int, rate: Figure, relative: Figure) -> Fraction:
+def _cost(ns: int, rate: Figure, relative: Figure | None) -> Fraction:
+    if relative is None:
+        return Fraction(0)
     # repr gives back the decimal number that the file holds, so the quotient is exact.
     return Fraction(ns) / (Fraction(repr(rate.value)) * Fraction(repr(relative.value)))

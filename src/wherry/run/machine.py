@@ -28,7 +28,7 @@ from functools import cached_property
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
-from wherry.plan.placement import HOME, Stage
+from wherry.plan.placement import GATE, HOME, Stage, Way, dealt, resolved
 from wherry.run.continuation import Continuation, freeze
 
 PieceId = tuple[int, int]
@@ -196,6 +196,10 @@ class Orders:
         In order: chunkwise ones, the one where chunks meet, those that use what it made.
     homes : mapping of int to str
         The device that stores each file or table of the dataset.
+    gates : mapping of str to str
+        The gate of each of these devices, if stages run there.
+    ways : tuple of Way
+        The ways that chunks go; their weights say how many go which.
     windows : mapping of str to int
         How many shares a device works on at once: read, moved or running.
     enough : int or None
@@ -208,6 +212,8 @@ class Orders:
     continuation: Continuation
     stages: tuple[Stage, ...]
     homes: Mapping[int, str]
+    gates: Mapping[str, str]
+    ways: tuple[Way, ...]
     windows: Mapping[str, int]
     enough: int | None
     key: bytes
@@ -219,6 +225,7 @@ class Machine:
 
     orders: Orders
     _shares: tuple[Share, ...] = ()
+    _ways: tuple[Way, ...] = ()
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -301,8 +308,7 @@ class Machine:
         return self.orders.homes[self._shares[chunk][0].fragment]
 
     def _device(self, stage: int, chunk: int) -> str:
-        site = self.orders.stages[stage].site
-        return self._home(chunk) if site == HOME else site
+        return device_of(self.orders, self._shares[chunk], self._ways[chunk], stage)
 
     # Continuations on their way.
 
@@ -357,6 +363,7 @@ class Machine:
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
         self._shares, self._wanted = shares, len(shares)
+        self._ways = ways_of(self.orders, shares)
         if not shares:
             return self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
@@ -457,8 +464,10 @@ class Machine:
         return self._when_accepted(device, site, stage, lambda: [run])
 
     def _respond(self, piece: PieceId, device: str) -> list[Command]:
-        site = self.orders.continuation.sites[-1]
-        if site in {HOME, device}:
+        chunk = piece[1]
+        sites = self.orders.continuation.sites if chunk == ALL else self._ways[chunk].sites
+        site = sites[-1]
+        if site in {HOME, GATE, device}:
             return [Deliver(device, self.orders.client, piece)]
         return [Move(device, site, piece, len(self.orders.stages))]
 
@@ -471,6 +480,24 @@ class Machine:
             return []
         stage = len(self.orders.stages) - 1
         return [Finish(tuple((stage, chunk) for chunk in chunks))]
+
+
+def ways_of(orders: Orders, shares: Sequence[Share]) -> tuple[Way, ...]:
+    """Give the way of every share."""
+    of_home: dict[str, list[int]] = {}
+    for number, share in enumerate(shares):
+        of_home.setdefault(orders.homes[share[0].fragment], []).append(number)
+    found: dict[int, Way] = {}
+    for mine in of_home.values():
+        ways = dealt([way.weight for way in orders.ways], len(mine))
+        found.update((number, orders.ways[way]) for number, way in zip(mine, ways, strict=True))
+    return tuple(found[number] for number in range(len(shares)))
+
+
+def device_of(orders: Orders, share: Share, way: Way, stage: int) -> str:
+    """Give the device that runs chunkwise stage `stage` over a share that goes `way`."""
+    site = way.sites[orders.stages[stage].first]
+    return resolved(site, orders.homes[share[0].fragment], orders.gates)
 
 
 def _holds(found: set[int], wanted: Sequence[int]) -> bool:

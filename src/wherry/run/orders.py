@@ -9,7 +9,7 @@ from wherry.devices.system import System, home
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import image_of
 from wherry.ir.stage import Take
-from wherry.plan.placement import Placement, stages_of
+from wherry.plan.placement import Placement, gates_of, stages_of
 from wherry.plan.query import Query
 from wherry.plan.window import windows_of
 from wherry.run.continuation import Continuation
@@ -21,6 +21,7 @@ _QUERY_BYTES: Final = 16
 def orders_of(query: Query, placement: Placement, system: System, key: bytes) -> Orders:
     """Give the orders of one run; its messages are sealed with `key`."""
     source = query.scan.source
+    homes = {f: home(system, source.name, f) for f in range(source.fragments)}
     continuation = Continuation(
         query=os.urandom(_QUERY_BYTES),
         epoch=0,
@@ -36,7 +37,9 @@ def orders_of(query: Query, placement: Placement, system: System, key: bytes) ->
         client=system.client,
         continuation=continuation,
         stages=stages_of(query.segments, placement),
-        homes={f: home(system, source.name, f) for f in range(source.fragments)},
+        homes=homes,
+        gates=gates_of(system, dict.fromkeys(homes.values())),
+        ways=placement.ways,
         windows=_windows(system),
         enough=enough_of(query),
         key=key,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wherry.base.events import Span
@@ -10,7 +10,7 @@ from wherry.base.units import Modelled
 from wherry.devices.system import System
 from wherry.ir.build import Known
 from wherry.plan.place import host_only, place
-from wherry.plan.placement import HOME, Placement, Stage
+from wherry.plan.placement import Placement
 from wherry.run.machine import (
     ALL,
     ROUTING,
@@ -19,12 +19,15 @@ from wherry.run.machine import (
     Installed,
     Machine,
     Missing,
+    Orders,
     PieceId,
     Read,
     Route,
     Routed,
     Run,
     Send,
+    device_of,
+    ways_of,
 )
 from wherry.run.orders import orders_of
 from wherry.sim.recorded import Chain, Count, Counts, Unwritten, chain_of
@@ -106,7 +109,7 @@ def before(
 
 def _flight(system: System, placement: Placement, counts: Counts, holdings: Holdings) -> Flight:
     orders = orders_of(counts.query, placement, system, _KEY)
-    return Flight(Machine(orders), Recorded(counts, orders.stages, orders.homes, holdings))
+    return Flight(Machine(orders), Recorded(counts, orders, holdings))
 
 
 class Recorded:
@@ -116,26 +119,19 @@ class Recorded:
     ----------
     counts : Counts
         Of the query.
-    stages : sequence of Stage
+    orders : Orders
         Of its placement.
-    homes : mapping of int to str
-        The device that stores each file.
     holdings : Holdings
         Shared by all queries on a system.
     """
 
-    def __init__(
-        self,
-        counts: Counts,
-        stages: Sequence[Stage],
-        homes: Mapping[int, str],
-        holdings: Holdings,
-    ) -> None:
+    def __init__(self, counts: Counts, orders: Orders, holdings: Holdings) -> None:
+        stages = orders.stages
         self._counts, self._holdings = counts, holdings
         self._plan = counts.query.plan_digest
         self._lacking = [counts.lacking(stage.first, stage.last) for stage in stages]
         merge = next((i for i, stage in enumerate(stages) if not stage.chunkwise), None)
-        unwritten = _unwritten(counts, stages, merge, homes)
+        unwritten = _unwritten(counts, orders, merge)
         self._runs: list[tuple[Count, ...]] = []
         self._whole: dict[int, Count] = {}
         for number in range(len(stages)):
@@ -190,16 +186,16 @@ class Recorded:
         return self._runs[command.stage][command.chunk]
 
 
-def _unwritten(
-    counts: Counts, stages: Sequence[Stage], merge: int | None, homes: Mapping[int, str]
-) -> Unwritten:
+def _unwritten(counts: Counts, orders: Orders, merge: int | None) -> Unwritten:
     """Give which chunks stay where they meet, so that their rows may wait to be written."""
     if merge is None:
         return False
-    last, site = stages[merge - 1].site, stages[merge].site
-    if last != HOME:
-        return last == site
-    each = tuple(homes[share[0].fragment] == site for share in counts.shares)
+    last, site = merge - 1, orders.stages[merge].site
+    ways = ways_of(orders, counts.shares)
+    each = tuple(
+        device_of(orders, share, way, last) == site
+        for share, way in zip(counts.shares, ways, strict=True)
+    )
     return each if len(set(each)) > 1 else any(each)
 
 
