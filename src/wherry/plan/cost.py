@@ -147,6 +147,13 @@ def predict(query: Query, system: System, placement: Placement, *, cold: bool = 
     return account.cost()
 
 
+def alone_ns(query: Query, system: System, placement: Placement) -> int:
+    """Give the modelled time of one chunk along its way if nothing else runs; the longest way's."""
+    account = _Sum(system)
+    _chunks(account, query, _flows(query, placement, homes_of(query, system)))
+    return max((sum(way.values()) for way in account.ways), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Flow:
     """Chunks that lie on one device and go one way: `times` of them, through `stages` at `sites`.

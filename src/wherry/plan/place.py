@@ -12,6 +12,7 @@ from wherry.plan.cost import Cost, predict
 from wherry.plan.placement import GATE, HOME, Placement, homes_of, placements, refusals
 from wherry.plan.query import Query
 from wherry.plan.segments import Kind
+from wherry.plan.split import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,10 @@ class Choice:
     chosen : Alternative
         Least predicted time; of equals, the first in the order of the system's devices.
     others : tuple of Alternative
-        All other possible placements, cheapest first.
+        All other possible placements, cheapest first; splits only of the ways that are cheapest.
+    bound_ns : int or None
+        Modelled: how long the busiest resource is busy at least, however the chunks are split over
+        the ways of the cheapest placement; None if no split helps.
     refused : tuple of dict
         For each segment, the sites that cannot run it, with every reason.
     """
@@ -39,6 +43,7 @@ class Choice:
     chosen: Alternative
     others: tuple[Alternative, ...]
     refused: tuple[dict[str, tuple[str, ...]], ...]
+    bound_ns: int | None = None
 
 
 def place(
@@ -82,7 +87,13 @@ def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, col
             f"no device of {system.name} can run the query", _all_reasons(query, refused, pins)
         )
     ranked = sorted(found, key=lambda alternative: alternative.cost.time)
-    return Choice(ranked[0], tuple(ranked[1:]), refused)
+    shares = split(query, [(a.placement, a.cost) for a in ranked])
+    if shares is not None:
+        cost = predict(query, system, shares.placement, cold=cold)
+        ranked.append(Alternative(shares.placement, cost))
+        ranked.sort(key=lambda alternative: alternative.cost.time)
+    bound = None if shares is None else shares.bound_ns
+    return Choice(ranked[0], tuple(ranked[1:]), refused, bound)
 
 
 def _check_pins(pins: object, system: System) -> None:
