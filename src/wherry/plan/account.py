@@ -126,7 +126,8 @@ class Account:
     def cost(self) -> Cost:
         """Give the cost of the placement whose account this is."""
         longest = max(self.busy.values(), default=0)
-        fill = max(map(self._through, self.ways), default=longest) - longest
+        # What is busiest may lie beyond the chunks' ways, where answers leave.
+        fill = max(0, max(map(self._through, self.ways), default=longest) - longest)
         return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
 
     def _through(self, way: Way) -> int:

@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import ceil
 
+from wherry.base.errors import Refused
 from wherry.devices.system import System
-from wherry.plan.cost import alone_ns, predict
-from wherry.plan.place import host_only, place
-from wherry.plan.placement import HOME, Placement, Way, homes_of
+from wherry.plan.cost import alone_ns
+from wherry.plan.place import Alternative, host_only, place
+from wherry.plan.placement import GATE, HOME, Placement, Way, homes_of, unlike
 from wherry.plan.query import Query
 from wherry.plan.split import agree
 
@@ -123,28 +124,26 @@ def _near(query: Query, system: System) -> Placement | None:
 
     Where chunks lie on drives that run nothing, the device nearest to them that does is near.
     """
-    choice = place(query, system)
-    host = always_host(query, system)
-    every = [choice.chosen, *choice.others]
-    pure = [a.placement for a in every if not a.placement.split]
-    alike = [p for p in pure if _differs_apart(query, host, p)]
-    at_home = [p for p in alike if p.sites[1] == HOME]
-    found = at_home or [p for p in alike if p.sites[1] != host.sites[1]]
-    costs = [(predict(query, system, p).time.ns, number) for number, p in enumerate(found)]
-    return found[min(costs)[1]] if costs else None
+    pins = host_only(query, system)
+    merges = any(segment.kind == "merge" for segment in query.segments)
+    near = {"near", "partial"} if merges else {"near", "partial", "respond"}
+    others = [name for name in unlike(system) if name != system.host]
+    for sites in ((HOME,), (GATE,), others):
+        found = [
+            _pinned(query, system, {k: site if k in near else s for k, s in pins.items()})
+            for site in sites
+        ]
+        possible = [alternative for alternative in found if alternative is not None]
+        if possible:
+            return min(possible, key=lambda one: one.cost.time).placement
+    return None
 
 
-def _differs_apart(query: Query, host: Placement, other: Placement) -> bool:
-    """Tell whether all chunkwise segments run on one site, and the others where the host's do."""
-    kinds = [segment.kind for segment in query.segments]
-    apart = {o for kind, o in zip(kinds, other.sites, strict=True) if kind in {"near", "partial"}}
-    rest = [
-        (h, o)
-        for kind, h, o in zip(kinds, host.sites, other.sites, strict=True)
-        if kind not in {"near", "partial", "respond"}
-    ]
-    responds = other.sites[-1] in {host.sites[-1], *apart}
-    return len(apart) == 1 and responds and all(h == o for h, o in rest)
+def _pinned(query: Query, system: System, pins: Mapping[str, str]) -> Alternative | None:
+    try:
+        return place(query, system, pins=pins).chosen
+    except Refused:
+        return None
 
 
 def _mixed(query: Query, near: Placement, host: Placement, pushed: int, pulled: int) -> Placement:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from wherry.plan.cost import Cost
-from wherry.plan.placement import Placement, Way, stages_on
+from wherry.plan.cost import Cost, Costs
+from wherry.plan.placement import GATE, HOME, Placement, Way, stages_on
 from wherry.plan.query import Query
 from wherry.plan.segments import chunkwise
 
@@ -39,21 +40,28 @@ class Shares:
     bound_ns: int
 
 
-def split(query: Query, ranked: Sequence[tuple[Placement, Cost]]) -> Shares | None:
+def split(
+    query: Query, costs: Costs, allowed: Sequence[Sequence[str]], first: Placement
+) -> Shares | None:
     """Give the best split of the ways that agree with the first placement where chunks meet.
 
     Parameters
     ----------
-    ranked : sequence of (Placement, Cost)
-        Pure placements and what they are predicted to cost, cheapest first.
+    allowed : sequence of sequence of str
+        For each segment, the sites that may run it.
+    first : Placement
+        The cheapest that is not split.
 
     Returns
     -------
     Shares or None
         None if no second way helps.
     """
-    first = ranked[0][0]
-    together = [pair for pair in ranked if agree(query, first, pair[0])][:_WAYS]
+    apart = _apart(query)
+    every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
+    alike = [Placement(sites) for sites in product(*every)]
+    pairs = [(one, costs.of(one)) for one in alike if agree(query, first, one)]
+    together = sorted(pairs, key=lambda pair: pair[1].time)[:_WAYS]
     if len(together) < 2 or len(query.chunks) < 2:
         return None
     shares, bound = _solve([cost for _, cost in together])
@@ -69,17 +77,22 @@ def split(query: Query, ranked: Sequence[tuple[Placement, Cost]]) -> Shares | No
     return Shares(Placement(ways[0].sites, tuple(ways)), bound)
 
 
+def _apart(query: Query) -> list[bool]:
+    """Tell of each segment whether chunks go through it by themselves."""
+    segments = query.segments
+    return [number > 0 and chunkwise(segments, number) for number in range(len(segments))]
+
+
 def agree(query: Query, one: Placement, other: Placement) -> bool:
     """Tell whether two placements differ only in where chunks go, and cut the same stages."""
-    segments = query.segments
-    merges = any(segment.kind == "merge" for segment in segments)
-    for number, sites in enumerate(zip(one.sites, other.sites, strict=True)):
-        apart = number > 0 and chunkwise(segments, number)
-        free = apart and (segments[number].kind != "respond" or not merges)
-        if not free and sites[0] != sites[1]:
-            return False
+    apart = _apart(query)
+    pairs = zip(one.sites, other.sites, apart, strict=True)
+    if any(a != b and not free for a, b, free in pairs):
+        return False
+    if any(p.sites[-1] in (HOME, GATE) and p.sites[-2] != p.sites[-1] for p in (one, other)):
+        return False
     cuts = [
-        [(stage.first, stage.last) for stage in stages_on(segments, placement.sites)]
+        [(stage.first, stage.last) for stage in stages_on(query.segments, placement.sites)]
         for placement in (one, other)
     ]
     return cuts[0] == cuts[1]
