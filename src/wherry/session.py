@@ -46,6 +46,7 @@ from wherry.sim.recorded import record as counts_of
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
+from wherry.trace.usage import Usage, usage
 
 SystemLike = str | Path | System
 Pins = Mapping[str, str] | Literal["host-only"]
@@ -83,7 +84,9 @@ class Result:
         What really ran where, one entry for each run of a program.
     builds : tuple of Result
         The other sides of joins, which ran before, one after another. `time` includes theirs;
-        timeline, ledger, receipts and evidence are of this query alone.
+        timeline, ledger, receipts, evidence and usage are of this query alone.
+    usage : Usage or None
+        How busy each resource was, energy and money; None where time is measured.
     """
 
     answer: pa.Table | pa.Buffer
@@ -94,6 +97,7 @@ class Result:
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
     builds: tuple[Result, ...] = ()
+    usage: Usage | None = None
 
     @cached_property
     def table(self) -> pa.Table:
@@ -398,7 +402,7 @@ def _answer(journey: _Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:
 def _result(
     journey: _Journey, answer: pa.Table | pa.Buffer, time: Time, timeline: Timeline
 ) -> Result:
-    carrier = journey.carrier
+    carrier, modelled = journey.carrier, timeline.origin == "modelled"
     return Result(
         answer=answer,
         placement=journey.placement,
@@ -408,6 +412,7 @@ def _result(
         receipts=receipts(timeline.spans, journey.system.devices),
         evidence=tuple(carrier.evidence),
         builds=tuple(journey.before.results),
+        usage=usage(timeline.spans, journey.system, time.ns) if modelled else None,
     )
 
 
