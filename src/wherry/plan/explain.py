@@ -249,7 +249,8 @@ def _lines(e: Explanation) -> list[str]:
     lines = _plan_lines(e)
     lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
     if e.expense is not None and e.expense.energy:
-        lines += [f"spends {line}" for line in e.expense.lines()]
+        first, *more = e.expense.lines()
+        lines += [f"spends {first}", *(f"  {line}" for line in more)]
     lines += _comparison(e)
     lines += [
         f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
