@@ -189,8 +189,9 @@ class Account:
         found = {}
         for name, (back, link) in self.slowed.items():
             both = min(self.busy.get(name, 0), self.busy.get(back, 0))
-            slow = transfer_ns(link, _LONG, both=True) - transfer_ns(link, _LONG)
-            found[name] = both * slow // transfer_ns(link, _LONG)
+            if both:
+                alone = transfer_ns(link, _LONG)
+                found[name] = both * (transfer_ns(link, _LONG, both=True) - alone) // alone
         for name, more in found.items():
             self.use(name, more)
         self.slowed = {}
