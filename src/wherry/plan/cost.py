@@ -11,6 +11,7 @@ a pipeline's fill; the simulator is the judge of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from wherry.base.units import Modelled
@@ -30,10 +31,11 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.expr import Column
 from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
-from wherry.ir.work import Counter, costs_of, encoding_work, keep_work, reading_work
+from wherry.ir.work import Counter as WorkCounter
+from wherry.ir.work import costs_of, encoding_work, keep_work, reading_work
 from wherry.ops.estimate import Estimate
 from wherry.ops.select import TEXT_BYTES
-from wherry.plan.placement import HOME, Homes, Placement, Stage, homes_of, stages_of
+from wherry.plan.placement import Homes, Placement, Stage, dealt, homes_of, stages_of, stages_on
 from wherry.plan.query import Query, builds_of
 from wherry.plan.segments import stage_of
 
@@ -139,14 +141,49 @@ def predict(query: Query, system: System, placement: Placement, *, cold: bool = 
     stages = stages_of(query.segments, placement)
     _route(account, query, placement, homes, stages, cold=cold)
     account.setup += _ship(account, query, homes, stages)
-    _chunks(account, query, homes, [stage for stage in stages if stage.chunkwise])
-    _gather(account, query, placement, homes, stages)
+    flows = _flows(query, placement, homes)
+    _chunks(account, query, flows)
+    _gather(account, query, placement, flows, stages)
     return account.cost()
 
 
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Chunks that lie on one device and go one way: `times` of them, through `stages` at `sites`.
+
+    `last` is where they are when they are through, `answers` where an answer made of them alone
+    leaves from.
+    """
+
+    home: str
+    times: int
+    stages: tuple[Stage, ...]
+    sites: tuple[str, ...]
+    answers: str
+
+    @property
+    def last(self) -> str:
+        return self.sites[-1] if self.sites else self.home
+
+
+def _flows(query: Query, placement: Placement, homes: Homes) -> list[_Flow]:
+    weights = [way.weight for way in placement.ways]
+    found = []
+    for home in dict.fromkeys(homes.of_chunk):
+        counts = Counter(dealt(weights, homes.of_chunk.count(home)))
+        for number, way in enumerate(placement.ways):
+            stages = tuple(s for s in stages_on(query.segments, way.sites) if s.chunkwise)
+            sites = tuple(homes.device(stage.site, home) for stage in stages)
+            answers = homes.device(way.sites[-1], home)
+            if counts[number]:
+                found.append(_Flow(home, counts[number], stages, sites, answers))
+    return found
+
+
 def _at(site: str, homes: Homes) -> tuple[str, ...]:
-    """Give the devices of a site."""
-    return tuple(dict.fromkeys(homes.of_chunk)) or homes.devices[:1] if site == HOME else (site,)
+    """Give the devices of a site; of all that store chunks one, if the query needs none."""
+    found = homes.at(site)
+    return found if homes.of_chunk else found[:1]
 
 
 def _route(
@@ -205,21 +242,18 @@ def readers_of(
     return {device: tuple(builds) for device, builds in found.items()}
 
 
-def _chunks(account: _Sum, query: Query, homes: Homes, stages: list[Stage]) -> None:
-    """Charge reading, moving and running the chunks, and keep one chunk's way from each home."""
-    for device in dict.fromkeys(homes.of_chunk):
-        share = homes.of_chunk.count(device)
-        nbytes = query.reading.media_bytes
-        way = _read(account, device, nbytes, share)
-        place = device
-        for stage in stages:
-            target = device if stage.site == HOME else stage.site
+def _chunks(account: _Sum, query: Query, flows: list[_Flow]) -> None:
+    """Charge reading, moving and running the chunks, and keep one chunk's way of each flow."""
+    for flow in flows:
+        nbytes, place = query.reading.media_bytes, flow.home
+        way = _read(account, place, nbytes, flow.times)
+        for stage, target in zip(flow.stages, flow.sites, strict=True):
             if target != place:
-                _spend(way, account.carry(place, target, nbytes, share))
+                _spend(way, account.carry(place, target, nbytes, flow.times))
             work = _stage_work(query, stage, len(query.chunks))
-            if stage is stages[0]:
+            if stage is flow.stages[0]:
                 work += reading_work(query.reading)
-            _spend(way, _compute(account, work, target, share))
+            _spend(way, _compute(account, work, target, flow.times))
             place, nbytes = target, _out_bytes(query, stage.last)
         account.ways.append(way)
 
@@ -259,7 +293,7 @@ def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
     program = stage_of(query.segments[stage.first : stage.last + 1])
     near, made = query.flows[stage.first], query.flows[stage.last]
     rows = int(query.flows[stage.first - 1].rows / parts)
-    counter = Counter()
+    counter = WorkCounter()
     for step in program.steps:
         if isinstance(step, Pass):
             selected = rows if step.predicate is None else int(near.rows / parts)
@@ -292,30 +326,34 @@ def _gather(
     account: _Sum,
     query: Query,
     placement: Placement,
-    homes: Homes,
+    flows: list[_Flow],
     stages: tuple[Stage, ...],
 ) -> None:
     """Charge what happens where the chunks meet, and the answer's way to the client."""
-    places: tuple[str, ...] = ()
-    merged = False
+    place = ""
     for stage in stages:
         if stage.chunkwise:
-            places = _at(stage.site, homes)
             continue
-        if merged:
+        if place:
             # Rows that were merged travel at once, and nothing else does meanwhile.
-            account.barrier += _moved(account, query, stage, places[0])
+            account.barrier += _moved(account, query, stage, place)
         else:
             nbytes = _out_bytes(query, stage.first - 1)
-            for source in places:
-                if source != stage.site:
-                    account.carry(source, stage.site, nbytes, homes.of_chunk.count(source) or 1)
-        merged = True
-        profile = account.profile(stage.site)
+            for flow in flows:
+                if flow.last != stage.site:
+                    account.carry(flow.last, stage.site, nbytes, flow.times)
+        place = stage.site
+        profile = account.profile(place)
         core = core_ns(_stage_work(query, stage, 1), profile, load_reference())
         account.barrier += start_ns(profile) + core
-        places = (stage.site,)
-    _answer(account, query, placement, homes, places, merged=merged)
+    if place:
+        nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
+        account.barrier += _answer(account, place, placement.sites[-1], nbytes, 1)
+    else:
+        # The parts of the answer travel meanwhile; what follows the last chunk is one part's way.
+        nbytes = _out_bytes(query, -1)
+        ways = [_answer(account, flow.last, flow.answers, nbytes, flow.times) for flow in flows]
+        account.barrier += max(ways, default=0)
 
 
 def _moved(account: _Sum, query: Query, stage: Stage, source: str) -> int:
@@ -326,29 +364,10 @@ def _moved(account: _Sum, query: Query, stage: Stage, source: str) -> int:
     return sum(account.carry(source, stage.site, int(flow.rows * flow.row_bytes)).values())
 
 
-def _answer(
-    account: _Sum,
-    query: Query,
-    placement: Placement,
-    homes: Homes,
-    places: tuple[str, ...],
-    *,
-    merged: bool,
-) -> None:
-    """Charge the answer's way to the client: at once after a merge, else a chunk at a time.
-
-    What follows the last chunk is one part's way; the parts before it travel meanwhile.
-    """
-    flow, site = query.flows[-1], placement.sites[-1]
-    parts = 1 if merged else max(1, len(query.chunks))
-    nbytes = int(flow.rows * flow.row_bytes / parts)
-    longest = 0
-    for place in places:
-        times = parts if len(places) == 1 else homes.of_chunk.count(place)
-        sender = place if site == HOME else site
-        way: Way = {}
-        if sender != place:
-            _spend(way, account.carry(place, sender, nbytes, times))
-        _spend(way, account.carry(sender, account.system.client, nbytes, times))
-        longest = max(longest, sum(way.values()))
-    account.barrier += longest
+def _answer(account: _Sum, place: str, sender: str, nbytes: int, times: int) -> int:
+    """Charge `times` parts of an answer from where they are made to the client; give one's time."""
+    way: Way = {}
+    if sender != place:
+        _spend(way, account.carry(place, sender, nbytes, times))
+    _spend(way, account.carry(sender, account.system.client, nbytes, times))
+    return sum(way.values())

@@ -11,7 +11,7 @@ from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
 from wherry.plan.cost import Cost, readers_of
 from wherry.plan.place import Choice, host_only, place
-from wherry.plan.placement import HOME, Placement, homes_of, stages_of
+from wherry.plan.placement import Placement, homes_of, stages_of
 from wherry.plan.query import Query
 
 _OTHERS_SHOWN = 5
@@ -204,7 +204,7 @@ def _stages(
                 segments=tuple(segment.kind for segment in segments),
                 operators=tuple(dict.fromkeys(o for s in segments for o in s.operators)),
                 site=stage.site,
-                devices=homes.devices if stage.site == HOME else (stage.site,),
+                devices=tuple(dict.fromkeys(homes.device(stage.site, h) for h in homes.devices)),
                 rows_out=flow.rows,
                 rows_out_low=flow.rows_low,
                 rows_out_high=flow.rows_high,

@@ -9,7 +9,7 @@ from typing import get_args
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.system import System
 from wherry.plan.cost import Cost, predict
-from wherry.plan.placement import HOME, Placement, homes_of, placements, refusals
+from wherry.plan.placement import GATE, HOME, Placement, homes_of, placements, refusals
 from wherry.plan.query import Query
 from wherry.plan.segments import Kind
 
@@ -70,10 +70,11 @@ def place(
 
 
 def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, cold: bool) -> Choice:
-    refused = refusals(query, system)
+    also = frozenset((pins or {}).values())
+    refused = refusals(query, system, also)
     found = [
         Alternative(placement, predict(query, system, placement, cold=cold))
-        for placement in placements(query, system, refused)
+        for placement in placements(query, system, refused, also)
         if _pinned(query, placement, pins or {})
     ]
     if not found:
@@ -90,8 +91,8 @@ def _check_pins(pins: object, system: System) -> None:
     for kind, site in pins.items():
         if kind not in get_args(Kind):
             raise unknown_name("segment", kind, get_args(Kind))
-        if site != HOME and site not in system.devices:
-            raise unknown_name("site", site, (HOME, *system.devices))
+        if site not in (HOME, GATE) and site not in system.devices:
+            raise unknown_name("site", site, (HOME, GATE, *system.devices))
 
 
 def _pinned(query: Query, placement: Placement, pins: Mapping[str, str]) -> bool:
