@@ -28,7 +28,7 @@ _PATTERNS = (
     (r"\bsn8100", "plain-nvme-gen5-sn8100"),
     (r"nvme gen3|gen3-class|970 pro", "plain-nvme-gen3"),
     (r"hdr100|\bHDR\b", "nic-hdr100"),
-    (r"400\s?GbE", "nic-400gbe"),
+    (r"400\s?GbE", "connectx-7-400"),
     (r"newport|solana", "newport"),
 )
 

@@ -1,0 +1,137 @@
+"""Queries from a card's own storage, core scaling, caches and storage requests (dpBento)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from wherry.base.errors import Refused
+from wherry.devices.mechanisms import (
+    exact,
+    fits_cache,
+    on_cores,
+    overlapped_ns,
+    path_ns,
+    path_rate,
+    rounded,
+)
+from wherry.devices.profile import Profile
+from wherry.validate.hardware import path_of, profile_on, profiles_on
+from wherry.validate.prediction import Family, Known, Prediction, column
+from wherry.validate.question import Question, bytes_of, count_of
+from wherry.validate.units import gb_per_s, ns, per_s
+
+_PAPER = "dpBento"
+_QUERY = r"\bQ(\d+)\b"
+_SHARED = 1_000_000
+"""Operations in the `M` of the artifact's Mops/s."""
+
+
+def _sets(question: Question) -> str:
+    if question.says("hot run"):
+        return "nothing of a profile: the hot times describe the queries"
+    if question.says("cold run"):
+        return "nothing of a profile: a sister device's cold times give the bytes of the queries"
+    if question.says("fio"):
+        return "[[path]] card-ssd-*"
+    if question.says(r"compute-|str"):
+        return "[rates] relative_filter, relative_arithmetic, relative_string, relative_sort"
+    return "[rates] and [cache] relative_scan, relative_hash"
+
+
+def _predict(question: Question, known: Known) -> Prediction:
+    if question.says(r"\bcold\b"):
+        return _cold(question, known)
+    if question.says(r"\bfio\b|storage-"):
+        return _storage(question)
+    if question.says(r"random|mem-(read|scale)"):
+        return _memory(question, known)
+    raise Refused("workload", [f"no model of {question.workload!r}"])
+
+
+def _cold(question: Question, known: Known) -> Prediction:
+    profile = profile_on(question.hardware)
+    query = count_of(question, "query", _QUERY)
+    hot = _hot_ns(question, known, profile, query)
+    nbytes, origin = _query_bytes(question, known, profile, query)
+    between = overlapped_ns([hot, path_ns(path_of(profile, "card-ssd-read"), nbytes)])
+    return Prediction(
+        "hot time and bytes / storage rate, overlapped by an unknown part: the middle of the bounds",
+        "cold query",
+        (profile,),
+        (ns(between.middle),),
+        low=ns(between.least),
+        high=ns(between.most),
+        remark=origin,
+    )
+
+
+def _hot_ns(question: Question, known: Known, profile: Profile, query: int) -> int:
+    """Give the query's time with its data in memory: measured, so part of what is asked."""
+    try:
+        point = known.find(_PAPER, "hot run")
+        row = point.parameters["queries"].index(query)
+        return round(float(point.value[row][column(point, profile, profiles_on)]) * 1e9)
+    except (Refused, ValueError):
+        for key, value in question.given.items():
+            if key.lower().startswith("hot") and isinstance(value, int | float):
+                return round(float(value) * (1e6 if key.lower().endswith("_ms") else 1e9))
+    raise Refused("hot time", [f"no hot time of Q{query} on {profile.device.name} is known"])
+
+
+def _query_bytes(question: Question, known: Known, profile: Profile, query: int) -> tuple[int, str]:
+    """Give the bytes a query reads: stated, or from its cold time on another device's storage."""
+    try:
+        return bytes_of(question, "bytes", "read")[0], "bytes as stated"
+    except Refused:
+        pass
+    point = known.find(_PAPER, "cold run")
+    if query not in point.parameters["queries"]:
+        raise Refused("bytes", [f"the bytes that Q{query} reads are not known"])
+    row = point.value[point.parameters["queries"].index(query)]
+    for other in (profile_on("BlueField-2"), profile_on("OCTEON")):
+        if other != profile:
+            cold = Fraction(repr(float(row[column(point, other, profiles_on)])))
+            rate = path_rate(path_of(other, "card-ssd-read"))
+            return rounded(cold * 10**9 * rate), f"bytes from its cold run on {other.device.name}"
+    raise Refused("bytes", ["no other device's cold run gives the bytes"])
+
+
+def _storage(question: Question) -> Prediction:
+    profile = profile_on(question.hardware)
+    way = "write" if question.says("write") else "read"
+    random = "random-" if question.says(r"rnd|random") else ""
+    path = path_of(profile, f"card-ssd-{random}{way}")
+    sizes = bytes_of(question, thousand=2**10)
+    if question.asks_time:
+        raise Refused("unit", ["latency under 8 jobs is not modelled, only their throughput"])
+    amounts = tuple(gb_per_s(Fraction(size, path_ns(path, size))) for size in sizes)
+    mechanism = "request: start-up + bytes / rate"
+    return Prediction(mechanism, "transfer", (profile,), amounts)
+
+
+def _memory(question: Question, known: Known) -> Prediction:
+    """Random reads: the reference host's rate times the relative one, linear in threads."""
+    profile = profile_on(question.hardware)
+    if question.says("write|seq"):
+        raise Refused("workload", ["only random reads have a model"])
+    if profile.rates is None or profile.cores is None:
+        raise Refused(profile.device.name, ["no table [rates] or no [cores]"])
+    sizes = bytes_of(question, thousand=2**10)
+    threads = count_of(question, "threads", r"(\d+) threads?", 1)
+    point = known.find(_PAPER, "mem-read-rnd")
+    host = Fraction(repr(float(point.value[-1][point.parameters["order"].index("Host")])))
+    amounts = []
+    for size in sizes:
+        cached = profile.cache if fits_cache(profile, size) else None
+        relative = profile.rates.relative_hash if cached is None else cached.relative_hash
+        one = host * _SHARED * exact(relative)
+        amounts.append(per_s(on_cores(one, threads, profile.cores.count.value)))
+    return Prediction(
+        "a host core's random reads of memory x relative rate (a step at the cache) x threads",
+        "memory",
+        (profile,),
+        tuple(amounts),
+    )
+
+
+FAMILY = Family("dpBento", _PAPER, _sets, _predict)

@@ -1,0 +1,120 @@
+"""What a family predicts for a point, and what it may look up: calibrations of its own source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wherry.base.errors import Refused
+from wherry.devices.profile import Profile
+from wherry.validate.point import Point
+from wherry.validate.question import Question
+from wherry.validate.units import Amount
+
+Subject = Literal[
+    "transfer", "composition", "cold query", "kernel", "memory", "table", "variation", "decision",
+]  # fmt: skip
+Shape = Literal["cliff", "knee"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A prediction with where it comes from.
+
+    Attributes
+    ----------
+    mechanism : str
+        The formula, in words.
+    subject : str
+        What kind of thing is predicted; goals are set for some.
+    profiles : tuple of Profile
+        Whose figures were used.
+    amounts : tuple of Amount
+        One for a value, one for each element of a sweep, none where there are only bounds.
+    low, high : Amount, optional
+        What the measurement must lie between.
+    winner : str
+        Of a decision: "offload" or "host".
+    fitted : frozenset of int
+        Elements of a sweep that set a figure of the profile: not a test of it.
+    shape : str, optional
+        What a sweep must show at the same place: a fall ("cliff") or a bend ("knee").
+    remark : str
+        What a reader should know about it.
+    """
+
+    mechanism: str
+    subject: Subject
+    profiles: tuple[Profile, ...]
+    amounts: tuple[Amount, ...] = ()
+    low: Amount | None = None
+    high: Amount | None = None
+    winner: str = ""
+    fitted: frozenset[int] = frozenset()
+    shape: Shape | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The calibration points: what was measured in order to set figures, values included."""
+
+    points: tuple[Point, ...]
+
+    def find(self, paper: str, workload: str, hardware: str = "") -> Point:
+        """Give the first calibration point whose words have all three patterns.
+
+        Raises
+        ------
+        Refused
+            There is none.
+        """
+        for point in self.points:
+            sought = ((paper, point.paper), (workload, point.workload), (hardware, point.hardware))
+            if all(re.search(pattern, words, re.IGNORECASE) for pattern, words in sought):
+                return point
+        raise Refused("calibration", [f"no calibration point of {paper!r} says {workload!r}"])
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Points of one source that are predicted alike.
+
+    Attributes
+    ----------
+    source : str
+        Name of the group in the report.
+    paper : str
+        Pattern that the point's paper has.
+    sets : function
+        What a calibration point of this family sets, in words.
+    predict : function
+        Raises `Refused` for what it has no model of.
+    """
+
+    source: str
+    paper: str
+    sets: Callable[[Question], str]
+    predict: Callable[[Question, Known], Prediction]
+
+    def knows(self, paper: str) -> bool:
+        """Tell whether a paper is of this source."""
+        return re.search(self.paper, paper, re.IGNORECASE) is not None
+
+
+def column(point: Point, profile: Profile, names: Callable[[str], Sequence[Profile]]) -> int:
+    """Give the place of a device in a point's `order` of devices.
+
+    Raises
+    ------
+    Refused
+        The point has no such column.
+    """
+    order = point.parameters.get("order", [])
+    for place, label in enumerate(order):
+        if profile in names(label):
+            return place
+    reason = f"point {point.id!r} has no column for {profile.device.name}; it has: {order}"
+    raise Refused("calibration", [reason])
