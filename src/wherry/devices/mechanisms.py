@@ -189,22 +189,27 @@ def launched_ns(profile: Profile, nbytes: int, *, graph: bool = False) -> int:
     return over_ns(nbytes, streamed(profile, nbytes), _launch(profile, graph=graph))
 
 
-def relayed(profile: Profile, line: Fraction) -> Fraction:
+def relayed(profile: Profile, line: Fraction, *, at_peak: bool = False) -> Fraction:
     """Give the share of a line that a relay through the device's memory can keep, at most 1.
 
-    Every byte passes the memory `RELAY_ACCESSES` times, both ways of the line busy; its peak is
-    the bound, since the usable share of it is seldom published for such a load. The link between
-    ports and cores carries both ways' bytes in each of its directions.
+    Every byte of line rate passes the memory `RELAY_ACCESSES` times with both ways busy; the link
+    between ports and cores carries both ways' bytes in each of its directions.
+
+    Parameters
+    ----------
+    at_peak : bool
+        Whether the memory gives its peak, for a limit that nothing reaches, and not what is usable.
 
     Raises
     ------
     Refused
-        The memory's peak is not known.
+        There is no memory, or its peak is asked for and not known.
     """
     memory = _memory(profile)
-    if memory.peak_gb_per_s is None:
+    figure = memory.peak_gb_per_s if at_peak else memory.bandwidth_gb_per_s
+    if figure is None:
         raise Refused(profile.device.name, ["[memory] peak_gb_per_s is not known"])
-    shares = [Fraction(1), exact(memory.peak_gb_per_s) / (RELAY_ACCESSES * line)]
+    shares = [Fraction(1), exact(figure) / (RELAY_ACCESSES * line)]
     link = relay_link(profile, line)
     return min(shares if link is None else [*shares, link])
 

@@ -116,7 +116,7 @@ def _goals(groups: Sequence[Group]) -> Iterable[Goal]:
     met = max(cells) <= TABLE_PCT if cells else None
     yield Goal("every cell of push-down tables", f"<= {TABLE_PCT:g} %", worst, met)
     for name, verdicts in (
-        ("decisions", [point.verdict == "right" for point in points if point.kind == "decision"]),
+        ("decisions", [p.verdict == "right" for p in points if p.subject == "decision"]),
         ("shapes", [point.shape["passed"] for point in points if point.shape]),
         ("values inside their bounds", _inside(points)),
     ):

@@ -51,9 +51,11 @@ def _relay(question: Question, known: Known) -> Prediction:
             raise Refused(profile.device.name, ["[network] core_gbit_per_s is not known"])
         mechanism = "link between ports and cores over twice the line"
     else:
-        part = relayed(profile, line)
-        mechanism = "memory's peak over four accesses a byte of line rate, at most the cores' link"
-    return Prediction(mechanism, "composition", (profile,), (share(min(part, Fraction(1))),))
+        limit = question.kind == "bound"
+        part = relayed(profile, line, at_peak=limit)
+        rate = "peak" if limit else "usable rate"
+        mechanism = f"memory's {rate} over four accesses a byte of line rate, or the cores' link"
+    return Prediction(mechanism, "memory", (profile,), (share(min(part, Fraction(1))),))
 
 
 def _offered(question: Question, profile: Profile) -> Fraction:

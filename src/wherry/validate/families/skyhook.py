@@ -72,7 +72,11 @@ def _percent(question: Question, key: str, pattern: str, default: float | None) 
 
 
 def _vary(question: Question, known: Known) -> Prediction:
-    """Predict as for the table, from the same two figures; no goal is set for these."""
+    """Predict as for the table, from the same two figures: how far they carry.
+
+    Requests cost nothing of their own here, so that small objects come out too fast; no goal is
+    set for these.
+    """
     return replace(_predict(question, known), subject="variation")
 
 
