@@ -65,6 +65,11 @@ def over_ns(nbytes: int, rate: Fraction, start_us: Figure | None = None) -> int:
     return rounded(start + nbytes / rate)
 
 
+def rate_of(nbytes: int, took_ns: int) -> Fraction:
+    """Give the rate of bytes that took a time; what rounds to nothing takes a nanosecond."""
+    return Fraction(nbytes, max(1, took_ns))
+
+
 def path_ns(path: Path, nbytes: int, *, other_way_busy: bool = False) -> int:
     """Give the time of one transfer over a path.
 
@@ -124,7 +129,7 @@ def together(rates: Sequence[Fraction]) -> Fraction:
 
 def in_flight(jobs: int, nbytes: int, latency_ns: int) -> Fraction:
     """Give what `jobs` outstanding requests ask for at most: Little's law (gds-doc-cpuonly)."""
-    return Fraction(jobs * nbytes, latency_ns)
+    return rate_of(jobs * nbytes, latency_ns)
 
 
 def on_cores(rate: Fraction, threads: int, cores: int) -> Fraction:

@@ -11,7 +11,7 @@ from wherry.base.errors import InputError, Refused
 from wherry.validate.point import Point
 from wherry.validate.prediction import Family, Known, Prediction, Shape
 from wherry.validate.question import question_of
-from wherry.validate.units import Amount, in_unit
+from wherry.validate.units import in_unit
 
 _WORDS = {
     "offload": {"offload", "push", "push-down", "pushdown", "rpq", "near", "dpu", "device"},
@@ -69,13 +69,12 @@ class Refusal:
 
 def judge(point: Point, family: Family, known: Known) -> Outcome | Refusal:
     """Predict a point and compare, or say why not; an error of the point's file is a reason too."""
-    question = question_of(point)
     if point.kind == "calibration":
-        return Refusal(point.id, f"calibration: sets {family.sets(question)}")
+        return Refusal(point.id, f"calibration: sets {family.figures(point.workload)}")
     if point.kind == "method":
         return Refusal(point.id, "method: about another simulator's error, not about a device")
     try:
-        return _compared(point, family.predict(question, known))
+        return _compared(point, family.predict(question_of(point), known))
     except Refused as error:
         return Refusal(point.id, "; ".join(error.reasons) or error.message)
     except InputError as error:

@@ -88,20 +88,28 @@ class Family:
         Name of the group in the report.
     paper : str
         Pattern that the point's paper has.
-    sets : function
-        What a calibration point of this family sets, in words.
+    sets : tuple of pairs
+        What a calibration point of this family sets, beside a pattern that its workload has; the
+        first that fits counts.
     predict : function
         Raises `Refused` for what it has no model of.
     """
 
     source: str
     paper: str
-    sets: Callable[[Question], str]
+    sets: tuple[tuple[str, str], ...]
     predict: Callable[[Question, Known], Prediction]
 
     def knows(self, paper: str) -> bool:
         """Tell whether a paper is of this source."""
         return re.search(self.paper, paper, re.IGNORECASE) is not None
+
+    def figures(self, workload: str) -> str:
+        """Give what a calibration point of that workload sets."""
+        for pattern, figures in self.sets:
+            if re.search(pattern, workload, re.IGNORECASE):
+                return figures
+        return "no shipped figure"
 
 
 def column(point: Point, profile: Profile, names: Callable[[str], Sequence[Profile]]) -> int:

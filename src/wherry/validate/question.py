@@ -27,9 +27,9 @@ _SIZE_KEY = re.compile(
     re.IGNORECASE,
 )
 _COUNT_KEY = re.compile(
-    r"(threads?|cores|jobs|queue_depth|qd|drives|gpus|hops|nodes|csds|devices|clients|query|queries"
+    r"(threads?|client_threads|cores|jobs|queue_depth|qd|drives|gpus|hops|nodes|csds|devices|clients|query|queries"
     r"|pipelines|layers|iterations|tpch_gb|scale_factor|selectivity(_pct)?|throttle(_pct)?"
-    r"|lengths?|order|ops|nic_gbps|offered_gbps|compute_m?s|hot_\w*_?m?s)",
+    r"|lengths?|offered_gbps|compute_[mu]?s|hot_\w*_?m?s)",
     re.IGNORECASE,
 )
 _SIZE_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)\b", re.IGNORECASE)
@@ -84,7 +84,7 @@ def bytes_of(question: Question, *names: str, thousand: int = 10**3) -> list[int
     Parameters
     ----------
     names : str
-        Beginnings of keys (`buffer` for `buffer_KiB`); any size if none.
+        Beginnings of keys (`buffer` for `buffer_KiB`), best first; any size if none.
     thousand : int
         What a kB is: some tools print 1024 bytes so.
 
@@ -93,11 +93,12 @@ def bytes_of(question: Question, *names: str, thousand: int = 10**3) -> list[int
     Refused
         No size is stated.
     """
-    for key, value in question.given.items():
-        match = _SIZE_KEY.fullmatch(key)
-        if match and (not names or key.lower().startswith(names)):
-            unit = match["unit"] or ""
-            return [_size(item, unit, thousand) for item in _listed(value)]
+    for name in names or ("",):
+        for key, value in question.given.items():
+            match = _SIZE_KEY.fullmatch(key)
+            if match and key.lower().startswith(name):
+                unit = match["unit"] or ""
+                return [_size(item, unit, thousand) for item in _listed(value)]
     if not names:
         found = [_size(n, unit, thousand) for n, unit in _SIZE_TEXT.findall(question.workload)]
         if found:
@@ -142,6 +143,16 @@ def count_of(question: Question, key: str, pattern: str, default: int | None = N
         raise Refused(key, [f"the point does not state {key!r}"])
     if isinstance(seen, bool) or not isinstance(seen, int) or seen < 1:
         raise Refused(key, [f"parameter {key!r} must be a whole number from 1, not {seen!r}"])
+    return seen
+
+
+def counts_of(question: Question, key: str, pattern: str) -> list[int]:
+    """Give counts: a list in the parameters, or the one that `count_of` finds; raises as it."""
+    seen = question.given.get(key)
+    if not isinstance(seen, list):
+        return [count_of(question, key, pattern)]
+    if not seen or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in seen):
+        raise Refused(key, [f"parameter {key!r} must be whole numbers from 1, not {seen!r}"])
     return seen
 
 

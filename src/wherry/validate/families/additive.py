@@ -6,16 +6,15 @@ from fractions import Fraction
 
 from wherry.base.errors import Refused
 from wherry.devices.mechanisms import together
+from wherry.validate.hardware import profile_on
 from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, count_of
-from wherry.validate.hardware import profile_on
 from wherry.validate.units import per_s
 
 _PAPER = r"Solana|HeydariGorji et al\. 2021"
 
 
-def _sets(question: Question) -> str:
-    return "nothing of a profile: the rate of one device alone describes the queries"
+_SETS = (("", "nothing of a profile: the rate of one device alone describes the queries"),)
 
 
 def _predict(question: Question, known: Known) -> Prediction:
@@ -36,4 +35,4 @@ def _predict(question: Question, known: Known) -> Prediction:
     )
 
 
-FAMILY = Family("Solana (host and drives)", _PAPER, _sets, _predict)
+FAMILY = Family("Solana (host and drives)", _PAPER, _SETS, _predict)

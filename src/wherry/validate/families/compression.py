@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from wherry.base.errors import Refused
-from wherry.devices.mechanisms import job_ns, path_ns, serial_ns
+from wherry.devices.mechanisms import job_ns, path_ns, rate_of, serial_ns
 from wherry.devices.profile import Profile
 from wherry.validate.hardware import engine_of, path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction
@@ -17,15 +15,13 @@ _CODEC = r"\b(zlib|zstd)\b"
 _ENGINE = r"HW deflate|deflate engine"
 _THERE_AND_BACK = r"turn-?around|round trip"
 _OFFLOAD, _HOST = "offload", "host"
-
-
-def _sets(question: Question) -> str:
-    codec = question.says(_CODEC)
-    if codec:
-        return f"[[engine]] {codec[1].lower()} input_gb_per_s"
-    if question.says(_ENGINE):
-        return "bluefield-2 [[engine]] deflate input_gb_per_s, job_start_us"
-    return "bluefield-2 [[path]] host-message bandwidth_gb_per_s"
+_SETS = (
+    (_ENGINE, "bluefield-2 [[engine]] deflate input_gb_per_s, job_start_us"),
+    (r"text", "nothing: the floats' rates are used for texts too"),
+    (r"\bzlib\b", "[[engine]] zlib input_gb_per_s"),
+    (r"\bzstd\b", "[[engine]] zstd input_gb_per_s"),
+    (r"host mem", "bluefield-2 [[path]] host-message bandwidth_gb_per_s"),
+)
 
 
 def _predict(question: Question, known: Known) -> Prediction:
@@ -78,7 +74,7 @@ def _decision(question: Question, known: Known) -> Prediction:
 
 
 def _asked(question: Question, nbytes: int, time: int) -> Amount:
-    return ns(time) if question.asks_time else gb_per_s(Fraction(nbytes, time))
+    return ns(time) if question.asks_time else gb_per_s(rate_of(nbytes, time))
 
 
 def _turn_around_ns(card: Profile, nbytes: int) -> int:
@@ -93,11 +89,11 @@ def _copies_ns(card: Profile, nbytes: int) -> int:
 def _input_bytes(question: Question, known: Known) -> int:
     """Give the input's size: stated, or that of the file the source says it used."""
     try:
-        return bytes_of(question, "bytes", "size", "file")[0]
+        return bytes_of(question, "bytes_in", "bytes", "size", "file")[0]
     except Refused:
         text = question.says(r"\btext\b|COVID")
         point = known.find(_PAPER, r"\btext\b" if text else r"\bfloat\b|host mem -> DPU mem")
         return int(point.parameters.get("bytes_in") or point.parameters["bytes_each_way"])
 
 
-FAMILY = Family("dpdk_compression (BlueField-2)", _PAPER, _sets, _predict)
+FAMILY = Family("dpdk_compression (BlueField-2)", _PAPER, _SETS, _predict)

@@ -12,6 +12,7 @@ from wherry.devices.mechanisms import (
     overlapped_ns,
     path_ns,
     path_rate,
+    rate_of,
     rounded,
 )
 from wherry.devices.profile import Profile
@@ -22,20 +23,21 @@ from wherry.validate.units import gb_per_s, ns, per_s
 
 _PAPER = "dpBento"
 _QUERY = r"\bQ(\d+)\b"
-_SHARED = 1_000_000
+_MILLION = 1_000_000
 """Operations in the `M` of the artifact's Mops/s."""
-
-
-def _sets(question: Question) -> str:
-    if question.says("hot run"):
-        return "nothing of a profile: the hot times describe the queries"
-    if question.says("cold run"):
-        return "nothing of a profile: a sister device's cold times give the bytes of the queries"
-    if question.says("fio"):
-        return "[[path]] card-ssd-*"
-    if question.says(r"compute-|str"):
-        return "[rates] relative_filter, relative_arithmetic, relative_string, relative_sort"
-    return "[rates] and [cache] relative_scan, relative_hash"
+_SETS = (
+    ("hot run", "nothing: the hot times describe the queries"),
+    (
+        "cold run",
+        "nothing: a sister device's cold times give the queries' bytes",
+    ),
+    ("fio", "[[path]] card-ssd-*"),
+    (
+        "compute-|str",
+        "[rates] relative_filter, _arithmetic, _string, _sort, _decode",
+    ),
+    ("mem-|random", "[rates] and [cache] relative_scan, relative_hash"),
+)
 
 
 def _predict(question: Question, known: Known) -> Prediction:
@@ -55,7 +57,7 @@ def _cold(question: Question, known: Known) -> Prediction:
     nbytes, origin = _query_bytes(question, known, profile, query)
     between = overlapped_ns([hot, path_ns(path_of(profile, "card-ssd-read"), nbytes)])
     return Prediction(
-        "hot time and bytes / storage rate, overlapped by an unknown part: the middle of the bounds",
+        "hot time and bytes / storage rate, overlapped by an unknown part: middle of the bounds",
         "cold query",
         (profile,),
         (ns(between.middle),),
@@ -104,7 +106,7 @@ def _storage(question: Question) -> Prediction:
     sizes = bytes_of(question, thousand=2**10)
     if question.asks_time:
         raise Refused("unit", ["latency under 8 jobs is not modelled, only their throughput"])
-    amounts = tuple(gb_per_s(Fraction(size, path_ns(path, size))) for size in sizes)
+    amounts = tuple(gb_per_s(rate_of(size, path_ns(path, size))) for size in sizes)
     mechanism = "request: start-up + bytes / rate"
     return Prediction(mechanism, "transfer", (profile,), amounts)
 
@@ -124,7 +126,9 @@ def _memory(question: Question, known: Known) -> Prediction:
     for size in sizes:
         cached = profile.cache if fits_cache(profile, size) else None
         relative = profile.rates.relative_hash if cached is None else cached.relative_hash
-        one = host * _SHARED * exact(relative)
+        if relative is None:
+            raise Refused(profile.device.name, ["[rates] relative_hash is not known"])
+        one = host * _MILLION * exact(relative)
         amounts.append(per_s(on_cores(one, threads, profile.cores.count.value)))
     return Prediction(
         "a host core's random reads of memory x relative rate (a step at the cache) x threads",
@@ -134,4 +138,4 @@ def _memory(question: Question, known: Known) -> Prediction:
     )
 
 
-FAMILY = Family("dpBento", _PAPER, _sets, _predict)
+FAMILY = Family("dpBento", _PAPER, _SETS, _predict)

@@ -21,9 +21,9 @@ from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, bytes_of, count_of, number_of
 from wherry.validate.units import Amount, gb_per_s, ns
 
-
-def _sets(question: Question) -> str:
-    return "[[path]] host-to-device of the GPU, [media] read_gb_per_s of the drives"
+_SETS = (("", "[[path]] host-to-device of the GPU, [media] read_gb_per_s of the drives"),)
+_LAYERS = 3
+"""Layers of one run of the study's benchmark, unless a point says otherwise."""
 
 
 def _shared(question: Question, known: Known) -> Prediction:
@@ -96,7 +96,7 @@ def _layers(question: Question, profiles: tuple[Profile, ...], rate: Fraction) -
     """Read the next layer while one computes: each step takes the longer of the two."""
     read = over_ns(bytes_of(question, "layer", "bytes", "size")[0], rate)
     compute = _compute_ns(question)
-    layers = count_of(question, "layers", r"(\d+) layers", 1)
+    layers = count_of(question, "layers", r"(\d+) layers", _LAYERS)
     steps = [max(read, compute)] * (layers - 1) + [compute]
     whole = sum(steps) if layers > 1 else max(read, compute)
     alone = compute * layers
@@ -116,8 +116,8 @@ def _compute_ns(question: Question) -> int:
     return rounded(Fraction(repr(value)) * 10**6)
 
 
-FARM = Family("FarmGPU GPUDirect Storage report", r"FarmGPU", _sets, _shared)
-GUIDE = Family("GPUDirect Storage deployment guide", r"GDS for NVMe", _sets, _one_drive)
+FARM = Family("FarmGPU GPUDirect Storage report", r"FarmGPU", _SETS, _shared)
+GUIDE = Family("GPUDirect Storage deployment guide", r"GDS for NVMe", _SETS, _one_drive)
 KVIKIO = Family(
-    "kvikio results (RAID0 to one GPU)", r"GPUDirect Storage Benchmark Results", _sets, _kvikio
+    "kvikio results (RAID0 to one GPU)", r"GPUDirect Storage Benchmark Results", _SETS, _kvikio
 )

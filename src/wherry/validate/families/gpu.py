@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from wherry.base.errors import Refused
-from wherry.devices.mechanisms import launched_ns, occupied, path_ns, path_rate, streamed
+from wherry.devices.mechanisms import launched_ns, occupied, path_ns, path_rate, rate_of, streamed
 from wherry.devices.profile import Profile
 from wherry.validate.hardware import path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction
-from wherry.validate.question import Question, bytes_of
+from wherry.validate.question import Question, bytes_of, counts_of
 from wherry.validate.units import Amount, gb_per_s, ns
 
 _KB = 2**10
 """gpu-benches prints 1024 bytes as a kB."""
+_SETS = (
+    ("launch overhead", "[launch] stream_us, graph_us"),
+    ("host_to_device|memcpy", "[[path]] host-to-device bandwidth_gb_per_s"),
+    ("", "[memory] bandwidth_gb_per_s"),
+)
+_SET_FIT = frozenset({768_000_000, 24_576_000_000})
+"""Bytes whose rates set the V100's memory, and what lies beyond it."""
+_THREADS_FIT = frozenset({3648, 4224})
+"""Threads, of one wave of the smallest blocks, whose rate over their number is that of one."""
 _LAUNCH_FIT = 2_000_000
 """Bytes below which the sweeps of small kernels gave the launch overheads of the profiles."""
-
-
-def _sets(question: Question) -> str:
-    if question.says("launch overhead"):
-        return "[launch] stream_us, graph_us"
-    if question.says("host_to_device|memcpy"):
-        return "[[path]] host-to-device bandwidth_gb_per_s"
-    return "[memory] bandwidth_gb_per_s"
 
 
 def _predict(question: Question, known: Known) -> Prediction:
@@ -51,42 +51,31 @@ def _copy(question: Question, profile: Profile) -> Prediction:
 def _asked(question: Question, sizes: Sequence[int], times: Sequence[int]) -> tuple[Amount, ...]:
     if question.asks_time:
         return tuple(ns(time) for time in times)
-    return tuple(gb_per_s(Fraction(n, time)) for n, time in zip(sizes, times, strict=True))
+    return tuple(gb_per_s(rate_of(n, time)) for n, time in zip(sizes, times, strict=True))
 
 
 def _working_set(question: Question, profile: Profile) -> Prediction:
     sizes = bytes_of(question, "size", "set", "bytes")
     rates = [streamed(profile, size) for size in sizes]
-    # Sets at either end of the sweep gave the two rates; what lies between is the test.
-    ends = {sizes.index(min(sizes)), _first_beyond(profile, sizes)} if len(sizes) > 2 else set()
     return Prediction(
         "the memory's rate while the set fits, then that of fetching on demand",
         "memory",
         (profile,),
         tuple(map(gb_per_s, rates)),
-        fitted=frozenset(ends),
+        fitted=frozenset(n for n, size in enumerate(sizes) if size in _SET_FIT),
         shape="cliff" if len(sizes) > 1 else None,
     )
 
 
-def _first_beyond(profile: Profile, sizes: Sequence[int]) -> int:
-    capacity = 0 if profile.memory is None else profile.memory.capacity_bytes.value
-    beyond = [size for size in sizes if size > capacity]
-    return sizes.index(min(beyond)) if beyond else sizes.index(min(sizes))
-
-
 def _occupancy(question: Question, profile: Profile) -> Prediction:
-    threads = question.given.get("threads")
-    counts = threads if isinstance(threads, list) else [threads]
-    if not all(isinstance(count, int) and count > 0 for count in counts):
-        raise Refused("threads", [f"parameter 'threads' must be whole numbers, not {threads!r}"])
+    counts = counts_of(question, "threads", r"(\d+) (?:resident )?threads")
     rates = [occupied(profile, count) for count in counts]
     return Prediction(
         "threads x the rate of one, at most the memory's",
         "memory",
         (profile,),
         tuple(map(gb_per_s, rates)),
-        fitted=frozenset({counts.index(min(counts))} if len(counts) > 2 else ()),
+        fitted=frozenset(n for n, count in enumerate(counts) if count in _THREADS_FIT),
         shape="knee" if len(counts) > 2 else None,
     )
 
@@ -117,5 +106,5 @@ def _both_ways(question: Question, known: Known) -> Prediction:
     return Prediction(mechanism, "transfer", (profile,), (gb_per_s(rate),))
 
 
-BENCHES = Family("gpu-benches", r"gpu-benches", _sets, _predict)
-NVBANDWIDTH = Family("nvbandwidth", r"nvbandwidth", _sets, _both_ways)
+BENCHES = Family("gpu-benches", r"gpu-benches", _SETS, _predict)
+NVBANDWIDTH = Family("nvbandwidth", r"nvbandwidth", _SETS, _both_ways)

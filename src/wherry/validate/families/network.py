@@ -12,9 +12,7 @@ from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, count_of, number_of
 from wherry.validate.units import ns, share
 
-
-def _sets_hops(question: Question) -> str:
-    return "nic-hdr100 [[path]] one-switch start_us"
+_SETS = (("", "nic-hdr100 [[path]] one-switch start_us"),)
 
 
 def _hops(question: Question, known: Known) -> Prediction:
@@ -36,10 +34,6 @@ def _hops_in_words(question: Question) -> int | None:
     if question.says(r"same leaf|over \d+ leaves") or question.runs_on("1 switch"):
         return 1
     return None
-
-
-def _no_calibration(question: Question) -> str:
-    return "nothing"
 
 
 def _relay(question: Question, known: Known) -> Prediction:
@@ -67,5 +61,5 @@ def _offered(question: Question, profile: Profile) -> Fraction:
     return gbit(profile.network.line_gbit_per_s)
 
 
-HOPS = Family("Zaratan InfiniBand study", r"Zaratan|InfiniBand latency", _sets_hops, _hops)
-RELAY = Family("DisDP (BlueField relays)", r"DisDP", _no_calibration, _relay)
+HOPS = Family("Zaratan InfiniBand study", r"Zaratan|InfiniBand latency", _SETS, _hops)
+RELAY = Family("DisDP (BlueField relays)", r"DisDP", (), _relay)

@@ -19,15 +19,19 @@ from wherry.validate.question import Question, bytes_of, count_of, number_of
 from wherry.validate.units import ns
 
 _PUSHED = r"\brpq\b|push-?down|pushed"
+_STORED, _ROWS = 21 * 10**9, 154_800_000_000
+"""Bytes of the experiments' table as Parquet, and in memory, unless a point says otherwise."""
+_THREADS_PER_NODE = 4
+"""Client threads for each storage node: 16, 32 and 64 for 4, 8 and 16 of them."""
 _MECHANISM = (
     "workers, each decoding then receiving one piece at a time; the client's network shared"
 )
 
 
-def _sets(question: Question) -> str:
-    engine = "[[engine]] parquet-decode input_gb_per_s"
-    path = "[[path]] network-receive bandwidth_gb_per_s"
-    return f"xeon-d-1548 {path if question.says(_PUSHED) else engine}"
+_SETS = (
+    (_PUSHED, "xeon-d-1548 [[path]] network-receive bandwidth_gb_per_s"),
+    (r"\bpq\b", "xeon-d-1548 [[engine]] parquet-decode input_gb_per_s"),
+)
 
 
 def _predict(question: Question, known: Known) -> Prediction:
@@ -51,16 +55,24 @@ def scan_ns(question: Question, profile: Profile, *, pushed: bool) -> int:
     engine = engine_of(profile, "parquet-decode")
     decode = exact(engine.input_gb_per_s)
     receive = path_rate(path_of(profile, "network-receive"))
-    stored, rows = bytes_of(question, "stored")[0], bytes_of(question, "memory")[0]
-    threads = count_of(question, "threads", r"(\d+) threads?")
+    stored, rows = _stated(question, "stored", _STORED), _stated(question, "memory", _ROWS)
     hardware = engine.jobs.value
-    if not pushed:
-        left = 1 - _percent(question, "throttle_pct", r"(\d+) % less client CPU", 0.0)
-        return crew_ns(stored, min(threads, hardware), [decode * left], [receive])
-    part = _percent(question, "selectivity_pct", r"(\d+(?:\.\d+)?) ?%", None)
     nodes = count_of(question, "nodes", r"(\d+) (?:storage )?nodes")
+    threads = count_of(question, "threads", r"(\d+) threads?", nodes * _THREADS_PER_NODE)
+    if not pushed:
+        left = 1 - _percent(question, "throttle_pct", r"throttled by (\d+) ?%", 0.0)
+        if not left:
+            raise Refused("throttle_pct", ["nothing is left of the client's processor"])
+        return crew_ns(stored, min(threads, hardware), [decode * left], [receive])
+    part = _percent(question, "selectivity_pct", r"(\d+(?:\.\d+)?) ?% of the rows", None)
     result = [receive * stored / (part * rows)] if part else []
     return crew_ns(stored, min(threads, nodes * hardware), [decode], result)
+
+
+def _stated(question: Question, name: str, default: int) -> int:
+    return (
+        bytes_of(question, name)[0] if any(k.startswith(name) for k in question.given) else default
+    )
 
 
 def _percent(question: Question, key: str, pattern: str, default: float | None) -> Fraction:
@@ -80,5 +92,5 @@ def _vary(question: Question, known: Known) -> Prediction:
     return replace(_predict(question, known), subject="variation")
 
 
-FAMILY = Family("Skyhook", r"Skyhook(?!.*variations)", _sets, _predict)
-VARIATIONS = Family("Skyhook, variations", r"Skyhook.*variations", _sets, _vary)
+FAMILY = Family("Skyhook", r"Skyhook(?!.*variations)", _SETS, _predict)
+VARIATIONS = Family("Skyhook, variations", r"Skyhook.*variations", _SETS, _vary)

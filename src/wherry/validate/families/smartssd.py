@@ -10,9 +10,7 @@ from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, bytes_of, count_of
 from wherry.validate.units import gb_per_s, ns
 
-
-def _sets(question: Question) -> str:
-    return "smartssd [[path]] p2p-read, p2p-write"
+_SETS = ((r"P2P", "nothing: the Vitis log's two ends set p2p-read and p2p-write"),)
 
 
 def _transfer(question: Question, known: Known) -> Prediction:
@@ -49,10 +47,8 @@ def _pipeline(question: Question, known: Known) -> Prediction:
     )
 
 
-TRANSFERS = Family("Vitis p2p_bandwidth (SmartSSD)", r"p2p_bandwidth", _sets, _transfer)
+TRANSFERS = Family("Vitis p2p_bandwidth (SmartSSD)", r"p2p_bandwidth", (), _transfer)
 BENCHMARKS = Family(
-    "smartssd-benchmarks (SmartSSD)", r"smartssd-benchmarks|Defibrilator", _sets, _transfer
+    "smartssd-benchmarks (SmartSSD)", r"smartssd-benchmarks|Defibrilator", _SETS, _transfer
 )
-PIPELINE = Family(
-    "Vitis P2P overlap example (SmartSSD)", r"P2P overlap", lambda question: "", _pipeline
-)
+PIPELINE = Family("Vitis P2P overlap example (SmartSSD)", r"P2P overlap", (), _pipeline)

@@ -16,7 +16,7 @@ def _refusing(source: str, paper: str, reason: str, sets: str = "no shipped figu
     def predict(question: Question, known: Known) -> Prediction:
         raise Refused("no model", [reason])
 
-    return Family(source, paper, lambda question: sets, predict)
+    return Family(source, paper, (("", sets),), predict)
 
 
 def _coherent(question: Question, known: Known) -> Prediction:
@@ -30,7 +30,7 @@ FAMILIES = (
     Family(
         "Schieffer et al. (GH200)",
         r"Schieffer",
-        lambda question: "gh200 [memory] bandwidth_gb_per_s, [[path]] c2c-from-cpu, c2c-to-cpu",
+        (("", "gh200 [memory] bandwidth_gb_per_s, [[path]] c2c-from-cpu, c2c-to-cpu"),),
         _coherent,
     ),
     _refusing("UPP (SmartSSD)", r"\bUPP\b", _ABSTRACT, "smartssd [media], [memory]"),
@@ -50,8 +50,8 @@ FAMILIES = (
     _refusing(
         "Smart SSD (2013)",
         r"Do et al\. SIGMOD 2013",
-        "figures were recalled, not read, so no profile rests on them; the drive's processor is the "
-        "bound, and nothing says how fast it is (bandwidths alone allow up to 2.8 times)",
+        "figures were recalled, not read, so no profile rests on them; the drive's processor is "
+        "the bound, and nothing says how fast it is (bandwidths alone allow up to 2.8 times)",
     ),
     _refusing("lambda-IO", r"Yang et al\. FAST 2023", _ABSTRACT),
     _refusing("nKV", r"\bnKV\b", _ABSTRACT),
