@@ -109,14 +109,6 @@ def overlapped_ns(stages: Sequence[int]) -> Between:
     return Between(max(stages), sum(stages))
 
 
-def pipelined_ns(stages: Sequence[int], parts: int) -> int:
-    """Give the time of `parts` equal parts through stages of which each works on one at a time.
-
-    The longest stage for all parts but one, and every stage for that one.
-    """
-    return max(stages) * (parts - 1) + sum(stages)
-
-
 def slowest(rates: Sequence[Fraction]) -> Fraction:
     """Give the rate of what passes through everything: the least of them (gds-*)."""
     return min(rates)

@@ -87,9 +87,11 @@ def _of(table: Any, place: int) -> list[str]:
         return [f"point {place}: must be a table [[point]], not {table!r}"]
     name = f"point {table.get('id', place)!r}"
     found = [f"{name}: field {field!r} is missing" for field in _NEEDED if field not in table]
-    for field in ("where", "confidence", "evidence", *_TEXTS):
-        if field in table and (not isinstance(table[field], str) or not table[field].strip()):
-            found.append(f"{name}: field {field!r} must be text, not {table[field]!r}")
+    found += [
+        f"{name}: field {field!r} must be text, not {table[field]!r}"
+        for field in (*_TEXTS, "where", "confidence", "evidence")
+        if field in table and not (isinstance(table[field], str) and table[field].strip())
+    ]
     if not isinstance(table.get("parameters", {}), dict):
         found.append(f"{name}: field 'parameters' must be a table, not {table['parameters']!r}")
     if found:

@@ -32,7 +32,7 @@ _COUNT_KEY = re.compile(
     r"|lengths?|offered_gbps|compute_[mu]?s|hot_\w*_?m?s)",
     re.IGNORECASE,
 )
-_SIZE_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)\b", re.IGNORECASE)
+_SIZE_TEXT = re.compile(r"\b\d+(?:\.\d+)?\s*[KMGT]i?B\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def bytes_of(question: Question, *names: str, thousand: int = 10**3) -> list[int
                 unit = match["unit"] or ""
                 return [_size(item, unit, thousand) for item in _listed(value)]
     if not names:
-        found = [_size(n, unit, thousand) for n, unit in _SIZE_TEXT.findall(question.workload)]
+        found = [_size(text, "", thousand) for text in _SIZE_TEXT.findall(question.workload)]
         if found:
             return found
     wanted = " or ".join(names) or "bytes, size_kB, buffer_KiB ..."

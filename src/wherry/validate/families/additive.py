@@ -20,7 +20,7 @@ _SETS = (("", "nothing of a profile: the rate of one device alone describes the 
 def _predict(question: Question, known: Known) -> Prediction:
     if question.kind == "range":
         raise Refused("abstract", ["only the abstract was read: no device's rate alone"])
-    drives = count_of(question, "csds", r"(\d+) CSDs?")
+    drives = count_of(question, "csds", r"\b(\d+) CSDs?")
     work = question.says(r"sentiment|recommender|speech")
     named = work[0] if work else r"(?!)"
     host = known.find(_PAPER, f"{named}.*host alone").value

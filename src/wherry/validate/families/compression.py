@@ -40,7 +40,7 @@ def _predict(question: Question, known: Known) -> Prediction:
     if codec:
         on_host = question.says(r"\bhost\b")
         profile = profile_on(question.hardware, "cpu") if on_host else card
-        cores = count_of(question, "cores", r"(\d+) (?:A\d\d |host )?cores?", 1)
+        cores = count_of(question, "cores", r"\b(\d+) (?:A\d\d |host )?cores?", 1)
         time = job_ns(engine_of(profile, codec[1].lower()), nbytes, jobs=cores)
         mechanism = "bytes over the codec's rate on a core, times cores"
         return Prediction(mechanism, "kernel", (profile,), (_asked(question, nbytes, time),))
@@ -61,7 +61,7 @@ def _decision(question: Question, known: Known) -> Prediction:
         raise Refused("workload", ["the decision names neither zlib nor zstd on the host"])
     nbytes = _input_bytes(question, known)
     host, card = profile_on(question.hardware, "cpu"), profile_on(question.hardware, "nic")
-    cores = count_of(question, "cores", r"(\d+) cores?", 1)
+    cores = count_of(question, "cores", r"\b(\d+) cores?", 1)
     stay = job_ns(engine_of(host, codec[1].lower()), nbytes, jobs=cores)
     go = _turn_around_ns(card, nbytes)
     return Prediction(

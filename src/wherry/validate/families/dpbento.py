@@ -119,7 +119,7 @@ def _memory(question: Question, known: Known) -> Prediction:
     if profile.rates is None or profile.cores is None:
         raise Refused(profile.device.name, ["no table [rates] or no [cores]"])
     sizes = bytes_of(question, thousand=2**10)
-    threads = count_of(question, "threads", r"(\d+) threads?", 1)
+    threads = count_of(question, "threads", r"\b(\d+) threads?", 1)
     point = known.find(_PAPER, "mem-read-rnd")
     host = Fraction(repr(float(point.value[-1][point.parameters["order"].index("Host")])))
     amounts = []

@@ -29,7 +29,7 @@ _LAYERS = 3
 def _shared(question: Question, known: Known) -> Prediction:
     """Bound what reaches GPUs by their links and by the drives or the network they share."""
     gpu = profile_on(question.hardware, "gpu")
-    gpus = count_of(question, "gpus", r"(\d+) GPUs?", 1)
+    gpus = count_of(question, "gpus", r"\b(\d+) GPUs?", 1)
     links = gpus * path_rate(path_of(gpu, "host-to-device"))
     if question.says(r"NFS|RDMA|network"):
         source = profile_on(question.hardware, "nic")
@@ -39,7 +39,7 @@ def _shared(question: Question, known: Known) -> Prediction:
         mechanism = "least of the GPUs' links and one Ethernet line less its frames"
     else:
         source = profile_on(question.hardware, "drive")
-        drives = count_of(question, "drives", r"(\d+) drives", _counted_drives(question))
+        drives = count_of(question, "drives", r"\b(\d+) drives", _counted_drives(question))
         supply = drives * _drive_rate(source)
         mechanism = "least of the GPUs' links and the drives together"
     rate = slowest([links, supply])
@@ -47,7 +47,7 @@ def _shared(question: Question, known: Known) -> Prediction:
 
 
 def _counted_drives(question: Question) -> int:
-    match = question.runs_on(r"(\d+)x (?:Solidigm|WD|Samsung|Micron|Kioxia)")
+    match = question.runs_on(r"\b(\d+)x (?:Solidigm|WD|Samsung|Micron|Kioxia)")
     return 1 if match is None else int(match[1])
 
 
@@ -62,7 +62,7 @@ def _drive_rate(drive: Profile) -> Fraction:
 def _one_drive(question: Question, known: Known) -> Prediction:
     """Threads with one request each: Little's law, until the drive is the bound."""
     drive = profile_on(question.hardware, "drive")
-    threads = count_of(question, "threads", r"(\d+) threads?")
+    threads = count_of(question, "threads", r"\b(\d+) threads?")
     size = bytes_of(question, "io", "size", "bytes", "block")[0]
     if drive.media is None:
         raise Refused(drive.device.name, ["no table [media]"])
@@ -76,8 +76,8 @@ def _one_drive(question: Question, known: Known) -> Prediction:
 
 def _kvikio(question: Question, known: Known) -> Prediction:
     gpu, drive = profile_on(question.hardware, "gpu"), profile_on(question.hardware, "drive")
-    drives = count_of(question, "drives", r"(\d+) drives", _counted_drives(question))
-    threads = count_of(question, "threads", r"(\d+) threads?", 16)
+    drives = count_of(question, "drives", r"\b(\d+) drives", _counted_drives(question))
+    threads = count_of(question, "threads", r"\b(\d+) threads?", 16)
     # A thread reads one stripe at a time, so that fewer threads than drives leave drives idle.
     supply = min(threads, drives) * _drive_rate(drive)
     rate = slowest([supply, path_rate(path_of(gpu, "host-to-device"))])
@@ -96,7 +96,7 @@ def _layers(question: Question, profiles: tuple[Profile, ...], rate: Fraction) -
     """Read the next layer while one computes: each step takes the longer of the two."""
     read = over_ns(bytes_of(question, "layer", "bytes", "size")[0], rate)
     compute = _compute_ns(question)
-    layers = count_of(question, "layers", r"(\d+) layers", _LAYERS)
+    layers = count_of(question, "layers", r"\b(\d+) layers", _LAYERS)
     steps = [max(read, compute)] * (layers - 1) + [compute]
     whole = sum(steps) if layers > 1 else max(read, compute)
     alone = compute * layers

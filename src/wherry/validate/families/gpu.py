@@ -68,7 +68,7 @@ def _working_set(question: Question, profile: Profile) -> Prediction:
 
 
 def _occupancy(question: Question, profile: Profile) -> Prediction:
-    counts = counts_of(question, "threads", r"(\d+) (?:resident )?threads")
+    counts = counts_of(question, "threads", r"\b(\d+) (?:resident )?threads")
     rates = [occupied(profile, count) for count in counts]
     return Prediction(
         "threads x the rate of one, at most the memory's",

@@ -18,7 +18,7 @@ _SETS = (("", "nic-hdr100 [[path]] one-switch start_us"),)
 def _hops(question: Question, known: Known) -> Prediction:
     """One way is the ends with their switch, and every further switch; a read goes both ways."""
     profile = profile_on(question.hardware, "nic")
-    hops = count_of(question, "hops", r"(\d+)[ -]?hops?", _hops_in_words(question))
+    hops = count_of(question, "hops", r"\b(\d+)[ -]?hops?", _hops_in_words(question))
     first = exact(path_of(profile, "one-switch").start_us)
     further = exact(path_of(profile, "further-switch").start_us)
     one_way = (first + (hops - 1) * further) * 1000

@@ -57,8 +57,8 @@ def scan_ns(question: Question, profile: Profile, *, pushed: bool) -> int:
     receive = path_rate(path_of(profile, "network-receive"))
     stored, rows = _stated(question, "stored", _STORED), _stated(question, "memory", _ROWS)
     hardware = engine.jobs.value
-    nodes = count_of(question, "nodes", r"(\d+) (?:storage )?nodes")
-    threads = count_of(question, "threads", r"(\d+) threads?", nodes * _THREADS_PER_NODE)
+    nodes = count_of(question, "nodes", r"\b(\d+) (?:storage )?nodes")
+    threads = count_of(question, "threads", r"\b(\d+) threads?", nodes * _THREADS_PER_NODE)
     if not pushed:
         left = 1 - _percent(question, "throttle_pct", r"throttled by (\d+) ?%", 0.0)
         if not left:
