@@ -489,5 +489,14 @@ class TestCommand:
         assert main(["validate", "--points", str(path)]) == 2
         assert "point 'a': field 'paper' is missing" in capsys.readouterr().err
 
+    def test_the_documentation_shows_what_is_printed(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["validate", "--brief"]) == 0
+        printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        page = Path(__file__).parents[2] / "docs" / "reference" / "validation.md"
+        (shown,) = re.findall(r"```text\n(.*?)```", page.read_text(), re.DOTALL)
+        assert shown.splitlines() == printed, "write what `wherry validate --brief` prints there"
+
     def test_kinds_are_those_of_the_shipped_points(self) -> None:
         assert {p.kind for p in shipped_points()} <= set(KINDS)

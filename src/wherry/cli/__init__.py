@@ -78,6 +78,7 @@ Examples:
   wherry demo
   wherry run q6 --system dpu-csd-host
   wherry explain my_query.py --system dpu-csd-host
+  wherry validate
   wherry bench kernels
   wherry COMMAND --help
 """

@@ -53,14 +53,23 @@ def _show(report: Report, name: str, *, brief: bool) -> None:
             _show_group(group)
     say()
     heading("by source")
-    rows = [
-        (g.group, str(g.n), _pct(g.mean_error_pct), _pct(g.max_error_pct), str(len(g.refused)))
-        for g in report.groups
-    ]
-    grid(("source", "n", "mean error", "max error", "not predicted"), rows, right=(1, 2, 3, 4))
+    headers = ("source", "n", "mean error", "max error", "decided right", "not predicted")
+    grid(headers, [_group_row(group) for group in report.groups], right=range(1, len(headers)))
     say()
     heading("goals")
     grid(("goal", "limit", "reached", ""), [_goal_row(goal) for goal in report.goals])
+
+
+def _group_row(group: Group) -> tuple[str, ...]:
+    decided = [point.verdict == "right" for point in group.points if point.kind == "decision"]
+    return (
+        group.group,
+        str(group.n),
+        _pct(group.mean_error_pct),
+        _pct(group.max_error_pct),
+        f"{sum(decided)} of {len(decided)}" if decided else "",
+        str(len(group.refused)),
+    )
 
 
 def _goal_row(goal: Goal) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -52,6 +53,7 @@ class Point(msgspec.Struct, frozen=True):
     evidence: str = ""
 
 
+@cache
 def shipped_points() -> tuple[Point, ...]:
     """Give the points that Wherry ships: `benchmarks/validation/points.toml`."""
     name = "benchmarks/validation/points.toml"
