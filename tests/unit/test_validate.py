@@ -218,9 +218,11 @@ class TestFurtherPoints:
             DPBENTO, "BlueField-3", "DuckDB ClickBench hot run", [[0.5]], "s", kind="calibration",
             parameters={"order": ["BF-3"], "queries": [43]},
         )  # fmt: skip
-        assert "hot" in reason(only(point(DPBENTO, "BlueField-3", "Q43 cold", 1.0, "s")))
-        found = validate([hot, point(DPBENTO, "BlueField-3", "Q1 cold", 1.0, "s")])
-        assert found.groups[0].n == 1
+        asked = point(DPBENTO, "BlueField-3", "Q43 cold", 1.0, "s", parameters={"bytes_GB": 1.5066})
+        assert "hot time of Q43" in reason(only(asked))
+        (group,) = validate([hot, asked]).groups
+        # 0.5 s hot, and 1.5066 GB at 1.5066 GB/s: the middle of 1 and 1.5 s.
+        assert [found.predicted for found in group.points] == [1.25]
 
 
 def reason(found: Outcome | Refusal) -> str:
@@ -440,7 +442,7 @@ class TestParsing:
         asked = question_of(point("p", "h", workload, 1.0, "s", parameters=parameters))
         assert bytes_of(asked) == expected
 
-    @pytest.mark.parametrize("bad", ["much", -1, 0, True, "8 parsec"])
+    @pytest.mark.parametrize("bad", ["much", -1, 0, True, "8 parsec", float("nan"), [None]])
     def test_what_is_no_size(self, bad: Any) -> None:
         asked = question_of(point("p", "h", "w", 1.0, "s", parameters={"size_kB": bad}))
         with pytest.raises(Refused, match="is not a size"):

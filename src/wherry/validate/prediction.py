@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,18 +63,23 @@ class Known:
 
     points: tuple[Point, ...]
 
-    def find(self, paper: str, workload: str, hardware: str = "") -> Point:
-        """Give the first calibration point whose words have all three patterns.
+    def every(self, paper: str, workload: str) -> Iterator[Point]:
+        """Give the calibration points whose paper and workload have these patterns."""
+        for point in self.points:
+            sought = ((paper, point.paper), (workload, point.workload))
+            if all(re.search(pattern, words, re.IGNORECASE) for pattern, words in sought):
+                yield point
+
+    def find(self, paper: str, workload: str) -> Point:
+        """Give the first of `every`.
 
         Raises
         ------
         Refused
             There is none.
         """
-        for point in self.points:
-            sought = ((paper, point.paper), (workload, point.workload), (hardware, point.hardware))
-            if all(re.search(pattern, words, re.IGNORECASE) for pattern, words in sought):
-                return point
+        for point in self.every(paper, workload):
+            return point
         raise Refused("calibration", [f"no calibration point of {paper!r} says {workload!r}"])
 
 
@@ -110,19 +115,3 @@ class Family:
             if re.search(pattern, workload, re.IGNORECASE):
                 return figures
         return "no shipped figure"
-
-
-def column(point: Point, profile: Profile, names: Callable[[str], Sequence[Profile]]) -> int:
-    """Give the place of a device in a point's `order` of devices.
-
-    Raises
-    ------
-    Refused
-        The point has no such column.
-    """
-    order = point.parameters.get("order", [])
-    for place, label in enumerate(order):
-        if profile in names(label):
-            return place
-    reason = f"point {point.id!r} has no column for {profile.device.name}; it has: {order}"
-    raise Refused("calibration", [reason])

@@ -7,8 +7,9 @@ bytes, threads, counts. A key that is not listed is not seen.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ _SCALE = {
 }  # fmt: skip
 _SIZE_KEY = re.compile(
     r"(bytes|sizes?|buffer|block|io|transfer|set|total|object|message|file|layer|read|stored|memory"
-    r"|result|request)s?(_bytes|_size)?(_each_way|_in|_out|_read)?(_(?P<unit>b|[kmgt]i?b))?",
+    r"|result|request)s?(_bytes|_size)?(_each_way|_in|_read)?(_(?P<unit>b|[kmgt]i?b))?",
     re.IGNORECASE,
 )
 _COUNT_KEY = re.compile(
@@ -107,8 +108,10 @@ def bytes_of(question: Question, *names: str, thousand: int = 10**3) -> list[int
     raise Refused("size", [f"the point states no size ({wanted})"])
 
 
-def _listed(value: Any) -> Iterator[Any]:
-    yield from value if isinstance(value, list) else (value,)
+def _listed(value: Any) -> list[Any]:
+    if value == []:
+        raise Refused("size", ["a list of sizes is empty"])
+    return value if isinstance(value, list) else [value]
 
 
 def _size(number: Any, unit: str, thousand: int) -> int:
@@ -117,12 +120,16 @@ def _size(number: Any, unit: str, thousand: int) -> int:
         if match is None or match[2].lower() not in _SCALE:
             raise Refused("size", [f"{number!r} is not a size"])
         number, unit = float(match[1]), match[2]
-    if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
+    if not _is_number(number) or number <= 0:
         raise Refused("size", [f"{number!r} is not a size"])
     scale = _SCALE[unit.lower()]
     if thousand == 2**10 and scale in (10**3, 10**6, 10**9):
         scale = {10**3: 2**10, 10**6: 2**20, 10**9: 2**30}[scale]
     return round(number * scale)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def count_of(question: Question, key: str, pattern: str, default: int | None = None) -> int:
@@ -162,6 +169,6 @@ def number_of(question: Question, key: str, pattern: str) -> float | None:
     if seen is None:
         match = question.says(pattern)
         return None if match is None else float(match[1])
-    if isinstance(seen, bool) or not isinstance(seen, int | float) or seen < 0:
+    if not _is_number(seen) or seen < 0:
         raise Refused(key, [f"parameter {key!r} must be a number, not {seen!r}"])
     return float(seen)

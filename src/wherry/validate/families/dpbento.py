@@ -17,8 +17,8 @@ from wherry.devices.mechanisms import (
 )
 from wherry.devices.profile import Profile
 from wherry.validate.hardware import path_of, profile_on, profiles_on
-from wherry.validate.prediction import Family, Known, Prediction, column
-from wherry.validate.question import Question, bytes_of, count_of
+from wherry.validate.prediction import Family, Known, Prediction
+from wherry.validate.question import Question, bytes_of, count_of, number_of
 from wherry.validate.units import gb_per_s, ns, per_s
 
 _PAPER = "dpBento"
@@ -69,33 +69,39 @@ def _cold(question: Question, known: Known) -> Prediction:
 
 def _hot_ns(question: Question, known: Known, profile: Profile, query: int) -> int:
     """Give the query's time with its data in memory: measured, so part of what is asked."""
-    try:
-        point = known.find(_PAPER, "hot run")
-        row = point.parameters["queries"].index(query)
-        return round(float(point.value[row][column(point, profile, profiles_on)]) * 1e9)
-    except (Refused, ValueError):
-        for key, value in question.given.items():
-            if key.lower().startswith("hot") and isinstance(value, int | float):
-                return round(float(value) * (1e6 if key.lower().endswith("_ms") else 1e9))
+    seconds = _cell(known, "hot run", profile, query)
+    if seconds is not None:
+        return rounded(seconds * 10**9)
+    for key in question.given:
+        if key.lower().startswith("hot"):
+            stated = number_of(question, key, r"(?!)") or 0.0
+            scale = 10**6 if key.lower().endswith("_ms") else 10**9
+            return rounded(Fraction(repr(stated)) * scale)
     raise Refused("hot time", [f"no hot time of Q{query} on {profile.device.name} is known"])
 
 
 def _query_bytes(question: Question, known: Known, profile: Profile, query: int) -> tuple[int, str]:
     """Give the bytes a query reads: stated, or from its cold time on another device's storage."""
-    try:
+    if any(key.startswith(("bytes", "read")) for key in question.given):
         return bytes_of(question, "bytes", "read")[0], "bytes as stated"
-    except Refused:
-        pass
-    point = known.find(_PAPER, "cold run")
-    if query not in point.parameters["queries"]:
-        raise Refused("bytes", [f"the bytes that Q{query} reads are not known"])
-    row = point.value[point.parameters["queries"].index(query)]
     for other in (profile_on("BlueField-2"), profile_on("OCTEON")):
-        if other != profile:
-            cold = Fraction(repr(float(row[column(point, other, profiles_on)])))
+        cold = None if other == profile else _cell(known, "cold run", other, query)
+        if cold is not None:
             rate = path_rate(path_of(other, "card-ssd-read"))
             return rounded(cold * 10**9 * rate), f"bytes from its cold run on {other.device.name}"
-    raise Refused("bytes", ["no other device's cold run gives the bytes"])
+    raise Refused("bytes", [f"the bytes that Q{query} reads are not known"])
+
+
+def _cell(known: Known, run: str, profile: Profile, query: int) -> Fraction | None:
+    """Give a device's seconds for a query from the first calibration table that has both."""
+    for point in known.every(_PAPER, run):
+        queries, devices = point.parameters.get("queries"), point.parameters.get("order")
+        if not isinstance(queries, list) or not isinstance(devices, list) or query not in queries:
+            continue
+        named = [place for place, name in enumerate(devices) if profile in profiles_on(str(name))]
+        if named:
+            return Fraction(repr(float(point.value[queries.index(query)][named[0]])))
+    return None
 
 
 def _storage(question: Question) -> Prediction:
