@@ -22,37 +22,37 @@ from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
 from wherry.devices.cpu import CpuDriver
 from wherry.devices.emulated import EmulatedDriver
-from wherry.devices.system import System, home, load_system
+from wherry.devices.system import System, load_system
 from wherry.devices.this_machine import THIS_MACHINE
-from wherry.ir.build import Build, Known, build_of, image_of
-from wherry.ir.stage import Take
+from wherry.ir.build import Build, Known, build_of
 from wherry.ops.operator import Chain, Declared
 from wherry.ops.select import type_bytes
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
 from wherry.plan.place import Choice, host_only, place
-from wherry.plan.placement import gates_of, stages_of
+from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
-from wherry.run.continuation import Continuation
 from wherry.run.crew import crew as running
 from wherry.run.executor import Executor
-from wherry.run.machine import Machine, Orders
+from wherry.run.machine import Machine
+from wherry.run.orders import enough_of, orders_of
 from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
+from wherry.sim.recorded import Counts
+from wherry.sim.recorded import record as counts_of
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
+from wherry.trace.usage import Usage, usage
 
 SystemLike = str | Path | System
 Pins = Mapping[str, str] | Literal["host-only"]
 HOST_ONLY: Final = "host-only"
 """Placement that runs every segment on the host: what offload is compared with."""
 
-_WINDOW_PER_CORE = 2
-"""Chunks an emulated device works on at once, per core: one runs, the next is on its way."""
 _STREAM_BYTES = 64 << 20
 """Bytes of a share's stored rows, when its answer is consumed as it comes: what is held at a time.
 A share of this size is read in 2 ms, which is much against what each share costs besides."""
@@ -84,7 +84,9 @@ class Result:
         What really ran where, one entry for each run of a program.
     builds : tuple of Result
         The other sides of joins, which ran before, one after another. `time` includes theirs;
-        timeline, ledger, receipts and evidence are of this query alone.
+        timeline, ledger, receipts, evidence and usage are of this query alone.
+    usage : Usage or None
+        How busy each resource was, energy and money; None where time is measured.
     """
 
     answer: pa.Table | pa.Buffer
@@ -95,6 +97,7 @@ class Result:
     receipts: tuple[Receipt, ...]
     evidence: tuple[Evidence, ...]
     builds: tuple[Result, ...] = ()
+    usage: Usage | None = None
 
     @cached_property
     def table(self) -> pa.Table:
@@ -180,6 +183,20 @@ def _with_answers(declared: Declared, system: System, options: Options) -> tuple
         return build
 
     return with_builds(declared, make), before
+
+
+def record(declared: Declared) -> Counts:
+    """Give the counts of a pipeline, with which `wherry.sim.replay` simulates its placements.
+
+    The other sides of its joins run on this machine, to have their rows.
+    """
+    sides: list[Counts] = []
+
+    def make(side: Declared, keys: int) -> Build:
+        sides.append(record(side))
+        return build_of(run(side).table, keys)
+
+    return counts_of(_prepared(with_builds(declared, make)), sides)
 
 
 def run(
@@ -306,7 +323,7 @@ def _journey(
         for worker in workers.values():
             worker.install(query.plan_bytes)
     key = next(iter(workers.values())).key
-    machine = Machine(_orders(query, choice, system, key))
+    machine = Machine(orders_of(query, choice.chosen.placement, system, key))
     builds = [v.value for v in query.literals if isinstance(v.value, Build)]
     real = system.name == THIS_MACHINE
     carrier = Carrier(workers, query.plan_bytes, {b.digest: b for b in builds}, by_reference=real)
@@ -329,48 +346,9 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
     }
 
 
-def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
-    placement = choice.chosen.placement
-    source = query.scan.source
-    homes = {f: home(system, source.name, f) for f in range(source.fragments)}
-    continuation = Continuation(
-        query=os.urandom(16),
-        epoch=0,
-        hop=0,
-        plan=query.plan_digest,
-        first=0,
-        last=0,
-        values=tuple(map(image_of, query.literals)),
-        chunks=(),
-        sites=placement.sites,
-    )
-    return Orders(
-        client=system.client,
-        continuation=continuation,
-        stages=stages_of(query.segments, placement),
-        homes=homes,
-        gates=gates_of(system, dict.fromkeys(homes.values())),
-        ways=placement.ways,
-        windows=_windows(system),
-        enough=_enough(query),
-        key=key,
-    )
-
-
-def _windows(system: System) -> dict[str, int]:
-    if system.name == THIS_MACHINE:
-        # One share keeps all cores busy, and its answer is given away before the next is made.
-        return dict.fromkeys(system.devices, 1)
-    return {
-        name: _WINDOW_PER_CORE * profile.cores.count.value
-        for name, profile in system.devices.items()
-        if profile.cores is not None
-    }
-
-
 def _executor(journey: _Journey, most_rows: int | None = None) -> Executor:
     crew = running()
-    enough = _enough(journey.query) is not None
+    enough = enough_of(journey.query) is not None
     first = _FIRST_CHUNKS_PER_CORE * len(crew.cores) if enough else None
     return Executor(journey.carrier, crew, partial(cut, most_rows=most_rows, first=first))
 
@@ -384,14 +362,6 @@ def _stream_rows(query: Query) -> int | None:
     rows = max(1, sum(ref.rows for ref in query.chunks))
     width = max(1, stored / rows, sum(type_bytes(t) for _, t in query.plan.fields))
     return max(1, int(_STREAM_BYTES / width))
-
-
-def _enough(query: Query) -> int | None:
-    """Give the rows after which a query that only wants its first rows can stop reading."""
-    for segment in query.segments:
-        if segment.kind == "merge" and segment.steps and isinstance(segment.steps[0], Take):
-            return segment.steps[0].count
-    return None
 
 
 def _measured(journey: _Journey) -> Result:
@@ -409,7 +379,7 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     simulate(system, flights, in_flight=in_flight)
     results = []
     for journey, flight in zip(journeys, flights, strict=True):
-        pieces = [flight.carrier.pieces.pop(piece) for piece in flight.answer]
+        pieces = [journey.carrier.pieces.pop(piece) for piece in flight.answer]
         timeline = Timeline("modelled", tuple(flight.spans))
         results.append(_result(journey, _answer(journey, pieces), flight.time, timeline))
     return results
@@ -432,7 +402,7 @@ def _answer(journey: _Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:
 def _result(
     journey: _Journey, answer: pa.Table | pa.Buffer, time: Time, timeline: Timeline
 ) -> Result:
-    carrier = journey.carrier
+    carrier, modelled = journey.carrier, timeline.origin == "modelled"
     return Result(
         answer=answer,
         placement=journey.placement,
@@ -442,6 +412,7 @@ def _result(
         receipts=receipts(timeline.spans, journey.system.devices),
         evidence=tuple(carrier.evidence),
         builds=tuple(journey.before.results),
+        usage=usage(timeline.spans, journey.system, time.ns) if modelled else None,
     )
 
 

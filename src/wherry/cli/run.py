@@ -33,6 +33,7 @@ from wherry.cli.output import (
 )
 from wherry.cli.progress import progress
 from wherry.cli.target import load_target
+from wherry.cli.usage import show_usage
 from wherry.data.arrow_write import Written
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
@@ -129,6 +130,7 @@ def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, A
         "link_bytes": result.timeline.link_bytes(),
         "ledger": result.ledger,
         "receipts": [{"origin": origin, **plain(receipt)} for receipt in result.receipts],
+        "usage": None if result.usage is None else {"origin": origin, **plain(result.usage)},
         "through_pyarrow": _residuals(result),
     }
 
@@ -141,6 +143,8 @@ def _show(target: str, system: str, result: Result, rows: int, *, cold: bool) ->
     show_answer(result.table, rows)
     _show_ledger(result)
     _show_receipts(result)
+    if result.usage is not None:
+        show_usage(result.usage)
     residuals = _residuals(result)
     if residuals:
         say()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -38,6 +39,14 @@ def open_ipc(mapping: MappedFile) -> Fragment | None:
     if start == _FILE_MAGIC:
         return IpcFile(mapping)
     return open_stream(mapping) if start.startswith(STREAM_START) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How the buffers of a batch are compressed, and the bytes of every column so."""
+
+    codec: str
+    sizes: dict[str, int]
 
 
 class IpcFile:
@@ -101,8 +110,9 @@ class IpcFile:
         """Give the compressed bytes of columns, dictionaries not counted; None: references."""
         if self._sizes is None:
             return None
-        stored = sum(self._sizes[batch][name] for name in columns)
-        return Decoding(tuple(columns), stored, DECOMPRESSED)
+        codec, sizes = self._sizes[batch].codec, self._sizes[batch].sizes
+        stored = sum(sizes[name] for name in columns)
+        return Decoding(tuple(columns), stored, DECOMPRESSED, codec)
 
     def statistics(self, batch: int) -> ChunkStatistics:
         """Give the statistics of stored batch `batch`; the first call may read the whole file."""
@@ -148,11 +158,9 @@ class IpcFile:
         return f"{self.label}, record batch {batch}"
 
 
-def _compressed_sizes(
-    mapping: MappedFile, schema: pa.Schema, count: int
-) -> list[dict[str, int]] | None:
-    """Give the stored bytes of the columns of every batch; None if they are not compressed."""
-    found: list[dict[str, int]] = []
+def _compressed_sizes(mapping: MappedFile, schema: pa.Schema, count: int) -> list[Stored] | None:
+    """Give how every batch is compressed; None if they are not."""
+    found: list[Stored] = []
     with reading(f"{mapping.label}: the messages from offset {len(_FILE_MAGIC)}"):
         messages = ipc.MessageReader.open_stream(mapping.buffer[len(_FILE_MAGIC) :])
         for message in messages:
@@ -160,7 +168,7 @@ def _compressed_sizes(
                 break
             if message.type == "record batch":
                 layout = batch_layout(message.metadata.to_pybytes())
-                if not layout.compressed:
+                if not layout.codec:
                     return None
-                found.append(column_sizes(layout, schema))
+                found.append(Stored(layout.codec, column_sizes(layout, schema)))
     return found or None

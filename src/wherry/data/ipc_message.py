@@ -19,6 +19,10 @@ _HEADER = 2
 _LENGTH, _BUFFERS, _COMPRESSION, _VARIADIC = 0, 2, 3, 4
 """Fields of a RecordBatch."""
 
+_CODEC = 0
+"""Field of a BodyCompression."""
+_CODECS = ("lz4", "zstd")
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
@@ -28,8 +32,8 @@ class BatchLayout:
     ----------
     rows : int
         Its rows.
-    compressed : bool
-        Whether its buffers are compressed, each by itself.
+    codec : "", "lz4" or "zstd"
+        How its buffers are compressed, each by itself; "" if they are not.
     sizes : tuple of int
         Bytes of each buffer as stored, in the order of the format.
     variadic : tuple of int
@@ -37,7 +41,7 @@ class BatchLayout:
     """
 
     rows: int
-    compressed: bool
+    codec: str
     sizes: tuple[int, ...]
     variadic: tuple[int, ...]
 
@@ -56,12 +60,23 @@ def batch_layout(metadata: bytes) -> BatchLayout:
         length = _field(metadata, batch, _LENGTH)
         return BatchLayout(
             rows=_int(metadata, length, "<q") if length else 0,
-            compressed=_field(metadata, batch, _COMPRESSION) != 0,
+            codec=_codec(metadata, batch),
             sizes=tuple(max(0, size) for _, size in _vector(metadata, batch, _BUFFERS, "<qq")),
             variadic=tuple(n for (n,) in _vector(metadata, batch, _VARIADIC, "<q")),
         )
     except struct.error as error:
         raise CorruptError(f"the metadata of a record batch are cut short: {error}") from error
+
+
+def _codec(data: bytes, batch: int) -> str:
+    at = _field(data, batch, _COMPRESSION)
+    if not at:
+        return ""
+    compression = _target(data, at)
+    number = _field(data, compression, _CODEC)
+    # The format's default, which writers leave out, is the first.
+    kind = _int(data, number, "<b") if number else 0
+    return _CODECS[kind] if 0 <= kind < len(_CODECS) else "unknown"
 
 
 def column_sizes(layout: BatchLayout, schema: pa.Schema) -> dict[str, int]:

@@ -49,7 +49,7 @@ def open_stream(mapping: MappedFile) -> Batches | CompressedStream:
     start = stream.tell()
     batches, dictionaries, end = _messages(mapping, start)
     _check_end(mapping, end)
-    if any(batch.layout.compressed for batch in batches):
+    if any(batch.layout.codec for batch in batches):
         return CompressedStream(mapping, schema, start, batches, dictionaries)
     return Batches(label, schema, _mapped(mapping, batches), mapping.identity)
 
@@ -146,8 +146,10 @@ class CompressedStream:
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a batch; dictionaries are not counted."""
-        sizes = column_sizes(self._stored[batch].layout, self.schema)
-        return Decoding(tuple(columns), sum(sizes[name] for name in columns), DECOMPRESSED)
+        layout = self._stored[batch].layout
+        sizes = column_sizes(layout, self.schema)
+        stored = sum(sizes[name] for name in columns)
+        return Decoding(tuple(columns), stored, DECOMPRESSED, layout.codec)
 
     def late(self, batch: int, offset: int, rows: int, columns: Sequence[str]) -> None:
         """Give nothing: a record batch is read as a whole."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from wherry.base.units import Time
+from wherry.data.decoding import Packed
 from wherry.devices.profile import Profile
 from wherry.devices.work import Work
 
@@ -21,6 +22,14 @@ class Output(Protocol):
     @property
     def nbytes(self) -> int:
         """The bytes of its rows."""
+
+    @property
+    def rows_in(self) -> int:
+        """How many rows it was given."""
+
+    @property
+    def packed(self) -> tuple[Packed, ...]:
+        """Of what was decoded, the part that is only compressed."""
 
 
 Made = TypeVar("Made", bound=Output)

@@ -135,7 +135,7 @@ class Capabilities(Table, frozen=True):
     operators: tuple[OperatorName, ...]
 
 
-class Profile(Table, frozen=True):
+class Profile(Table, frozen=True, cache_hash=True):
     """Everything known about one device; hashable, equal by value, JSON-able by msgspec."""
 
     device: Device

@@ -20,7 +20,7 @@ import msgspec
 from wherry.devices.figures import Figure
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     """A connection of two nodes; the bandwidth is the usable one, one way.
 
     `duplex` says whether both ways have that bandwidth at once (full) or share it (half);

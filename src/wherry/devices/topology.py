@@ -6,6 +6,7 @@ property of the graph alone, so that an account of bytes per link never depends 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
@@ -80,6 +81,23 @@ def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     if found is None:
         raise InputError(f"system {system.name!r}: no link leads from {a!r} to {b!r}")
     return found
+
+
+def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:
+    """Give, for each lane of a way, the devices on the way that stage its bytes in their memory.
+
+    What passes through a device is written to its memory and read from it again; a switch, and a
+    device without [memory], hand it on.
+    """
+    between = [lane.target for lane in way[:-1]]
+    stages = [name if _stages(system, name) else None for name in between]
+    ends = zip([None, *stages], [*stages, None], strict=True)
+    return tuple(tuple(name for name in pair if name is not None) for pair in ends) if way else ()
+
+
+def _stages(system: System, node: str) -> bool:
+    profile = system.devices.get(node)
+    return profile is not None and profile.memory is not None
 
 
 def home(system: System, dataset: str, file_index: int) -> str:

@@ -3,6 +3,9 @@
 The counts come from a real run of the real kernel; the time follows from them, the reference core
 and the profile. Families are added up: the reference rates were taken so that their sum gives the
 measured time of the fused kernels (device_profiles/reference-core.toml says how far it does).
+
+A hash table that fits in a core's share of the caches is looked up at the cached rate, where the
+profile has one: a step, not a slope (dpBento's random reads fall 6 to 26 times from 16 KB to 1 GB).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
+from math import lcm
 from typing import Self
 
 import msgspec
@@ -25,7 +29,7 @@ _NS_PER_M = 1_000  # a rate of 1 M a second takes 1000 ns for one; a rate of 1 G
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Counts of what kernels did; `+` adds them field by field.
+    """Counts of what kernels did; `+` adds them field by field, and keeps the larger state.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class Work:
         Bytes written by decoding or decompressing what is stored.
     lz4_bytes, zstd_bytes : int
         Bytes given to a compressor of that kind, at its fastest level.
+    state_bytes : int
+        Bytes of the largest table that rows were hashed into or looked up in; not an amount.
     """
 
     scan_bytes: int = 0
@@ -59,11 +65,12 @@ class Work:
     decode_bytes: int = 0
     lz4_bytes: int = 0
     zstd_bytes: int = 0
+    state_bytes: int = 0
 
     def __post_init__(self) -> None:
-        counts = _counts(self)
+        counts = (*_counts(self), self.state_bytes)
         if min(counts) < 0:
-            name, count = next((n, c) for n, c in zip(_FAMILIES, counts, strict=True) if c < 0)
+            name, count = next((n, c) for n, c in zip(_NAMES, counts, strict=True) if c < 0)
             raise InputError(f"work cannot be negative, but {name} is {count}")
 
     @property
@@ -72,10 +79,13 @@ class Work:
         return self.scan_bytes + self.write_bytes + self.decode_bytes
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(*map(operator.add, _counts(self), _counts(other)))
+        counts = [*map(operator.add, _counts(self), _counts(other))]
+        counts.append(max(self.state_bytes, other.state_bytes))
+        return type(self)(*counts)
 
 
-_FAMILIES = tuple(field.name for field in fields(Work))
+_NAMES = tuple(field.name for field in fields(Work))
+_FAMILIES = _NAMES[:-1]
 _counts: Callable[[Work], tuple[int, ...]] = operator.attrgetter(*_FAMILIES)
 
 
@@ -126,55 +136,84 @@ def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
     InputError
         The profile has no `[rates]`, or none for something that was done.
     """
+    cache = profile.cache
+    cached = cache is not None and work.state_bytes <= cache.core_bytes.value
+    prices = _prices(profile, reference, cached=cached)
     counts = _counts(work)
-    costs, lacking = _ns_per_unit(profile, reference)
-    if lacking:
+    if prices.lacking:
         absent = absent_rates(work, profile, reference)
         if absent:
             file = f"device_profiles/{profile.device.name}.toml"
             raise InputError(f"{file}: no time can be modelled without [rates] {', '.join(absent)}")
-    total = sum((c * cost for c, cost in zip(counts, costs, strict=True) if c), Fraction(0))
-    return (2 * total.numerator + total.denominator) // (2 * total.denominator)
+    total = sum(map(operator.mul, counts, prices.ns))
+    return (2 * total + prices.per) // (2 * prices.per)
 
 
 def absent_rates(work: Work, profile: Profile, reference: ReferenceCore) -> list[str]:
     """Give the rates that the time of `work` would follow from, and the profile does not have."""
-    _, lacking = _ns_per_unit(profile, reference)
+    lacking = _prices(profile, reference, cached=False).lacking
     return list(dict.fromkeys(rate for count, rate in lacking if getattr(work, count)))
 
 
-@lru_cache(maxsize=256)
-def _ns_per_unit(
-    profile: Profile, reference: ReferenceCore
-) -> tuple[tuple[Fraction, ...], tuple[tuple[str, str], ...]]:
-    """Give the exact nanoseconds for one of each count of `Work`, in the order of its fields.
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """Nanoseconds for one of each family of `Work`, as fractions of one denominator.
 
-    And what has none: the count's name, and the rate's. Its nanoseconds are 0.
+    What has no rate costs 0 here; `lacking` has its family and the rate's name.
     """
+
+    ns: tuple[int, ...]
+    per: int
+    lacking: tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=1024)
+def _prices(profile: Profile, reference: ReferenceCore, *, cached: bool) -> _Prices:
+    costs = _ns_per_unit(profile, reference, cached=cached)
+    found = [_cost(*parts) for _, parts in costs.values()]
+    per = lcm(*(cost.denominator for cost in found))
+    lacking = ((family, rate) for family, (rate, parts) in costs.items() if parts[2] is None)
+    return _Prices(tuple(int(cost * per) for cost in found), per, tuple(lacking))
+
+
+def _ns_per_unit(
+    profile: Profile, reference: ReferenceCore, *, cached: bool
+) -> dict[str, tuple[str, tuple[int, Figure, Figure | None]]]:
+    """Give for each family of `Work`, in its order, the name of its rate and what it costs of."""
     rates = profile.rates
     if rates is None:
         raise InputError(
             f"device_profiles/{profile.device.name}.toml: no table [rates], so no time can be "
             f"modelled: a device of kind {profile.device.kind!r} runs no programs"
         )
-    one, m = 1, _NS_PER_M
-    costs = {
-        "scan_bytes": (one, reference.scan_gb_per_s, "relative_scan"),
-        "filter_terms": (one, reference.filter_gterms_per_s, "relative_filter"),
-        "arithmetic_values": (one, reference.arithmetic_gvalues_per_s, "relative_arithmetic"),
-        "string_rows": (m, reference.string_mrows_per_s, "relative_string"),
-        "hash_rows": (m, reference.hash_mrows_per_s, "relative_hash"),
-        "write_bytes": (one, reference.write_gb_per_s, "relative_write"),
-        "sort_steps": (m, reference.sort_msteps_per_s, "relative_sort"),
-        "decode_bytes": (one, reference.decode_gb_per_s, "relative_decode"),
-        "lz4_bytes": (one, reference.lz4_gb_per_s, "relative_compress"),
-        "zstd_bytes": (one, reference.zstd_gb_per_s, "relative_compress"),
+    one, m, hashing = 1, _NS_PER_M, rates.relative_hash
+    if cached and profile.cache is not None:
+        hashing = profile.cache.relative_hash
+    compress = rates.relative_compress
+    return {
+        "scan_bytes": ("relative_scan", (one, reference.scan_gb_per_s, rates.relative_scan)),
+        "filter_terms": (
+            "relative_filter",
+            (one, reference.filter_gterms_per_s, rates.relative_filter),
+        ),
+        "arithmetic_values": (
+            "relative_arithmetic",
+            (one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
+        ),
+        "string_rows": (
+            "relative_string",
+            (m, reference.string_mrows_per_s, rates.relative_string),
+        ),
+        "hash_rows": ("relative_hash", (m, reference.hash_mrows_per_s, hashing)),
+        "write_bytes": ("relative_write", (one, reference.write_gb_per_s, rates.relative_write)),
+        "sort_steps": ("relative_sort", (m, reference.sort_msteps_per_s, rates.relative_sort)),
+        "decode_bytes": (
+            "relative_decode",
+            (one, reference.decode_gb_per_s, rates.relative_decode),
+        ),
+        "lz4_bytes": ("relative_compress", (one, reference.lz4_gb_per_s, compress)),
+        "zstd_bytes": ("relative_compress", (one, reference.zstd_gb_per_s, compress)),
     }
-    found = [_cost(ns, rate, getattr(rates, name)) for ns, rate, name in costs.values()]
-    lacking = [
-        (count, costs[count][2]) for count, cost in zip(costs, found, strict=True) if not cost
-    ]
-    return tuple(found), tuple(lacking)
 
 
 def _cost(ns: int, rate: Figure, relative: Figure | None) -> Fraction:

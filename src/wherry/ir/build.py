@@ -75,8 +75,12 @@ class Known:
     @property
     def table_bytes(self) -> int:
         """Memory that the rows, and a program's table of their keys, take at most."""
-        each = self.keys * _KEY_BYTES + _ROW_BYTES
-        return self.nbytes + self.rows * each + _LEAST_BYTES
+        return self.nbytes + self.state_bytes + _LEAST_BYTES
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of the table alone, at most: what looking keys up touches again and again."""
+        return self.rows * (self.keys * _KEY_BYTES + _ROW_BYTES)
 
 
 def known(build: Node) -> Known:

@@ -41,6 +41,8 @@ from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Step, Take, expr
 from wherry.ir.text import to_text
 
 _VIEW_BITS = 128
+_WORD = 8
+"""Bytes of a sum, and of a slot of a table: a row number and half a hash."""
 
 MEMBER_TERMS = 16
 """Terms that testing a key against the bits of a join counts as: a hash and a gather took 0.3 to
@@ -63,13 +65,15 @@ class _PerRow:
 class Costs:
     """What a row costs the predicate, and what one that passed costs the sink; what both read.
 
-    `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row.
+    `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row;
+    `group_bytes` are what a table of groups holds for each: its keys, its sums, and a slot.
     """
 
     test: _PerRow
     sink: _PerRow
     bits: int
     texts: tuple[str, ...]
+    group_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +89,16 @@ class Counter:
     string_rows: int = 0
     hash_rows: int = 0
     sort_steps: int = 0
+    state_bytes: int = 0
+
+    def add_groups(self, costs: Costs, groups: int) -> None:
+        """Note the table of the groups that a pass made."""
+        self.state_bytes = max(self.state_bytes, groups * costs.group_bytes)
+
+    def add_matches(self, build: Known, rows: int) -> None:
+        """Count `rows` rows that were found in the table of a build."""
+        self.hash_rows += rows
+        self.state_bytes = max(self.state_bytes, build.state_bytes)
 
     def add_pass(self, costs: Costs, rows: int, selected: int, text_bytes: int) -> None:
         """Count a pass over `rows` rows, of which `selected` passed; writing not included.
@@ -120,13 +134,19 @@ class Counter:
             self.hash_rows,
             write_bytes,
             self.sort_steps,
+            state_bytes=self.state_bytes,
         )
 
 
 def keep_work(build: Known) -> Work:
     """Give the work of entering the keys of a build into a table: a key, a slot and two chains."""
     written = build.rows * (8 * build.keys + 12)
-    return Work(scan_bytes=build.nbytes, hash_rows=build.rows, write_bytes=written)
+    return Work(
+        scan_bytes=build.nbytes,
+        hash_rows=build.rows,
+        write_bytes=written,
+        state_bytes=build.state_bytes,
+    )
 
 
 def reading_work(reading: Reading) -> Work:
@@ -177,7 +197,15 @@ def costs_of(step: Pass) -> Costs:
     bits = sum(size for size in sizes.values() if size is not None)
     texts = tuple(name for name, size in sizes.items() if size is None)
     sink = replace(cost, values=cost.values + calls, hashes=hashes)
-    return Costs(test, sink, bits, texts)
+    return Costs(test, sink, bits, texts, _group_bytes(step))
+
+
+def _group_bytes(step: Pass) -> int:
+    """Give the bytes of a group in a table: keys, a word for each aggregate, and a slot."""
+    if not isinstance(step.sink, Groups):
+        return 0
+    bits = sum(_field_bits(type_of(node)) for _, node in step.sink.keys)
+    return -(-bits // 8) + _WORD * (len(step.sink.calls) + 1)
 
 
 def _cost(nodes: Iterable[Node]) -> _PerRow:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 
 from wherry.data.chunk import ChunkRef
-from wherry.data.decoding import Reading
+from wherry.data.decoding import Packed, Reading
 from wherry.data.source import Source, column_bounds
 from wherry.data.statistics import ColumnStatistics
 from wherry.data.types import stored_of, value_type
@@ -52,13 +52,18 @@ def mean_reading(scan: Scan, chunks: Sequence[ChunkRef], row_bytes: float) -> Re
     count, rows = max(1, len(chunks)), sum(ref.rows for ref in chunks)
     widths = {field.name: type_bytes(field.type) for field in scan.schema()}
     media, decoded, repeated = rows * row_bytes, 0.0, 0.0
+    packed: dict[str, tuple[float, float]] = {}
     for ref in chunks if scan.source.decodes else ():
         for decoding in scan.source.decoding(ref, scan.columns):
             written = ref.rows * sum(widths[name] for name in decoding.columns)
             media += decoding.stored_bytes - written
             decoded += written if decoding.stored_bytes else 0
             repeated += 0 if decoding.stored_bytes else written
-    return Reading(int(media / count), int(decoded / count), int(repeated / count), ())
+            if decoding.codec:
+                stored, made = packed.get(decoding.codec, (0.0, 0.0))
+                packed[decoding.codec] = (stored + decoding.stored_bytes, made + written)
+    parts = tuple(Packed(c, int(s / count), int(w / count)) for c, (s, w) in packed.items())
+    return Reading(int(media / count), int(decoded / count), int(repeated / count), (), parts)
 
 
 def _distinct(scan: Scan) -> dict[str, int]:

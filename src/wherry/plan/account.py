@@ -12,19 +12,25 @@ from dataclasses import dataclass, field
 from wherry.base.units import Modelled
 from wherry.devices.charge import (
     latency_ns,
+    media_alone_ns,
     media_latency_ns,
     media_ns,
     memory_ns,
     receive_ns,
-    start_ns,
     transfer_ns,
 )
+from wherry.devices.demand import Demand, programs_at_once
 from wherry.devices.profile import Profile
+from wherry.devices.routes import Lane, Link
 from wherry.devices.system import System, lanes
-from wherry.devices.work import Work, core_ns, load_reference
+from wherry.devices.topology import relays
+from wherry.plan.window import window_of
 
 MESSAGE_BYTES = 160
 """Size of a continuation for estimates; a run counts the real bytes."""
+
+_LONG = 1 << 40
+"""Bytes of a transfer whose rounding does not matter."""
 
 Way = dict[str, int]
 """Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
@@ -39,7 +45,9 @@ class Cost:
     setup, fill, barrier : int
         Nanoseconds that nothing overlaps.
     busy : dict of str to int
-        Nanoseconds each resource is busy: `media csd0`, `link csd0->pcie0`, `cores host0`.
+        Nanoseconds each resource is busy: `media csd0`, `link csd0->pcie0`, `cores host0`,
+        `bandwidth host0` (of its memory), `engine dpu0 compress-lz4`; `window csd0` while as many
+        chunks are on their way as the device works on at once.
     link_bytes : dict of str to int
         Predicted bytes over each direction of each link.
     """
@@ -72,7 +80,9 @@ class Account:
     ways : list of Way
         One chunk's way from each home.
     busy, link_bytes : dict
-        As in `Cost`.
+        As in `Cost`; that both ways of a link are busy at once is not in it yet.
+    slowed : dict of str to (str, Link)
+        Lanes that are slower while the other way is busy: its name, and the link.
     """
 
     system: System
@@ -81,6 +91,7 @@ class Account:
     ways: list[Way] = field(default_factory=list)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
+    slowed: dict[str, tuple[str, Link]] = field(default_factory=dict)
 
     def use(self, resource: str, ns: int) -> None:
         """Keep a resource busy."""
@@ -89,13 +100,32 @@ class Account:
     def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> Way:
         """Charge `times` transfers to every lane of the way; give where one of them spends time."""
         way: Way = {}
-        for lane in lanes(self.system, source, target):
+        legs = lanes(self.system, source, target)
+        for lane, staged in zip(legs, relays(self.system, legs), strict=True):
             link = self.system.links[lane.link]
-            occupied = transfer_ns(link, nbytes)
-            self.use(f"link {lane}", occupied * times)
+            name, occupied = self._lane(lane, link), transfer_ns(link, nbytes)
+            for device in staged:
+                memory = memory_ns(self.profile(device), nbytes)
+                self.use(f"bandwidth {device}", memory * times)
+                occupied = max(occupied, memory)
+            self.use(name, occupied * times)
             self.link_bytes[str(lane)] = self.link_bytes.get(str(lane), 0) + nbytes * times
-            spend(way, {f"link {lane}": occupied, "alone": latency_ns(link)})
+            spend(way, {name: occupied, "alone": latency_ns(link)})
         return way
+
+    def _lane(self, lane: Lane, link: Link) -> str:
+        """Give the resource that a lane is: both directions of a half-duplex link are one."""
+        if link.duplex == "half":
+            return f"link {'<->'.join(link.ends)}"
+        name = f"link {lane}"
+        if link.both_ways_share is not None:
+            self.slowed[name] = f"link {lane.target}->{lane.source}", link
+        return name
+
+    def signal(self, source: str, target: str) -> Way:
+        """Give where a request of no size spends time."""
+        way = lanes(self.system, source, target)
+        return {"alone": sum(latency_ns(self.system.links[lane.link]) for lane in way)}
 
     def message(self, source: str, target: str) -> int:
         """Charge a continuation; give the time until it is opened."""
@@ -112,23 +142,52 @@ class Account:
         occupied = media_ns(profile, nbytes)
         if profile.media is not None:
             self.use(f"media {device}", occupied * times)
-        return {f"media {device}": occupied, "alone": media_latency_ns(profile)}
+        # A small read stripes over some of the channels only.
+        rest = max(0, media_alone_ns(profile, nbytes) - occupied)
+        return {f"media {device}": occupied, "alone": rest + media_latency_ns(profile)}
 
-    def compute(self, work: Work, device: str, times: int) -> Way:
+    def window(self, device: str, way: Way, times: int) -> None:
+        """Charge `times` chunks that are on their way for so long.
+
+        Little's law: a device has only so many on their way at once (gds-doc-cpuonly).
+        """
+        window = window_of(self.profile(device))
+        self.use(f"window {device}", sum(way.values()) * times // max(1, window))
+
+    def compute(self, asked: Demand, device: str, times: int) -> Way:
         """Charge `times` runs of a program; give where one of them spends time."""
-        profile = self.profile(device)
-        core = start_ns(profile) + core_ns(work, profile, load_reference())
-        cores = 1 if profile.cores is None else profile.cores.count.value
-        share = max(core // cores, memory_ns(profile, work.memory_bytes))
+        alone = asked.alone_ns
+        share = alone // programs_at_once(self.profile(device))
         self.use(f"cores {device}", share * times)
-        return {f"cores {device}": share, "alone": max(0, core - share)}
+        self.use(f"bandwidth {device}", asked.memory_ns * times)
+        way = {f"cores {device}": share, "alone": alone - share}
+        for job in (*asked.before, *asked.after):
+            name, each = f"engine {device} {job.engine}", job.ns // job.jobs
+            self.use(name, each * times)
+            spend(way, {name: each, "alone": job.ns - each})
+        return way
 
     def cost(self) -> Cost:
         """Give the cost of the placement whose account this is."""
+        self._slow_both_ways()
         longest = max(self.busy.values(), default=0)
         # What is busiest may lie beyond the chunks' ways, where answers leave.
         fill = max(0, max(map(self._through, self.ways), default=longest) - longest)
         return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
+
+    def _slow_both_ways(self) -> None:
+        """Stretch lanes for as long as both ways of their link are busy, if that is all the time.
+
+        The less busy way is slowed throughout, the other one for as long (nvbandwidth-pcie4-bidir).
+        """
+        found = {}
+        for name, (back, link) in self.slowed.items():
+            both = min(self.busy.get(name, 0), self.busy.get(back, 0))
+            slow = transfer_ns(link, _LONG, both=True) - transfer_ns(link, _LONG)
+            found[name] = both * slow // transfer_ns(link, _LONG)
+        for name, more in found.items():
+            self.use(name, more)
+        self.slowed = {}
 
     def _through(self, way: Way) -> int:
         """Give the time until one home's chunks are through: the busiest part, and the rest."""
@@ -151,4 +210,5 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         whole.ways += part.ways
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)
+        whole.slowed |= part.slowed
     return whole

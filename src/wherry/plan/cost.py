@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wherry.devices.charge import install_ns, latency_ns, receive_ns, start_ns, transfer_ns
+from wherry.devices.demand import Demand, demand
 from wherry.devices.system import System, lanes
 from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
@@ -76,6 +77,7 @@ class Costs:
     cold: bool = False
     _parts: dict[object, Account] = field(default_factory=dict)
     _works: dict[object, Work] = field(default_factory=dict)
+    _demands: dict[object, Demand] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
@@ -191,15 +193,33 @@ class Costs:
         for flow in flows:
             nbytes, place = query.reading.media_bytes, flow.home
             way = account.read(place, nbytes, flow.times)
+            if flow.sites and flow.sites[0] != place:
+                spend(way, account.signal(flow.sites[0], place))
             for stage, target in zip(flow.stages, flow.sites, strict=True):
                 if target != place:
                     spend(way, account.carry(place, target, nbytes, flow.times))
-                work = self._work(stage, len(query.chunks))
-                if stage is flow.stages[0]:
-                    work += reading_work(query.reading)
-                spend(way, account.compute(work, target, flow.times))
+                first = stage is flow.stages[0]
+                asked = self._asked(target, stage, len(query.chunks), reads=first)
+                spend(way, account.compute(asked, target, flow.times))
+                if first:
+                    account.window(target, way, flow.times)
                 place, nbytes = target, _out_bytes(query, stage.last)
             account.ways.append(way)
+
+    def _asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
+        """Give what one of `parts` runs of a stage asks of a device."""
+        key = (device, stage.first, stage.last, parts, reads)
+        if key not in self._demands:
+            work, packed = self._work(stage, parts), self.query.reading.packed
+            if reads:
+                work += reading_work(self.query.reading)
+            self._demands[key] = demand(
+                self.system.devices[device],
+                work,
+                rows=int(self.query.flows[stage.first - 1].rows / parts),
+                packed=packed if reads else (),
+            )
+        return self._demands[key]
 
     def _gather(
         self, account: Account, flows: list[_Flow], stages: list[Stage], responds: str
@@ -216,9 +236,13 @@ class Costs:
                     if flow.last != stage.site:
                         account.carry(flow.last, stage.site, nbytes, flow.times)
             place = stage.site
-            profile = account.profile(place)
-            core = core_ns(self._work(stage, 1), profile, load_reference())
-            account.barrier += start_ns(profile) + core
+            asked = self._asked(place, stage, 1)
+            memory = account.profile(place).memory
+            meets = query.flows[stage.first - 1], query.flows[stage.last]
+            held = sum(flow.rows * flow.row_bytes for flow in meets)
+            beyond = memory is not None and held > memory.capacity_bytes.value
+            alone = max(asked.alone_ns, asked.beyond_ns if beyond else 0)
+            account.barrier += alone + asked.waiting_ns
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
         account.barrier += _answer(account, place, responds, nbytes, 1)
 

@@ -10,7 +10,7 @@ from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
 from wherry.ir.work import Counter, costs_of, encoding_work
 from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import Stage
-from wherry.plan.query import Query
+from wherry.plan.query import Query, builds_of
 from wherry.plan.segments import stage_of
 
 
@@ -38,8 +38,11 @@ def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
             selected = rows if step.predicate is None else int(near.rows / parts)
             costs = costs_of(step)
             counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+            counter.add_groups(costs, int(made.rows / parts))
             if isinstance(step.sink, Matches):
                 counter.hash_rows += int(made.rows / parts)
+                builds = builds_of(query, stage.first, stage.last)
+                counter.state_bytes = max(build.state_bytes for build in builds)
             rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
         else:
             counter.add_after((step,), rows)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from wherry.base.units import format_bytes, format_ns
+from wherry.devices.expense import Expense, expense
 from wherry.devices.system import System
 from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
@@ -96,6 +98,8 @@ class Explanation:
     builds : tuple of BuildExplained
         The other sides of joins, which run before this query, one after another; predicted times
         do not include theirs.
+    expense : Expense or None
+        Predicted energy and money of the chosen placement.
     """
 
     system: str
@@ -114,6 +118,7 @@ class Explanation:
     refused: tuple[RefusalExplained, ...]
     break_even_selectivity: float | None
     builds: tuple[BuildExplained, ...] = ()
+    expense: Expense | None = None
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -166,7 +171,16 @@ def explain(
         ),
         break_even_selectivity=even,
         builds=_builds(query, system, placement, builds),
+        expense=_expense(system, choice.chosen.cost),
     )
+
+
+def _expense(system: System, cost: Cost) -> Expense:
+    whole, busy = max(1, cost.time.ns), {}
+    for name, profile in system.devices.items():
+        working = "cores" if profile.runs_programs else "media"
+        busy[name] = Fraction(cost.busy.get(f"{working} {name}", 0), whole)
+    return expense(system, busy, cost.time.ns)
 
 
 def _builds(
@@ -234,6 +248,9 @@ def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
 def _lines(e: Explanation) -> list[str]:
     lines = _plan_lines(e)
     lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
+    if e.expense is not None and e.expense.energy:
+        first, *more = e.expense.lines()
+        lines += [f"spends {first}", *(f"  {line}" for line in more)]
     lines += _comparison(e)
     lines += [
         f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"

@@ -16,6 +16,7 @@ from wherry.plan.placement import (
     homes_of,
     possible_sites,
     refusals,
+    runs_nothing,
 )
 from wherry.plan.query import Query
 from wherry.plan.search import cheapest
@@ -101,7 +102,8 @@ def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, col
     found, possible = cheapest(costs, allowed, KEPT)
     if not found:
         raise Refused(
-            f"no device of {system.name} can run the query", _all_reasons(query, refused, pins)
+            f"no device of {system.name} can run the query",
+            _all_reasons(query, system, refused, pinned),
         )
     ranked = [Alternative(one.placement, one.cost) for one in found]
     shares = split(query, costs, allowed, ranked[0].placement)
@@ -125,8 +127,9 @@ def _check_pins(pins: object, system: System) -> None:
 
 def _all_reasons(
     query: Query,
+    system: System,
     refused: tuple[dict[str, tuple[str, ...]], ...],
-    pins: Mapping[str, str] | None,
+    pins: Mapping[str, str],
 ) -> list[str]:
     reasons = [
         f"{segment.kind} at {site}: {reason}"
@@ -134,7 +137,12 @@ def _all_reasons(
         for site, every in sites.items()
         for reason in every
     ]
-    return reasons + [f"{kind} is pinned to {site}" for kind, site in (pins or {}).items()]
+    for kind, site in pins.items():
+        reasons.append(f"{kind} is pinned to {site}")
+        profile = system.devices.get(site)
+        if profile is not None and not profile.runs_programs:
+            reasons.append(runs_nothing(site, profile))
+    return reasons
 
 
 def host_only(query: Query, system: System) -> dict[str, str]:

@@ -242,8 +242,8 @@ def _reasons(
     profile = system.devices[name]
     where = f"{name} ({profile.device.name})"
     able = profile.capabilities
-    if profile.cores is None or able is None:
-        yield f"{where} is a {profile.device.kind} and runs no programs"
+    if able is None or not profile.runs_programs:
+        yield runs_nothing(name, profile)
         return
     for operator in segment.operators:
         if operator not in able.operators:
@@ -265,8 +265,13 @@ def _rate_reasons(where: str, profile: Profile, segment: Segment, query: Query) 
         yield f"{where} has no {', '.join(absent)} in its profile, which its time would follow from"
 
 
+def runs_nothing(name: str, profile: Profile) -> str:
+    """Give the reason why a device that runs no programs is no site."""
+    return f"{name} ({profile.device.name}) is a {profile.device.kind} and runs no programs"
+
+
 def _memory_reasons(where: str, profile: Profile, segment: Segment, query: Query) -> Iterator[str]:
-    if profile.memory is None or not segment.runs:
+    if profile.memory is None or not segment.runs or profile.memory.beyond_gb_per_s is not None:
         return
     index = query.segments.index(segment)
     flow = query.flows[index - 1] if index else query.flows[0]

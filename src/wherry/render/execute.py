@@ -48,6 +48,7 @@ class Run:
         self._plan, self._prepared, self._pool = plan, prepared, pool
         self._chunk, self._literals = prepared.chunk, literals
         self.selected = self._chunk.rows
+        self.groups = 0
         if not isinstance(plan.step.sink, Groups):
             self._code: Compiled = plan.compiled(prepared.nullable)
             self._context: Context = bind_slots(self._code.slots, self._chunk, literals)
@@ -66,6 +67,7 @@ class Run:
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
         if isinstance(columns, Dealt):
             return columns
+        self.groups = len(columns[0]) if isinstance(sink, Groups) else 0
         return arrange(self._plan.batch_of(columns), after, self._pool)
 
     def _address(self, name: str) -> int:

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.data.segment import SegmentPool
+from wherry.ir.build import rows_held
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind
-from wherry.ir.stage import Matches, Pass, Rows, Take
+from wherry.ir.stage import Groups, Matches, Pass, Rows, Take
 from wherry.ir.work import Costs, Counter
 from wherry.render.execute import Run, arrange
 from wherry.render.gather import Arrangement, Piece, choose
@@ -37,6 +38,16 @@ class Part:
     def joins(self) -> bool:
         """Tell whether rows are looked up in a build, one by one."""
         return self.plan is not None and isinstance(self.plan.step.sink, Matches)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a part made: a piece, the rows that passed, the groups, and why it ran slowly if so."""
+
+    made: Piece
+    passed: int
+    groups: int = 0
+    slowly: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,15 +78,17 @@ class Making:
         rows, texts : int
             The rows that the part's work is counted for, and the bytes of its columns of text.
         """
-        made, passed, slowly = run_part(
-            part, given, self.literals, self.packed, self.pool, defer=self.defer and last
-        )
-        self.fallbacks += slowly
+        defer = self.defer and last
+        ran = run_part(part, given, self.literals, self.packed, self.pool, defer=defer)
+        made, passed = ran.made, ran.passed
+        self.fallbacks += ran.slowly
         self.selected = passed if self.selected is None else self.selected
         if part.costs is not None:
             self.counter.add_pass(part.costs, rows, passed, texts)
-        if part.joins:
-            self.counter.hash_rows += made.num_rows
+            self.counter.add_groups(part.costs, ran.groups)
+        if part.plan is not None and isinstance(part.plan.step.sink, Matches):
+            build = rows_held(bind(part.plan.step.sink.build, self.literals))
+            self.counter.add_matches(build.known, made.num_rows)
         self.counter.add_after(part.after, passed)
         return made
 
@@ -88,12 +101,12 @@ def run_part(
     pool: SegmentPool,
     *,
     defer: bool,
-) -> tuple[Piece, int, tuple[str, ...]]:
-    """Give what a part makes of `batch`, how many rows passed, and why it ran slowly if it did."""
+) -> Ran:
+    """Run a part over `batch`."""
     plan, preparer = part.plan, part.preparer
     if plan is None or preparer is None:
         arranged = choose(batch, part.after) if defer else arrange(batch, part.after, pool)
-        return arranged, batch.num_rows, ()
+        return Ran(arranged, batch.num_rows)
     rows = batch.num_rows
     after = part.after
     if (
@@ -107,15 +120,15 @@ def run_part(
         prepared = preparer.prepare(batch, literals)
     except InputError as problem:
         reason = f"this chunk: the interpreter, for rows that pass: {problem}"
-        return (*_run_slowly(part, batch, literals), (reason,))
+        return _run_slowly(part, batch, literals, reason)
     run = Run(plan, prepared, packed, pool)
     made = run.output(after, defer=defer)
-    return made, rows if plan.predicate is None else run.selected, ()
+    return Ran(made, rows if plan.predicate is None else run.selected, run.groups)
 
 
 def _run_slowly(
-    part: Part, batch: pa.RecordBatch, literals: tuple[Literal, ...]
-) -> tuple[pa.RecordBatch, int]:
+    part: Part, batch: pa.RecordBatch, literals: tuple[Literal, ...], reason: str
+) -> Ran:
     """Run a part whose residual failed on some row: perhaps that row does not even pass.
 
     The interpreter computes a sink's expressions only for rows that pass, so it raises again
@@ -126,6 +139,7 @@ def _run_slowly(
     counted = Pass(step.predicate, Rows(()))
     selected = run_step(counted, batch).num_rows
     made = run_step(step, batch)
+    groups = made.num_rows if isinstance(step.sink, Groups) else 0
     for following in part.after:
         made = run_step(following, made)
-    return made, selected
+    return Ran(made, selected, groups, (reason,))

@@ -15,6 +15,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes, referenced_bytes
+from wherry.data.decoding import Packed
 from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
@@ -80,6 +81,8 @@ class ChunkOutput:
     fallbacks : tuple of str
         Why the interpreter ran a chunk although a program was there: a residual failed on some
         row, which perhaps does not even pass. Empty as a rule.
+    packed : tuple of Packed
+        Of the bytes decoded for it, those that an engine of a device could decompress.
     """
 
     batch: Piece
@@ -90,6 +93,7 @@ class ChunkOutput:
     why: str
     work: Work
     fallbacks: tuple[str, ...] = ()
+    packed: tuple[Packed, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -415,7 +419,7 @@ class Program:
         packed, apart = self._pack(literals), replace(first, after=())
 
         def group(batch: pa.RecordBatch) -> pa.RecordBatch:
-            return run_part(apart, batch, literals, packed, pool, defer=False)[0]
+            return run_part(apart, batch, literals, packed, pool, defer=False).made
 
         row = in_a_row(first.plan, pieces, group, team)
         joined = row is not None
@@ -423,6 +427,7 @@ class Program:
             groups = merge(pieces, first.plan, pool, team)
             row = [groups], referenced_bytes([groups])
         batches, copied = row
+        counter.add_groups(first.costs, sum(batch.num_rows for batch in batches))
         work, why = counter.work(copied), _JOINED if joined else _MERGED
         if self._rest is None:
             made = ChunkOutput(pa.Table.from_batches(batches), rows, rows, 0, 0, why, work)
@@ -533,6 +538,7 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
         why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
         work=sum((output.work for output in outputs), Work()),
         fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
+        packed=tuple(part for output in outputs for part in output.packed),
     )
 
 

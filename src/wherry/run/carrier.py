@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
 from wherry.base.units import Time
-from wherry.data.decoding import Reading
+from wherry.data.decoding import Packed, Reading
 from wherry.data.encoded import ENCODED, Encoded
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
-from wherry.ir.build import Build, received
+from wherry.ir.build import Build, Known, received
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
@@ -46,6 +44,8 @@ class Evidence:
         What it was charged for.
     time : Modelled or Measured
         Modelled: of the core it ran on. Measured: from its beginning to its end.
+    packed : tuple of Packed
+        Of the bytes decoded for it, those that an engine could decompress.
     residuals : tuple of str
         Every expression or step that went through pyarrow, with the reason; empty says that all of
         it was native.
@@ -61,6 +61,7 @@ class Evidence:
     work: Work
     time: Time
     residuals: tuple[str, ...]
+    packed: tuple[Packed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,20 @@ class Carrier:
             worker.install(self.plan_bytes)
         return Installed(command.target, command.stage)
 
+    def shipped(self, command: Install) -> tuple[int, Known | None]:
+        """Give the bytes of a plan or a build on its way, and what is known of the build."""
+        if not command.build:
+            return len(self.plan_bytes), None
+        build = self.builds[command.build]
+        return len(build.message), build.known
+
     def route(self, command: Route) -> Routed:
         """Let the worker choose the chunks; each is a share."""
         chunks = self.workers[command.device].route(self._hops[command.device, -1])
         return Routed(tuple((ref,) for ref in chunks))
 
-    def read(self, command: Read) -> pa.RecordBatch:
-        """Make a share of one chunk a piece: its columns, by reference to where they lie.
+    def read(self, command: Read) -> int:
+        """Make a share of one chunk a piece, by reference to where it lies; give its rows.
 
         What is decoded is decoded here, but is as it is stored until a program uses it: so it
         travels, and whoever runs the program is charged for decoding.
@@ -131,7 +139,7 @@ class Carrier:
         if reading is not None:
             self.readings[command.chunk] = reading
         self.pieces[-1, command.chunk] = batch
-        return batch
+        return int(batch.num_rows)
 
     def nbytes(self, piece: PieceId) -> int:
         """Give the bytes of a piece as it lies or travels: as stored if it was only read."""
@@ -186,6 +194,7 @@ class Carrier:
             work=output.work,
             time=execution.time,
             residuals=(*program.residuals, *output.fallbacks),
+            packed=output.packed,
         )
         self.evidence.append(found)
         return found

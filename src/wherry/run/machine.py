@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
@@ -224,7 +225,7 @@ class Machine:
 
     orders: Orders
     _shares: tuple[Share, ...] = ()
-    _ways: dict[int, Way] = field(default_factory=dict)
+    _ways: tuple[Way, ...] = ()
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -297,7 +298,7 @@ class Machine:
     def _router(self) -> str:
         return self.orders.continuation.sites[0]
 
-    @property
+    @cached_property
     def _merge(self) -> int | None:
         """The index of the stage that needs all chunks, if there is one."""
         stages = enumerate(self.orders.stages)
@@ -307,8 +308,7 @@ class Machine:
         return self.orders.homes[self._shares[chunk][0].fragment]
 
     def _device(self, stage: int, chunk: int) -> str:
-        site = self._ways[chunk].sites[self.orders.stages[stage].first]
-        return resolved(site, self._home(chunk), self.orders.gates)
+        return device_of(self.orders, self._shares[chunk], self._ways[chunk], stage)
 
     # Continuations on their way.
 
@@ -363,7 +363,7 @@ class Machine:
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
         self._shares, self._wanted = shares, len(shares)
-        self._deal()
+        self._ways = ways_of(self.orders, shares)
         if not shares:
             return self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
@@ -372,17 +372,6 @@ class Machine:
         for device in list(self._unread):
             commands += self._when_accepted(self._router, device, 0, self._pumper(device))
         return commands
-
-    def _deal(self) -> None:
-        """Give every share its way."""
-        of_home: dict[str, list[int]] = {}
-        for chunk in range(len(self._shares)):
-            of_home.setdefault(self._home(chunk), []).append(chunk)
-        ways = self.orders.ways
-        for chunks in of_home.values():
-            numbers = dealt([way.weight for way in ways], len(chunks))
-            for chunk, number in zip(chunks, numbers, strict=True):
-                self._ways[chunk] = ways[number]
 
     def _pumper(self, device: str) -> Callable[[], list[Command]]:
         return lambda: self._pump(device)
@@ -491,6 +480,24 @@ class Machine:
             return []
         stage = len(self.orders.stages) - 1
         return [Finish(tuple((stage, chunk) for chunk in chunks))]
+
+
+def ways_of(orders: Orders, shares: Sequence[Share]) -> tuple[Way, ...]:
+    """Give the way of every share."""
+    of_home: dict[str, list[int]] = {}
+    for number, share in enumerate(shares):
+        of_home.setdefault(orders.homes[share[0].fragment], []).append(number)
+    found: dict[int, Way] = {}
+    for mine in of_home.values():
+        ways = dealt([way.weight for way in orders.ways], len(mine))
+        found.update((number, orders.ways[way]) for number, way in zip(mine, ways, strict=True))
+    return tuple(found[number] for number in range(len(shares)))
+
+
+def device_of(orders: Orders, share: Share, way: Way, stage: int) -> str:
+    """Give the device that runs chunkwise stage `stage` over a share that goes `way`."""
+    site = way.sites[orders.stages[stage].first]
+    return resolved(site, orders.homes[share[0].fragment], orders.gates)
 
 
 def _holds(found: set[int], wanted: Sequence[int]) -> bool:

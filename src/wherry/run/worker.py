@@ -280,7 +280,7 @@ class Worker:
         if reading is None:
             return output
         output = apart(output, batch, self.pool)
-        return replace(output, work=output.work + reading_work(reading))
+        return replace(output, work=output.work + reading_work(reading), packed=reading.packed)
 
     def run_share(
         self, hop: Hop, refs: Sequence[ChunkRef], team: Team

@@ -1,38 +1,40 @@
-"""A system in virtual time: its cores, media, memories and links as simpy resources.
+"""A system in virtual time: its cores, engines, media, memories and links as queues.
 
-Bytes over a link occupy each lane of the way in turn (store and forward, a chunk at a time); media
-stripe a read over all channels, so reads queue one behind the other; a program occupies one core
-for its modelled time, stretched if the memory's bandwidth, shared among the cores busy when it
-starts, is what holds it. All times are whole nanoseconds and nothing is random: the same commands
-give the same timeline.
+All times are whole nanoseconds and nothing is random: the same commands give the same timeline.
+Bytes over a link occupy each lane of the way in turn (store and forward, a chunk at a time); what
+is decided when a transfer begins holds until it ends: whether the other way is busy, and how much
+of a relay's memory bandwidth is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import simpy
 
 from wherry.base.events import Span, SpanKind
 from wherry.devices.charge import (
+    channel_ns,
     latency_ns,
     media_latency_ns,
-    media_ns,
     memory_ns,
     receive_ns,
+    requests,
     transfer_ns,
 )
+from wherry.devices.demand import Demand, Job, programs_at_once
 from wherry.devices.profile import Profile
 from wherry.devices.system import Lane, Link, System, lanes
+from wherry.devices.topology import relays
+from wherry.sim.servers import Bandwidth, Channels, Room, Server
 
 Steps = Generator[Any, Any, Any]
 """A simpy process; what it returns is what `yield from` gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What a resource is used for: the fields of a span that are known beforehand."""
 
     kind: SpanKind
@@ -49,6 +51,22 @@ class Use:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One lane of a way: what it occupies, and the memories that stage its bytes.
+
+    `back` is the other direction, if being busy there slows this one.
+    """
+
+    lane: Lane
+    name: str
+    link: Link
+    latency_ns: int
+    server: Server
+    back: Server | None
+    relays: tuple[str, ...]
+
+
 @dataclass
 class Clockwork:
     """The resources of a system; each use is noted in the log of whoever used them.
@@ -63,70 +81,186 @@ class Clockwork:
 
     system: System
     env: simpy.Environment = field(default_factory=simpy.Environment)
-    _servers: dict[str, simpy.Resource] = field(default_factory=dict)
+    _servers: dict[str, Server] = field(default_factory=dict)
+    _cores: dict[str, Server] = field(default_factory=dict)
+    _ways: dict[tuple[str, str], tuple[Leg, ...]] = field(default_factory=dict)
+    _channels: dict[str, Channels] = field(default_factory=dict)
+    _reads: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    _bandwidth: dict[str, Bandwidth] = field(default_factory=dict)
+    _rooms: dict[str, Room | None] = field(default_factory=dict)
 
-    def server(self, name: str, capacity: int = 1) -> simpy.Resource:
-        """Give the resource of a name, made when first asked for."""
-        if name not in self._servers:
-            self._servers[name] = simpy.Resource(self.env, capacity)
-        return self._servers[name]
+    def server(self, name: str, units: int = 1) -> Server:
+        """Give the queue of a name, made when first asked for."""
+        found = self._servers.get(name)
+        if found is None:
+            found = self._servers[name] = Server(self.env, units)
+        return found
+
+    def cores(self, device: str) -> Server:
+        """Give the cores of a device: as many units as programs run at the same time."""
+        found = self._cores.get(device)
+        if found is None:
+            found = self._cores[device] = Server(self.env, programs_at_once(self.profile(device)))
+        return found
 
     def profile(self, device: str) -> Profile:
         """Give a device's profile."""
         return self.system.devices[device]
+
+    def bandwidth(self, device: str) -> Bandwidth:
+        """Give the memory bandwidth of a device."""
+        found = self._bandwidth.get(device)
+        if found is None:
+            found = self._bandwidth[device] = Bandwidth()
+        return found
+
+    def room(self, node: str) -> Room | None:
+        """Give the memory of a node; None if it has none that is known."""
+        if node not in self._rooms:
+            profile = self.system.devices.get(node)
+            memory = None if profile is None else profile.memory
+            self._rooms[node] = None
+            if memory is not None:
+                beyond = memory.beyond_gb_per_s is not None
+                self._rooms[node] = Room(node, self.env, memory.capacity_bytes.value, beyond)
+        return self._rooms[node]
+
+    @property
+    def full(self) -> list[str]:
+        """The devices whose memory somebody waits for."""
+        rooms = (room for room in self._rooms.values() if room is not None)
+        return [room.device for room in rooms if room.queue]
 
     @property
     def now(self) -> int:
         """The virtual time, in nanoseconds."""
         return int(self.env.now)
 
+    def way(self, source: str, target: str) -> tuple[Leg, ...]:
+        """Give the lanes from node to node with what they occupy."""
+        found = self._ways.get((source, target))
+        if found is None:
+            way = lanes(self.system, source, target)
+            staged = relays(self.system, way)
+            found = tuple(self._leg(lane, names) for lane, names in zip(way, staged, strict=True))
+            self._ways[source, target] = found
+        return found
+
+    def _leg(self, lane: Lane, staged: tuple[str, ...]) -> Leg:
+        link = self.system.links[lane.link]
+        here, there = f"link {lane}", f"link {lane.target}->{lane.source}"
+        if link.duplex == "half":
+            # Both directions are one queue.
+            here = there = f"link {'<->'.join(link.ends)}"
+        slowed = link.duplex == "full" and link.both_ways_share is not None
+        # Links beside each other, between the same two nodes, are different queues.
+        server = self.server(f"{here} {lane.link}")
+        back = self.server(f"{there} {lane.link}") if slowed else None
+        return Leg(lane, f"link {lane}", link, latency_ns(link), server, back, staged)
+
     def carry(self, log: list[Span], source: str, target: str, use: Use) -> Steps:
         """Move bytes from node to node, lane by lane."""
-        for lane in lanes(self.system, source, target):
-            link = self.system.links[lane.link]
-            with self.server(_lane_name(link, lane)).request() as turn:
+        env = self.env
+        for leg in self.way(source, target):
+            turn = leg.server.take()
+            if turn is not None:
                 yield turn
-                start = self.now
-                yield self.env.timeout(transfer_ns(link, use.nbytes))
-                log.append(use.span(f"link {lane}", lane.source, start, self.now))
-            yield self.env.timeout(latency_ns(link))
+            start = self.now
+            both = leg.back is not None and leg.back.busy > 0
+            took = transfer_ns(leg.link, use.nbytes, both=both)
+            if leg.relays:
+                yield from self._through(leg, use.nbytes, took)
+            else:
+                yield env.timeout(took)
+            log.append(use.span(leg.name, leg.lane.source, start, self.now))
+            leg.server.give()
+            yield env.timeout(leg.latency_ns)
+
+    def _through(self, leg: Leg, nbytes: int, alone: int) -> Steps:
+        """Let a transfer's time pass, stretched by the memories that write or read its bytes."""
+        parts, longest = [], alone
+        for device in leg.relays:
+            memory = memory_ns(self.profile(device), nbytes)
+            part, took = self.bandwidth(device).share(max(alone, memory), memory)
+            parts.append((device, part))
+            longest = max(longest, took)
+        yield self.env.timeout(longest)
+        for device, part in parts:
+            self.bandwidth(device).end(part)
 
     def signal(self, source: str, target: str) -> Steps:
         """Let a request of no size travel: latency only."""
-        way = lanes(self.system, source, target)
-        yield self.env.timeout(sum(latency_ns(self.system.links[lane.link]) for lane in way))
+        yield self.env.timeout(sum(leg.latency_ns for leg in self.way(source, target)))
 
     def read(self, log: list[Span], device: str, use: Use) -> Steps:
         """Read bytes from a device's media; data in memory is there at once."""
         profile = self.profile(device)
         if profile.media is None:
             return
-        with self.server(f"media {device}").request() as turn:
-            yield turn
-            start = self.now
-            yield self.env.timeout(media_ns(profile, use.nbytes))
-            log.append(use.span(f"media {device}", device, start, self.now))
+        channels = self._channels.get(device)
+        if channels is None:
+            channels = Channels([0] * profile.media.channels.value)
+            self._channels[device] = channels
+        begin, end = channels.use(self.now, self._channel_times(device, use.nbytes))
+        yield self.env.timeout(end - self.now)
+        log.append(use.span(f"media {device}", device, begin, end))
         yield self.env.timeout(media_latency_ns(profile))
+
+    def _channel_times(self, device: str, nbytes: int) -> list[int]:
+        """Give how long a read occupies each channel it uses, the longest first."""
+        found = self._reads.get((device, nbytes))
+        if found is None:
+            media = self.profile(device).media
+            assert media is not None
+            each, more = divmod(requests(media, nbytes), media.channels.value)
+            found = [channel_ns(media, nbytes, each + 1)] * more
+            found += [channel_ns(media, nbytes, each)] * (
+                media.channels.value - more if each else 0
+            )
+            self._reads[device, nbytes] = found
+        return found
 
     def receive(self, device: str) -> Steps:
         """Receive, check and decode a continuation on one of the device's cores."""
-        with self.cores(device).request() as turn:
+        cores = self.cores(device)
+        turn = cores.take()
+        if turn is not None:
             yield turn
-            yield self.env.timeout(receive_ns(self.profile(device)))
+        yield self.env.timeout(receive_ns(self.profile(device)))
+        cores.give()
 
-    def cores(self, device: str) -> simpy.Resource:
-        """Give the cores of a device."""
-        cores = self.profile(device).cores
-        return self.server(f"cores {device}", 1 if cores is None else cores.count.value)
+    def compute(self, log: list[Span], device: str, use: Use, took: int) -> Steps:
+        """Occupy a core for so long, whatever the memory does."""
+        cores = self.cores(device)
+        turn = cores.take()
+        if turn is not None:
+            yield turn
+        start = self.now
+        yield self.env.timeout(took)
+        log.append(use.span(f"cores {device}", device, start, self.now))
+        cores.give()
 
-    def stretched(self, device: str, core_ns: int, nbytes: int) -> int:
-        """Give a program's time with memory bandwidth shared among the cores busy now."""
-        busy = self.cores(device).count
-        return max(core_ns, memory_ns(self.profile(device), nbytes) * busy)
+    def run(self, device: str, asked: Demand) -> Steps:
+        """Let the time of a program pass on a core that was taken."""
+        room = self.room(device)
+        if room is not None and room.beyond and room.overfull:
+            # Not a slope: every page is fetched again, however little does not fit.
+            yield self.env.timeout(max(asked.alone_ns, asked.beyond_ns))
+            return
+        bandwidth = self.bandwidth(device)
+        part, took = bandwidth.share(asked.alone_ns, asked.memory_ns)
+        yield self.env.timeout(took)
+        bandwidth.end(part)
 
-
-def _lane_name(link: Link, lane: Lane) -> str:
-    """Give the name of what a transfer occupies: one direction, or both of a half-duplex link."""
-    if link.duplex == "half":
-        return f"link {'<->'.join(link.ends)}"
-    return f"link {lane}"
+    def work_off(self, log: list[Span], device: str, jobs: tuple[Job, ...], use: Use) -> Steps:
+        """Let engines of a device do jobs, one after the other; each engine has its own queue."""
+        for job in jobs:
+            name = f"engine {device} {job.engine}"
+            engine = self.server(name, job.jobs)
+            turn = engine.take()
+            if turn is not None:
+                yield turn
+            start = self.now
+            yield self.env.timeout(job.ns)
+            log.append(use.span(name, device, start, self.now))
+            engine.give()

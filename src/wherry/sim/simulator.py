@@ -2,43 +2,105 @@
 
 Each command becomes a simpy process that does the work at once, on this host, and then lets the
 virtual time pass that the profiles charge for it. Several machines may run on one system, so that
-requests queue for each other's devices.
+requests queue for each other's devices. What carries the work may also answer from counts that an
+earlier run left (`wherry.sim.recorded`): the time is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import simpy
 
+from wherry.base.errors import InputError
 from wherry.base.events import Span
 from wherry.base.units import Modelled
+from wherry.data.decoding import Packed
 from wherry.devices.charge import install_ns, start_ns
+from wherry.devices.demand import Demand, demand
 from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
+from wherry.ir.build import Known
 from wherry.ir.work import keep_work
-from wherry.run.carrier import Carrier
 from wherry.run.machine import (
     NOTHING,
     ROUTING,
+    Accepted,
     Command,
     Deliver,
     Delivered,
     Finish,
     Install,
+    Installed,
     Loaded,
     Machine,
+    Missing,
     Move,
     Moved,
     PieceId,
     Ran,
     Read,
     Route,
+    Routed,
     Run,
     Send,
 )
 from wherry.sim.clockwork import Clockwork, Steps, Use
+
+
+class Counted(Protocol):
+    """What a run of a program came to: all that its time follows from."""
+
+    @property
+    def rows_in(self) -> int:
+        """Rows given."""
+
+    @property
+    def rows_out(self) -> int:
+        """Rows made."""
+
+    @property
+    def work(self) -> Work:
+        """What it is charged for."""
+
+    @property
+    def packed(self) -> tuple[Packed, ...]:
+        """Of what was decoded, the part that is only compressed."""
+
+
+class Bearer(Protocol):
+    """Does the work of commands, or says what it came to."""
+
+    def send(self, command: Send) -> Accepted | Missing:
+        """Hand a message to its target."""
+
+    def shipped(self, command: Install) -> tuple[int, Known | None]:
+        """Give the bytes of a plan or build on its way, and what is known of the build."""
+
+    def install(self, command: Install) -> Installed:
+        """Hand a plan or a build to its target."""
+
+    def route(self, command: Route) -> Routed:
+        """Choose the chunks."""
+
+    def read(self, command: Read) -> int:
+        """Make a share of one chunk a piece; give its rows."""
+
+    def nbytes(self, piece: PieceId) -> int:
+        """Give the bytes of a piece as it lies or travels."""
+
+    def run(self, command: Run) -> Counted:
+        """Run a stage; its input pieces are let go, its result becomes a piece."""
+
+
+class Held(NamedTuple):
+    """A piece in the memory of a device: since when, and how large."""
+
+    device: str
+    since_ns: int
+    nbytes: int
 
 
 @dataclass
@@ -54,12 +116,13 @@ class Flight:
     """
 
     machine: Machine
-    carrier: Carrier
+    carrier: Bearer
     answer: tuple[PieceId, ...] = ()
     spans: list[Span] = field(default_factory=list)
     begin: int = 0
     end: int = -1
-    arrived: dict[PieceId, int] = field(default_factory=dict)
+    held: dict[PieceId, Held] = field(default_factory=dict)
+    kept: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def time(self) -> Modelled:
@@ -67,8 +130,31 @@ class Flight:
         return Modelled(self.end - self.begin)
 
 
-def simulate(system: System, flights: Sequence[Flight], *, in_flight: int = 1) -> None:
-    """Run every flight to its end, `in_flight` of them at a time.
+@dataclass
+class _World:
+    """What the processes of all flights share: the resources, and demands by what they follow."""
+
+    clockwork: Clockwork
+    demands: dict[Any, Demand] = field(default_factory=dict)
+
+    def demand(self, device: str, counted: Counted) -> Demand:
+        key = (device, counted.work, counted.rows_in, counted.packed)
+        found = self.demands.get(key)
+        if found is None:
+            profile = self.clockwork.profile(device)
+            found = demand(profile, counted.work, rows=counted.rows_in, packed=counted.packed)
+            self.demands[key] = found
+        return found
+
+
+def simulate(
+    system: System,
+    flights: Sequence[Flight],
+    *,
+    in_flight: int = 1,
+    arrivals: Sequence[int] = (),
+) -> None:
+    """Run every flight to its end, `in_flight` of them at a time, or when they arrive.
 
     Parameters
     ----------
@@ -76,156 +162,214 @@ def simulate(system: System, flights: Sequence[Flight], *, in_flight: int = 1) -
         Shared by all flights.
     flights : sequence of Flight
         Begun in order; the client asks the next when one of its `in_flight` is answered.
+    arrivals : sequence of int, optional
+        Virtual nanoseconds at which each flight begins, whatever the others do: an open loop.
+
+    Raises
+    ------
+    InputError
+        Pieces wait for room in a memory that nothing will leave, or one is larger than it.
     """
-    clockwork = Clockwork(system)
-    waiting = list(reversed(flights))
-    clients = [
-        clockwork.env.process(_client(clockwork, waiting))
-        for _ in range(min(in_flight, len(flights)))
-    ]
-    clockwork.env.run(clockwork.env.all_of(clients))
+    world = _World(Clockwork(system))
+    env = world.clockwork.env
+    if arrivals:
+        clients = [
+            env.process(_visitor(world, flight, at))
+            for flight, at in zip(flights, arrivals, strict=True)
+        ]
+    else:
+        waiting = list(reversed(flights))
+        clients = [
+            env.process(_client(world, waiting)) for _ in range(min(in_flight, len(flights)))
+        ]
+    answered = env.all_of(clients)
+    try:
+        env.run(answered)
+    except RuntimeError as stuck:
+        full = world.clockwork.full
+        if answered.triggered or not full:
+            raise
+        raise InputError(
+            f"{system.name}: pieces wait for room in the memory of {', '.join(full)}, and nothing "
+            "there can be let go before they come"
+        ) from stuck
 
 
-def _client(clockwork: Clockwork, waiting: list[Flight]) -> Steps:
+def _client(world: _World, waiting: list[Flight]) -> Steps:
     while waiting:
-        flight = waiting.pop()
-        flight.begin = clockwork.now
-        done = clockwork.env.event()
-        _obey(clockwork, flight, flight.machine.start(), done)
-        yield done
-        flight.end = clockwork.now
+        yield from _fly(world, waiting.pop())
 
 
-def _obey(
-    clockwork: Clockwork, flight: Flight, commands: Sequence[Command], done: simpy.Event
-) -> None:
+def _visitor(world: _World, flight: Flight, at: int) -> Steps:
+    yield world.clockwork.env.timeout(at)
+    yield from _fly(world, flight)
+
+
+def _fly(world: _World, flight: Flight) -> Steps:
+    clockwork = world.clockwork
+    flight.begin = clockwork.now
+    done = clockwork.env.event()
+    _obey(world, flight, flight.machine.start(), done)
+    yield done
+    flight.end = clockwork.now
+    for device, nbytes in flight.kept:
+        _release(clockwork, device, nbytes)
+    _sweep(clockwork, flight)
+
+
+def _sweep(clockwork: Clockwork, flight: Flight) -> None:
+    """Free what a flight that has ended left in memories: pieces that it no longer wanted."""
+    for held in flight.held.values():
+        _release(clockwork, held.device, held.nbytes)
+    flight.held.clear()
+
+
+def _obey(world: _World, flight: Flight, commands: Sequence[Command], done: simpy.Event) -> None:
     for command in commands:
         if isinstance(command, Finish):
             flight.answer = command.pieces
             done.succeed()
         else:
-            clockwork.env.process(_carried(clockwork, flight, command, done))
+            world.clockwork.env.process(_carried(world, flight, command, done))
 
 
-def _carried(clockwork: Clockwork, flight: Flight, command: Command, done: simpy.Event) -> Steps:
-    event = yield from _carry(clockwork, flight, command)
-    if flight.end < 0 and not done.triggered:
-        _obey(clockwork, flight, flight.machine.handle(event), done)
+def _carried(world: _World, flight: Flight, command: Command, done: simpy.Event) -> Steps:
+    event = yield from _CARRIED[type(command)](world, flight, command)
+    if not done.triggered:
+        _obey(world, flight, flight.machine.handle(event), done)
+    else:
+        _sweep(world.clockwork, flight)
 
 
-def _carry(clockwork: Clockwork, flight: Flight, command: Command) -> Steps:
-    match command:
-        case Send():
-            return (yield from _send(clockwork, flight, command))
-        case Install():
-            return (yield from _install(clockwork, flight, command))
-        case Route():
-            return (yield from _route(clockwork, flight, command))
-        case Read():
-            return (yield from _read(clockwork, flight, command))
-        case Move():
-            return (yield from _move(clockwork, flight, command))
-        case Run():
-            return (yield from _run(clockwork, flight, command))
-        case Deliver():
-            return (yield from _deliver(clockwork, flight, command))
-    raise TypeError(f"not a command: {command}")
-
-
-def _send(clockwork: Clockwork, flight: Flight, command: Send) -> Steps:
+def _send(world: _World, flight: Flight, command: Send) -> Steps:
     use = Use("send", command.stage, nbytes=len(command.message))
-    yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    yield from clockwork.receive(command.target)
+    yield from world.clockwork.carry(flight.spans, command.source, command.target, use)
+    yield from world.clockwork.receive(command.target)
     return flight.carrier.send(command)
 
 
-def _install(clockwork: Clockwork, flight: Flight, command: Install) -> Steps:
-    profile = clockwork.profile(command.target)
-    if command.build:
-        build = flight.carrier.builds[command.build]
-        use = Use("build", command.stage, nbytes=len(build.message), rows=build.known.rows)
-        took = core_ns(keep_work(build.known), profile, load_reference())
-    else:
-        use = Use("install", command.stage, nbytes=len(flight.carrier.plan_bytes))
+def _install(world: _World, flight: Flight, command: Install) -> Steps:
+    clockwork, target = world.clockwork, command.target
+    profile = clockwork.profile(target)
+    nbytes, build = flight.carrier.shipped(command)
+    if build is None:
+        use = Use("install", command.stage, nbytes=nbytes)
         took = install_ns(profile)
+    else:
+        use = Use("build", command.stage, nbytes=nbytes, rows=build.rows)
+        took = core_ns(keep_work(build), profile, load_reference())
+        yield from _reserve(clockwork, target, build.table_bytes)
+        flight.kept.append((target, build.table_bytes))
     # The device's refusal travels back first; then what it lacks comes.
-    yield from clockwork.signal(command.target, command.source)
-    yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    yield from _on_core(clockwork, flight, command.target, use, took)
+    yield from clockwork.signal(target, command.source)
+    yield from clockwork.carry(flight.spans, command.source, target, use)
+    yield from clockwork.compute(flight.spans, target, use, took)
     return flight.carrier.install(command)
 
 
-def _route(clockwork: Clockwork, flight: Flight, command: Route) -> Steps:
-    profile = clockwork.profile(command.device)
+def _route(world: _World, flight: Flight, command: Route) -> Steps:
+    profile = world.clockwork.profile(command.device)
     routed = flight.carrier.route(command)
     work = Work(filter_terms=len(routed.shares))
     took = start_ns(profile) + core_ns(work, profile, load_reference())
-    yield from _on_core(clockwork, flight, command.device, Use("route", ROUTING), took)
+    use = Use("route", ROUTING)
+    yield from world.clockwork.compute(flight.spans, command.device, use, took)
     return routed
 
 
-def _on_core(clockwork: Clockwork, flight: Flight, device: str, use: Use, took: int) -> Steps:
-    with clockwork.cores(device).request() as turn:
-        yield turn
-        start = clockwork.now
-        yield clockwork.env.timeout(took)
-        flight.spans.append(use.span(f"cores {device}", device, start, clockwork.now))
-
-
-def _read(clockwork: Clockwork, flight: Flight, command: Read) -> Steps:
-    batch = flight.carrier.read(command)
-    if command.target != command.device:
-        yield from clockwork.signal(command.target, command.device)
-    use = Use("read", 0, command.chunk, flight.carrier.nbytes((-1, command.chunk)), batch.num_rows)
-    yield from clockwork.read(flight.spans, command.device, use)
-    flight.arrived[-1, command.chunk] = clockwork.now
+def _read(world: _World, flight: Flight, command: Read) -> Steps:
+    clockwork, device = world.clockwork, command.device
+    rows, piece = flight.carrier.read(command), (-1, command.chunk)
+    use = Use("read", 0, command.chunk, flight.carrier.nbytes(piece), rows)
+    if command.target != device:
+        yield from clockwork.signal(command.target, device)
+    yield from _reserve(clockwork, device, use.nbytes)
+    yield from clockwork.read(flight.spans, device, use)
+    flight.held[piece] = Held(device, clockwork.now, use.nbytes)
     return Loaded(command.chunk)
+
+
+def _move(world: _World, flight: Flight, command: Move) -> Steps:
+    clockwork, piece = world.clockwork, command.piece
+    use = Use("move", command.stage, piece[1], _bytes(flight, piece))
+    yield from _reserve(clockwork, command.target, use.nbytes)
+    yield from clockwork.carry(flight.spans, command.source, command.target, use)
+    _let_go(clockwork, flight, piece, use)
+    flight.held[piece] = Held(command.target, clockwork.now, use.nbytes)
+    return Moved(piece, command.target, command.stage)
+
+
+def _run(world: _World, flight: Flight, command: Run) -> Steps:
+    clockwork, device, log = world.clockwork, command.device, flight.spans
+    sizes = [(piece, _bytes(flight, piece)) for piece in command.pieces]
+    counted = flight.carrier.run(command)
+    asked = world.demand(device, counted)
+    nbytes = sum(size for _, size in sizes)
+    use = Use("run", command.stage, command.chunk, nbytes, counted.rows_out)
+    yield from clockwork.work_off(log, device, asked.before, use)
+    cores = clockwork.cores(device)
+    turn = cores.take()
+    if turn is not None:
+        yield turn
+    made, room = (command.stage, command.chunk), clockwork.room(device)
+    size = _bytes(flight, made)
+    if room is not None:
+        room.hold(size)
+    start = clockwork.now
+    yield from clockwork.run(device, asked)
+    log.append(use.span(f"cores {device}", device, start, clockwork.now))
+    cores.give()
+    yield from clockwork.work_off(log, device, asked.after, use)
+    for piece, held in sizes:
+        _let_go(clockwork, flight, piece, use._replace(nbytes=held))
+    flight.held[made] = Held(device, clockwork.now, size)
+    return Ran(command.stage, command.chunk, counted.rows_out)
+
+
+def _deliver(world: _World, flight: Flight, command: Deliver) -> Steps:
+    stage, chunk = command.piece
+    use = Use("deliver", stage, chunk, _bytes(flight, command.piece))
+    yield from world.clockwork.carry(flight.spans, command.source, command.target, use)
+    _let_go(world.clockwork, flight, command.piece, use)
+    return Delivered(command.piece)
+
+
+_CARRIED: Mapping[type, Callable[[_World, Flight, Any], Steps]] = {
+    Send: _send,
+    Install: _install,
+    Route: _route,
+    Read: _read,
+    Move: _move,
+    Run: _run,
+    Deliver: _deliver,
+}
 
 
 def _bytes(flight: Flight, piece: PieceId) -> int:
     return 0 if piece == NOTHING else flight.carrier.nbytes(piece)
 
 
-def _move(clockwork: Clockwork, flight: Flight, command: Move) -> Steps:
-    use = Use("move", command.stage, command.piece[1], _bytes(flight, command.piece))
-    yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    _hold(clockwork, flight, command.piece, command.source, use)
-    return Moved(command.piece, command.target, command.stage)
-
-
-def _hold(clockwork: Clockwork, flight: Flight, piece: PieceId, device: str, use: Use) -> None:
-    """Record how long a piece lay in a device's memory, for the stage whose use of it ends now.
-
-    The next device's stay begins.
-    """
-    since = flight.arrived.get(piece, clockwork.now)
-    held = Use("hold", use.stage, piece[1], use.nbytes)
-    flight.spans.append(held.span(f"memory {device}", device, since, clockwork.now))
-    flight.arrived[piece] = clockwork.now
-
-
-def _run(clockwork: Clockwork, flight: Flight, command: Run) -> Steps:
-    device = command.device
-    sizes = [(piece, _bytes(flight, piece)) for piece in command.pieces]
-    with clockwork.cores(device).request() as turn:
+def _reserve(clockwork: Clockwork, node: str, nbytes: int) -> Steps:
+    """Wait until the memory of a node has room for so many bytes, and have it."""
+    room = clockwork.room(node)
+    turn = None if room is None else room.reserve(nbytes)
+    if turn is not None:
         yield turn
-        start = clockwork.now
-        evidence = flight.carrier.run(command)
-        memory_bytes = evidence.work.memory_bytes
-        took = clockwork.stretched(device, evidence.time.ns, memory_bytes)
-        yield clockwork.env.timeout(took)
-        nbytes = sum(size for _, size in sizes)
-        use = Use("run", command.stage, command.chunk, nbytes, evidence.rows_out)
-        flight.spans.append(use.span(f"cores {device}", device, start, clockwork.now))
-    for piece, size in sizes:
-        _hold(clockwork, flight, piece, device, replace(use, nbytes=size))
-    flight.arrived[command.stage, command.chunk] = clockwork.now
-    return Ran(command.stage, command.chunk, evidence.rows_out)
 
 
-def _deliver(clockwork: Clockwork, flight: Flight, command: Deliver) -> Steps:
-    stage, chunk = command.piece
-    use = Use("deliver", stage, chunk, _bytes(flight, command.piece))
-    yield from clockwork.carry(flight.spans, command.source, command.target, use)
-    _hold(clockwork, flight, command.piece, command.source, use)
-    return Delivered(command.piece)
+def _release(clockwork: Clockwork, node: str, nbytes: int) -> None:
+    room = clockwork.room(node)
+    if room is not None:
+        room.release(nbytes)
+
+
+def _let_go(clockwork: Clockwork, flight: Flight, piece: PieceId, use: Use) -> None:
+    """Free a piece's memory where it lies, for the stage whose use of it ends now."""
+    held = flight.held.pop(piece, None)
+    if held is None:  # an empty answer, or a flight that ended meanwhile
+        return
+    _release(clockwork, held.device, held.nbytes)
+    lay = Use("hold", use.stage, piece[1], use.nbytes)
+    flight.spans.append(
+        lay.span(f"memory {held.device}", held.device, held.since_ns, clockwork.now)
+    )
