@@ -1,8 +1,9 @@
-"""What bounds a device, one mechanism a function: the formulas that a validation puts to the test.
+"""What bounds a device, one mechanism a function, composed of the times of `charge.py`.
 
-A rate is an exact fraction of bytes a nanosecond, which is GB/s; a time is a whole number of
-nanoseconds. Each docstring names the published measurement that shows the mechanism is needed
-(points of `benchmarks/validation/points.toml`).
+Planner and simulator charge the same times; here they become the rates and sums that published
+measurements are compared with. A rate is an exact fraction of bytes a nanosecond, which is GB/s;
+a time is a whole number of nanoseconds. Each docstring names the published measurement that shows
+the mechanism is needed (points of `benchmarks/validation/points.toml`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from wherry.base.errors import Refused
+from wherry.devices.charge import beyond_ns, engine_ns, memory_ns, path_ns, threads_ns
 from wherry.devices.figures import Figure
 from wherry.devices.parts import Engine, Launch, Path
 from wherry.devices.profile import Memory, Profile
@@ -54,13 +56,17 @@ def gbit(figure: Figure) -> Fraction:
     return exact(figure) / 8
 
 
+_LONG = 10**18
+"""Bytes by which a time of `charge.py` becomes a rate: its rounding is lost in them."""
+
+
 def rounded(time: Fraction) -> int:
     """Give whole nanoseconds, half up."""
     return (2 * time.numerator + time.denominator) // (2 * time.denominator)
 
 
 def over_ns(nbytes: int, rate: Fraction, start_us: Figure | None = None) -> int:
-    """Give start-up plus bytes over a rate (v100-memcpy-*, smartssd-p2p-*)."""
+    """Give start-up plus bytes over a rate."""
     start = Fraction(0) if start_us is None else exact(start_us) * 1000
     return rounded(start + nbytes / rate)
 
@@ -70,8 +76,8 @@ def rate_of(nbytes: int, took_ns: int) -> Fraction:
     return Fraction(nbytes, max(1, took_ns))
 
 
-def path_ns(path: Path, nbytes: int, *, other_way_busy: bool = False) -> int:
-    """Give the time of one transfer over a path.
+def path_rate(path: Path, *, other_way_busy: bool = False) -> Fraction:
+    """Give the rate of a path once it has begun, alone or while its other way is busy.
 
     A full link is not two links: each way keeps `both_ways_share` of its rate while the other is
     busy (nvbandwidth-pcie4-bidir: 0.71 of it).
@@ -81,22 +87,16 @@ def path_ns(path: Path, nbytes: int, *, other_way_busy: bool = False) -> int:
     Refused
         The share is asked for and the profile has none.
     """
-    return over_ns(nbytes, path_rate(path, other_way_busy=other_way_busy), path.start_us)
-
-
-def path_rate(path: Path, *, other_way_busy: bool = False) -> Fraction:
-    """Give the rate of a path, alone or while its other way is busy; raises as `path_ns`."""
-    if not other_way_busy:
-        return exact(path.bandwidth_gb_per_s)
-    if path.both_ways_share is None:
+    if other_way_busy and path.both_ways_share is None:
         raise Refused(f"path {path.name!r}", ["no both_ways_share: both ways busy is not known"])
-    return exact(path.bandwidth_gb_per_s) * exact(path.both_ways_share)
+    begun = path_ns(path, 0, both=other_way_busy)
+    return rate_of(_LONG, path_ns(path, _LONG, both=other_way_busy) - begun)
 
 
 def job_ns(engine: Engine, nbytes: int, *, jobs: int = 1) -> int:
-    """Give the time until `jobs` equal shares of the input are done (bf2-hwdeflate-text: 24 ms)."""
+    """Give the time until `jobs` equal shares of the input are done, as many at once as can be."""
     at_once = max(1, min(jobs, engine.jobs.value))
-    return over_ns(nbytes, exact(engine.input_gb_per_s) * at_once, engine.job_start_us)
+    return engine_ns(engine, -(-nbytes // at_once))
 
 
 def serial_ns(stages: Sequence[int]) -> int:
@@ -150,15 +150,15 @@ def streamed(profile: Profile, nbytes: int) -> Fraction:
     """
     memory = _memory(profile)
     cores = 1 if profile.cores is None else profile.cores.count.value
+    rate = rate_of(_LONG, memory_ns(profile, _LONG))
     if profile.rates is not None and profile.cache and fits_cache(profile, -(-nbytes // cores)):
-        gain = exact(profile.cache.relative_scan) / exact(profile.rates.relative_scan)
-        return exact(memory.bandwidth_gb_per_s) * max(gain, Fraction(1))
+        return rate * exact(profile.cache.relative_scan) / exact(profile.rates.relative_scan)
     if nbytes <= memory.capacity_bytes.value:
-        return exact(memory.bandwidth_gb_per_s)
+        return rate
     if memory.beyond_gb_per_s is None:
         reason = f"{nbytes:,} bytes do not fit in {memory.capacity_bytes.value:,}"
         raise Refused(f"{profile.device.name}", [f"{reason}, and no beyond_gb_per_s is known"])
-    return exact(memory.beyond_gb_per_s)
+    return rate_of(_LONG, beyond_ns(profile, _LONG))
 
 
 def occupied(profile: Profile, threads: int) -> Fraction:
@@ -171,8 +171,7 @@ def occupied(profile: Profile, threads: int) -> Fraction:
     """
     if profile.launch is None or profile.launch.thread_mb_per_s is None:
         raise Refused(profile.device.name, ["[launch] thread_mb_per_s is not known"])
-    wanted = exact(profile.launch.thread_mb_per_s) * threads / 1000
-    return min(exact(_memory(profile).bandwidth_gb_per_s), wanted)
+    return rate_of(_LONG, max(threads_ns(profile, _LONG, threads), memory_ns(profile, _LONG)))
 
 
 def launched_ns(profile: Profile, nbytes: int, *, graph: bool = False) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from wherry.base.errors import Refused
-from wherry.devices.mechanisms import job_ns, path_ns, rate_of, serial_ns
+from wherry.devices.charge import path_ns
+from wherry.devices.mechanisms import job_ns, rate_of, serial_ns
 from wherry.devices.profile import Profile
 from wherry.validate.hardware import engine_of, path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 from wherry.base.errors import Refused
+from wherry.devices.charge import path_ns
 from wherry.devices.mechanisms import (
     exact,
     fits_cache,
     on_cores,
     overlapped_ns,
-    path_ns,
     path_rate,
     rate_of,
     rounded,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wherry.base.errors import Refused
-from wherry.devices.mechanisms import launched_ns, occupied, path_ns, path_rate, rate_of, streamed
+from wherry.devices.charge import path_ns
+from wherry.devices.mechanisms import launched_ns, occupied, path_rate, rate_of, streamed
 from wherry.devices.profile import Profile
 from wherry.validate.hardware import path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from wherry.devices.mechanisms import exact, in_flight, path_ns, slowest
+from wherry.devices.charge import path_ns
+from wherry.devices.mechanisms import exact, in_flight, slowest
 from wherry.validate.hardware import engine_of, path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, bytes_of, count_of
