@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import msgspec
 import pytest
+import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,6 +157,23 @@ class TestCrew:
         assert crew_ns(10**9, 1, [decode], [link]) == 1_100_000_000
         assert crew_ns(10**9, 4, [decode], [link]) == 275_000_000
         assert crew_ns(10**9, 40, [decode], [link]) == 100_000_000
+
+    @pytest.mark.parametrize("workers", [1, 4, 8, 11, 16, 64])
+    def test_is_what_a_queue_for_the_link_gives(self, workers: int) -> None:
+        """2,000 pieces through workers that decode 10 ns a byte and share a link of 1 GB/s."""
+        env, piece, pieces = simpy.Environment(), 1000, 2000
+        link, left = simpy.Resource(env), iter(range(pieces))
+
+        def worker() -> Iterator[simpy.Event]:
+            for _ in left:
+                yield env.timeout(10 * piece)
+                with link.request() as turn:
+                    yield turn
+                    yield env.timeout(piece)
+
+        env.run(env.all_of([env.process(worker()) for _ in range(workers)]))
+        modelled = crew_ns(piece * pieces, workers, [Fraction(1, 10)], [Fraction(1)])
+        assert modelled == pytest.approx(int(env.now), rel=0.02)
 
     @given(st.integers(1, 64), st.integers(1, 64))
     def test_more_workers_are_never_slower(self, few: int, more: int) -> None:

@@ -11,13 +11,13 @@ from wherry.devices.profile import Profile, load_profile
 _PATTERNS = (
     (r"blue\s?field-?\s?3|\bBF-?3\b", "bluefield-3"),
     (r"blue\s?field-?\s?2|\bBF-?2\b", "bluefield-2"),
-    (r"octeon", "octeon-tx2"),
+    (r"octeon(?! ?10)", "octeon-tx2"),
     (r"smart\s?ssd", "smartssd"),
     (r"\bv100", "v100"),
     (r"\bgh200", "gh200"),
     (r"\bh200", "h200"),
     (r"\bh100[ _-]?(80|pcie)", "h100-pcie"),
-    (r"\bh100[ _-]?sxm", "h100-sxm"),
+    (r"\bh100[ _-]?sxm", "h100"),
     (r"\ba100[ _-]?(80|sxm)|8-GPU node, PCIe Gen4", "a100-80"),
     (r"\bl40s", "l40s"),
     (r"\bl4\b", "l4"),
@@ -29,6 +29,9 @@ _PATTERNS = (
     (r"nvme gen3|gen3-class|970 pro", "plain-nvme-gen3"),
     (r"hdr100|\bHDR\b", "nic-hdr100"),
     (r"400\s?GbE", "connectx-7-400"),
+    (r"\b100\s?GbE", "connectx-6"),
+    (r"micron 9400", "plain-nvme-gen4"),
+    (r"micron 9550", "plain-nvme-gen5"),
     (r"newport|solana", "newport"),
 )
 
