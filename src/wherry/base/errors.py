@@ -65,8 +65,8 @@ def unknown_name(kind: str, seen: str, possible: Iterable[str]) -> InputError:
 def listed(names: Sequence[str]) -> str:
     """Give names with commas between: of very many the first, and how many are left out.
 
-    >>> listed([f"csd{n}" for n in range(42)])[-24:]
-    ', csd38, csd39 and 2 more'
+    >>> listed([f"csd{n}" for n in range(42)])[-23:]
+    'csd38, csd39 and 2 more'
     """
     said = ", ".join(names[:_LISTED])
     return said if len(names) <= _LISTED else f"{said} and {len(names) - _LISTED} more"

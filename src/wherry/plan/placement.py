@@ -208,7 +208,7 @@ def _links(system: System, name: str) -> tuple[object, ...]:
     ends = (system.host, system.client)
     return tuple(
         tuple(
-            (link.bandwidth_gb_per_s, link.latency_us, link.duplex)
+            (link.bandwidth_gb_per_s, link.latency_us, link.duplex, link.both_ways_share)
             for link in route(system, name, end)
         )
         for end in ends

@@ -14,6 +14,7 @@ from wherry.validate.families import (
 
 FAMILIES = (
     compression.FAMILY,
+    dpbento.HOST,
     dpbento.FAMILY,
     smartssd.TRANSFERS,
     smartssd.BENCHMARKS,

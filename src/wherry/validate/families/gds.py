@@ -21,7 +21,7 @@ from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, bytes_of, count_of, number_of
 from wherry.validate.units import Amount, gb_per_s, ns
 
-_SETS = (("", "[[path]] host-to-device of the GPU, [media] read_gb_per_s of the drives"),)
+_SETS = (("", "[[path]] peer-read of the GPU, [media] read_gb_per_s of the drives"),)
 _LAYERS = 3
 """Layers of one run of the study's benchmark, unless a point says otherwise."""
 
@@ -30,7 +30,7 @@ def _shared(question: Question, known: Known) -> Prediction:
     """Bound what reaches GPUs by their links and by the drives or the network they share."""
     gpu = profile_on(question.hardware, "gpu")
     gpus = count_of(question, "gpus", r"\b(\d+) GPUs?", 1)
-    links = gpus * path_rate(path_of(gpu, "host-to-device"))
+    links = gpus * path_rate(path_of(gpu, "peer-read"))
     if question.says(r"NFS|RDMA|network"):
         source = profile_on(question.hardware, "nic")
         if source.network is None:
@@ -80,7 +80,7 @@ def _kvikio(question: Question, known: Known) -> Prediction:
     threads = count_of(question, "threads", r"\b(\d+) threads?", 16)
     # A thread reads one stripe at a time, so that fewer threads than drives leave drives idle.
     supply = min(threads, drives) * _drive_rate(drive)
-    rate = slowest([supply, path_rate(path_of(gpu, "host-to-device"))])
+    rate = slowest([supply, path_rate(path_of(gpu, "peer-read"))])
     if question.says(r"pipeline|overlap|layer") or "layers" in question.given:
         return _layers(question, (gpu, drive), rate)
     if question.asks_time:

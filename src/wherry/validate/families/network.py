@@ -12,15 +12,15 @@ from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, count_of, number_of
 from wherry.validate.units import ns, share
 
-_SETS = (("", "nic-hdr100 [[path]] one-switch start_us"),)
+_SETS = (("", "connectx-6 [[path]] rdma-write start_us"),)
 
 
 def _hops(question: Question, known: Known) -> Prediction:
     """One way is the ends with their switch, and every further switch; a read goes both ways."""
     profile = profile_on(question.hardware, "nic")
     hops = count_of(question, "hops", r"\b(\d+)[ -]?hops?", _hops_in_words(question))
-    first = exact(path_of(profile, "one-switch").start_us)
-    further = exact(path_of(profile, "further-switch").start_us)
+    first = exact(path_of(profile, "rdma-write").start_us)
+    further = exact(path_of(profile, "rdma-switch").start_us)
     one_way = (first + (hops - 1) * further) * 1000
     reads = bool(question.says(r"read|round trip|RTT"))
     mechanism = "first switch + further switches" + (", there and back" if reads else "")
