@@ -166,6 +166,7 @@ def test_version(wherry):
         ("demo",),
         ("run",),
         ("explain",),
+        ("validate",),
         ("doctor",),
         ("warm",),
         ("profiles",),

@@ -11,12 +11,9 @@ from functools import lru_cache
 
 from wherry.base.errors import InputError
 from wherry.devices.figures import Figure
-from wherry.devices.parts import Engine
+from wherry.devices.parts import Engine, Path
 from wherry.devices.profile import Media, Profile, Start
 from wherry.devices.routes import Link
-
-_NS_PER_S = 1_000_000_000
-_MB_PER_GB = 1_000
 
 _NS_PER_S = 1_000_000_000
 _MB_PER_GB = 1_000
@@ -55,7 +52,13 @@ def transfer_ns(link: Link, nbytes: int, *, both: bool = False) -> int:
     return _quotient(nbytes, *_rate_of(link, both=both and link.both_ways_share is not None))
 
 
-def _rate_of(link: Link, *, both: bool) -> tuple[int, int]:
+def path_ns(path: Path, nbytes: int, *, both: bool = False) -> int:
+    """Give the time of one transfer over a path of a device (v100-memcpy-*, smartssd-p2p-*)."""
+    share = both and path.both_ways_share is not None
+    return _ns(path.start_us) + _quotient(nbytes, *_rate_of(path, both=share))
+
+
+def _rate_of(link: Link | Path, *, both: bool) -> tuple[int, int]:
     numerator, denominator = _ratio(link.bandwidth_gb_per_s.value)
     if not both or link.both_ways_share is None:
         return numerator, denominator

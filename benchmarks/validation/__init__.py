@@ -1,0 +1,1 @@
+"""Published points that `wherry validate` predicts."""

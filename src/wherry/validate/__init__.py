@@ -1,0 +1,1 @@
+"""Published measurements, predicted from profiles, and how far the predictions are off."""
