@@ -102,14 +102,13 @@ def find_few(code: Compiled, table: Array, team: Team) -> Few:
 
     (team if len(table) > 1 else alone)(work)
 
-    def field(first: int, last: int, *shape: int) -> Array:
-        dtype = np.uint8 if last == end else np.int64
-        return made[:, first:last].view(dtype).reshape(len(made), *shape)
-
+    shape = len(made), MOST_FEW
     return Few(
-        made[:, :24].view(np.int64), field(seen, rows, MOST_FEW, images.words),
-        field(rows, states, MOST_FEW), field(states, end, MOST_FEW, step),
-    )  # fmt: skip
+        made[:, :24].view(np.int64),
+        made[:, seen:rows].view(np.int64).reshape(*shape, images.words),
+        made[:, rows:states].view(np.int64),
+        made[:, states:end].reshape(*shape, step),
+    )
 
 
 def group_few(task: Task) -> Found | Start:

@@ -20,6 +20,7 @@ from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
+from wherry.render.ascending import PROBE
 from wherry.render.bind import Chunk, values_address
 from wherry.render.dealt import Dealt
 from wherry.render.encode import Domain, slot_arrays
@@ -29,7 +30,6 @@ from wherry.render.loop import Slot
 from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.runs import PROBE
 from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
 
