@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Program:
             schema = output_schema(step, schema)
         return Program(Stage(rest), schema, {}, folder) if rest else None
 
-    @property
+    @cached_property
     def residuals(self) -> tuple[str, ...]:
         """Give what does not run natively, and why."""
         found = [reason for part in self._parts if part.plan for reason in part.plan.reasons]
@@ -446,9 +446,9 @@ class Program:
         if not plan.keeps_rows or only.after:
             return self.run_gathered(batches, literals, pool)
         names = plan.kept_columns
-        made = [
-            self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
-        ]
+        if names is not None:
+            return _kept(batches, names, plan.out_schema)
+        made = [self.run(batch, literals, pool) for batch in batches]
         rows = sum(one.rows_in for one in made)
         copied = sum(one.copied_bytes for one in made)
         return ChunkOutput(
@@ -518,12 +518,13 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
     return tuple(part for part in found if part.plan or part.after)
 
 
-def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: Part) -> ChunkOutput:
-    """Give some columns of a batch: what a pass over it gives, without looking at addresses."""
-    assert part.plan is not None
-    columns = [batch.column(name) for name in names]
-    made = pa.RecordBatch.from_arrays(columns, schema=part.plan.out_schema)
-    rows = batch.num_rows
+def _kept(
+    batches: Sequence[pa.RecordBatch], names: tuple[str, ...], schema: pa.Schema
+) -> ChunkOutput:
+    """Give some columns of batches: what a pass over each gives, without looking at addresses."""
+    table = pa.Table.from_batches(batches)
+    made = pa.Table.from_arrays([table.column(name) for name in names], schema=schema)
+    rows = made.num_rows
     return ChunkOutput(made, rows, rows, piece_bytes(made), 0, _REFERENCED, Work())
 
 
