@@ -13,16 +13,12 @@ from wherry.render.grouped import Found, Start, Task, keys_of
 from wherry.render.passes import Compiled
 from wherry.render.room import scratch
 from wherry.render.state import Matrix, stride
-from wherry.render.team import Team, alone
+from wherry.render.team import APART, AT_ONCE, Team, alone
 
 _few = skeletons("few")
 
 MOST_FEW: Final = 16
 """Groups whose rows are added by mask: each costs a pass over a block's sums, present or not."""
-AT_ONCE: Final = 16
-"""Chunks of a call, at most about 40 ms: so long Ctrl-C waits."""
-_APART: Final = 128
-"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
 
 Array = np.ndarray[Any, Any]
 
@@ -83,7 +79,7 @@ def find_few(code: Compiled, table: Array, team: Team) -> Few:
     assert lanes is not None
     sizes = (FEW_HEAD, MOST_FEW * 8 * images.words, MOST_FEW * 8, MOST_FEW * step)
     seen, rows, states, end = np.cumsum(sizes).tolist()
-    made = np.empty((len(table), -(-end // _APART) * _APART), np.uint8)
+    made = np.empty((len(table), -(-end // APART) * APART), np.uint8)
     table[:, 4] = made.ctypes.data + made.shape[1] * np.arange(len(table))
     begin = np.frombuffer(code.begin or b"\0", np.uint8)
     names = ("mask", "images", "match", "learn", "spread", "fold")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +25,9 @@ from wherry.render.grouping import common_forms
 from wherry.render.passes import Compiled, Forms, PassPlan
 from wherry.render.prepare import Prepared, Preparer
 from wherry.render.state import stride
-from wherry.render.team import Team, alone
+from wherry.render.team import APART, AT_ONCE, Team, alone
 
 _share = skeletons("share")
-AT_ONCE: Final = 16
-"""Chunks of a call, about 10 ms: so long Ctrl-C waits."""
-_APART: Final = 128
-"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
-
 Array = np.ndarray[Any, Any]
 
 
@@ -169,7 +164,7 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     code = bound.code
     size = stride(code.cells)
     # Two threads that write to one cache line wait for each other.
-    room = -(-size // _APART) * _APART
+    room = -(-size // APART) * APART
     states = np.zeros((len(bound.rows), room), np.uint8)
     states[:, :size] = np.frombuffer(code.begin, np.uint8)
     targets = states.ctypes.data + room * np.arange(len(states))

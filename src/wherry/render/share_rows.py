@@ -22,8 +22,8 @@ from wherry.render.gather import Several
 from wherry.render.ledger import account
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import PassPlan
-from wherry.render.share import AT_ONCE, Array, Bound, width_of
-from wherry.render.team import Team, alone, each
+from wherry.render.share import Array, Bound, width_of
+from wherry.render.team import AT_ONCE, Team, alone, each
 
 _share, _compact = skeletons("share"), skeletons("compact")
 _LINE: Final = 64
