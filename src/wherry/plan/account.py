@@ -37,6 +37,19 @@ Way = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class OnWay:
+    """One chunk's way, and the devices that run programs on it, in order."""
+
+    way: Way
+    devices: tuple[str, ...]
+
+    @property
+    def ns(self) -> int:
+        """The time of the chunk if nothing else runs."""
+        return sum(self.way.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """A predicted cost, every time of it modelled.
 
@@ -77,8 +90,10 @@ class Account:
     ----------
     setup, barrier : int
         Nanoseconds that nothing overlaps, before the first chunk and after the last.
-    ways : list of Way
+    ways : list of OnWay
         One chunk's way from each home.
+    begins : dict of str to int
+        Nanoseconds after setup until a device can begin: it has its message, and builds.
     busy, link_bytes : dict
         As in `Cost`; that both ways of a link are busy at once is not in it yet.
     slowed : dict of str to (str, Link)
@@ -90,7 +105,8 @@ class Account:
     system: System
     setup: int = 0
     barrier: int = 0
-    ways: list[Way] = field(default_factory=list)
+    ways: list[OnWay] = field(default_factory=list)
+    begins: dict[str, int] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
     slowed: dict[str, tuple[str, Link]] = field(default_factory=dict)
@@ -177,9 +193,20 @@ class Account:
         """Give the cost of the placement whose account this is."""
         self._slow_both_ways()
         longest = max(self.busy.values(), default=0)
+        begins = [self._begin(one) for one in self.ways]
+        first = min(begins, default=max(self.begins.values(), default=0))
+        # What several ways share begins with the first of them.
+        shared: dict[str, int] = {}
+        for one, begin in zip(self.ways, begins, strict=True):
+            for name in one.way:
+                shared[name] = min(begin, shared.get(name, begin))
+        ends = (self._through(one, begin, shared) for one, begin in zip(self.ways, begins))
         # What is busiest may lie beyond the chunks' ways, where answers leave.
-        fill = max(0, max(map(self._through, self.ways), default=longest) - longest)
-        return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
+        fill = max(0, max(ends, default=first + longest) - first - longest)
+        return Cost(self.setup + first, fill, self.barrier, self.busy, self.link_bytes)
+
+    def _begin(self, one: OnWay) -> int:
+        return sum(self.begins.get(device, 0) for device in one.devices)
 
     def _slow_both_ways(self) -> None:
         """Stretch lanes for as long as both ways of their link are busy, if that is all the time.
@@ -196,14 +223,16 @@ class Account:
             self.use(name, more)
         self.slowed = {}
 
-    def _through(self, way: Way) -> int:
+    def _through(self, one: OnWay, begin: int, shared: dict[str, int]) -> int:
         """Give the time until one home's chunks are through.
 
         Each resource on the way is busy with all that it is asked, and one chunk's way beside it is
         overlapped by nothing; whichever takes longest decides.
         """
-        whole = sum(way.values())
-        return max(self._until(name, way, whole) for name in way)
+        whole = one.ns
+        ends = [shared[name] + self._until(name, one.way, whole) for name in one.way]
+        window = self.busy.get(f"window {one.devices[0]}", 0)
+        return max(begin + whole, begin + window, *ends)
 
     def _until(self, name: str, way: Way, whole: int) -> int:
         busy, rest = self.busy.get(name, 0), whole - way[name]
@@ -229,6 +258,7 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         whole.setup += part.setup
         whole.barrier += part.barrier
         whole.ways += part.ways
+        whole.begins |= part.begins
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)
         whole.slowed |= part.slowed

@@ -74,6 +74,22 @@ class Plan:
         return {name: (low, high) for name, low, high in self.bounds}
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Rows that appear inside a segment, so that no flow tells of them.
+
+    Attributes
+    ----------
+    passed : float
+        That reach the first join which adds columns; what comes out if there is none.
+    grouped : float
+        That the operator makes where chunks meet, before those after it choose among them.
+    """
+
+    passed: float
+    grouped: float
+
+
 @dataclass(frozen=True)
 class Query:
     """A pipeline, checked, pruned and cut, with everything placement needs to know.
@@ -97,6 +113,7 @@ class Query:
     plan: Plan
     chunks: tuple[ChunkRef, ...]
     flows: tuple[Estimate, ...]
+    within: Within
     reading: Reading
     schema: pa.Schema
     plan_bytes: bytes
@@ -159,7 +176,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
     segments = tuple(_ordered(segment, stored) for segment in segments)
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
-    flows = _flows(segments, (operators, respond), stored, chunks)
+    flows, within = _flows(segments, (operators, respond), stored, chunks)
     reading = mean_reading(scan, chunks, stored.row_bytes)
     encoded = encode(plan)
     return Query(
@@ -170,6 +187,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
         plan=plan,
         chunks=chunks,
         flows=flows,
+        within=within,
         reading=reading,
         schema=schema,
         plan_bytes=encoded,
@@ -234,13 +252,18 @@ def _flows(
     operators: tuple[tuple[Operator, ...], Respond],
     stored: Estimate,
     chunks: tuple[ChunkRef, ...],
-) -> tuple[Estimate, ...]:
+) -> tuple[tuple[Estimate, ...], Within]:
     """Give what comes out of each segment, summed over chunks; routing gives what is scanned."""
     rows = float(sum(ref.rows for ref in chunks))
     scanned = replace(stored, rows_low=rows, rows=rows, rows_high=rows)
     apart, _ = split(operators[0])
-    near = reduce(lambda flow, operator: operator.estimate(flow), apart, scanned)
-    return _after_near(segments, operators, (scanned, near), len(chunks), Groups())
+    near, passed = scanned, None
+    for operator in apart:
+        if passed is None and isinstance(operator, Join) and operator.how in {"inner", "left"}:
+            passed = near.rows
+        near = operator.estimate(near)
+    passed = near.rows if passed is None else passed
+    return _after_near(segments, operators, (scanned, near), len(chunks), Groups(), passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,25 +279,41 @@ def near_flow(query: Query) -> Estimate:
     return query.flows[[segment.kind for segment in query.segments].index("near")]
 
 
-def with_near(query: Query, near: Estimate, groups: Groups | None = None) -> Query:
-    """Give the query as if `near` came out of the operators that work chunk by chunk."""
+def with_near(
+    query: Query, near: Estimate, groups: Groups | None = None, passed: float | None = None
+) -> Query:
+    """Give the query as if `near` came out of the operators that work chunk by chunk.
+
+    Parameters
+    ----------
+    passed : float, optional
+        Rows that reach the first join, if they are known better.
+    """
     operators, respond = query.operators[:-1], query.operators[-1]
     assert isinstance(respond, Respond)
     known, count = groups or Groups(), len(query.chunks)
-    flows = _after_near(query.segments, (operators, respond), (query.flows[0], near), count, known)
-    return replace(query, flows=flows, known={})
+    flows, within = _after_near(
+        query.segments,
+        (operators, respond),
+        (query.flows[0], near),
+        count,
+        known,
+        query.within.passed if passed is None else passed,
+    )
+    return replace(query, flows=flows, within=within, known={})
 
 
 def _after_near(
     segments: tuple[Segment, ...],
     operators: tuple[tuple[Operator, ...], Respond],
-    flows: tuple[Estimate, Estimate],
+    flows_in: tuple[Estimate, Estimate],
     chunks: int,
     groups: Groups,
-) -> tuple[Estimate, ...]:
+    passed: float,
+) -> tuple[tuple[Estimate, ...], Within]:
     (_, together), respond = split(operators[0]), operators[1]
-    (scanned, near), count = flows, max(1, chunks)
-    partial = merged = near
+    (scanned, near), count = flows_in, max(1, chunks)
+    partial = merged = first = near
     if together:
         each = _known(estimate_near(together[0], _times(near, 1 / count)), groups.chunk)
         partial = _times(each, count)
@@ -282,7 +321,8 @@ def _after_near(
         merged = reduce(lambda flow, operator: operator.estimate(flow), together[1:], first)
     answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
-    return tuple(by_kind.get(segment.kind, answer) for segment in segments)
+    flows = tuple(by_kind.get(segment.kind, answer) for segment in segments)
+    return flows, Within(passed, first.rows)
 
 
 def _known(flow: Estimate, rows: float | None) -> Estimate:
