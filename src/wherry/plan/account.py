@@ -6,6 +6,7 @@ is charged once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -38,10 +39,22 @@ Way = dict[str, int]
 
 @dataclass(frozen=True, slots=True)
 class OnWay:
-    """One chunk's way, and the devices that run programs on it, in order."""
+    """One chunk's way from one home.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        That run programs on it, in order.
+    times : int
+        How many chunks go it.
+    inside : int
+        Nanoseconds of it until the first program has run: so long the chunk is in its window.
+    """
 
     way: Way
     devices: tuple[str, ...]
+    times: int
+    inside: int
 
     @property
     def ns(self) -> int:
@@ -165,13 +178,14 @@ class Account:
         rest = max(0, media_alone_ns(profile, nbytes) - occupied)
         return {f"media {device}": occupied, "alone": rest + media_latency_ns(profile)}
 
-    def window(self, device: str, way: Way, times: int) -> None:
-        """Charge `times` chunks that are on their way for so long.
+    def window(self, device: str, way: Way, times: int) -> int:
+        """Charge `times` chunks that are on their way for so long; give that time.
 
         Little's law: a device has only so many on their way at once (gds-doc-cpuonly).
         """
-        window = window_of(self.profile(device))
-        self.use(f"window {device}", sum(way.values()) * times // max(1, window))
+        inside = sum(way.values())
+        self.use(f"window {device}", inside * times // max(1, window_of(self.profile(device))))
+        return inside
 
     def compute(self, asked: Demand, device: str, times: int) -> Way:
         """Charge `times` runs of a program; give where one of them spends time."""
@@ -195,12 +209,10 @@ class Account:
         longest = max(self.busy.values(), default=0)
         begins = [self._begin(one) for one in self.ways]
         first = min(begins, default=max(self.begins.values(), default=0))
-        # What several ways share begins with the first of them.
-        shared: dict[str, int] = {}
+        met = _Met()
         for one, begin in zip(self.ways, begins, strict=True):
-            for name in one.way:
-                shared[name] = min(begin, shared.get(name, begin))
-        ends = (self._through(one, begin, shared) for one, begin in zip(self.ways, begins))
+            met.add(one, begin)
+        ends = (self._through(one, begin, met) for one, begin in zip(self.ways, begins))
         # What is busiest may lie beyond the chunks' ways, where answers leave.
         fill = max(0, max(ends, default=first + longest) - first - longest)
         return Cost(self.setup + first, fill, self.barrier, self.busy, self.link_bytes)
@@ -223,16 +235,44 @@ class Account:
             self.use(name, more)
         self.slowed = {}
 
-    def _through(self, one: OnWay, begin: int, shared: dict[str, int]) -> int:
+    def _through(self, one: OnWay, begin: int, met: _Met) -> int:
         """Give the time until one home's chunks are through.
 
         Each resource on the way is busy with all that it is asked, and one chunk's way beside it is
         overlapped by nothing; whichever takes longest decides.
         """
         whole = one.ns
-        ends = [shared[name] + self._until(name, one.way, whole) for name in one.way]
-        window = self.busy.get(f"window {one.devices[0]}", 0)
-        return max(begin + whole, begin + window, *ends)
+        ends = [
+            met.begins[name] + self._until(name, one.way, whole) + self._burst(name, one, met)
+            for name in one.way
+        ]
+        return max(begin + self._windows(one, met), *ends)
+
+    def _burst(self, name: str, one: OnWay, met: _Met) -> int:
+        """Give how long the last chunk waits where it meets the last ones of other homes.
+
+        They leave what keeps each of the homes busy at the same time, and take turns after it. The
+        longest turn decides: whoever waited for it has no more to wait for shorter ones.
+        """
+        longest, after = 0, False
+        for other, ns in one.way.items():
+            others = met.uses[other] - met.uses[name]
+            units = self.rounds.get(other, (1, 0))[0]
+            if after and other != "alone" and others >= units:
+                longest = max(longest, others * ns)
+            after = after or other == name
+        return longest
+
+    def _windows(self, one: OnWay, met: _Met) -> int:
+        """Give the time of windows that follow each other: a chunk waits for one to be through.
+
+        Within a window chunks follow each other as fast as the busiest resource lets them.
+        """
+        device = one.devices[0]
+        size, chunks = max(1, window_of(self.profile(device))), met.chunks[device]
+        rounds, more = divmod(chunks - 1, size)
+        pace = max(self.busy.get(name, 0) for name in one.way) // chunks
+        return (rounds + 1) * one.inside + more * pace + one.ns - one.inside
 
     def _until(self, name: str, way: Way, whole: int) -> int:
         busy, rest = self.busy.get(name, 0), whole - way[name]
@@ -243,6 +283,32 @@ class Account:
         runs = -(-busy * units // max(1, alone))
         rounds = -(-runs // units) * alone
         return max(busy, rounds) + rest - (alone - alone // units)
+
+
+@dataclass
+class _Met:
+    """What ways have in common.
+
+    Attributes
+    ----------
+    begins : dict of str to int
+        When a resource can be used first: with the first of the ways it is on.
+    uses : Counter of str
+        How many ways a resource is on.
+    chunks : Counter of str
+        How many chunks a device is the first to work on.
+    """
+
+    begins: dict[str, int] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
+    chunks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, one: OnWay, begin: int) -> None:
+        """Note a way."""
+        self.chunks[one.devices[0]] += one.times
+        self.uses.update(one.way.keys())
+        for name in one.way:
+            self.begins[name] = min(begin, self.begins.get(name, begin))
 
 
 def spend(way: Way, more: Way) -> None:

@@ -193,7 +193,7 @@ class Costs:
         """Charge reading, moving and running chunks, and keep one chunk's way of each flow."""
         query = self.query
         for flow in flows:
-            nbytes, place = query.reading.media_bytes, flow.home
+            nbytes, place, inside = query.reading.media_bytes, flow.home, 0
             way = account.read(place, nbytes, flow.times)
             if flow.sites and flow.sites[0] != place:
                 spend(way, account.signal(flow.sites[0], place))
@@ -204,9 +204,10 @@ class Costs:
                 asked = self.asked(target, stage, len(query.chunks), reads=first)
                 spend(way, account.compute(asked, target, flow.times))
                 if first:
-                    account.window(target, way, flow.times)
+                    inside = account.window(target, way, flow.times)
                 place, nbytes = target, self.out_bytes(stage.last)
-            account.ways.append(OnWay(way, tuple(dict.fromkeys(flow.sites or (flow.home,)))))
+            devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
+            account.ways.append(OnWay(way, devices, flow.times, inside))
 
     def asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
         """Give what one of `parts` runs of a stage asks of a device."""
