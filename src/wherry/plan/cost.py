@@ -120,14 +120,7 @@ class Costs:
 
         def made() -> Account:
             account = Account(self.system)
-            flows = self._flows(ways)
-            self._chunks(account, flows)
-            if not self._merges:
-                # The parts of the answer travel meanwhile; one part's way follows the last chunk.
-                nbytes = self.out_bytes(-1)
-                account.barrier = max(
-                    (_answer(account, f.last, f.answers, nbytes, f.times) for f in flows), default=0
-                )
+            self._chunks(account, self._flows(ways))
             return account
 
         return self._part(key, made)
@@ -206,6 +199,9 @@ class Costs:
                 if first:
                     inside = account.window(target, way, flow.times)
                 place, nbytes = target, self.out_bytes(stage.last)
+            if not self._merges:
+                # The parts of the answer travel while other chunks are on their way.
+                spend(way, _answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
             devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
             account.ways.append(OnWay(way, devices, flow.times, inside))
 
@@ -252,7 +248,7 @@ class Costs:
             alone = max(asked.alone_ns, asked.beyond_ns if beyond else 0)
             account.barrier += alone + asked.waiting_ns
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
-        account.barrier += _answer(account, place, responds, nbytes, 1)
+        account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,10 +339,10 @@ def _moved(account: Account, query: Query, stage: Stage, source: str) -> int:
     return sum(account.carry(source, stage.site, int(flow.rows * flow.row_bytes)).values())
 
 
-def _answer(account: Account, place: str, sender: str, nbytes: int, times: int) -> int:
-    """Charge `times` parts of an answer from where they are made to the client; give one's time."""
+def _answer(account: Account, place: str, sender: str, nbytes: int, times: int) -> Way:
+    """Charge `times` parts of an answer from where they are made to the client; give one's way."""
     way: Way = {}
     if sender != place:
         spend(way, account.carry(place, sender, nbytes, times))
     spend(way, account.carry(sender, account.system.client, nbytes, times))
-    return sum(way.values())
+    return way
