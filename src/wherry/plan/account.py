@@ -6,8 +6,7 @@ is charged once.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wherry.base.units import Modelled
@@ -25,6 +24,7 @@ from wherry.devices.profile import Profile
 from wherry.devices.routes import Lane, Link
 from wherry.devices.system import System, lanes
 from wherry.devices.topology import relays
+from wherry.plan.ways import OnWay, Shape, Way, shapes_of
 from wherry.plan.window import window_of
 
 MESSAGE_BYTES = 160
@@ -32,34 +32,6 @@ MESSAGE_BYTES = 160
 
 _LONG = 1 << 40
 """Bytes of a transfer whose rounding does not matter."""
-
-Way = dict[str, int]
-"""Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
-
-
-@dataclass(frozen=True, slots=True)
-class OnWay:
-    """One chunk's way from one home.
-
-    Attributes
-    ----------
-    devices : tuple of str
-        That run programs on it, in order.
-    times : int
-        How many chunks go it.
-    inside : int
-        Nanoseconds of it until the first program has run: so long the chunk is in its window.
-    """
-
-    way: Way
-    devices: tuple[str, ...]
-    times: int
-    inside: int
-
-    @property
-    def ns(self) -> int:
-        """The time of the chunk if nothing else runs."""
-        return sum(self.way.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +77,8 @@ class Account:
         Nanoseconds that nothing overlaps, before the first chunk and after the last.
     ways : list of OnWay
         One chunk's way from each home.
+    shapes : list of Shape
+        The ways that differ in more than names; `shape` finds them.
     begins : dict of str to int
         Nanoseconds after setup until a device can begin: it has its message, and builds.
     busy, link_bytes : dict
@@ -119,6 +93,7 @@ class Account:
     setup: int = 0
     barrier: int = 0
     ways: list[OnWay] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
     begins: dict[str, int] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
@@ -209,13 +184,14 @@ class Account:
         longest = max(self.busy.values(), default=0)
         begins = [self._begin(one) for one in self.ways]
         first = min(begins, default=max(self.begins.values(), default=0))
-        met = _Met()
-        for one, begin in zip(self.ways, begins, strict=True):
-            met.add(one, begin)
-        ends = (self._through(one, begin, met) for one, begin in zip(self.ways, begins))
+        ends = (self._through(shape, begins) for shape in self.shapes)
         # What is busiest may lie beyond the chunks' ways, where answers leave.
         fill = max(0, max(ends, default=first + longest) - first - longest)
         return Cost(self.setup + first, fill, self.barrier, self.busy, self.link_bytes)
+
+    def shape(self) -> None:
+        """Find the ways that are alike, once all are known."""
+        self.shapes = shapes_of(self.ways, self.busy, self.rounds)
 
     def _begin(self, one: OnWay) -> int:
         return sum(self.begins.get(device, 0) for device in one.devices)
@@ -235,43 +211,30 @@ class Account:
             self.use(name, more)
         self.slowed = {}
 
-    def _through(self, one: OnWay, begin: int, met: _Met) -> int:
-        """Give the time until one home's chunks are through.
+    def _through(self, shape: Shape, begins: Sequence[int]) -> int:
+        """Give the time until the chunks of a home are through.
 
         Each resource on the way is busy with all that it is asked, and one chunk's way beside it is
         overlapped by nothing; whichever takes longest decides.
         """
-        whole = one.ns
-        ends = [
-            met.begins[name] + self._until(name, one.way, whole) + self._burst(name, one, met)
-            for name in one.way
-        ]
-        return max(begin + self._windows(one, met), *ends)
-
-    def _burst(self, name: str, one: OnWay, met: _Met) -> int:
-        """Give how long the last chunk waits where it meets the last ones of other homes.
-
-        They leave what keeps each of the homes busy at the same time, and take turns after it. The
-        longest turn decides: whoever waited for it has no more to wait for shorter ones.
-        """
-        longest, after = 0, False
-        for other, ns in one.way.items():
-            others = met.uses[other] - met.uses[name]
-            units = self.rounds.get(other, (1, 0))[0]
-            if after and other != "alone" and others >= units:
-                longest = max(longest, others * ns)
-            after = after or other == name
+        one, whole = shape.one, shape.one.ns
+        mine, same = begins[shape.number], min(begins) == max(begins)
+        longest = mine + self._windows(shape)
+        for name, burst in shape.bursts.items():
+            # What several ways share begins with the first of them.
+            begin = mine if same else min(begins[number] for number in shape.users[name])
+            longest = max(longest, begin + self._until(name, one.way, whole) + burst)
         return longest
 
-    def _windows(self, one: OnWay, met: _Met) -> int:
+    def _windows(self, shape: Shape) -> int:
         """Give the time of windows that follow each other: a chunk waits for one to be through.
 
         Within a window chunks follow each other as fast as the busiest resource lets them.
         """
-        device = one.devices[0]
-        size, chunks = max(1, window_of(self.profile(device))), met.chunks[device]
-        rounds, more = divmod(chunks - 1, size)
-        pace = max(self.busy.get(name, 0) for name in one.way) // chunks
+        one = shape.one
+        size = max(1, window_of(self.profile(one.devices[0])))
+        rounds, more = divmod(shape.chunks - 1, size)
+        pace = max(self.busy.get(name, 0) for name in one.way) // shape.chunks
         return (rounds + 1) * one.inside + more * pace + one.ns - one.inside
 
     def _until(self, name: str, way: Way, whole: int) -> int:
@@ -283,32 +246,6 @@ class Account:
         runs = -(-busy * units // max(1, alone))
         rounds = -(-runs // units) * alone
         return max(busy, rounds) + rest - (alone - alone // units)
-
-
-@dataclass
-class _Met:
-    """What ways have in common.
-
-    Attributes
-    ----------
-    begins : dict of str to int
-        When a resource can be used first: with the first of the ways it is on.
-    uses : Counter of str
-        How many ways a resource is on.
-    chunks : Counter of str
-        How many chunks a device is the first to work on.
-    """
-
-    begins: dict[str, int] = field(default_factory=dict)
-    uses: Counter[str] = field(default_factory=Counter)
-    chunks: Counter[str] = field(default_factory=Counter)
-
-    def add(self, one: OnWay, begin: int) -> None:
-        """Note a way."""
-        self.chunks[one.devices[0]] += one.times
-        self.uses.update(one.way.keys())
-        for name in one.way:
-            self.begins[name] = min(begin, self.begins.get(name, begin))
 
 
 def spend(way: Way, more: Way) -> None:
@@ -324,6 +261,7 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         whole.setup += part.setup
         whole.barrier += part.barrier
         whole.ways += part.ways
+        whole.shapes += part.shapes
         whole.begins |= part.begins
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)

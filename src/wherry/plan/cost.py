@@ -26,7 +26,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.work import keep_work, reading_work
 from wherry.ops.estimate import Estimate
-from wherry.plan.account import MESSAGE_BYTES, Account, Cost, OnWay, Way, added, spend
+from wherry.plan.account import MESSAGE_BYTES, Account, Cost, added, spend
 from wherry.plan.expected import stage_work
 from wherry.plan.placement import (
     Homes,
@@ -39,6 +39,7 @@ from wherry.plan.placement import (
 )
 from wherry.plan.placement import Way as ChunksWay
 from wherry.plan.query import Query, builds_of
+from wherry.plan.ways import OnWay, Way
 
 __all__ = ["Cost", "Costs", "alone_ns", "predict", "readers_of"]
 
@@ -121,6 +122,7 @@ class Costs:
         def made() -> Account:
             account = Account(self.system)
             self._chunks(account, self._flows(ways))
+            account.shape()
             return account
 
         return self._part(key, made)
