@@ -18,8 +18,13 @@ from wherry.benchmarks.workload import Tables
 from wherry.data.source import column_bounds, open_source
 
 TABLES: Final = ("lineitem", "orders", "customer", "part")
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Raise it when what follows changes, so that older files are made again."""
+KEYED: Final = "keyed"
+"""The first orders in small batches, for requests by key."""
+_KEYED_ROWS: Final = 1 << 17
+_KEYED_FILES: Final = 32
+_KEYED_BATCH: Final = 1 << 10
 _FILE_ROWS: Final = 1 << 14
 _MOST_FILES: Final = 144
 _EVEN: Final = (36, 4, 1)
@@ -27,7 +32,7 @@ _EVEN: Final = (36, 4, 1)
 
 
 def generate(directory: Path, scale_factor: float) -> Tables:
-    """Make the tables, unless they are there already, and give the folder of each.
+    """Make the tables and `keyed`, unless they are there, and give the folder of each.
 
     Raises
     ------
@@ -39,7 +44,7 @@ def generate(directory: Path, scale_factor: float) -> Tables:
     """
     scale, program = tpchgen.checked(scale_factor), tpchgen.find()
     wanted = Made(scale, tpchgen.version(program), LAYOUT)
-    return keep(directory, TABLES, wanted, lambda into: _make(program, into, scale))
+    return keep(directory, (*TABLES, KEYED), wanted, lambda into: _make(program, into, scale))
 
 
 def files_of(rows: int) -> int:
@@ -61,5 +66,9 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
         rows = int(pq.read_metadata(path).num_rows)
         files = files_of(rows)
         store(path, into / table, files, batch_rows=max(1, -(-rows // files)))
+    head = parquet / f"{KEYED}.parquet"
+    pq.write_table(pq.read_table(parquet / "orders.parquet").slice(0, _KEYED_ROWS), head)
+    store(head, into / KEYED, files=_KEYED_FILES, batch_rows=_KEYED_BATCH)
+    for table in (*TABLES, KEYED):
         source = open_source(into / table)
         column_bounds(source, source.schema.names)  # Leaves the statistics beside the files.
