@@ -73,8 +73,7 @@ def cell_of(workload: str, system: System, counts: Counts) -> Cell:
     judged = [judge(system, query) for query in queries]
     last, text = judged[-1], queries[-1].query.segments
     ns = {
-        who: sum(one.run(who).time.ns for one in judged)
-        for who in (PLANNER, HOST, ORACLE, *RULES)
+        who: sum(one.run(who).time.ns for one in judged) for who in (PLANNER, HOST, ORACLE, *RULES)
     }
     row = Row(
         workload=workload,

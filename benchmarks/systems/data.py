@@ -1,7 +1,7 @@
 """TPC-H tables cut into many files, so that they lie spread over all drives of a system.
 
 Layout `files` puts file i on drive i mod n. A table has as many files as it has 16 Ki rows, at most
-144: that many, and 36, are shared evenly by 1, 2, 4, 8, 16 and 36 drives. One batch a file.
+72: that many, and 36, are shared evenly by 1, 2, 4, 8, 16 and 36 drives. One batch a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wherry.benchmarks.workload import Tables
 from wherry.data.source import column_bounds, open_source
 
 TABLES: Final = ("lineitem", "orders", "customer", "part")
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """Raise it when what follows changes, so that older files are made again."""
 KEYED: Final = "keyed"
 """The first orders in small batches, for requests by key."""
@@ -26,7 +26,7 @@ _KEYED_ROWS: Final = 1 << 17
 _KEYED_FILES: Final = 32
 _KEYED_BATCH: Final = 1 << 10
 _FILE_ROWS: Final = 1 << 14
-_MOST_FILES: Final = 144
+_MOST_FILES: Final = 72
 _EVEN: Final = (36, 4, 1)
 """A number of files is a multiple of the first of these that is not larger."""
 
@@ -51,7 +51,7 @@ def files_of(rows: int) -> int:
     """Give the number of files of a table.
 
     >>> [files_of(rows) for rows in (0, 100_000, 600_000, 6_000_000)]
-    [1, 4, 36, 144]
+    [1, 4, 36, 72]
     """
     most = min(_MOST_FILES, max(1, rows // _FILE_ROWS))
     even = next(number for number in _EVEN if number <= most)

@@ -130,11 +130,13 @@ _Q19_SQL: Final = f"""
 select sum(l_extendedprice * (1 - l_discount)) as revenue
 from lineitem join part on l_partkey = p_partkey
 where l_shipmode in ('AIR', 'REG AIR') and l_shipinstruct = 'DELIVER IN PERSON' and (
-{" or ".join(
-    f"(p_brand = '{brand}' and p_container in {containers} and l_quantity >= {least}"
-    f" and l_quantity <= {least + 10} and p_size between 1 and {size})"
-    for brand, containers, least, size in _KINDS
-)})
+{
+    " or ".join(
+        f"(p_brand = '{brand}' and p_container in {containers} and l_quantity >= {least}"
+        f" and l_quantity <= {least + 10} and p_size between 1 and {size})"
+        for brand, containers, least, size in _KINDS
+    )
+})
 """
 
 

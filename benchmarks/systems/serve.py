@@ -63,49 +63,52 @@ class Served:
     host_cores_saved: tuple[float, ...]
 
 
-def serve(system: System, asked: Sequence[Counts], count: int) -> Served:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Requests, and the placement of each shape of them by who placed it."""
+
+    system: System
+    different: Sequence[Counts]
+    shapes: Mapping[bytes, Mapping[str, Placement]]
+
+    def at(self, rate: int, count: int, who: str) -> Rate:
+        which, arrivals = requests.stream(count, rate)
+        asked = [self.different[number] for number in which]
+        flights = [(self.shapes[one.query.plan_digest][who], one) for one in asked]
+        runs = replay_many(self.system, flights, arrivals=arrivals)
+        times = sorted(run.time.ns for run in runs)
+        p50, p99, p999 = (_rank(times, mille) / NS_PER_S for mille in (500, 990, 999))
+        return Rate(rate, p50, p99, p999, _host_cores(runs, self.system.host))
+
+
+def serve(system: System, different: Sequence[Counts], count: int) -> Served:
     """Give what a system makes of a stream of `count` requests at each rate."""
     # Requests of one shape differ in their constants and go one way.
     shapes: dict[bytes, Mapping[str, Placement]] = {}
-    for counts in asked:
+    for counts in different:
         query = counts.query
         if query.plan_digest not in shapes:
             shapes[query.plan_digest] = {
                 PLANNER: place(query, system).chosen.placement,
                 HOST: place(query, system, pins=host_only(query, system)).chosen.placement,
             }
-    rates = {
-        who: tuple(_at(system, asked, shapes, who, count, rate) for rate in RATES)
-        for who in (PLANNER, HOST)
-    }
-    first = asked[0].query
-    saved = zip(rates[HOST], rates[PLANNER], strict=True)
+    asked = _Asked(system, different, shapes)
+    alone = tuple(asked.at(rate, count, HOST) for rate in RATES)
+    near = alone
+    if any(one[PLANNER] != one[HOST] for one in shapes.values()):
+        near = tuple(asked.at(rate, count, PLANNER) for rate in RATES)
+    rates = {PLANNER: near, HOST: alone}
+    first = different[0].query
     return Served(
         system=system.name,
         requests=count,
         placement=shapes[first.plan_digest][PLANNER].describe(first.segments),
         knee_per_s={who: _knee(found) for who, found in rates.items()},
         rates=rates,
-        host_cores_saved=tuple(alone.host_cores - near.host_cores for alone, near in saved),
+        host_cores_saved=tuple(
+            one.host_cores - other.host_cores for one, other in zip(alone, near, strict=True)
+        ),
     )
-
-
-def _at(
-    system: System,
-    asked: Sequence[Counts],
-    shapes: Mapping[bytes, Mapping[str, Placement]],
-    who: str,
-    count: int,
-    rate: int,
-) -> Rate:
-    which, arrivals = requests.stream(count, rate)
-    flights = [
-        (shapes[asked[number].query.plan_digest][who], asked[number]) for number in which
-    ]
-    runs = replay_many(system, flights, arrivals=arrivals)
-    times = sorted(run.time.ns for run in runs)
-    p50, p99, p999 = (_rank(times, mille) / NS_PER_S for mille in (500, 990, 999))
-    return Rate(rate, p50, p99, p999, _host_cores(runs, system.host))
 
 
 def _host_cores(runs: Sequence[Replayed], host: str) -> float:

@@ -74,9 +74,7 @@ def share(names: tuple[str, ...], system: System, both: tuple[Counts, ...]) -> S
     every = (dict.fromkeys(choices.values()) for choices in who)
     best = min(max(times(pair)) for pair in product(*every))
     mine = by_name[PLANNER]
-    alone = [
-        replay_many(system, [flight])[0].time.ns for flight in zip(mine, both, strict=True)
-    ]
+    alone = [replay_many(system, [flight])[0].time.ns for flight in zip(mine, both, strict=True)]
     return Shared(
         workloads=names,
         system=system.name,

@@ -44,9 +44,7 @@ def shares(rows: Sequence[Row]) -> str:
     for number, (name, values) in enumerate(lines.items()):
         drawn += _line(number, name, sorted(values), top)
     label = "share of cells with at most so much regret, modelled, for the planner and each rule"
-    picture = tag(
-        "svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label
-    )
+    picture = tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label)
     return tag("figure", picture, tag("figcaption", text(f"{label}; higher and left is better")))
 
 

@@ -30,7 +30,8 @@ td.left { text-align: left; }
 td.wins { background: color-mix(in srgb, var(--wins) calc(var(--v) * 1%), var(--bg)); }
 td.loses { background: color-mix(in srgb, var(--loses) calc(var(--v) * 1%), var(--bg)); }
 details { margin: .3rem 0; } summary { cursor: pointer; padding: .15rem 0; }
-figure { margin: .6rem 0 1rem; } svg { width: 100%; height: auto; display: block; max-width: 60rem; }
+figure { margin: .6rem 0 1rem; }
+svg { width: 100%; height: auto; display: block; max-width: 60rem; }
 svg text { fill: var(--fg); font: 12px system-ui, sans-serif; } svg .dim { fill: var(--dim); }
 svg .axis { stroke: var(--line); fill: none; } svg .line { fill: none; stroke-width: 2; }
 .read { fill: var(--read); } .move { fill: var(--move); } .run { fill: var(--run); }

@@ -60,9 +60,7 @@ def _axis(lanes: int, length: int) -> str:
         anchor = "end" if tick == _TICKS else "middle"
         drawn.append(tag("text", text(words), x=x, y=bottom + 18, text_anchor=anchor))
     name = text("modelled time since the request")
-    drawn.append(
-        tag("text", name, x=_WIDTH - 12, y=bottom + 34, text_anchor="end", class_="dim")
-    )
+    drawn.append(tag("text", name, x=_WIDTH - 12, y=bottom + 34, text_anchor="end", class_="dim"))
     return "".join(drawn)
 
 

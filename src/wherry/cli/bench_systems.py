@@ -1,4 +1,4 @@
-"""`wherry bench systems`: would an accelerator pay, and does the planner find out where?"""
+"""`wherry bench systems`: whether an accelerator pays, and whether the planner finds out where."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def _workloads(asked: Sequence[str] | None) -> list[str]:
 def _systems(asked: Sequence[str] | None) -> list[System]:
     emulated = [name for name in system_names() if name != THIS_MACHINE]
     if asked and THIS_MACHINE in asked:
-        raise InputError(f"{THIS_MACHINE} is measured, not emulated; systems: {', '.join(emulated)}")
+        raise InputError(
+            f"{THIS_MACHINE} is measured, not emulated; systems: {', '.join(emulated)}"
+        )
     return [load_system(name) for name in dict.fromkeys(asked or emulated)]
 
 

@@ -175,7 +175,7 @@ class Costs:
                 sites = tuple(homes.device(stage.site, home) for stage in stages)
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:
-                    found.append(_Flow(home, counts[number], stages, sites, answers))
+                    found.append(_Flow(home, number, counts[number], stages, sites, answers))
         return found
 
     def _work(self, stage: Stage, parts: int) -> Work:
@@ -205,7 +205,7 @@ class Costs:
                 # The parts of the answer travel while other chunks are on their way.
                 spend(way, _answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
             devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
-            account.ways.append(OnWay(way, devices, flow.times, inside))
+            account.ways.append(OnWay(way, flow.number, devices, flow.times, inside))
 
     def asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
         """Give what one of `parts` runs of a stage asks of a device."""
@@ -255,13 +255,14 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
-    """Chunks that lie on one device and go one way: `times` of them, through `stages` at `sites`.
+    """Chunks that lie on one device and go way `number`: `times`, through `stages` at `sites`.
 
     `last` is where they are when they are through, `answers` where an answer made of them alone
     leaves from.
     """
 
     home: str
+    number: int
     times: int
     stages: tuple[Stage, ...]
     sites: tuple[str, ...]

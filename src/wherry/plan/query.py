@@ -75,6 +75,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
+
+    chunk: float | None = None
+    every: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Within:
     """Rows that appear inside a segment, so that no flow tells of them.
 
@@ -84,10 +92,13 @@ class Within:
         That reach the first join which adds columns; what comes out if there is none.
     grouped : float
         That the operator makes where chunks meet, before those after it choose among them.
+    groups : Groups
+        What is known of their number besides statistics.
     """
 
     passed: float
     grouped: float
+    groups: Groups
 
 
 @dataclass(frozen=True)
@@ -263,15 +274,8 @@ def _flows(
             passed = near.rows
         near = operator.estimate(near)
     passed = near.rows if passed is None else passed
-    return _after_near(segments, operators, (scanned, near), len(chunks), Groups(), passed)
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
-
-    chunk: float | None = None
-    every: float | None = None
+    flows, grouped = _after_near(segments, operators, (scanned, near), len(chunks), Groups())
+    return flows, Within(passed, grouped, Groups())
 
 
 def near_flow(query: Query) -> Estimate:
@@ -286,20 +290,17 @@ def with_near(
 
     Parameters
     ----------
+    groups : Groups, optional
+        Numbers of groups; as in the query if not given, and at most one a row.
     passed : float, optional
-        Rows that reach the first join, if they are known better.
+        Rows that reach the first join; as in the query if not given.
     """
     operators, respond = query.operators[:-1], query.operators[-1]
     assert isinstance(respond, Respond)
-    known, count = groups or Groups(), len(query.chunks)
-    flows, within = _after_near(
-        query.segments,
-        (operators, respond),
-        (query.flows[0], near),
-        count,
-        known,
-        query.within.passed if passed is None else passed,
-    )
+    known, count = groups or query.within.groups, len(query.chunks)
+    given = query.flows[0], near
+    flows, grouped = _after_near(query.segments, (operators, respond), given, count, known)
+    within = Within(query.within.passed if passed is None else passed, grouped, known)
     return replace(query, flows=flows, within=within, known={})
 
 
@@ -309,25 +310,28 @@ def _after_near(
     flows_in: tuple[Estimate, Estimate],
     chunks: int,
     groups: Groups,
-    passed: float,
-) -> tuple[tuple[Estimate, ...], Within]:
+) -> tuple[tuple[Estimate, ...], float]:
+    """Give what comes out of each segment, and the rows that the first gathering operator makes."""
     (_, together), respond = split(operators[0]), operators[1]
     (scanned, near), count = flows_in, max(1, chunks)
     partial = merged = first = near
     if together:
-        each = _known(estimate_near(together[0], _times(near, 1 / count)), groups.chunk)
+        given = _times(near, 1 / count)
+        each = _known(estimate_near(together[0], given), groups.chunk, given.rows)
         partial = _times(each, count)
-        first = _known(together[0].estimate(near), groups.every)
+        first = _known(together[0].estimate(near), groups.every, near.rows)
         merged = reduce(lambda flow, operator: operator.estimate(flow), together[1:], first)
     answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
     flows = tuple(by_kind.get(segment.kind, answer) for segment in segments)
-    return flows, Within(passed, first.rows)
+    return flows, first.rows
 
 
-def _known(flow: Estimate, rows: float | None) -> Estimate:
+def _known(flow: Estimate, rows: float | None, most: float) -> Estimate:
+    """Give the flow with a number of groups that is known, one a row of the `most` at most."""
     if rows is None:
         return flow
+    rows = min(rows, most)
     return replace(
         flow, rows_low=min(flow.rows_low, rows), rows=rows, rows_high=max(flow.rows_high, rows)
     )

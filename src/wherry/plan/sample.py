@@ -84,8 +84,9 @@ def _keys(query: Query) -> tuple[tuple[str, Node], ...]:
     """Give what the rows that pass are grouped by, if they are."""
     steps = next((s.steps for s in query.segments if s.kind == "partial"), ())
     step = steps[0] if len(steps) == 1 else None
-    grouped = isinstance(step, Pass) and isinstance(step.sink, AsGroups)
-    return step.sink.keys if grouped else ()  # type: ignore[union-attr]
+    if isinstance(step, Pass) and isinstance(step.sink, AsGroups):
+        return step.sink.keys
+    return ()
 
 
 def _rows(query: Query) -> pa.RecordBatch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 Way = dict[str, int]
@@ -16,6 +16,8 @@ class OnWay:
 
     Attributes
     ----------
+    number : int
+        Of the placement's way that it is.
     devices : tuple of str
         That run programs on it, in order.
     times : int
@@ -25,6 +27,7 @@ class OnWay:
     """
 
     way: Way
+    number: int
     devices: tuple[str, ...]
     times: int
     inside: int
@@ -84,7 +87,8 @@ def shapes_of(
     for number in alike.values():
         one = ways[number]
         mine = {name: tuple(users[name]) for name in one.way}
-        bursts = {name: _burst(name, one, mine, rounds) for name in one.way}
+        same = {n for n, other in enumerate(ways) if other.number == one.number}
+        bursts = {name: _burst(name, one, mine, same, rounds) for name in one.way}
         found.append(Shape(one, number, chunks[one.devices[0]], bursts, mine))
     return found
 
@@ -93,17 +97,19 @@ def _burst(
     name: str,
     one: OnWay,
     users: Mapping[str, tuple[int, ...]],
+    same: Set[int],
     rounds: Mapping[str, tuple[int, int]],
 ) -> int:
     """Give how long the last chunk waits where it meets the last ones of other homes.
 
     They leave what keeps each of the homes busy at the same time, and take turns after it. The
-    longest turn decides: whoever waited for it has no more to wait for shorter ones.
+    longest turn decides: whoever waited for it has no more to wait for shorter ones. Of the ways of
+    a home one is the last, so that the chunks of other ways (not in `same`) come at other times.
     """
     longest, after, own = 0, False, set(users[name])
     for other, ns in one.way.items():
         if after and other != "alone":
-            others = len(set(users[other]) - own)
+            others = len(same & set(users[other]) - own)
             if others >= rounds.get(other, (1, 0))[0]:
                 longest = max(longest, others * ns)
         after = after or other == name
