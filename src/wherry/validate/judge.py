@@ -84,6 +84,8 @@ def judge(point: Point, family: Family, known: Known) -> Outcome | Refusal:
 def _compared(point: Point, prediction: Prediction) -> Outcome:
     if prediction.winner:
         return _decided(point, prediction)
+    if point.kind == "decision":
+        raise Refused("decision", ["this source's decisions have no model"])
     if not prediction.amounts:
         return _within(point, prediction)
     predicted = [in_unit(amount, point.unit) for amount in prediction.amounts]
