@@ -360,6 +360,9 @@ class TestReport:
         refused = {r.id: r.reason for group in report.groups for r in group.refused}
         assert calibrations <= set(refused)
         assert all(refused[name].startswith("calibration: sets ") for name in calibrations)
+        assert refused["skyhook-4n-pq-1"].endswith("the model gives 167.9 for 167.9 s")
+        assert refused["launch-overhead-h200-graph"].endswith("the model gives 1.33 for 1.33 us")
+        assert "the model gives" not in refused["dpbento-duckdb-cold"]
 
 
 class TestFile:
