@@ -83,6 +83,8 @@ class Account:
         As in `Cost`; that both ways of a link are busy at once is not in it yet.
     slowed : dict of str to (str, Link)
         Lanes that are slower while the other way is busy: its name, and the link.
+    rounds : dict of str to (int, int)
+        How many programs cores run at once, and the longest run of one.
     """
 
     system: System
@@ -92,6 +94,7 @@ class Account:
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
     slowed: dict[str, tuple[str, Link]] = field(default_factory=dict)
+    rounds: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def use(self, resource: str, ns: int) -> None:
         """Keep a resource busy."""
@@ -160,6 +163,9 @@ class Account:
         share = alone // programs_at_once(self.profile(device))
         self.use(f"cores {device}", share * times)
         self.use(f"bandwidth {device}", asked.memory_ns * times)
+        units = programs_at_once(self.profile(device))
+        longest = max(alone, self.rounds.get(f"cores {device}", (units, 0))[1])
+        self.rounds[f"cores {device}"] = units, longest
         way = {f"cores {device}": share, "alone": alone - share}
         for job in (*asked.before, *asked.after):
             name, each = f"engine {device} {job.engine}", job.ns // job.jobs
@@ -183,16 +189,31 @@ class Account:
         found = {}
         for name, (back, link) in self.slowed.items():
             both = min(self.busy.get(name, 0), self.busy.get(back, 0))
-            slow = transfer_ns(link, _LONG, both=True) - transfer_ns(link, _LONG)
-            found[name] = both * slow // transfer_ns(link, _LONG)
+            if both:
+                alone = transfer_ns(link, _LONG)
+                found[name] = both * (transfer_ns(link, _LONG, both=True) - alone) // alone
         for name, more in found.items():
             self.use(name, more)
         self.slowed = {}
 
     def _through(self, way: Way) -> int:
-        """Give the time until one home's chunks are through: the busiest part, and the rest."""
-        busiest = max(way, key=lambda name: self.busy.get(name, 0))
-        return self.busy.get(busiest, 0) + sum(way.values()) - way[busiest]
+        """Give the time until one home's chunks are through.
+
+        Each resource on the way is busy with all that it is asked, and one chunk's way beside it is
+        overlapped by nothing; whichever takes longest decides.
+        """
+        whole = sum(way.values())
+        return max(self._until(name, way, whole) for name in way)
+
+    def _until(self, name: str, way: Way, whole: int) -> int:
+        busy, rest = self.busy.get(name, 0), whole - way[name]
+        if name not in self.rounds:
+            return busy + rest
+        # Cores run chunks side by side: what does not fill a round of them takes a whole one.
+        units, alone = self.rounds[name]
+        runs = -(-busy * units // max(1, alone))
+        rounds = -(-runs // units) * alone
+        return max(busy, rounds) + rest - (alone - alone // units)
 
 
 def spend(way: Way, more: Way) -> None:
@@ -211,4 +232,5 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)
         whole.slowed |= part.slowed
+        whole.rounds |= part.rounds
     return whole
