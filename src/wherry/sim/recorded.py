@@ -24,7 +24,7 @@ from wherry.ir.types import is_build
 from wherry.plan.placement import Stage
 from wherry.plan.query import Query
 from wherry.render.gather import Piece, piece_bytes
-from wherry.render.program import ChunkOutput
+from wherry.render.outcome import ChunkOutput
 from wherry.run.continuation import Continuation, freeze
 from wherry.run.machine import Share
 from wherry.run.orders import enough_of
