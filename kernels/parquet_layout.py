@@ -81,7 +81,10 @@ class _Job(NamedTuple):
     SKIPPED: int = 29  # pages without a wanted row
     UNPACKED: int = 30  # bytes of the other pages once decompressed
     IN_PLACE: int = 31  # 1: rows keep their places, those of skipped pages are not written
-    COUNT: int = 32
+    RANGE: int = 32  # width of the table's integers, negative if unsigned, to find their range
+    LOW: int = 33  # of the table's integers
+    HIGH: int = 34
+    COUNT: int = 35
 
 
 JOB: Final = _Job()

@@ -310,6 +310,59 @@ def bytes_to_bits(typing_context, source):
     return types.int64(types.int64), code
 
 
+def _extreme(width, *, signed, largest):
+    """Give an intrinsic that gives the least or largest of `count` integers, at least one."""
+    element, each = ir.IntType(8 * width), 64 // width
+    lanes = ir.VectorType(element, each)
+    name = f"{'s' if signed else 'u'}{'max' if largest else 'min'}"
+
+    @intrinsic
+    def find(typing_context, source, count):
+        def code(context, builder, signature, arguments):
+            source, count = arguments
+            scaled = ir.Constant(_I64, width)
+            over = f"llvm.{name}.v{each}i{8 * width}", f"llvm.{name}.i{8 * width}"
+            wider = emit.function(builder, over[0], lanes, [lanes, lanes])
+            narrower = emit.function(builder, over[1], element, [element, element])
+            reduce = f"llvm.vector.reduce.{name}.v{each}i{8 * width}"
+            reduce = emit.function(builder, reduce, element, [lanes])
+            first = emit.load(builder, source, element)
+            held = cgutils.alloca_once_value(builder, emit.splat(builder, first, each))
+            whole = builder.and_(count, ir.Constant(_I64, -each))
+            with _every(builder, 0, whole, each) as (i, _):
+                here = emit.load(builder, builder.add(source, builder.mul(i, scaled)), lanes)
+                builder.store(builder.call(wider, [builder.load(held), here]), held)
+            found = cgutils.alloca_once_value(builder, builder.call(reduce, [builder.load(held)]))
+            with cgutils.for_range_slice(builder, whole, count, ir.Constant(_I64, 1), _I64) as (
+                i,
+                _,
+            ):
+                here = emit.load(builder, builder.add(source, builder.mul(i, scaled)), element)
+                builder.store(builder.call(narrower, [builder.load(found), here]), found)
+            value = builder.load(found)
+            if width == 8:
+                return value
+            return builder.sext(value, _I64) if signed else builder.zext(value, _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return find
+
+
+def _extremes(width, *, signed):
+    return [_extreme(width, signed=signed, largest=largest) for largest in (False, True)]
+
+
+least_i1, largest_i1 = _extremes(1, signed=True)
+least_i2, largest_i2 = _extremes(2, signed=True)
+least_i4, largest_i4 = _extremes(4, signed=True)
+least_i8, largest_i8 = _extremes(8, signed=True)
+least_u1, largest_u1 = _extremes(1, signed=False)
+least_u2, largest_u2 = _extremes(2, signed=False)
+least_u4, largest_u4 = _extremes(4, signed=False)
+least_u8, largest_u8 = _extremes(8, signed=False)
+
+
 STEP_WINDOW = 512
 """Places of a snappy stream whose steps are measured at once; a multiple of 64."""
 
