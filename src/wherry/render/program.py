@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
+from itertools import groupby
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ from wherry.render.gather import (
     referenced_rows,
     several,
 )
-from wherry.render.late import Residual, late_pass
+from wherry.render.late import Chosen, Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.part import Making, Part, run_part
@@ -57,6 +58,7 @@ from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_rows import rows_of
 from wherry.render.state import Matrix, read
+from wherry.render.sums import Sums, can_sum, read_sums, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
@@ -146,6 +148,7 @@ class Program:
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
+        self._sums = len(self._parts) == 1 and can_sum(self._parts[0])
         self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
@@ -237,11 +240,30 @@ class Program:
             chosen = self._late.choose(rows, literals, making.packed, pool)
         except (Residual, InputError):
             return None
+        if self._sums:
+            summed = self._summed(making, chosen, rows.rows)
+            if summed is not None:
+                return summed, chosen.read
         first = replace(self._parts[0], plan=chosen.plan, preparer=chosen.preparer)
         only = len(self._parts) == 1
         made = making.run(first, chosen.batch, rows.rows, chosen.texts, last=only)
         made = self._through(making, made, self._parts[1:])
         return self._output(making, made, chosen.read, rows.rows), chosen.read
+
+    def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
+        """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
+        try:
+            sums, selected = sum_up(
+                chosen.plan, chosen.preparer, chosen.batch, making.literals, making.packed,
+                making.pool,
+            )  # fmt: skip
+        except InputError:
+            return None
+        costs = self._parts[0].costs
+        assert costs is not None
+        making.counter.add_pass(costs, rows, selected, chosen.texts)
+        work, why = making.counter.work(0), _why(self.stage, 1)
+        return ChunkOutput(sums, rows, selected, 0, 0, why, work)
 
     def _making(self, literals: tuple[Literal, ...], pool: SegmentPool, *, defer: bool) -> Making:
         defers = defer and (self._chooses or self._deals)
@@ -522,6 +544,7 @@ def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
 
 def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
     """Give what a program made of chunks, one by one and in order, as one output."""
+    outputs = _read(outputs)
     if len(outputs) == 1:
         return outputs[0]
     return ChunkOutput(
@@ -534,6 +557,29 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
         work=sum((output.work for output in outputs), Work()),
         fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
     )
+
+
+def _read(outputs: Sequence[ChunkOutput]) -> list[ChunkOutput]:
+    """Give outputs with neighbours' totals read, those of one variant together."""
+    found = list[ChunkOutput]()
+    codes = groupby(outputs, lambda o: id(o.batch.code) if isinstance(o.batch, Sums) else None)
+    for code, each in codes:
+        alike = list(each)
+        if code is None:
+            found += alike
+            continue
+        made = read_sums([output.batch for output in alike])
+        copied = written(made)
+        whole = replace(
+            alike[0],
+            batch=made,
+            rows_in=sum(output.rows_in for output in alike),
+            rows_selected=sum(output.rows_selected for output in alike),
+            copied_bytes=copied,
+            work=sum((output.work for output in alike), Work(write_bytes=copied)),
+        )
+        found.append(whole)
+    return found
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[Part, ...]:
