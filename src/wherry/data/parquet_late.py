@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,8 @@ import pyarrow as pa
 
 from wherry.data.chunk import column_bytes
 from wherry.data.decoding import Reading
-from wherry.data.late import Rows
+from wherry.data.late import Rows, ValueTest
+from wherry.data.parquet_choose import Asked, choose, is_testable
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_native import NativeChunk, Tally, matching, open_chunk
 from wherry.data.parquet_read import read_dictionary, read_rows
@@ -104,6 +106,30 @@ class LateParquet:
         found = read_dictionary(chunk, self._tally)
         self._written += 0 if found is None else column_bytes(found)
         return found
+
+    def testable(self, name: str) -> bool:
+        """Tell whether a column's values are few, fixed in size and decoded by skeletons."""
+        chunk = self._opened(name).chunk
+        return is_testable(chunk) and chunk.pages.entries <= self.rows * _VALUES_PER_ROW
+
+    def choose(
+        self, tests: Sequence[ValueTest], kept: Rows | None
+    ) -> tuple[Rows | None, int] | None:
+        """Give the rows `kept` that pass all tests, and how many they are.
+
+        Raises
+        ------
+        CorruptError
+            When the stored bytes cannot be decoded.
+        """
+        columns = [(self._opened(test.name), test) for test in tests]
+        asked = [Asked(opened.chunk, opened.nullable, test) for opened, test in columns]
+        found = choose(asked, kept, self._tally)
+        if found is None:
+            return None
+        rows, passed, written = found
+        self._written += written
+        return rows, passed
 
     def has_nulls(self, name: str) -> bool:
         """Tell whether a column may have nulls, as far as the footer says."""
