@@ -109,8 +109,8 @@ def job_of(form: ColumnForm, pages: Pages) -> Job:
     words[JOB.FORM], words[JOB.STORED_WIDTH] = form.form, form.stored_width
     words[JOB.WIDTH], words[JOB.SINK], words[JOB.NULLABLE] = form.width, form.sink, form.nullable
     words[JOB.TABLE_COUNT], words[JOB.RANGE] = -1, _ranged(form, pages)
-    size = sum(page[PAGE.SIZE] for page in pages.as_array())
-    return Job(form, pages, words, rooms, int(size) <= _BRIEF_BYTES)
+    brief = known[PAGES.TABLE_SIZE] + pages.count * known[PAGES.MOST_SIZE] <= _BRIEF_BYTES
+    return Job(form, pages, words, rooms, brief)
 
 
 def _ranged(form: ColumnForm, pages: Pages) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -84,13 +85,23 @@ class NativeChunk:
             form, pages = self.form, self.pages
             if what == "dictionary":
                 assert self.table is not None
-                form, pages = replace(form, nullable=False), self.table
+                form, pages = _required(form), self.table
             elif what == "flags":
                 assert self.codes is not None
-                form = replace(form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
-                pages = self.codes
+                form, pages = _flags_of(form), self.codes
             found = self._jobs[what] = job_of(form, pages)
         return found
+
+
+@lru_cache(maxsize=256)
+def _required(form: ColumnForm) -> ColumnForm:
+    return replace(form, nullable=False)
+
+
+@lru_cache(maxsize=256)
+def _flags_of(form: ColumnForm) -> ColumnForm:
+    """Give how truths are decoded that take the place of a dictionary's values."""
+    return replace(form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
 
 
 def why_not(file: ParquetBytes, row_group: int, column: int) -> str | None:

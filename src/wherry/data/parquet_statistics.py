@@ -37,10 +37,15 @@ class ColumnBounds:
 
     def of(self, row_group: int, column: int) -> ColumnStatistics:
         """Give the statistics of one column of a row group."""
+        footer, shared = self.file.known
+        kept = shared if footer is self.file.footer else self._known
         key = (row_group, column)
-        if key not in self._known:
-            self._known[key] = _statistics(self.file, row_group, column)
-        return self._known[key]
+        found = kept.get(key) or self._known.get(key)
+        if found is None:
+            found = _statistics(self.file, row_group, column)
+            # A Bloom filter lies in the file: what refers to it goes with it.
+            (kept if found.excludes is None else self._known)[key] = found
+        return found
 
     def batch(self, row_group: int) -> Mapping[str, ColumnStatistics]:
         """Give the statistics of a row group by column name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from itertools import groupby
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_rows import rows_of
 from wherry.render.state import Matrix, read
-from wherry.render.sums import Sums, can_sum, read_sums, sum_up
+from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
@@ -222,7 +221,8 @@ class Program:
     ) -> tuple[ChunkOutput, pa.RecordBatch] | None:
         """Give what the program makes of rows that are read as it goes: what `run` gives of them.
 
-        With it come the columns that it may refer to, as they were read.
+        With it come the columns that it may refer to, as they were read. Totals are still to be
+        read, by `together`.
 
         Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
         answer, which must not depend on what was read.
@@ -253,12 +253,10 @@ class Program:
     def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
         """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
         try:
-            sums, selected = sum_up(
-                chosen.plan, chosen.preparer, chosen.batch, making.literals, making.packed,
-                making.pool,
-            )  # fmt: skip
+            prepared = chosen.preparer.prepare(chosen.batch, making.literals)
         except InputError:
             return None
+        sums, selected = sum_up(chosen.plan, prepared, making.packed, making.pool)
         costs = self._parts[0].costs
         assert costs is not None
         making.counter.add_pass(costs, rows, selected, chosen.texts)
@@ -540,46 +538,6 @@ def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
     whole = several(pieces)
     rows = whole.num_rows
     return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _PASSED, Work())
-
-
-def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
-    """Give what a program made of chunks, one by one and in order, as one output."""
-    outputs = _read(outputs)
-    if len(outputs) == 1:
-        return outputs[0]
-    return ChunkOutput(
-        batch=several([output.batch for output in outputs]),
-        rows_in=sum(output.rows_in for output in outputs),
-        rows_selected=sum(output.rows_selected for output in outputs),
-        referenced_bytes=sum(output.referenced_bytes for output in outputs),
-        copied_bytes=sum(output.copied_bytes for output in outputs),
-        why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
-        work=sum((output.work for output in outputs), Work()),
-        fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
-    )
-
-
-def _read(outputs: Sequence[ChunkOutput]) -> list[ChunkOutput]:
-    """Give outputs with neighbours' totals read, those of one variant together."""
-    found = list[ChunkOutput]()
-    codes = groupby(outputs, lambda o: id(o.batch.code) if isinstance(o.batch, Sums) else None)
-    for code, each in codes:
-        alike = list(each)
-        if code is None:
-            found += alike
-            continue
-        made = read_sums([output.batch for output in alike])
-        copied = written(made)
-        whole = replace(
-            alike[0],
-            batch=made,
-            rows_in=sum(output.rows_in for output in alike),
-            rows_selected=sum(output.rows_selected for output in alike),
-            copied_bytes=copied,
-            work=sum((output.work for output in alike), Work(write_bytes=copied)),
-        )
-        found.append(whole)
-    return found
 
 
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[Part, ...]:

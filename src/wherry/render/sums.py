@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
-from wherry.ir.expr import Literal
 from wherry.ir.stage import Totals
 from wherry.render.execute import Run
 from wherry.render.part import Part
 from wherry.render.passes import Compiled, PassPlan
-from wherry.render.prepare import Preparer
+from wherry.render.prepare import Prepared
 from wherry.render.state import Matrix, read
 
 
@@ -40,21 +39,10 @@ def can_sum(part: Part) -> bool:
 
 
 def sum_up(
-    plan: PassPlan,
-    preparer: Preparer,
-    batch: pa.RecordBatch,
-    literals: tuple[Literal, ...],
-    packed: np.ndarray[Any, Any],
-    pool: SegmentPool,
+    plan: PassPlan, prepared: Prepared, packed: np.ndarray[Any, Any], pool: SegmentPool
 ) -> tuple[Sums, int]:
-    """Give the totals of a chunk, of a pass that `can_sum`, and how many rows passed.
-
-    Raises
-    ------
-    InputError
-        If a residual has no value in some row, be it a row that would not pass.
-    """
-    run = Run(plan, preparer.prepare(batch, literals), packed, pool)
+    """Give the totals of a chunk, of a pass that `can_sum`, and how many rows passed."""
+    run = Run(plan, prepared, packed, pool)
     code, state = run.summed()
     return Sums(plan, code, state), run.selected
 

@@ -38,9 +38,10 @@ from wherry.render.apart import apart
 from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
-from wherry.render.program import ChunkOutput, Program, passed_on, render, together
+from wherry.render.program import ChunkOutput, Program, passed_on, render
 from wherry.render.share import Bound
 from wherry.render.team import Team, alone, each
+from wherry.render.together import together
 from wherry.run.continuation import Continuation, thaw
 from wherry.run.shares import units
 
