@@ -240,10 +240,9 @@ class Program:
             chosen = self._late.choose(rows, literals, making.packed, pool)
         except (Residual, InputError):
             return None
-        if self._sums:
-            summed = self._summed(making, chosen, rows.rows)
-            if summed is not None:
-                return summed, chosen.read
+        summed = self._summed(making, chosen, rows.rows) if self._sums else None
+        if summed is not None:
+            return summed, chosen.read
         first = replace(self._parts[0], plan=chosen.plan, preparer=chosen.preparer)
         only = len(self._parts) == 1
         made = making.run(first, chosen.batch, rows.rows, chosen.texts, last=only)
@@ -252,16 +251,15 @@ class Program:
 
     def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
         """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
-        try:
-            prepared = chosen.preparer.prepare(chosen.batch, making.literals)
-        except InputError:
+        found = sum_up(chosen, making)
+        if found is None:
             return None
-        sums, selected = sum_up(chosen.plan, prepared, making.packed, making.pool)
+        sums, selected = found
         costs = self._parts[0].costs
         assert costs is not None
         making.counter.add_pass(costs, rows, selected, chosen.texts)
-        work, why = making.counter.work(0), _why(self.stage, 1)
-        return ChunkOutput(sums, rows, selected, 0, 0, why, work)
+        why = _why(self.stage, copied=1)
+        return ChunkOutput(sums, rows, selected, 0, 0, why, making.counter.work(0))
 
     def _making(self, literals: tuple[Literal, ...], pool: SegmentPool, *, defer: bool) -> Making:
         defers = defer and (self._chooses or self._deals)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wherry.data.segment import SegmentPool
+from wherry.base.errors import InputError
 from wherry.ir.stage import Totals
 from wherry.render.execute import Run
-from wherry.render.part import Part
+from wherry.render.late import Chosen
+from wherry.render.part import Making, Part
 from wherry.render.passes import Compiled, PassPlan
-from wherry.render.prepare import Prepared
 from wherry.render.state import Matrix, read
 
 
@@ -38,13 +38,18 @@ def can_sum(part: Part) -> bool:
     return not (plan.picks or plan.encoded)
 
 
-def sum_up(
-    plan: PassPlan, prepared: Prepared, packed: np.ndarray[Any, Any], pool: SegmentPool
-) -> tuple[Sums, int]:
-    """Give the totals of a chunk, of a pass that `can_sum`, and how many rows passed."""
-    run = Run(plan, prepared, packed, pool)
+def sum_up(chosen: Chosen, making: Making) -> tuple[Sums, int] | None:
+    """Give the totals of chosen rows, of a pass that `can_sum`, and how many rows passed.
+
+    None if a residual has no value in some row, be it a row that would not pass.
+    """
+    try:
+        prepared = chosen.preparer.prepare(chosen.batch, making.literals)
+    except InputError:
+        return None
+    run = Run(chosen.plan, prepared, making.packed, making.pool)
     code, state = run.summed()
-    return Sums(plan, code, state), run.selected
+    return Sums(chosen.plan, code, state), run.selected
 
 
 def read_sums(sums: Sequence[Sums]) -> pa.RecordBatch:
