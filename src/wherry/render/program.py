@@ -221,8 +221,7 @@ class Program:
     ) -> tuple[ChunkOutput, pa.RecordBatch] | None:
         """Give what the program makes of rows that are read as it goes: what `run` gives of them.
 
-        With it come the columns that it may refer to, as they were read. Totals are still to be
-        read, by `together`.
+        With it come the columns that it may refer to, as read. Totals are left to `together`.
 
         Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
         answer, which must not depend on what was read.
@@ -251,8 +250,7 @@ class Program:
 
     def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
         """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
-        found = sum_up(chosen, making)
-        if found is None:
+        if (found := sum_up(chosen, making)) is None:
             return None
         sums, selected = found
         costs = self._parts[0].costs
