@@ -1,16 +1,61 @@
-"""What a program made of several chunks as one output."""
+"""What a program made of a chunk, or of many, with the bytes and the work that it took."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Final
 
 from wherry.devices.work import Work
-from wherry.render.gather import several
+from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.ledger import written
-from wherry.render.program import ChunkOutput
 from wherry.render.sums import Sums, read_sums
+
+PASSED: Final = "columns pass through by reference"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutput:
+    """What a program made of a chunk, or of the chunks of a share.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch, Deferred, Several, or Sums for `together` to read
+        The result.
+    rows_in, rows_selected : int
+        Rows given, and how many of them passed the first predicate.
+    referenced_bytes, copied_bytes : int
+        Bytes of `batch` that lie in the chunk's own buffers, and bytes newly written.
+    why : str
+        Why bytes were written, or why none were.
+    work : Work
+        Counted work, the same on every device.
+    fallbacks : tuple of str
+        Why the interpreter ran a chunk although a program was there: a residual failed on some
+        row, which perhaps does not even pass. Empty as a rule.
+    """
+
+    batch: Piece
+    rows_in: int
+    rows_selected: int
+    referenced_bytes: int
+    copied_bytes: int
+    why: str
+    work: Work
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the rows made."""
+        return piece_bytes(self.batch)
+
+
+def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
+    """Give pieces on which nothing is to be done as an output that refers to them."""
+    whole = several(pieces)
+    rows = whole.num_rows
+    return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, PASSED, Work())
 
 
 def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
