@@ -172,14 +172,18 @@ class Run:
                 )
         return places_of(keys, kept.count, after)
 
-    def _totals(self) -> list[pa.Array]:
+    def summed(self) -> tuple[Compiled, np.ndarray[Any, Any]]:
+        """Give the state of totals over the chunk, and the variant that says what lies in it."""
         state = np.frombuffer(bytearray(self._code.begin), np.uint8)
         self.selected = _aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        fields = Matrix(state.reshape(1, -1))
-        return self._results(self._code.cells, fields, (), ())
+        return self._code, state
+
+    def _totals(self) -> list[pa.Array]:
+        code, state = self.summed()
+        return self._results(code.cells, Matrix(state.reshape(1, -1)), (), ())
 
     def _results(
         self,

@@ -44,7 +44,7 @@ from wherry.render.gather import (
     piece_bytes,
     referenced_rows,
 )
-from wherry.render.late import Residual, late_pass
+from wherry.render.late import Chosen, Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.outcome import PASSED, ChunkOutput, together
@@ -58,6 +58,7 @@ from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_groups import Grouping, Made
 from wherry.render.share_rows import rows_of
 from wherry.render.state import Matrix, read
+from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
@@ -112,6 +113,7 @@ class Program:
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
+        self._sums = len(self._parts) == 1 and can_sum(self._parts[0])
         self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
@@ -185,7 +187,7 @@ class Program:
     ) -> tuple[ChunkOutput, pa.RecordBatch] | None:
         """Give what the program makes of rows that are read as it goes: what `run` gives of them.
 
-        With it come the columns that it may refer to, as they were read.
+        With it come the columns that it may refer to, as read. Totals are left to `together`.
 
         Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
         answer, which must not depend on what was read.
@@ -203,11 +205,25 @@ class Program:
             chosen = self._late.choose(rows, literals, making.packed, pool)
         except (Residual, InputError):
             return None
+        summed = self._summed(making, chosen, rows.rows) if self._sums else None
+        if summed is not None:
+            return summed, chosen.read
         first = replace(self._parts[0], plan=chosen.plan, preparer=chosen.preparer)
         only = len(self._parts) == 1
         made = making.run(first, chosen.batch, rows.rows, chosen.texts, last=only)
         made = self._through(making, made, self._parts[1:])
         return self._output(making, made, chosen.read, rows.rows), chosen.read
+
+    def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
+        """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
+        if (found := sum_up(chosen, making)) is None:
+            return None
+        sums, selected = found
+        costs = self._parts[0].costs
+        assert costs is not None
+        making.counter.add_pass(costs, rows, selected, chosen.texts)
+        why = _why(self.stage, copied=1)
+        return ChunkOutput(sums, rows, selected, 0, 0, why, making.counter.work(0))
 
     def _making(self, literals: tuple[Literal, ...], pool: SegmentPool, *, defer: bool) -> Making:
         defers = defer and (self._chooses or self._deals)
