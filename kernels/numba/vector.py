@@ -153,6 +153,48 @@ def shift_right(typing_context, word, count):
 
 
 @intrinsic
+def below(typing_context, source, limit):
+    """Give the bits of 64 int32 that are in [0, limit)."""
+    vector = ir.VectorType(_I32, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        values = emit.load(builder, arguments[0], vector)
+        limit = emit.splat(builder, builder.trunc(arguments[1], _I32), BLOCK)
+        return builder.bitcast(builder.icmp_unsigned("<", values, limit), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def narrow_32(typing_context, target, source, word, other):
+    """Write 64 int32 as int16; those that have no bit in `word` become `other`."""
+    narrow = ir.VectorType(_I16, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        target, source, word, other = arguments
+        values = emit.load(builder, source, ir.VectorType(_I32, BLOCK))
+        other = emit.splat(builder, builder.trunc(other, _I16), BLOCK)
+        kept = builder.bitcast(word, ir.VectorType(_I1, BLOCK))
+        emit.store(builder, builder.select(kept, builder.trunc(values, narrow), other), target)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), code
+
+
+@intrinsic
+def equal_16(typing_context, source, value):
+    """Give the bits of 64 int16 that equal the low 16 bits of `value`."""
+    vector = ir.VectorType(_I16, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        values = emit.load(builder, arguments[0], vector)
+        value = emit.splat(builder, builder.trunc(arguments[1], _I16), BLOCK)
+        return builder.bitcast(builder.icmp_signed("==", values, value), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
 def compress_bits(typing_context, bits, mask):
     """Give the bits of `bits` that `mask` selects, moved together at the low end."""
     vector = ir.VectorType(_I8, BLOCK)

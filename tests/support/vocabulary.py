@@ -66,6 +66,22 @@ def shift_right(memory: bytearray, word: int, count: int) -> int:
     return signed((word & BITS) >> count)
 
 
+def below(memory: bytearray, source: int, limit: int) -> int:
+    values = [load(4, False, memory, source + 4 * row) for row in range(BLOCK)]
+    return signed(sum((v < limit & 0xFFFFFFFF) << row for row, v in enumerate(values)))
+
+
+def narrow_32(memory: bytearray, target: int, source: int, word: int, other: int) -> None:
+    for row in range(BLOCK):
+        value = load(4, False, memory, source + 4 * row) if word >> row & 1 else other
+        store(2, memory, target + 2 * row, value)
+
+
+def equal_16(memory: bytearray, source: int, value: int) -> int:
+    values = [load(2, False, memory, source + 2 * row) for row in range(BLOCK)]
+    return signed(sum((v == value & 0xFFFF) << row for row, v in enumerate(values)))
+
+
 def compress_bits(memory: bytearray, bits: int, mask: int) -> int:
     chosen = [bits >> i & 1 for i in range(64) if mask >> i & 1]
     return signed(sum(bit << place for place, bit in enumerate(chosen)))
@@ -104,6 +120,9 @@ WORDS = {
     "popcount": Word("w", popcount),
     "lowest": Word("w", lowest),
     "shift_right": Word("wn", shift_right),
+    "below": Word("sw", below),
+    "narrow_32": Word("tsww", narrow_32),
+    "equal_16": Word("sw", equal_16),
     "compress_bits": Word("ww", compress_bits),
     **{
         f"compress_{width}": Word("tsw", partial(compress, width), loose=BLOCK * width)
@@ -138,7 +157,10 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
     return found
 
 
-_RESULTS = ("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits")
+_RESULTS = (
+    *("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits"),
+    *("below", "equal_16"),
+)
 
 
 def _alone(word: Any, count: int, gives: bool) -> Any:
