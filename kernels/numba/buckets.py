@@ -10,6 +10,7 @@ from numba import njit
 from wherry.kernels.layout import BLOCK, DEALT
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
+    all_32,
     below,
     call_values,
     copy_16,
@@ -215,6 +216,30 @@ def deal(numbers, rows, buckets, firsts, nexts, columns, count, scratch):
         _write(columns, count, bucket, first, last)
     fence()
     return rows
+
+
+@kernel(4)
+def edges(values, rows, buckets, begins):
+    """Write where each bucket begins among int32 numbers in order, and behind them their end.
+
+    Gives 1, or 0 if they are not in order or not in [0, buckets).
+    """
+    bucket = -1
+    row = 0
+    while row < rows:
+        value = load_i32(values + row * 4)
+        if value < bucket or value >= buckets:
+            return 0
+        while bucket < value:
+            bucket += 1
+            store_64(begins + bucket * 8, row)
+        row += 1
+        while row + BLOCK <= rows and all_32(values + row * 4, bucket):
+            row += BLOCK
+    while bucket < buckets:
+        bucket += 1
+        store_64(begins + bucket * 8, rows)
+    return 1
 
 
 @kernel(4)

@@ -166,6 +166,20 @@ def below(typing_context, source, limit):
 
 
 @intrinsic
+def all_32(typing_context, source, value):
+    """Give 1 if 64 int32 all equal the low 32 bits of `value`, else 0."""
+    vector = ir.VectorType(_I32, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        values = emit.load(builder, arguments[0], vector)
+        value = emit.splat(builder, builder.trunc(arguments[1], _I32), BLOCK)
+        other = builder.bitcast(builder.icmp_signed("!=", values, value), _I64)
+        return builder.zext(builder.icmp_signed("==", other, ir.Constant(_I64, 0)), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
 def narrow_32(typing_context, target, source, word, other):
     """Write 64 int32 as int16; those that have no bit in `word` become `other`."""
     narrow = ir.VectorType(_I16, BLOCK)

@@ -71,6 +71,11 @@ def below(memory: bytearray, source: int, limit: int) -> int:
     return signed(sum((v < limit & 0xFFFFFFFF) << row for row, v in enumerate(values)))
 
 
+def all_32(memory: bytearray, source: int, value: int) -> int:
+    values = {load(4, False, memory, source + 4 * row) for row in range(BLOCK)}
+    return int(values == {value & 0xFFFFFFFF})
+
+
 def narrow_32(memory: bytearray, target: int, source: int, word: int, other: int) -> None:
     for row in range(BLOCK):
         value = load(4, False, memory, source + 4 * row) if word >> row & 1 else other
@@ -121,6 +126,7 @@ WORDS = {
     "lowest": Word("w", lowest),
     "shift_right": Word("wn", shift_right),
     "below": Word("sw", below),
+    "all_32": Word("sw", all_32),
     "narrow_32": Word("tsww", narrow_32),
     "equal_16": Word("sw", equal_16),
     "compress_bits": Word("ww", compress_bits),
@@ -159,7 +165,7 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
 
 _RESULTS = (
     *("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits"),
-    *("below", "equal_16"),
+    *("below", "all_32", "equal_16"),
 )
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from wherry.data.segment import SegmentPool
 from wherry.data.types import layout_of
-from wherry.ir.stage import Order
+from wherry.ir.stage import Order, Step
 from wherry.kernels.layout import BLOCK, DEALT
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, value_width, values_address
@@ -35,14 +35,14 @@ class Numbered:
 
     Attributes
     ----------
-    numbers : numpy.ndarray
+    numbers : pyarrow.Buffer
         int16, whole blocks of them; rows that are left out have the number of no bucket.
     counts : numpy.ndarray
         int64: how many rows each bucket has, and how many are left out.
     """
 
     rows: int
-    numbers: Array
+    numbers: pa.Buffer
     counts: Array
 
     @property
@@ -56,12 +56,22 @@ class Numbered:
         return self.rows - int(self.counts[-1])
 
 
+def into_buckets(after: Sequence[Step]) -> Order | None:
+    """Give the order into at most MOST buckets that is all that follows, if it is."""
+    step = after[0] if len(after) == 1 else None
+    if not isinstance(step, Order) or step.buckets is None or step.buckets > MOST:
+        return None
+    return step
+
+
 def number_rows(
     function: int,
     addresses: tuple[int, int],
     chunk: Chunk,
     words: Array | None,
     buckets: int,
+    *,
+    pool: SegmentPool,
 ) -> Numbered:
     """Give the bucket of every row of a chunk.
 
@@ -82,11 +92,11 @@ def number_rows(
         If a number is not in [0, buckets).
     """
     blocks = -(-chunk.rows // BLOCK)
-    numbers, counts = np.empty(blocks * BLOCK, np.int16), np.zeros(buckets + 1, np.int64)
+    numbers, counts = pool.allocate(blocks * BLOCK * 2), np.zeros(buckets + 1, np.int64)
     made = _buckets.number(
         function, addresses[0], chunk.blocks, addresses[1], chunk.rest,
         0 if words is None else words.ctypes.data, buckets,
-        scratch("numbers", BLOCK * 4).ctypes.data, numbers.ctypes.data, counts.ctypes.data,
+        scratch("numbers", BLOCK * 4).ctypes.data, numbers.address, counts.ctypes.data,
     )  # fmt: skip
     assert made, f"a number is not in [0, {buckets})"
     counts[-1] = chunk.rows - counts[:-1].sum()
@@ -114,12 +124,13 @@ def dealt(arrays: Sequence[pa.Array], numbered: Numbered, pool: SegmentPool) -> 
     return made
 
 
-def bucket_column(numbered: Numbered, pool: SegmentPool) -> pa.Array:
-    """Give the int32 number of every row that is dealt."""
-    target = allocate(pool, numbered.kept * 4)
+def bucket_column(counts: Array, pool: SegmentPool) -> pa.Array:
+    """Give the int32 number of every row, where buckets have so many of them (int64)."""
+    rows = int(counts.sum())
+    target = pool.allocate(rows * 4)
     line = scratch("line", _LINE).ctypes.data
-    _buckets.runs(numbered.counts.ctypes.data, numbered.buckets, line, target.address)
-    return pa.Array.from_buffers(pa.int32(), numbered.kept, [None, target], 0)
+    _buckets.runs(counts.ctypes.data, len(counts), line, target.address)
+    return pa.Array.from_buffers(pa.int32(), rows, [None, target], 0)
 
 
 def _moved(array: pa.Array) -> pa.Array | None:
@@ -140,34 +151,42 @@ def _with_values(array: pa.Array, rows: int, values: pa.Buffer) -> pa.Array:
 
 
 def _deal(columns: list[pa.Array], numbered: Numbered, pool: SegmentPool) -> list[pa.Buffer]:
-    """Give the values of columns as buffers, so many columns in step as the stage has room for."""
-    room = 2 * DEALT * (numbered.buckets + 1)
+    """Give the values of columns as buffers of their own."""
     widths = [value_width(column.type) for column in columns]
     made = [allocate(pool, numbered.kept * width) for width in widths]
-    first = 0
-    while first < len(columns):
-        last = first + 1
-        while last < len(columns) and room * sum(widths[first : last + 1]) <= _STAGED:
-            last += 1
-        # Whole lines are copied from a stage that begins with one.
-        ends = np.cumsum([room * width for width in widths[first:last]])
+    jobs = np.empty((len(columns), 3), np.int64)
+    jobs[:, 0], jobs[:, 1] = widths, [values_address(column) for column in columns]
+    jobs[:, 2] = [buffer.address for buffer in made]
+    counts = numbered.counts[:-1]
+    deal_into(jobs, numbered, np.cumsum(counts) - counts)
+    return made
+
+
+def deal_into(columns: Array, numbered: Numbered, begins: Array) -> None:
+    """Write columns, so many of them in step as there is room for on their way.
+
+    Parameters
+    ----------
+    columns : numpy.ndarray
+        int64 of shape (columns, 3): bytes of a value, where the chunk's first lies, and where the
+        answer's first goes.
+    begins : numpy.ndarray
+        int64: the answer's row where the chunk's rows of each bucket begin.
+    """
+    room = 2 * DEALT * (numbered.buckets + 1)
+    at_once = max(1, _STAGED // (room * int(columns[:, 0].max(initial=1))))
+    for first in range(0, len(columns), at_once):
+        some = columns[first : first + at_once]
+        ends = np.cumsum(room * some[:, 0])
         stage = scratch("stage", int(ends[-1])).ctypes.data
-        jobs = np.zeros((last - first, 4), np.int64)
-        jobs[:, 0] = widths[first:last]
-        jobs[:, 1] = [values_address(column) for column in columns[first:last]]
-        jobs[:, 2] = [buffer.address for buffer in made[first:last]]
-        jobs[:, 3] = stage + ends - room * jobs[:, 0]
-        firsts = np.zeros(numbered.buckets + 1, np.int64)
-        np.cumsum(numbered.counts[:-2], out=firsts[1:-1])
-        nexts = firsts.copy()
-        firsts[-1] = 1 << 62
+        # Whole lines are copied from a stage that begins with one.
+        jobs = np.column_stack([some, stage + ends - room * some[:, 0]])
+        nexts, firsts = np.append(begins, 0), np.append(begins, 1 << 62)
         _buckets.deal(
-            numbered.numbers.ctypes.data, numbered.rows, numbered.buckets, firsts.ctypes.data,
+            numbered.numbers.address, numbered.rows, numbered.buckets, firsts.ctypes.data,
             nexts.ctypes.data, jobs.ctypes.data, len(jobs),
             scratch("places", 4 * (2 * DEALT + 1)).ctypes.data,
         )  # fmt: skip
-        first = last
-    return made
 
 
 def bucket_places(column: pa.Array, buckets: int) -> np.ndarray[Any, Any]:
@@ -197,13 +216,14 @@ def side_by_side(pieces: Sequence[Any], step: Order) -> pa.Table | None:
     assert step.buckets is not None
     if not all(isinstance(piece, pa.RecordBatch) for piece in pieces):
         return None
-    wanted = np.arange(step.buckets + 1)
     ends = []
     for piece in pieces:
-        numbers = np.asarray(piece.column(step.by[0].column))
-        if len(numbers) and not (numbers[1:] >= numbers[:-1]).all():
+        numbers, at = piece.column(step.by[0].column), np.empty(step.buckets + 1, np.int64)
+        if not _buckets.edges(
+            values_address(numbers), len(numbers), step.buckets, at.ctypes.data
+        ):  # fmt: skip
             return None
-        ends.append(np.searchsorted(numbers, wanted))
+        ends.append(at)
     rows = [
         piece.slice(at[bucket], at[bucket + 1] - at[bucket])
         for bucket in range(step.buckets)

@@ -15,7 +15,7 @@ from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots, values_address
-from wherry.render.buckets import MOST, bucket_column, dealt, number_rows
+from wherry.render.buckets import bucket_column, dealt, into_buckets, number_rows
 from wherry.render.dealt import Dealt, can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
@@ -93,7 +93,7 @@ class Run:
 
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:
         schema, kept = self._plan.out_schema, self._select()
-        buckets = None if defer else _buckets(after)
+        buckets = None if defer else into_buckets(after)
         if buckets is not None and kept.count >= _MANY * kept.rows:
             return self._bucketed(buckets, kept)
         computed = {
@@ -130,7 +130,9 @@ class Run:
             function = self._address(f"values{key}")
         assert step.buckets is not None
         words = None if kept.whole else kept.words
-        numbered = number_rows(function, addresses, self._chunk, words, step.buckets)
+        numbered = number_rows(
+            function, addresses, self._chunk, words, step.buckets, pool=self._pool
+        )
         every = Selection(kept.rows, kept.rows)
         others = [
             self._chunk.columns[node.name]
@@ -140,7 +142,7 @@ class Run:
             if number != key
         ]
         columns = dealt(others, numbered, self._pool)
-        columns.insert(key, bucket_column(numbered, self._pool))
+        columns.insert(key, bucket_column(numbered.counts[:-1], self._pool))
         return _batch(columns, schema, numbered.kept)
 
     def _matches(self, sink: Matches, after: Arrangement, *, defer: bool) -> Piece:
@@ -239,13 +241,6 @@ class Run:
         self.selected = found.selected
         results = self._results(found.cells, found.states, found.alike, found.counted)
         return found.keys + results
-
-
-def _buckets(after: Arrangement) -> Order | None:
-    """Give the order into few buckets that is all that follows, if it is."""
-    step = after[0] if len(after) == 1 else None
-    few = isinstance(step, Order) and step.buckets is not None and step.buckets <= MOST
-    return step if few else None
 
 
 def arrange(batch: pa.RecordBatch, steps: Arrangement, pool: SegmentPool) -> pa.RecordBatch:

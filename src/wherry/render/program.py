@@ -54,9 +54,8 @@ from wherry.render.passes import plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
-from wherry.render.share import Bound, bind_together, binds_together, totals_of
-from wherry.render.share_rows import rows_of
-from wherry.render.state import Matrix, read
+from wherry.render.share import Bound, binds_together
+from wherry.render.share_run import binds_after, bound_of, share_of
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
@@ -142,7 +141,7 @@ class Program:
         self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
-        self.binds = alike and not self._parts[0].after
+        self.binds = alike and binds_after(self._parts[0])
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
@@ -288,11 +287,8 @@ class Program:
         """
         part = self._parts[0]
         assert self.binds
-        assert part.plan is not None
-        assert part.preparer is not None
-        assert part.costs is not None
         try:
-            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+            return bound_of(part, batches, literals)
         except InputError:
             return None
 
@@ -308,25 +304,16 @@ class Program:
         InputError
             If a value cannot be computed.
         """
-        part, packed = self._parts[0], self._pack(literals)
-        assert part.plan is not None
+        part = self._parts[0]
         assert part.costs is not None
-        made: Piece
-        if isinstance(part.plan.step.sink, Totals):
-            states, selected = totals_of(bound, packed, team)
-            fields = Matrix(states)
-            arrays = [read(cell, fields) for cell in bound.code.cells]
-            made = part.plan.batch_of(arrays)
-            referenced, copied = 0, written(made)
-        else:
-            kept = rows_of(part.plan, bound, packed, pool, team)
-            made, referenced, copied = kept.rows, kept.referenced, kept.copied
-            selected = made.num_rows
+        made, selected = share_of(part, bound, self._pack(literals), pool, team)
         counter, rows = Counter(), int(bound.rows.sum())
         counter.add_pass(part.costs, rows, selected, bound.texts)
-        work = counter.work(copied)
-        why = _why(self.stage, copied)
-        return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+        counter.add_after(part.after, selected)
+        why, work = _why(self.stage, made.copied), counter.work(made.copied)
+        return ChunkOutput(
+            made.rows, rows, selected, made.referenced, made.copied, why, work
+        )  # fmt: skip
 
     def run_gathered(
         self,
@@ -575,7 +562,7 @@ def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
         if step.buckets is not None:
-            return f"deal (buckets.order, filter.gather) into {step.buckets} by {keys}"
+            return f"deal (buckets.number, buckets.deal) into {step.buckets} by {keys}"
         if step.count is None:
             return f"order (pyarrow sort_indices, filter.gather) by {keys}"
         return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"
