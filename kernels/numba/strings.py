@@ -38,17 +38,11 @@ from wherry.kernels.numba.vector import (
 
 _DENSE = 8
 """Below so many rows each is searched by itself."""
+_GATHERED = 20
+"""From so many rows on the first bytes of all rows are compared, eight rows at a time."""
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _LANES = 8
-
-
-def _bounds(builder, offsets, width, lanes):
-    """Give where `lanes` texts begin and end, as int64."""
-    element, wide = ir.IntType(8 * width), ir.VectorType(_I64, lanes)
-    following = builder.add(offsets, ir.Constant(_I64, width))
-    found = [emit.load(builder, at, ir.VectorType(element, lanes)) for at in (offsets, following)]
-    return found if width == 8 else [builder.sext(value, wide) for value in found]
 
 
 def _gathered(builder, places, mask):
@@ -61,93 +55,97 @@ def _gathered(builder, places, mask):
     return builder.call(gather, [pointers, ir.Constant(_I32, 1), mask, none])
 
 
-def _same_words(builder, places, mask, constant, size):
-    """Narrow `mask` to the lanes whose `size` bytes, at least 8, are the constant's."""
-    kept = cgutils.alloca_once_value(builder, mask)
-    words = builder.lshr(builder.add(size, ir.Constant(_I64, 7)), ir.Constant(_I64, 3))
-    last = builder.sub(size, ir.Constant(_I64, 8))
-    with cgutils.for_range(builder, words) as loop:
-        # The last word may overlap the one before: it ends where the text ends.
-        at = builder.shl(loop.index, ir.Constant(_I64, 3))
-        at = builder.select(builder.icmp_signed("<", at, last), at, last)
-        wanted = builder.load(
-            builder.inttoptr(builder.add(constant, at), ir.PointerType(_I64)), align=1
-        )
-        mask = builder.load(kept)
-        found = _gathered(builder, builder.add(places, emit.splat(builder, at, _LANES)), mask)
-        same = builder.icmp_signed("==", found, emit.splat(builder, wanted, _LANES))
-        builder.store(builder.and_(mask, same), kept)
-    return builder.load(kept)
+def _block_offsets(builder, offsets, width):
+    """Give where the texts of a block begin and end, as they are stored."""
+    vector = ir.VectorType(ir.IntType(8 * width), BLOCK)
+    following = builder.add(offsets, ir.Constant(_I64, width))
+    return [emit.load(builder, at, vector) for at in (offsets, following)]
+
+
+def _ascending(width):
+    @intrinsic
+    def ascending(typing_context, offsets):
+        """Give the bits of the 64 texts that do not end before they begin."""
+
+        def code(context, builder, signature, arguments):
+            starts, ends = _block_offsets(builder, arguments[0], width)
+            return builder.bitcast(builder.icmp_signed(">=", ends, starts), _I64)
+
+        return types.int64(types.int64), code
+
+    return ascending
+
+
+def _long(width, comparison):
+    @intrinsic
+    def long(typing_context, offsets, size):
+        """Give the bits of the 64 texts whose length compares so with `size`."""
+
+        def code(context, builder, signature, arguments):
+            starts, ends = _block_offsets(builder, arguments[0], width)
+            element = starts.type.element
+            size = arguments[1] if width == 8 else builder.trunc(arguments[1], element)
+            lengths, size = builder.sub(ends, starts), emit.splat(builder, size, BLOCK)
+            return builder.bitcast(builder.icmp_signed(comparison, lengths, size), _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return long
 
 
 def _beginning(width):
     @intrinsic
-    def beginning(typing_context, offsets, data, lanes, constant, size, longer, end):
-        """Tell which of 8 texts equal a constant, or begin with it if `longer` is not 0.
+    def beginning(typing_context, offsets, data, lanes, word, ones, last):
+        """Give the bits of 8 texts that begin with the bytes of `word` that `ones` selects.
 
-        Only texts of `lanes` count. The upper 8 bits of the answer are texts that are undecided,
-        because 8 bytes from their beginning reach beyond `end`, where the block's texts end.
+        Only texts of `lanes` count. `last` is the last place where 8 bytes may be read, and no text
+        that counts has its first selected bytes beyond them.
         """
 
         def code(context, builder, signature, arguments):
-            offsets, data, lanes, constant, size, longer, end = arguments
-            flags = ir.VectorType(_I1, _LANES)
-            starts, ends = _bounds(builder, offsets, width, _LANES)
-            lengths, wanted = builder.sub(ends, starts), emit.splat(builder, size, _LANES)
-            equal = builder.icmp_signed("==", lengths, wanted)
-            more = builder.and_(
-                builder.icmp_signed(">", lengths, wanted),
-                emit.splat(
-                    builder, builder.icmp_signed("!=", longer, ir.Constant(_I64, 0)), _LANES
-                ),
-            )
-            asked = builder.bitcast(builder.trunc(lanes, _I8), flags)
-            mask = builder.and_(builder.or_(equal, more), asked)
-            places = builder.add(starts, emit.splat(builder, data, _LANES))
-            none = ir.Constant(flags, [0] * _LANES)
-            found = cgutils.alloca_once_value(builder, none)
-            undecided = cgutils.alloca_once_value(builder, none)
-            long = builder.icmp_signed(">=", size, ir.Constant(_I64, 8))
-            with builder.if_else(long) as (then, otherwise):
-                with then:
-                    builder.store(_same_words(builder, places, mask, constant, size), found)
-                with otherwise:
-                    reach = builder.add(starts, ir.Constant(starts.type, [8] * _LANES))
-                    inside = builder.icmp_signed("<=", reach, emit.splat(builder, end, _LANES))
-                    safe = builder.and_(mask, inside)
-                    bits = builder.shl(size, ir.Constant(_I64, 3))
-                    ones = builder.sub(
-                        builder.shl(ir.Constant(_I64, 1), bits), ir.Constant(_I64, 1)
-                    )
-                    texts = _gathered(builder, places, safe)
-                    texts = builder.and_(texts, emit.splat(builder, ones, _LANES))
-                    word = _short_word(builder, constant, size)
-                    same = builder.icmp_signed("==", texts, emit.splat(builder, word, _LANES))
-                    builder.store(builder.and_(safe, same), found)
-                    builder.store(builder.and_(mask, builder.not_(inside)), undecided)
-            low, high = (
-                builder.zext(builder.bitcast(builder.load(x), _I8), _I64)
-                for x in (found, undecided)
-            )
-            return builder.or_(low, builder.shl(high, ir.Constant(_I64, 8)))
+            offsets, data, lanes, word, ones, last = arguments
+            wide = ir.VectorType(_I64, _LANES)
+            starts = emit.load(builder, offsets, ir.VectorType(ir.IntType(8 * width), _LANES))
+            starts = starts if width == 8 else builder.sext(starts, wide)
+            mask = builder.bitcast(builder.trunc(lanes, _I8), ir.VectorType(_I1, _LANES))
+            last = emit.splat(builder, last, _LANES)
+            beyond = builder.icmp_signed(">", starts, last)
+            places = builder.select(beyond, last, starts)
+            # Of texts that do not count the shift may be anything, and LLVM wants it below 64.
+            shift = builder.shl(builder.sub(starts, places), ir.Constant(wide, [3] * _LANES))
+            shift = builder.and_(shift, ir.Constant(wide, [63] * _LANES))
+            found = _gathered(builder, builder.add(places, emit.splat(builder, data, _LANES)), mask)
+            found = builder.lshr(found, shift)
+            found = builder.and_(found, emit.splat(builder, ones, _LANES))
+            same = builder.icmp_signed("==", found, emit.splat(builder, word, _LANES))
+            return builder.zext(builder.bitcast(builder.and_(mask, same), _I8), _I64)
 
-        return types.int64(*[types.int64] * 7), code
+        return types.int64(*[types.int64] * 6), code
 
     return beginning
 
 
-def _short_word(builder, constant, size):
-    """Give fewer than 8 bytes as a word, reading no more of them."""
-    word = cgutils.alloca_once_value(builder, ir.Constant(_I64, 0))
-    with cgutils.for_range(builder, size) as loop:
-        at = builder.inttoptr(builder.add(constant, loop.index), ir.PointerType(_I8))
-        byte = builder.zext(builder.load(at), _I64)
-        shifted = builder.shl(byte, builder.shl(loop.index, ir.Constant(_I64, 3)))
-        builder.store(builder.or_(builder.load(word), shifted), word)
-    return builder.load(word)
+_ascending_narrow, _ascending_wide = _ascending(4), _ascending(8)
+_just_narrow, _just_wide = _long(4, "=="), _long(8, "==")
+_least_narrow, _least_wide = _long(4, ">="), _long(8, ">=")
+_beginning_narrow, _beginning_wide = _beginning(4), _beginning(8)
 
 
-_begin_narrow, _begin_wide = _beginning(4), _beginning(8)
+@intrinsic
+def _fitting(typing_context, text, first, second, third, one, two, three):
+    """Give the bits of the 64 places from `text` on where three bytes stand at three distances."""
+
+    def code(context, builder, signature, arguments):
+        text, *rest = arguments
+        found = None
+        for distance, byte in zip(rest[:3], rest[3:], strict=True):
+            values = emit.load(builder, builder.add(text, distance), ir.VectorType(_I8, BLOCK))
+            wanted = emit.splat(builder, builder.trunc(byte, _I8), BLOCK)
+            same = builder.icmp_signed("==", values, wanted)
+            found = same if found is None else builder.and_(found, same)
+        return builder.bitcast(found, _I64)
+
+    return types.int64(*[types.int64] * 7), code
 
 
 @intrinsic
@@ -296,25 +294,65 @@ def _holds(text, size, constant, constant_size, test):
 
 
 @njit(inline="always")
+def _as_long(offsets, width, size, longer):
+    """Give the bits of the texts that have `size` bytes, or at least so many if `longer`."""
+    if width == 4:
+        if size >= 1 << 31:
+            return 0
+        return _least_narrow(offsets, size) if longer else _just_narrow(offsets, size)
+    return _least_wide(offsets, size) if longer else _just_wide(offsets, size)
+
+
+@njit(inline="always")
 def _compared(offsets, width, data, needed, end, constant, size, longer):
-    """Give the bits of the needed texts that equal a constant, or begin with it."""
-    found = 0
-    for first in range(0, BLOCK, 8):
-        lanes = shift_right(needed, first) & 255
-        if lanes == 0:
-            continue
-        at = offsets + first * width
-        if width == 4:
-            made = _begin_narrow(at, data, lanes, constant, size, longer, end)
-        else:
-            made = _begin_wide(at, data, lanes, constant, size, longer, end)
-        found |= (made & 255) << first
-        undecided = made >> 8
-        while undecided != 0:
-            lane = first + lowest(undecided)
-            undecided &= undecided - 1
-            if same_bytes(data + offset_at(offsets, width, lane), constant, size):
-                found |= 1 << lane
+    """Give the bits of the needed texts that equal a constant, or begin with it if `longer`.
+
+    Of the constant 8 bytes can be read, however short it is.
+    """
+    found = needed & _as_long(offsets, width, size, longer)
+    if found == 0 or size == 0:
+        return found
+    last = end - 8
+    if last < offset_at(offsets, width, 0):
+        rest, found = found, 0
+        while rest != 0:
+            lane = lowest(rest)
+            rest &= rest - 1
+            same = same_bytes(data + offset_at(offsets, width, lane), constant, size)
+            found |= (1 if same else 0) << lane
+        return found
+    ones = -1 if size >= 8 else (1 << (8 * size)) - 1
+    word = load_i64(constant) & ones
+    rest, found = found, 0
+    if popcount(rest) >= _GATHERED:
+        for first in range(0, BLOCK, _LANES):
+            lanes = shift_right(rest, first) & 255
+            at = offsets + first * width
+            if width == 4:
+                same = _beginning_narrow(at, data, lanes, word, ones, last)
+            else:
+                same = _beginning_wide(at, data, lanes, word, ones, last)
+            found |= same << first
+    else:
+        while rest != 0:
+            lane = lowest(rest)
+            rest &= rest - 1
+            start = offset_at(offsets, width, lane)
+            at = min(start, last)
+            same = shift_right(load_i64(data + at), (start - at) * 8) & ones == word
+            found |= (1 if same else 0) << lane
+    if size <= 8:
+        return found
+    rest = found
+    while rest != 0:
+        lane = lowest(rest)
+        rest &= rest - 1
+        text = data + offset_at(offsets, width, lane)
+        # The last word may overlap the one before it.
+        different = load_i64(text + size - 8) ^ load_i64(constant + size - 8)
+        for at in range(8, size - 8, 8):
+            different |= load_i64(text + at) ^ load_i64(constant + at)
+        found ^= (1 if different != 0 else 0) << lane
     return found
 
 
@@ -351,28 +389,53 @@ def _containing(offsets, width, data, needed, part, size, probes):
     lanes = -1 if last == BLOCK - 1 else (1 << (last + 1)) - 1
     at = data + offset_at(offsets, width, first)
     end = data + offset_at(offsets, width, last + 1)
+    one, two, three = load_i64(probes), load_i64(probes + 8), load_i64(probes + 16)
+    # Behind this place some byte of 64 parts side by side would be beyond the end.
+    final = end - BLOCK - max(one, two, three)
+    if final < at:
+        while at < end:
+            at = _next(at, end, part, size, probes)
+            if at < end:
+                found |= _holder(offsets, width, data, at, size, lanes)
+                at += 1
+        return found & needed
+    bytes_ = load_u8(part + one), load_u8(part + two), load_u8(part + three)
     while True:
-        at = _next(at, end, part, size, probes)
-        if at >= end:
+        # Which of 64 steps fit anywhere is noted without a branch; few do.
+        steps, seen = min(BLOCK, (final - at + BLOCK - 1) // BLOCK + 1), 0
+        for step in range(steps):
+            place = min(at + step * BLOCK, final)
+            fits = _fitting(place, one, two, three, bytes_[0], bytes_[1], bytes_[2])
+            seen |= (1 if fits != 0 else 0) << step
+        while seen != 0:
+            place = min(at + lowest(seen) * BLOCK, final)
+            seen &= seen - 1
+            fits = _fitting(place, one, two, three, bytes_[0], bytes_[1], bytes_[2])
+            while fits != 0:
+                text = place + lowest(fits)
+                fits &= fits - 1
+                if text + size <= end and same_bytes(text, part, size):
+                    found |= _holder(offsets, width, data, text, size, lanes)
+        at += steps * BLOCK
+        if at - BLOCK >= final:
             return found & needed
-        place = at - data
-        begun = _begun_narrow(offsets, place) if width == 4 else _begun_wide(offsets, place)
-        lane = popcount(begun & lanes) - 1
-        text_end = data + offset_at(offsets, width, lane + 1)
-        if at + size <= text_end:
-            found |= 1 << lane
-            at = text_end
-        else:
-            at += 1
+
+
+@njit(inline="always")
+def _holder(offsets, width, data, text, size, lanes):
+    """Give the bit of the text that `size` bytes stand in, 0 if they reach into the next one."""
+    place = text - data
+    begun = _begun_narrow(offsets, place) if width == 4 else _begun_wide(offsets, place)
+    lane = popcount(begun & lanes) - 1
+    return (1 if place + size <= offset_at(offsets, width, lane + 1) else 0) << lane
 
 
 @njit(inline="always")
 def _ordered(offsets, width):
     """Give how many texts of a block there are: behind the last row offsets are 0."""
-    lane = BLOCK if offset_at(offsets, width, BLOCK) > 0 else 0
-    while lane < BLOCK and offset_at(offsets, width, lane + 1) >= offset_at(offsets, width, lane):
-        lane += 1
-    return lane
+    if offset_at(offsets, width, BLOCK) > 0:
+        return BLOCK
+    return lowest(~(_ascending_narrow(offsets) if width == 4 else _ascending_wide(offsets)))
 
 
 @njit(inline="always")
@@ -383,16 +446,16 @@ def _tested(offsets, width, data, row, needed, constant, constant_size, test):
         needed &= (1 << count) - 1
     end = offset_at(offsets, width, count)
     if test <= UNEQUAL:
-        found = _compared(offsets, width, data, needed, end, constant, constant_size, 0)
+        found = _compared(offsets, width, data, needed, end, constant, constant_size, False)
         return found if test == EQUAL else needed & ~found
     if test == PARTS:
         parts = load_i64(constant)
         first = load_i64(constant + 8)
         bytes_ = constant + 8 + parts * 8 + 24
         if parts == 1:
-            return _compared(offsets, width, data, needed, end, bytes_, first, 0)
+            return _compared(offsets, width, data, needed, end, bytes_, first, False)
         if parts == 2 and load_i64(constant + 16) == 0:
-            return _compared(offsets, width, data, needed, end, bytes_, first, 1)
+            return _compared(offsets, width, data, needed, end, bytes_, first, True)
         if parts == 3 and first == 0 and load_i64(constant + 24) == 0:
             size = load_i64(constant + 16)
             if size > 0:
