@@ -26,7 +26,12 @@ from wherry.kernels.layout import (
 )
 from wherry.kernels.numba import emit
 from wherry.kernels.numba.compiled import kernel
+from wherry.kernels.numba.radix import prefetch
 from wherry.kernels.numba.vector import (
+    equal_8,
+    equal_16,
+    equal_32,
+    equal_64,
     load_i32,
     load_i64,
     load_u8,
@@ -38,6 +43,8 @@ from wherry.kernels.numba.vector import (
 
 _DENSE = 8
 """Below so many rows each is searched by itself."""
+_AHEAD = 4096
+"""Bytes from a text to what is fetched meanwhile: what hardware fetches ends where it must guess."""
 _GATHERED = 20
 """From so many rows on the first bytes of all rows are compared, eight rows at a time."""
 
@@ -321,38 +328,51 @@ def _compared(offsets, width, data, needed, end, constant, size, longer):
             same = same_bytes(data + offset_at(offsets, width, lane), constant, size)
             found |= (1 if same else 0) << lane
         return found
+    held = popcount(found)
+    if held * BLOCK >= end - offset_at(offsets, width, 0):
+        # Texts are looked at in most lines: what comes behind them will be soon.
+        for line in range(offset_at(offsets, width, 0), end, BLOCK):
+            prefetch(data + line + _AHEAD)
     ones = -1 if size >= 8 else (1 << (8 * size)) - 1
     word = load_i64(constant) & ones
-    rest, found = found, 0
-    if popcount(rest) >= _GATHERED:
-        for first in range(0, BLOCK, _LANES):
-            lanes = shift_right(rest, first) & 255
-            at = offsets + first * width
-            if width == 4:
-                same = _beginning_narrow(at, data, lanes, word, ones, last)
-            else:
-                same = _beginning_wide(at, data, lanes, word, ones, last)
-            found |= same << first
-    else:
+    if held >= _GATHERED:
+        found = _beginnings(offsets, width, data, found, word, ones, last)
+    elif size < 8:
+        rest = found
         while rest != 0:
             lane = lowest(rest)
             rest &= rest - 1
             start = offset_at(offsets, width, lane)
             at = min(start, last)
-            same = shift_right(load_i64(data + at), (start - at) * 8) & ones == word
-            found |= (1 if same else 0) << lane
-    if size <= 8:
+            text = shift_right(load_i64(data + at), (start - at) * 8) & ones
+            found ^= (1 if text != word else 0) << lane
+    if size < 8:
         return found
-    rest = found
+    rest, final = found, load_i64(constant + size - 8)
     while rest != 0:
         lane = lowest(rest)
         rest &= rest - 1
         text = data + offset_at(offsets, width, lane)
         # The last word may overlap the one before it.
-        different = load_i64(text + size - 8) ^ load_i64(constant + size - 8)
+        different = (load_i64(text) ^ word) | (load_i64(text + size - 8) ^ final)
         for at in range(8, size - 8, 8):
             different |= load_i64(text + at) ^ load_i64(constant + at)
         found ^= (1 if different != 0 else 0) << lane
+    return found
+
+
+@njit(inline="always")
+def _beginnings(offsets, width, data, asked, word, ones, last):
+    """Give the bits of the texts asked for that begin with a word, eight texts at a time."""
+    found = 0
+    for first in range(0, BLOCK, _LANES):
+        lanes = shift_right(asked, first) & 255
+        at = offsets + first * width
+        if width == 4:
+            same = _beginning_narrow(at, data, lanes, word, ones, last)
+        else:
+            same = _beginning_wide(at, data, lanes, word, ones, last)
+        found |= same << first
     return found
 
 
@@ -405,6 +425,7 @@ def _containing(offsets, width, data, needed, part, size, probes):
         steps, seen = min(BLOCK, (final - at + BLOCK - 1) // BLOCK + 1), 0
         for step in range(steps):
             place = min(at + step * BLOCK, final)
+            prefetch(place + _AHEAD)
             fits = _fitting(place, one, two, three, bytes_[0], bytes_[1], bytes_[2])
             seen |= (1 if fits != 0 else 0) << step
         while seen != 0:
@@ -515,6 +536,34 @@ def test_fixed(values, width, row, needed, constant, constant_size, test):
         text = values + (row + lane) * width
         found |= (1 if _holds(text, width, constant, constant_size, test) else 0) << lane
     return found
+
+
+@kernel(5)
+def test_codes(codes, width, row, few, valid):
+    """Give the bits of the rows from `row` on whose code is one of a few, or of none but these.
+
+    Parameters
+    ----------
+    width : int
+        Bytes of a code: 1, 2, 4 or 8.
+    few : int
+        int64: how many codes, -1 to take all others instead, -1 if nulls are taken, the codes.
+    valid : int
+        Bits of the rows that are not null.
+    """
+    count, others, nulls = load_i64(few), load_i64(few + 8), load_i64(few + 16)
+    at, found = codes + row * width, 0
+    for number in range(count):
+        code = load_i64(few + 24 + number * 8)
+        if width == 1:
+            found |= equal_8(at, code)
+        elif width == 2:
+            found |= equal_16(at, code)
+        elif width == 4:
+            found |= equal_32(at, code)
+        else:
+            found |= equal_64(at, code)
+    return ((found ^ others) & valid) | (nulls & ~valid)
 
 
 @kernel(7)

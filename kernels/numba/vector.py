@@ -195,17 +195,25 @@ def narrow_32(typing_context, target, source, word, other):
     return types.void(*[types.int64] * 4), code
 
 
-@intrinsic
-def equal_16(typing_context, source, value):
-    """Give the bits of 64 int16 that equal the low 16 bits of `value`."""
-    vector = ir.VectorType(_I16, BLOCK)
+def _equal(element):
+    vector = ir.VectorType(element, BLOCK)
 
-    def code(context, builder, signature, arguments):
-        values = emit.load(builder, arguments[0], vector)
-        value = emit.splat(builder, builder.trunc(arguments[1], _I16), BLOCK)
-        return builder.bitcast(builder.icmp_signed("==", values, value), _I64)
+    @intrinsic
+    def equal(typing_context, source, value):
+        """Give the bits of 64 integers that equal the low bits of `value`."""
 
-    return types.int64(types.int64, types.int64), code
+        def code(context, builder, signature, arguments):
+            values = emit.load(builder, arguments[0], vector)
+            value = arguments[1] if element is _I64 else builder.trunc(arguments[1], element)
+            same = builder.icmp_signed("==", values, emit.splat(builder, value, BLOCK))
+            return builder.bitcast(same, _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return equal
+
+
+equal_8, equal_16, equal_32, equal_64 = map(_equal, (_I8, _I16, _I32, _I64))
 
 
 @intrinsic

@@ -82,9 +82,10 @@ def narrow_32(memory: bytearray, target: int, source: int, word: int, other: int
         store(2, memory, target + 2 * row, value)
 
 
-def equal_16(memory: bytearray, source: int, value: int) -> int:
-    values = [load(2, False, memory, source + 2 * row) for row in range(BLOCK)]
-    return signed(sum((v == value & 0xFFFF) << row for row, v in enumerate(values)))
+def equal(width: int, memory: bytearray, source: int, value: int) -> int:
+    wanted = value & ((1 << 8 * width) - 1)
+    values = [load(width, False, memory, source + width * row) for row in range(BLOCK)]
+    return signed(sum((v == wanted) << row for row, v in enumerate(values)))
 
 
 def compress_bits(memory: bytearray, bits: int, mask: int) -> int:
@@ -128,7 +129,7 @@ WORDS = {
     "below": Word("sw", below),
     "all_32": Word("sw", all_32),
     "narrow_32": Word("tsww", narrow_32),
-    "equal_16": Word("sw", equal_16),
+    **{f"equal_{8 * width}": Word("sw", partial(equal, width)) for width in (1, 2, 4, 8)},
     "compress_bits": Word("ww", compress_bits),
     **{
         f"compress_{width}": Word("tsw", partial(compress, width), loose=BLOCK * width)
@@ -156,7 +157,8 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
     """Give a function that numba compiles for each word, and how many arguments it takes."""
     found = {}
     for name, word in WORDS.items():
-        gives = word.means.func is load if isinstance(word.means, partial) else name in _RESULTS
+        plain = isinstance(word.means, partial) and word.means.func is load
+        gives = plain or name in _RESULTS
         found[name] = _alone(getattr(vector, name), len(word.takes), gives), len(word.takes)
     for name, count in CALLS.items():
         found[name] = _alone(getattr(vector, name), count + 1, name in GIVING), count + 1
@@ -165,7 +167,7 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
 
 _RESULTS = (
     *("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits"),
-    *("below", "all_32", "equal_16"),
+    *("below", "all_32", "equal_8", "equal_16", "equal_32", "equal_64"),
 )
 
 
