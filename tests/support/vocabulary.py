@@ -108,6 +108,10 @@ def fence(memory: bytearray) -> None:
     """Change nothing that one thread can see."""
 
 
+def prefetch(memory: bytearray, address: int) -> None:
+    """Change nothing."""
+
+
 WORDS = {
     "load_u8": Word("s", partial(load, 1, False)),
     "load_i16": Word("s", partial(load, 2, True)),
@@ -122,6 +126,7 @@ WORDS = {
     "copy_line": Word("ts", partial(copy, 64)),
     "stream_line": Word("ls", partial(copy, 64)),
     "fence": Word("", fence),
+    "prefetch": Word("w", prefetch),
     "take_next": Word("t", take_next),
     "popcount": Word("w", popcount),
     "lowest": Word("w", lowest),

@@ -146,7 +146,7 @@ def _(node: Lookup, loop: Loop) -> Value:
 
 
 def _chosen(loop: Loop, codes: Any, node: Lookup) -> Any:
-    """Give the bits of the lanes whose entry is true: a few are compared, of many it is gathered."""
+    """Give the bits of the lanes whose entry is true: few codes are compared, or all looked up."""
     name, b = str(node.number), loop.body
     word = loop.test_codes(name, node.column, node.codes)
     count = loop.once(("few", name), lambda: load(loop.head, loop.slot("few", name), I64))
