@@ -12,7 +12,7 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.ir.stage import Order, Rows
-from wherry.render.buckets import bucket_column, deal_into, into_buckets, number_rows
+from wherry.render.buckets import Numbered, bucket_column, deal_into, into_buckets, number_rows
 from wherry.render.gather import Arrangement
 from wherry.render.ledger import written
 from wherry.render.passes import PassPlan
@@ -52,14 +52,13 @@ def dealt_rows(
     buckets, key = step.buckets, _key(plan, step)
     table, _kept = bound.table(literals, np.zeros(len(bound.rows), np.int64))
     function = bound.code.addresses[f"values{key}"]
-    numbered = each(
-        team,
-        len(table),
-        lambda number: number_rows(
-            function, (int(table[number, 0]), int(table[number, 2])), bound.chunks[number], None,
-            buckets, pool=pool,
-        ),
-    )  # fmt: skip
+
+    def count(number: int) -> Numbered:
+        contexts = int(table[number, 0]), int(table[number, 2])
+        chunk = bound.ready[number].chunk
+        return number_rows(function, contexts, chunk, None, buckets, pool=pool)
+
+    numbered = each(team, len(table), count)
     counts = np.array([one.counts[:-1] for one in numbered])
     # Of one bucket the first chunk's rows come first; of one chunk the first bucket's do.
     ends = np.cumsum(counts.T).reshape(buckets, len(table)).T

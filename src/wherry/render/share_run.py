@@ -27,7 +27,7 @@ def binds_after(part: Part) -> bool:
 def bound_of(
     part: Part, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
 ) -> Bound | None:
-    """Give chunks bound together; None if each must run alone because of what they hold.
+    """Give chunks bound together; None if each must run alone, for what it holds.
 
     Raises
     ------
@@ -38,7 +38,9 @@ def bound_of(
     assert part.preparer is not None
     assert part.costs is not None
     bound = bind_together(part.plan, part.preparer, part.costs, batches, literals)
-    return bound if not part.after or all_dealt(part.plan, bound) else None
+    if bound is None or not part.after:
+        return bound
+    return bound if all_dealt(part.plan, bound) else None
 
 
 def share_of(
