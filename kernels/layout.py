@@ -24,6 +24,8 @@ STAGE_SLACK: Final = 64
 """Bytes behind a partition's staged records that copying whole vectors may overwrite."""
 PIECE_WORDS: Final = 9
 """int64 that tell `radix.fold_partition` where a chunk's records are."""
+DEALT: Final = 16
+"""Rows of a bucket that `numba/buckets.py` writes at a time; it stages twice as many."""
 RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK
 """Bytes for a word of the keys of a block: the key before them, and what a vector overwrites."""
 LOW, RANGE, BITS, SHIFT, SLOTS, MASK, KEYS, WORDS, RANKS, FIRSTS = range(10)

@@ -54,10 +54,9 @@ from wherry.render.passes import plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
-from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share import Bound, binds_together
 from wherry.render.share_groups import Grouping, Made
-from wherry.render.share_rows import rows_of
-from wherry.render.state import Matrix, read
+from wherry.render.share_run import binds_after, bound_of, share_of
 from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
@@ -109,7 +108,7 @@ class Program:
         self.groups = bool(sinks) and isinstance(sinks[-1], Groups)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
-        self.binds = alike and not self._parts[0].after
+        self.binds = alike and binds_after(self._parts[0])
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
@@ -271,11 +270,8 @@ class Program:
         """
         part = self._parts[0]
         assert self.binds
-        assert part.plan is not None
-        assert part.preparer is not None
-        assert part.costs is not None
         try:
-            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+            return bound_of(part, batches, literals)
         except InputError:
             return None
 
@@ -309,22 +305,14 @@ class Program:
             deals = defer and self._deals
             found = Grouping(part.plan, bound, literals, packed, pool, deals).run(team)
             return together([self._grouped(bound, made, part.costs, pool) for made in found])
-        made: Piece
-        if isinstance(part.plan.step.sink, Totals):
-            states, selected = totals_of(bound, packed, team)
-            fields = Matrix(states)
-            arrays = [read(cell, fields) for cell in bound.code.cells]
-            made = part.plan.batch_of(arrays)
-            referenced, copied = 0, written(made)
-        else:
-            kept = rows_of(part.plan, bound, packed, pool, team)
-            made, referenced, copied = kept.rows, kept.referenced, kept.copied
-            selected = made.num_rows
+        made, selected = share_of(part, bound, packed, pool, team)
         counter, rows = Counter(), int(bound.rows.sum())
         counter.add_pass(part.costs, rows, selected, int(bound.texts.sum()))
-        work = counter.work(copied)
-        why = _why(self.stage, copied)
-        return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+        counter.add_after(part.after, selected)
+        why, work = _why(self.stage, made.copied), counter.work(made.copied)
+        return ChunkOutput(
+            made.rows, rows, selected, made.referenced, made.copied, why, work
+        )  # fmt: skip
 
     def _grouped(self, bound: Bound, groups: Made, costs: Costs, pool: SegmentPool) -> ChunkOutput:
         """Give the groups of neighbouring chunks that were bound together as an output."""
@@ -563,7 +551,7 @@ def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
         if step.buckets is not None:
-            return f"deal (buckets.order, filter.gather) into {step.buckets} by {keys}"
+            return f"deal (buckets.number, buckets.deal) into {step.buckets} by {keys}"
         if step.count is None:
             return f"order (pyarrow sort_indices, filter.gather) by {keys}"
         return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"

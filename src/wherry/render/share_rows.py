@@ -18,7 +18,7 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
 from wherry.kernels.layout import BLOCK, INDEX_BYTES, STAGE_BYTES
 from wherry.kernels.skeletons import skeletons
-from wherry.render.gather import Several
+from wherry.render.gather import Piece, Several
 from wherry.render.ledger import account
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import PassPlan
@@ -35,7 +35,7 @@ _STREAMED: Final = 1 << 22
 class Written:
     """Rows of a share, in order, with the bytes that are the chunks' own and those that are new."""
 
-    rows: Several
+    rows: Piece
     referenced: int
     copied: int
 
