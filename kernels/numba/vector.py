@@ -89,6 +89,21 @@ def stream_line(typing_context, target, source):
 
 
 @intrinsic
+def prefetch(typing_context, address):
+    """Ask for the line at an address, wherever it is: outside of all memory that is void."""
+
+    def code(context, builder, signature, arguments):
+        pointer = ir.PointerType(_I8)
+        kinds = [pointer, _I32, _I32, _I32]
+        ask = emit.function(builder, "llvm.prefetch.p0", ir.VoidType(), kinds)
+        read, near, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
+        builder.call(ask, [builder.inttoptr(arguments[0], pointer), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@intrinsic
 def copy_line(typing_context, target, source):
     """Copy 64 bytes."""
 
