@@ -12,7 +12,16 @@ first byte of it that belongs to the target, beyond 0 only before the first line
 
 from numba import njit
 
-from wherry.kernels.layout import BLOCK, COUNT, INDEX_BYTES, SHARE_WORDS, WIDTHS
+from wherry.kernels.layout import (
+    BLOCK,
+    COLUMN_WORDS,
+    COUNT,
+    FOUND_WORDS,
+    INDEX_BYTES,
+    SHARE_WORDS,
+    STAGE_BYTES,
+    WIDTHS,
+)
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     compress_1,
@@ -36,7 +45,7 @@ from wherry.kernels.numba.widths import append_values, copy_text, copy_value
 
 _FLUSH = 4096
 _LINE = 64
-_COLUMN = 48
+_COLUMN = COLUMN_WORDS * 8
 _INDICES = INDEX_BYTES // 8
 _AHEAD = 2048
 """Bytes ahead of a column's next block that are asked for."""
@@ -224,22 +233,9 @@ def _put_fetched(shape, count, room, capacity, rows, targets, first):
         room += capacity * width
 
 
-@kernel(14)
+@kernel(12)
 def place_each(
-    share,
-    found,
-    chunks,
-    shape,
-    sources,
-    words,
-    room,
-    firsts,
-    targets,
-    columns,
-    indices,
-    streamed,
-    counter,
-    most,
+    share, found, chunks, shape, sources, words, room, targets, area, streamed, counter, most
 ):
     """Write the rows of chunk after chunk that `keep.keep_each` found, at most `most` chunks.
 
@@ -248,39 +244,41 @@ def place_each(
     Parameters
     ----------
     share, found, chunks, shape, sources, words, room : int
-        As in `keep_each`, after it.
-    firsts, targets : int
-        An int64 a chunk: which row of the targets is its first; an int64 a column: its target.
-    columns, indices : int
-        This thread's own: columns with width and stage, the widest first, and room for
-        INDEX_BYTES.
+        As in `keep_each`, after it and `line_up`.
+    targets : int
+        An int64 a column: where the rows of all chunks go.
+    area : int
+        This thread's own, at a multiple of 64: INDEX_BYTES, then for each column STAGE_BYTES, then
+        COLUMN_WORDS int64 for each.
     streamed : int
         1 writes past the caches: worth it where much is written.
     """
     done, count = 0, load_i64(shape + COUNT * 8)
+    columns = area + INDEX_BYTES + count * STAGE_BYTES
     while done < most:
         chunk = take_next(counter)
         if chunk >= chunks:
             break
         done += 1
-        at = share + chunk * SHARE_WORDS * 8
+        at, here = share + chunk * SHARE_WORDS * 8, found + chunk * FOUND_WORDS * 8
         blocks, rest = load_i64(at), load_i64(at + 8)
-        rows, fetched = load_i64(found + chunk * 16), load_i64(found + chunk * 16 + 8)
+        rows, fetched, first = load_i64(here), load_i64(here + 8), load_i64(here + 16)
         if rows == 0 or rows == blocks * BLOCK + rest:
             continue
-        first = load_i64(firsts + chunk * 8)
         if fetched != 0:
             place, capacity = room + load_i64(at + 24), load_i64(at + 32)
             _put_fetched(shape, count, place, capacity, rows, targets, first)
             continue
         for number in range(count):
-            column = columns + number * _COLUMN
-            target = load_i64(targets + number * 8) + first * load_i64(column)
+            column, width = columns + number * _COLUMN, load_i64(shape + (WIDTHS + number) * 8)
+            target = load_i64(targets + number * 8) + first * width
             skip = target & (_LINE - 1)
+            store_64(column, width)
             store_64(column + 8, load_i64(sources + (chunk * count + number) * 8))
             store_64(column + 16, target)
+            store_64(column + 24, area + INDEX_BYTES + number * STAGE_BYTES)
             store_64(column + 32, skip)
             store_64(column + 40, skip)
         place = words + load_i64(at + 16)
-        _compact_columns(columns, shape, count, place, blocks, rest, indices, streamed)
+        _compact_columns(columns, shape, count, place, blocks, rest, area, streamed)
     return done

@@ -8,7 +8,7 @@ before it, so they wait in a room of the chunk's own; `compact.place_each` write
 
 from numba import njit
 
-from wherry.kernels.layout import BLOCK, COUNT, FEW_ROWS, SHARE_WORDS, WIDTHS
+from wherry.kernels.layout import BLOCK, COUNT, FEW_ROWS, FOUND_WORDS, SHARE_WORDS, WIDTHS
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     call_mask,
@@ -134,7 +134,7 @@ def keep_each(
         from `words` on), where its room begins (from `room` on), and how many rows of each column
         fit there: FEW_ROWS + BLOCK and as many as `shift` lets pass, or 0 if none is to be fetched.
     found : int
-        Gets two int64 a chunk: how many rows passed, and 1 if the room has them all.
+        FOUND_WORDS int64 a chunk; gets how many rows passed, and 1 if the room has them all.
     shape, sources : int
         What columns there are, and for each chunk an int64 a column: where its values lie.
     words : int
@@ -165,6 +165,30 @@ def keep_each(
             shift,
             waiting,
         )
-        store_64(found + chunk * 16, selected)
-        store_64(found + chunk * 16 + 8, fetched)
+        store_64(found + chunk * FOUND_WORDS * 8, selected)
+        store_64(found + chunk * FOUND_WORDS * 8 + 8, fetched)
     return done
+
+
+@kernel(3)
+def line_up(share, found, chunks):
+    """Write which row of all that are written is each chunk's first; give how many there are.
+
+    Chunks that keep all their rows are not written. Behind the last chunk `found` gets the number
+    of those, the number of rows that were not fetched, and 0.
+    """
+    total = wholes = unfetched = 0
+    for chunk in range(chunks):
+        at, here = share + chunk * SHARE_WORDS * 8, found + chunk * FOUND_WORDS * 8
+        rows = load_i64(here)
+        store_64(here + 16, total)
+        if rows > 0 and rows == load_i64(at) * BLOCK + load_i64(at + 8):
+            wholes += 1
+        else:
+            total += rows
+            unfetched += rows if load_i64(here + 8) == 0 else 0
+    end = found + chunks * FOUND_WORDS * 8
+    store_64(end, wholes)
+    store_64(end + 8, unfetched)
+    store_64(end + 16, 0)
+    return total

@@ -54,6 +54,12 @@ def take_next(memory: bytearray, counter: int) -> int:
     return found
 
 
+def lower_to(memory: bytearray, address: int, value: int) -> int:
+    found = load(8, True, memory, address)
+    store(8, memory, address, min(found, value))
+    return found
+
+
 def popcount(memory: bytearray, word: int) -> int:
     return (word & BITS).bit_count()
 
@@ -86,6 +92,10 @@ def fence(memory: bytearray) -> None:
     """Change nothing that one thread can see."""
 
 
+def prefetch(memory: bytearray, address: int) -> None:
+    """Change nothing."""
+
+
 WORDS = {
     "load_u8": Word("s", partial(load, 1, False)),
     "load_i16": Word("s", partial(load, 2, True)),
@@ -100,7 +110,9 @@ WORDS = {
     "copy_line": Word("ts", partial(copy, 64)),
     "stream_line": Word("ls", partial(copy, 64)),
     "fence": Word("", fence),
+    "prefetch": Word("w", prefetch),
     "take_next": Word("t", take_next),
+    "lower_to": Word("tw", lower_to),
     "popcount": Word("w", popcount),
     "lowest": Word("w", lowest),
     "shift_right": Word("wn", shift_right),
@@ -138,7 +150,15 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
     return found
 
 
-_RESULTS = ("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits")
+_RESULTS = (
+    "offset_at",
+    "take_next",
+    "lower_to",
+    "popcount",
+    "lowest",
+    "shift_right",
+    "compress_bits",
+)
 
 
 def _alone(word: Any, count: int, gives: bool) -> Any:

@@ -128,7 +128,7 @@ def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) 
         return _query(source, operators, schema)
     try:
         columns, rest = _prepared.get(
-            source, (operators, schema), lambda: _without_source(source, operators, schema)
+            source, operators, lambda: _without_source(source, operators, schema)
         )
     except RecursionError:
         raise InputError(

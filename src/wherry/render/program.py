@@ -56,6 +56,7 @@ from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
 from wherry.render.share_rows import rows_of
+from wherry.render.share_top import BoundOrder, bind_order, first_of, orders_together
 from wherry.render.state import Matrix, read
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
@@ -120,6 +121,8 @@ class Program:
         Which expression or step runs through pyarrow, and why; empty if none does.
     binds : bool
         Whether chunks of a share can be bound together, for `run_bound`.
+    orders : bool
+        Whether chunks of a share can be bound together, for `run_ordered`.
     looks_up : bool
         Whether what is bound depends on the literals.
     reads_late : bool
@@ -143,6 +146,7 @@ class Program:
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
+        self.orders = len(self._parts) == 1 and orders_together(self._parts[0])
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
@@ -322,11 +326,26 @@ class Program:
             kept = rows_of(part.plan, bound, packed, pool, team)
             made, referenced, copied = kept.rows, kept.referenced, kept.copied
             selected = made.num_rows
-        counter, rows = Counter(), int(bound.rows.sum())
+        counter, rows = Counter(), bound.layout.rows
         counter.add_pass(part.costs, rows, selected, bound.texts)
         work = counter.work(copied)
         why = _why(self.stage, copied)
         return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+
+    def bind_order(self, batches: Sequence[pa.RecordBatch]) -> BoundOrder | None:
+        """Give chunks bound for `run_ordered`, if the program `orders`; None: sort each of them."""
+        return bind_order(self._parts[0], batches)
+
+    def run_ordered(self, bound: BoundOrder, team: Team) -> ChunkOutput | None:
+        """Give the first rows of chunks that were bound together, in stored order and unwritten.
+
+        What comes next on this device puts them in order. None if chunks have to be sorted for it.
+        """
+        made = first_of(bound, team)
+        if made is None:
+            return None
+        rows, work = bound.rows, bound.counter.work(0)
+        return ChunkOutput(made, rows, rows, made.nbytes, 0, _CHOSEN, work)
 
     def run_gathered(
         self,

@@ -29,23 +29,31 @@ class Layout:
 
     Attributes
     ----------
-    share, shape, sources : numpy.ndarray
-        int64, as `keep.keep_each` takes them.
+    chunks, rows : int
+        How many chunks there are, and their rows together.
+    share : numpy.ndarray
+        int64, as `keep.keep_each` takes it.
+    addresses : tuple of int
+        Of `share` and of the shape and sources that belong to it.
     widths : tuple of int
         Bytes of each column's values.
     words, room : int
         Bytes of the selections and of the rooms.
     shift : int
         Rows of a chunk are few as long as one in 2 ** shift passed.
+    keep : tuple
+        What `addresses` point to.
     """
 
+    chunks: int
+    rows: int
     share: Array
-    shape: Array
-    sources: Array
+    addresses: tuple[int, int, int]
     widths: tuple[int, ...]
     words: int
     room: int
     shift: int
+    keep: tuple[Array, ...]
 
 
 def layout_of(rows: Array, widths: Sequence[int], sources: Sequence[Sequence[int]]) -> Layout:
@@ -77,5 +85,14 @@ def layout_of(rows: Array, widths: Sequence[int], sources: Sequence[Sequence[int
     share[:, 3] = (np.cumsum(capacity) - capacity) * width
     share[:, 4] = capacity
     places = np.array(sources, np.int64).reshape(len(rows), len(widths))
-    room = int(capacity.sum()) * width
-    return Layout(share, shape, places, tuple(widths), int(words.sum()) + _LINE, room, shift)
+    return Layout(
+        chunks=len(rows),
+        rows=int(rows.sum()),
+        share=share,
+        addresses=(share.ctypes.data, shape.ctypes.data, places.ctypes.data),
+        widths=tuple(widths),
+        words=int(words.sum()) + _LINE,
+        room=int(capacity.sum()) * width,
+        shift=shift,
+        keep=(shape, places),
+    )

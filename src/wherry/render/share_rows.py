@@ -17,7 +17,7 @@ import pyarrow as pa
 from wherry.data.chunk import column_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
-from wherry.kernels.layout import BLOCK, INDEX_BYTES, STAGE_BYTES
+from wherry.kernels.layout import BLOCK, COLUMN_WORDS, FOUND_WORDS, INDEX_BYTES, STAGE_BYTES
 from wherry.kernels.skeletons import skeletons
 from wherry.render.gather import Several
 from wherry.render.ledger import account
@@ -53,23 +53,18 @@ class _Chosen:
     contexts : numpy.ndarray
         As `Bound.contexts_with` gave them.
     found : numpy.ndarray
-        int64 of shape (chunks, 2): how many rows passed, and whether `room` has them.
-    words : numpy.ndarray or None
-        uint8, the selections; None if every row passed.
-    room : numpy.ndarray or None
-        uint8, rows that were fetched at once.
+        int64 of shape (chunks + 1, FOUND_WORDS), as `keep.line_up` leaves it.
+    written : int
+        Rows of chunks that do not keep all of theirs.
+    words, room : numpy.ndarray or None
+        uint8, the selections, and rows that were fetched at once; None if every row passed.
     """
 
     contexts: Array
     found: Array
+    written: int
     words: Array | None = None
     room: Array | None = None
-
-    @property
-    def counts(self) -> Array:
-        """How many rows of each chunk passed."""
-        counts: Array = self.found[:, 0]
-        return counts
 
     def selection(self, bound: Bound, chunk: int) -> Selection:
         """Give the selection of one chunk."""
@@ -86,108 +81,92 @@ class _Chosen:
         return first, first + self.contexts.strides[1]
 
 
+_Run = tuple[int, int, int, int]
+"""Chunks that make a batch, as a range, and which of the rows that are written are theirs."""
+
+
 def rows_of(
     plan: PassPlan, bound: Bound, literals: Array, pool: SegmentPool, team: Team
 ) -> Written:
     """Give the rows that passed; columns of chunks that keep all rows are references."""
     chosen = _choose(plan, bound, literals, team)
-    whole = chosen.counts == bound.rows
-    counts = np.where(whole, 0, chosen.counts) if whole.any() else chosen.counts
-    ends = np.cumsum(counts)
-    columns = _placed(plan, bound, chosen, ends - counts, int(ends[-1]), pool=pool, team=team)
-    runs = _runs(chosen.counts, whole, ends)
+    columns = _placed(plan, bound, chosen, pool=pool, team=team)
+    runs = _runs(bound, chosen)
     if len(bound.plain) == len(plan.outputs):
-        return _joined(plan, bound, chosen, runs, columns)
+        return _joined(plan, bound, runs, columns)
     return _one_by_one(plan, bound, chosen, runs, columns, pool=pool, team=team)
 
 
 def _choose(plan: PassPlan, bound: Bound, literals: Array, team: Team) -> _Chosen:
     contexts, layout = bound.contexts_with(literals), bound.layout
-    found = np.zeros((len(bound.rows), 2), np.int64)
+    found = np.empty((layout.chunks + 1, FOUND_WORDS), np.int64)
+    share, at = layout.addresses[0], int(found.ctypes.data)
     if plan.predicate is None:
-        found[:, 0] = bound.rows
-        return _Chosen(contexts, found)
+        found[:-1, 0] = bound.rows
+        return _Chosen(contexts, found, _keep.line_up(share, at, layout.chunks))
     # What is needed until the rows are written is this thread's own, for the next query again.
     words, room = scratch("selections", layout.words), scratch("fetched", layout.room)
-    mask, count = bound.code.addresses["mask"], len(found)
-    share, shape, sources = (
-        int(a.ctypes.data) for a in (layout.share, layout.shape, layout.sources)
-    )
-    first, here, there = (int(a.ctypes.data) for a in (contexts, words, room))
-    at = int(found.ctypes.data)
+    mask, slots, first = bound.code.addresses["mask"], contexts.shape[2], int(contexts.ctypes.data)
+    here, there = int(words.ctypes.data), int(room.ctypes.data)
+    _, shape, sources = layout.addresses
 
     def work(counter: int) -> None:
         waiting = int(scratch("waiting", 2 * BLOCK * 8).ctypes.data)
         while _keep.keep_each(
-            mask, first, contexts.shape[2], share, at, count, shape, sources, here, there,
+            mask, first, slots, share, at, layout.chunks, shape, sources, here, there,
             layout.shift, waiting, counter, AT_ONCE,
         ):  # fmt: skip
             pass
 
-    (team if count > 1 else alone)(work)
-    return _Chosen(contexts, found, words, room)
+    (team if layout.chunks > 1 else alone)(work)
+    return _Chosen(contexts, found, _keep.line_up(share, at, layout.chunks), words, room)
 
 
-def _runs(counts: Array, whole: Array, ends: Array) -> list[tuple[int, int, int, int]]:
-    """Give the chunks that make a batch, and which rows of the written columns are theirs.
-
-    Whole chunks are alone, those between them together; they are given as ranges.
-    """
-    found: list[tuple[int, int, int, int]] = []
+def _runs(bound: Bound, chosen: _Chosen) -> list[_Run]:
+    """Give what makes a batch: whole chunks alone, those between them together."""
+    count, counts = bound.layout.chunks, chosen.found[:-1, 0]
+    if not chosen.found[count, 0]:
+        return [(0, count, 0, chosen.written)] if chosen.written else []
+    found: list[_Run] = []
     first = done = 0
-    for chunk in [*np.flatnonzero(whole & (counts > 0)).tolist(), len(counts)]:
-        end = int(ends[chunk - 1]) if chunk else 0
+    for chunk in [*np.flatnonzero((counts == bound.rows) & (counts > 0)).tolist(), count]:
+        end = int(chosen.found[chunk, 2]) if chunk < count else chosen.written
         if end > done:
             found.append((first, chunk, done, end))
-        if chunk < len(counts):
+        if chunk < count:
             found.append((chunk, chunk + 1, end, end))
         first, done = chunk + 1, end
     return found
 
 
 def _placed(
-    plan: PassPlan,
-    bound: Bound,
-    chosen: _Chosen,
-    firsts: Array,
-    rows: int,
-    *,
-    pool: SegmentPool,
-    team: Team,
+    plan: PassPlan, bound: Bound, chosen: _Chosen, *, pool: SegmentPool, team: Team
 ) -> list[pa.Array]:
     """Give the plain columns of all rows that are written."""
-    layout = bound.layout
+    layout, rows = bound.layout, chosen.written
     if not rows or not layout.widths:
         return []
     assert chosen.words is not None
     assert chosen.room is not None
     buffers = _buffers([rows * width for width in layout.widths], pool)
     targets = np.array([buffer.address for buffer in buffers], np.int64)
-    count, width = len(layout.widths), sum(layout.widths)
-    share, shape, sources, found, places, begin, words, room = (
-        int(a.ctypes.data)
-        for a in (
-            layout.share, layout.shape, layout.sources, chosen.found, targets, firsts,
-            chosen.words, chosen.room,
-        )
-    )  # fmt: skip
-    streamed = int(rows * width >= _STREAMED)
-    begun = np.zeros((count, 6), np.int64)
-    begun[:, 0] = layout.widths
+    share, shape, sources = layout.addresses
+    found, words, room, places = (
+        int(a.ctypes.data) for a in (chosen.found, chosen.words, chosen.room, targets)
+    )
+    streamed = int(rows * sum(layout.widths) >= _STREAMED)
+    own = INDEX_BYTES + len(layout.widths) * (STAGE_BYTES + COLUMN_WORDS * 8)
 
     def work(counter: int) -> None:
-        area = scratch("stages", count * STAGE_BYTES + INDEX_BYTES)
-        stage, columns = int(area.ctypes.data), begun.copy()
-        columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
+        area = int(scratch("stages", own).ctypes.data)
         while _compact.place_each(
-            share, found, len(bound.rows), shape, sources, words, room, begin, places,
-            columns.ctypes.data, stage + STAGE_BYTES * count, streamed, counter, AT_ONCE,
+            share, found, layout.chunks, shape, sources, words, room, places, area, streamed,
+            counter, AT_ONCE,
         ):  # fmt: skip
             pass
 
     # What was fetched is copied before another thread would be awake.
-    fetched = rows * width < _TOGETHER and bool(chosen.found[:, 1].all())
-    (alone if fetched or len(bound.rows) == 1 else team)(work)
+    (team if chosen.found[layout.chunks, 1] and layout.chunks > 1 else alone)(work)
     types = plan.out_schema.types
     return [
         pa.Array.from_buffers(types[number], rows, [None, buffer], 0)
@@ -207,8 +186,7 @@ def _buffers(sizes: list[int], pool: SegmentPool) -> list[pa.Buffer]:
 def _joined(
     plan: PassPlan,
     bound: Bound,
-    chosen: _Chosen,
-    runs: list[tuple[int, int, int, int]],
+    runs: list[_Run],
     columns: list[pa.Array],
 ) -> Written:
     """Give a batch for each run, all of whose columns are plain."""
@@ -225,7 +203,7 @@ def _joined(
             made = [by_number[number] for number in range(len(cut))]
             copied += (end - start) * width
         parts.append(pa.RecordBatch.from_arrays(made, schema=plan.out_schema))
-    rows = int(chosen.counts.sum())
+    rows = sum(part.num_rows for part in parts)
     return Written(Several(tuple(parts), rows, referenced + copied), referenced, copied)
 
 
@@ -239,7 +217,7 @@ def _one_by_one(
     plan: PassPlan,
     bound: Bound,
     chosen: _Chosen,
-    runs: list[tuple[int, int, int, int]],
+    runs: list[_Run],
     columns: list[pa.Array],
     *,
     pool: SegmentPool,
@@ -250,7 +228,7 @@ def _one_by_one(
     for first, last, start, end in runs:
         at = start
         for chunk in range(first, last):
-            count = int(chosen.counts[chunk])
+            count = int(chosen.found[chunk, 0])
             if count:
                 jobs.append((chunk, [c.slice(at, count) for c in columns if end > start]))
             at += count
@@ -261,8 +239,8 @@ def _one_by_one(
 
     made = each(team, len(jobs), make)
     referenced, copied = (sum(m[place] for m in made) for place in (1, 2))
-    rows = int(chosen.counts.sum())
     parts = tuple(m[0] for m in made)
+    rows = sum(part.num_rows for part in parts)
     return Written(Several(parts, rows, referenced + copied), referenced, copied)
 
 
