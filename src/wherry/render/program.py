@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ class Program:
             schema = output_schema(step, schema)
         return Program(Stage(rest), schema, {}, folder) if rest else None
 
-    @property
+    @cached_property
     def residuals(self) -> tuple[str, ...]:
         """Give what does not run natively, and why."""
         found = [reason for part in self._parts if part.plan for reason in part.plan.reasons]

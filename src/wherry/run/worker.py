@@ -73,6 +73,14 @@ class Installed:
     wanted: tuple[Parameter, ...]
     literals: dict[str, tuple[Literal, ...]] = field(default_factory=dict)
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)
+    _read: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
+
+    def read(self, first: int, last: int) -> frozenset[int]:
+        """Give which parameters the segments first..last read."""
+        if (first, last) not in self._read:
+            here = parameters(self.plan.segments[first : last + 1])
+            self._read[first, last] = frozenset(parameter.index for parameter in here)
+        return self._read[first, last]
 
 
 @lru_cache(maxsize=256)
@@ -181,8 +189,7 @@ class Worker:
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
             )
         joins = any(is_build(p.type) for p in wanted)
-        here = installed.plan.segments[continuation.first : continuation.last + 1]
-        read = {parameter.index for parameter in parameters(here)} if joins else set()
+        read = installed.read(continuation.first, continuation.last) if joins else frozenset()
         found = tuple(
             Literal(self._value(value, p.type, rows=p.index in read), p.type)
             for p, value in zip(wanted, continuation.values, strict=True)
