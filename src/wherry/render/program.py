@@ -119,10 +119,9 @@ class Program:
         for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
-    binds : bool
-        Whether chunks of a share can be bound together, for `run_bound`.
-    orders : bool
-        Whether chunks of a share can be bound together, for `run_ordered`.
+    binds, orders : bool
+        Whether chunks of a share can be bound together, for `run_bound`: if what is made of them
+        is written, and if it is not because what comes next on this device puts it in order.
     looks_up : bool
         Whether what is bound depends on the literals.
     reads_late : bool
@@ -279,11 +278,12 @@ class Program:
 
     def bind(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
-    ) -> Bound | None:
+    ) -> Bound | BoundOrder | None:
         """Give chunks bound for `run_bound`; only if the program `binds`.
 
         They serve any literals, unless the program looks values up by code (`looks_up`). None if
-        a value to look up cannot be computed: then each chunk must `run` alone.
+        a value to look up cannot be computed, or chunks are better sorted each: then each must
+        `run` alone.
 
         Parameters
         ----------
@@ -291,6 +291,8 @@ class Program:
             In order; they must stay where they are as long as what is given is used.
         """
         part = self._parts[0]
+        if self.orders:
+            return bind_order(part, batches)
         assert self.binds
         assert part.plan is not None
         assert part.preparer is not None
@@ -301,21 +303,31 @@ class Program:
             return None
 
     def run_bound(
-        self, bound: Bound, literals: tuple[Literal, ...], pool: SegmentPool, team: Team
-    ) -> ChunkOutput:
+        self,
+        bound: Bound | BoundOrder,
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
+    ) -> ChunkOutput | None:
         """Give what the program makes of chunks that were bound together, on all threads of `team`.
 
-        The same rows in the same order as `run` on each chunk, whatever thread does which.
+        The same rows in the same order as `run` on each chunk, whatever thread does which; of a
+        program that `orders`, those that are first in all of them. None if each must `run` alone.
 
         Raises
         ------
         InputError
             If a value cannot be computed.
         """
+        made: Piece
+        if isinstance(bound, BoundOrder):
+            made, rows, work = first_of(bound, team), bound.rows, bound.counter.work(0)
+            if made is None:
+                return None
+            return ChunkOutput(made, rows, rows, made.nbytes, 0, _CHOSEN, work)
         part, packed = self._parts[0], self._pack(literals)
         assert part.plan is not None
         assert part.costs is not None
-        made: Piece
         if isinstance(part.plan.step.sink, Totals):
             states, selected = totals_of(bound, packed, team)
             fields = Matrix(states)
@@ -331,21 +343,6 @@ class Program:
         work = counter.work(copied)
         why = _why(self.stage, copied)
         return ChunkOutput(made, rows, selected, referenced, copied, why, work)
-
-    def bind_order(self, batches: Sequence[pa.RecordBatch]) -> BoundOrder | None:
-        """Give chunks bound for `run_ordered`, if the program `orders`; None: sort each of them."""
-        return bind_order(self._parts[0], batches)
-
-    def run_ordered(self, bound: BoundOrder, team: Team) -> ChunkOutput | None:
-        """Give the first rows of chunks that were bound together, in stored order and unwritten.
-
-        What comes next on this device puts them in order. None if chunks have to be sorted for it.
-        """
-        made = first_of(bound, team)
-        if made is None:
-            return None
-        rows, work = bound.rows, bound.counter.work(0)
-        return ChunkOutput(made, rows, rows, made.nbytes, 0, _CHOSEN, work)
 
     def run_gathered(
         self,

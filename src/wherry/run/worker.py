@@ -6,10 +6,10 @@ messages are opened with the key, datasets are looked up by name and must be wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 
 import pyarrow as pa
 
@@ -39,6 +39,8 @@ from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
 from wherry.render.program import ChunkOutput, Program, passed_on, render, together
+from wherry.render.share import Bound
+from wherry.render.share_top import BoundOrder
 from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
 from wherry.run.shares import units
@@ -55,8 +57,6 @@ class MissingBuild(Retryable):
         super().__init__(f"{device} lacks the rows {digest.hex()} of a join")
         self.digest = digest
 
-
-_Bound = TypeVar("_Bound")
 
 _MOST_VALUES: Final = 256
 _routes = Memo(64)
@@ -301,9 +301,12 @@ class Worker:
         program, readings = self.program(hop), dict[int, list[Reading]]()
 
         def task() -> ChunkOutput:
-            made = self._run_bound(hop, program, refs, team)
-            if made is not None:
-                return self._encoded(hop, made)
+            binds = program.orders if self._defers(hop) else program.binds
+            bound = self._bound(hop, program, refs) if binds else None
+            if bound is not None:
+                made = program.run_bound(bound, hop.literals, self.pool, team)
+                if made is not None:
+                    return self._encoded(hop, made)
             todo = self._units(hop, program, refs)
 
             def one(number: int) -> ChunkOutput:
@@ -315,21 +318,6 @@ class Worker:
 
         execution = self.driver.execute(task, lambda: 0)
         return execution, [reading for number in sorted(readings) for reading in readings[number]]
-
-    def _run_bound(
-        self, hop: Hop, program: Program, refs: Sequence[ChunkRef], team: Team
-    ) -> ChunkOutput | None:
-        """Run a program over chunks that are bound together; None if it must run over each."""
-        if self._defers(hop):
-            order = self._bound(hop, refs, program.bind_order) if program.orders else None
-            return None if order is None else program.run_ordered(order, team)
-        if not program.binds:
-            return None
-        literals = hop.literals if program.looks_up else ()
-        bound = self._bound(hop, refs, lambda given: program.bind(given, hop.literals), literals)
-        if bound is None:
-            return None
-        return program.run_bound(bound, hop.literals, self.pool, team)
 
     def _units(
         self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
@@ -364,18 +352,18 @@ class Worker:
         return together(outputs)
 
     def _bound(
-        self,
-        hop: Hop,
-        refs: Sequence[ChunkRef],
-        binder: Callable[[list[pa.RecordBatch]], _Bound | None],
-        literals: tuple[Literal, ...] = (),
-    ) -> _Bound | None:
-        """Give chunks bound to a program, kept for the next query; None if they are decoded."""
-        source = self._source(hop)
-        if source.decodes:
+        self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
+    ) -> Bound | BoundOrder | None:
+        if self._source(hop).decodes:
             return None
+        literals = hop.literals if program.looks_up else ()
         key = (hop.installed.digest, hop.segments, tuple(refs), literals)
-        return _bounds.get(source, key, lambda: binder([self.read(hop, ref) for ref in refs]))
+        return _bounds.get(self._source(hop), key, lambda: self._bind(hop, program, refs))
+
+    def _bind(
+        self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
+    ) -> Bound | BoundOrder | None:
+        return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
     def run_gathered(
         self, hop: Hop, pieces: Sequence[Piece], team: Team = alone
