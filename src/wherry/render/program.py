@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache, reduce
 from operator import add
 from pathlib import Path
@@ -43,11 +43,11 @@ from wherry.render.gather import (
     parts_of,
     piece_bytes,
     referenced_rows,
-    several,
 )
 from wherry.render.late import Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
+from wherry.render.outcome import PASSED, ChunkOutput
 from wherry.render.part import Making, Part, run_part
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import plan_pass
@@ -61,45 +61,7 @@ from wherry.render.state import Matrix, read
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkOutput:
-    """What a program made of a chunk, or of the chunks of a share.
-
-    Parameters
-    ----------
-    batch : pyarrow.RecordBatch, Deferred or Several
-        The result.
-    rows_in, rows_selected : int
-        Rows given, and how many of them passed the first predicate.
-    referenced_bytes, copied_bytes : int
-        Bytes of `batch` that lie in the chunk's own buffers, and bytes newly written.
-    why : str
-        Why bytes were written, or why none were.
-    work : Work
-        Counted work, the same on every device.
-    fallbacks : tuple of str
-        Why the interpreter ran a chunk although a program was there: a residual failed on some
-        row, which perhaps does not even pass. Empty as a rule.
-    """
-
-    batch: Piece
-    rows_in: int
-    rows_selected: int
-    referenced_bytes: int
-    copied_bytes: int
-    why: str
-    work: Work
-    fallbacks: tuple[str, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the rows made."""
-        return piece_bytes(self.batch)
-
-
 _CHOSEN = "rows are chosen, and written where they meet"
-_PASSED = "columns pass through by reference"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
 _DEALT = "rows are dealt by key, and grouped where they meet"
@@ -529,29 +491,6 @@ def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Pro
     return Program(stage, schema, dict(bounds), folder)
 
 
-def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
-    """Give pieces on which nothing is to be done as an output that refers to them."""
-    whole = several(pieces)
-    rows = whole.num_rows
-    return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _PASSED, Work())
-
-
-def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
-    """Give what a program made of chunks, one by one and in order, as one output."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return ChunkOutput(
-        batch=several([output.batch for output in outputs]),
-        rows_in=sum(output.rows_in for output in outputs),
-        rows_selected=sum(output.rows_selected for output in outputs),
-        referenced_bytes=sum(output.referenced_bytes for output in outputs),
-        copied_bytes=sum(output.copied_bytes for output in outputs),
-        why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
-        work=sum((output.work for output in outputs), Work()),
-        fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
-    )
-
-
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[Part, ...]:
     found = [Part(None, None, None, ())]
     for number, step in enumerate(stage.steps):
@@ -601,7 +540,7 @@ def _arrangement(step: Step) -> str:
 
 def _why(stage: Stage, copied: int) -> str:
     if not copied:
-        return _PASSED
+        return PASSED
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"

@@ -38,7 +38,8 @@ from wherry.render.apart import apart
 from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
-from wherry.render.program import ChunkOutput, Program, passed_on, render, together
+from wherry.render.outcome import ChunkOutput, passed_on, together
+from wherry.render.program import Program, render
 from wherry.render.share import Bound
 from wherry.render.share_top import BoundOrder
 from wherry.render.team import Team, alone, each
