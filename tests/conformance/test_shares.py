@@ -24,7 +24,8 @@ from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition
 from wherry.ir.stage import Pass, Rows, Stage, Totals
 from wherry.render.gather import batches_of
-from wherry.render.program import render, together
+from wherry.render.outcome import together
+from wherry.render.program import render
 from wherry.render.team import alone, each
 from wherry.run.crew import Crew
 from wherry.run.shares import cut
