@@ -20,6 +20,7 @@ from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
+from wherry.render.ascending import PROBE
 from wherry.render.bind import Chunk, values_address
 from wherry.render.dealt import Dealt
 from wherry.render.encode import Domain, slot_arrays
@@ -29,7 +30,6 @@ from wherry.render.loop import Slot
 from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.runs import PROBE
 from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
 
@@ -40,15 +40,25 @@ _SMALL: Final = 4096
 
 
 def group(
-    plan: PassPlan, prepared: Prepared, literals: Any, pool: SegmentPool, *, deals: bool = False
+    plan: PassPlan,
+    prepared: Prepared,
+    literals: Any,
+    pool: SegmentPool,
+    start: Start | None = None,
+    *,
+    deals: bool = False,
 ) -> Found | Dealt:
     """Give the groups of a chunk.
 
-    With `deals`, whoever merges groups takes rows that are dealt into partitions as well: those of
-    a chunk that hardly share keys.
+    Parameters
+    ----------
+    start : Start, optional
+        What is grouped already of a chunk whose groups are not few.
+    deals : bool
+        Whoever merges groups takes rows that are dealt into partitions as well: those of a chunk
+        that hardly share keys.
     """
-    forms = None if plan.spreads else _forms(plan, prepared, BLOCK)
-    start: Start | None = None
+    forms = None if plan.spreads or start is not None else _forms(plan, prepared, BLOCK)
     if forms is not None:
         found = group_few(bound(plan, prepared, literals, "few", forms))
         if isinstance(found, Found):
@@ -80,6 +90,19 @@ def _forms(plan: PassPlan, prepared: Prepared, rows: int | None) -> Forms | None
             single = rows is not None and longest == 1 and source.type not in _VIEWS
             found.append((item.column.name, 0 if single else words))
     return tuple(found)
+
+
+def common_forms(plan: PassPlan, ready: Sequence[Prepared]) -> Forms | None:
+    """Give how the texts of keys of several chunks are compared, going by their first blocks."""
+    some = [prepared for prepared in ready if prepared.chunk.rows] or ready[:1]
+    found = [_forms(plan, prepared, BLOCK) for prepared in some]
+    if None in found:
+        return None
+    longest: dict[str, int] = {}
+    for name, words in (form for forms in found for form in forms or ()):
+        # A byte is no word: where one chunk needs words, all have them.
+        longest[name] = max(words, longest.get(name, words))
+    return tuple(longest.items())
 
 
 _VIEWS: Final = (pa.string_view(), pa.binary_view())

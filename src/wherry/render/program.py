@@ -32,7 +32,7 @@ from wherry.ir.stage import (
     Totals,
     output_schema,
 )
-from wherry.ir.work import Counter, costs_of
+from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
 from wherry.render.dealt import Dealt, can_deal
@@ -47,7 +47,7 @@ from wherry.render.gather import (
 from wherry.render.late import Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
-from wherry.render.outcome import PASSED, ChunkOutput
+from wherry.render.outcome import PASSED, ChunkOutput, together
 from wherry.render.part import Making, Part, run_part
 from wherry.render.partitioned import MANY, merge
 from wherry.render.passes import plan_pass
@@ -55,6 +55,7 @@ from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share_groups import Grouping, Made
 from wherry.render.share_rows import rows_of
 from wherry.render.share_top import BoundOrder, bind_order, first_of, orders_together
 from wherry.render.state import Matrix, read
@@ -84,6 +85,8 @@ class Program:
     binds, orders : bool
         Whether chunks of a share can be bound together, for `run_bound`: if what is made of them
         is written, and if it is not because what comes next on this device puts it in order.
+    groups : bool
+        Whether it ends with groups: `run_bound` may deal rows then, and defers nothing else.
     looks_up : bool
         Whether what is bound depends on the literals.
     reads_late : bool
@@ -104,6 +107,7 @@ class Program:
         self._joins = any(part.joins for part in self._parts)
         # One that ends with groups may leave grouping to who merges them.
         self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
+        self.groups = bool(sinks) and isinstance(sinks[-1], Groups)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
@@ -244,8 +248,8 @@ class Program:
         """Give chunks bound for `run_bound`; only if the program `binds`.
 
         They serve any literals, unless the program looks values up by code (`looks_up`). None if
-        a value to look up cannot be computed, or chunks are better sorted each: then each must
-        `run` alone.
+        a value to look up cannot be computed, a text is too long to be compared with others by
+        words, or chunks are better sorted each: then each must `run` alone.
 
         Parameters
         ----------
@@ -270,11 +274,18 @@ class Program:
         literals: tuple[Literal, ...],
         pool: SegmentPool,
         team: Team,
+        *,
+        defer: bool = False,
     ) -> ChunkOutput | None:
         """Give what the program makes of chunks that were bound together, on all threads of `team`.
 
         The same rows in the same order as `run` on each chunk, whatever thread does which; of a
         program that `orders`, those that are first in all of them. None if each must `run` alone.
+
+        Parameters
+        ----------
+        defer : bool
+            As for `run`; only if the program `groups`.
 
         Raises
         ------
@@ -290,6 +301,10 @@ class Program:
         part, packed = self._parts[0], self._pack(literals)
         assert part.plan is not None
         assert part.costs is not None
+        if self.groups:
+            deals = defer and self._deals
+            found = Grouping(part.plan, bound, literals, packed, pool, deals).run(team)
+            return together([self._grouped(bound, each, part.costs, pool) for each in found])
         if isinstance(part.plan.step.sink, Totals):
             states, selected = totals_of(bound, packed, team)
             fields = Matrix(states)
@@ -301,10 +316,20 @@ class Program:
             made, referenced, copied = kept.rows, kept.referenced, kept.copied
             selected = made.num_rows
         counter, rows = Counter(), bound.layout.rows
-        counter.add_pass(part.costs, rows, selected, bound.texts)
+        counter.add_pass(part.costs, rows, selected, int(bound.texts.sum()))
         work = counter.work(copied)
         why = _why(self.stage, copied)
         return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+
+    def _grouped(self, bound: Bound, groups: Made, costs: Costs, pool: SegmentPool) -> ChunkOutput:
+        """Give the groups of neighbouring chunks that were bound together as an output."""
+        rows, texts = (
+            int(each[groups.first : groups.last].sum()) for each in (bound.rows, bound.texts)
+        )
+        making = Making(None, (), pool, False, selected=groups.selected)
+        making.counter.add_pass(costs, rows, groups.selected, texts)
+        # What is referred to is a dictionary, and all of these chunks have the same.
+        return self._output(making, groups.rows, bound.batches[groups.first], rows)
 
     def run_gathered(
         self,
@@ -432,9 +457,9 @@ class Program:
         if not plan.keeps_rows or only.after:
             return self.run_gathered(batches, literals, pool)
         names = plan.kept_columns
-        made = [
-            self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
-        ]
+        if names is not None:
+            return _kept(batches, names, plan.out_schema)
+        made = [self.run(batch, literals, pool) for batch in batches]
         rows = sum(one.rows_in for one in made)
         copied = sum(one.copied_bytes for one in made)
         return ChunkOutput(
@@ -504,12 +529,13 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
     return tuple(part for part in found if part.plan or part.after)
 
 
-def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: Part) -> ChunkOutput:
-    """Give some columns of a batch: what a pass over it gives, without looking at addresses."""
-    assert part.plan is not None
-    columns = [batch.column(name) for name in names]
-    made = pa.RecordBatch.from_arrays(columns, schema=part.plan.out_schema)
-    rows = batch.num_rows
+def _kept(
+    batches: Sequence[pa.RecordBatch], names: tuple[str, ...], schema: pa.Schema
+) -> ChunkOutput:
+    """Give some columns of batches: what a pass over each gives, without looking at addresses."""
+    table = pa.Table.from_batches(batches)
+    made = pa.Table.from_arrays([table.column(name) for name in names], schema=schema)
+    rows = made.num_rows
     return ChunkOutput(made, rows, rows, piece_bytes(made), 0, _REFERENCED, Work())
 
 

@@ -24,8 +24,8 @@ from wherry.render.ledger import account
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import PassPlan
 from wherry.render.room import scratch
-from wherry.render.share import AT_ONCE, Array, Bound
-from wherry.render.team import Team, alone, each
+from wherry.render.share import Array, Bound
+from wherry.render.team import AT_ONCE, Team, alone, each
 
 _keep, _compact = skeletons("keep"), skeletons("compact")
 _LINE: Final = 64
@@ -210,7 +210,7 @@ def _joined(
 def _stored(plan: PassPlan, bound: Bound, chunk: int, number: int) -> pa.Array:
     node = plan.outputs[number]
     assert isinstance(node, Column)
-    return bound.chunks[chunk].columns[node.name]
+    return bound.ready[chunk].chunk.columns[node.name]
 
 
 def _one_by_one(
@@ -264,7 +264,7 @@ def _batch(
         else:
             arrays[number] = compute_column(
                 plan.out_schema.types[number], bound.code.addresses[f"values{number}"], place,
-                bound.chunks[chunk], selection, pool=pool,
+                bound.ready[chunk].chunk, selection, pool=pool,
             )  # fmt: skip
     made = pa.RecordBatch.from_arrays(
         [arrays[number] for number in range(len(arrays))], names=plan.out_schema.names

@@ -53,7 +53,7 @@ class BoundOrder:
 def orders_together(part: Part) -> bool:
     """Tell whether a part only keeps the first rows by one column, whose values become words."""
     plan, after = part.plan, part.after
-    if plan is None or plan.predicate is not None or plan.kept_columns is None:
+    if plan is None or not plan.keeps_rows or plan.kept_columns is None:
         return False
     if plan.residuals or plan.fields or len(after) != 1:
         return False

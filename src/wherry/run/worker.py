@@ -302,10 +302,12 @@ class Worker:
         program, readings = self.program(hop), dict[int, list[Reading]]()
 
         def task() -> ChunkOutput:
-            binds = program.orders if self._defers(hop) else program.binds
-            bound = self._bound(hop, program, refs) if binds else None
+            defers = self._defers(hop)
+            binds = program.binds and (program.groups or not defers)
+            orders = program.orders and defers
+            bound = self._bound(hop, program, refs) if binds or orders else None
             if bound is not None:
-                made = program.run_bound(bound, hop.literals, self.pool, team)
+                made = program.run_bound(bound, hop.literals, self.pool, team, defer=defers)
                 if made is not None:
                     return self._encoded(hop, made)
             todo = self._units(hop, program, refs)
