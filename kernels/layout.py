@@ -37,8 +37,19 @@ WORD_KINDS: Final = (
 """How `numba/top_k.py` numbers what it orders by."""
 STAGE_BYTES: Final = 8192
 """Of `numba/compact.py`: room for FLUSH bytes, a block of the widest values, and SLACK."""
+COLUMN_WORDS: Final = 6
+"""int64 of `numba/compact.py` for a column, at the beginning of a thread's own area."""
 INDEX_BYTES: Final = 4096
 """Of `numba/compact.py`: room for the row numbers of sparse blocks."""
+SHARE_WORDS: Final = 5
+"""int64 that `numba/keep.py` is told of a chunk: blocks, rest, places of words and room, rows."""
+FOUND_WORDS: Final = 3
+"""int64 that `numba/keep.py` tells of a chunk: rows that passed, whether fetched, the first row."""
+COUNT, WIDTHS = 5, 6
+"""Places in the shape of columns (`numba/keep.py`): how many are 16, 8, 4, 2 and 1 bytes wide, how
+many in all, and how wide each is, the widest first."""
+FEW_ROWS: Final = 512
+"""Rows of a chunk that `numba/keep.py` fetches before it asks whether they are few."""
 MATH: Final = frozenset(
     {
         *("sqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),

@@ -137,6 +137,17 @@ def take_next(typing_context, counter):
 
 
 @intrinsic
+def lower_to(typing_context, address, value):
+    """Give the int64 at an address, which becomes the smaller of it and `value`, in one step."""
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.PointerType(_I64))
+        return builder.atomic_rmw("min", pointer, arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
 def popcount(typing_context, word):
     """Give the number of set bits."""
 

@@ -54,6 +54,12 @@ def take_next(memory: bytearray, counter: int) -> int:
     return found
 
 
+def lower_to(memory: bytearray, address: int, value: int) -> int:
+    found = load(8, True, memory, address)
+    store(8, memory, address, min(found, value))
+    return found
+
+
 def popcount(memory: bytearray, word: int) -> int:
     return (word & BITS).bit_count()
 
@@ -128,6 +134,7 @@ WORDS = {
     "fence": Word("", fence),
     "prefetch": Word("w", prefetch),
     "take_next": Word("t", take_next),
+    "lower_to": Word("tw", lower_to),
     "popcount": Word("w", popcount),
     "lowest": Word("w", lowest),
     "shift_right": Word("wn", shift_right),
@@ -171,7 +178,7 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
 
 
 _RESULTS = (
-    *("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits"),
+    *("offset_at", "take_next", "lower_to", "popcount", "lowest", "shift_right", "compress_bits"),
     *("below", "all_32", "equal_8", "equal_16", "equal_32", "equal_64"),
 )
 

@@ -89,6 +89,9 @@ def write_mask(w: Writer, predicate: Node) -> None:
             bits = loop.body.and_(bits, value.data)
             bits = bits if value.valid is None else loop.body.and_(bits, value.valid)
         word = loop.gather_word(bits)
+        if number == 0:
+            # Every row is read. Later columns may be read here and there only.
+            loop.prefetch()
         head = loop.close()
         running = head.and_(running, word())
         if number + 1 < len(groups):

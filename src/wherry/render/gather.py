@@ -143,17 +143,18 @@ def gather(pieces: Sequence[Piece], steps: Arrangement, pool: SegmentPool) -> pa
     schema = parts[0].schema
     rows = sum(part.num_rows for part in parts)
     names = {key.column for step in steps if isinstance(step, Order) for key in step.by}
+    located: _Located = {}
     keys = {
-        name: _written([part.columns[index] for part in parts], None, pool)
+        name: _written([part.columns[index] for part in parts], None, pool, located)
         for index, name in enumerate(schema.names)
         if name in names
     }
     places = places_of(keys, rows, steps)
     columns = [
-        _written([part.columns[index] for part in parts], places, pool)
+        _written([part.columns[index] for part in parts], places, pool, located)
         for index in range(len(schema.names))
     ]
-    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def choose(batch: pa.RecordBatch, steps: Arrangement) -> Deferred:
@@ -168,13 +169,24 @@ def _deferred(piece: Piece) -> Deferred:
     return piece if isinstance(piece, Deferred) else choose(piece, ())
 
 
+_Located = dict[tuple[int, ...], tuple[RowNumbers, RowNumbers]]
+"""By the ids of row numbers and places: the part of each row, and its number there."""
+
+
 def _written(
-    parts: list[tuple[pa.Array, RowNumbers | None]], places: RowNumbers | None, pool: SegmentPool
+    parts: list[tuple[pa.Array, RowNumbers | None]],
+    places: RowNumbers | None,
+    pool: SegmentPool,
+    located: _Located,
 ) -> pa.Array:
     """Write one column: the rows of all parts, or those of them that `places` numbers."""
     arrays = [array for array, _ in parts]
     if len(arrays) > 1 and gathers_parts(arrays):
-        return gather_parts(arrays, *_located(parts, places), pool)
+        # Columns of a piece mostly have the same rows: where those are is computed once.
+        key = (id(places), *(id(numbers) for _, numbers in parts))
+        if key not in located:
+            located[key] = _located(parts, places)
+        return gather_parts(arrays, *located[key], pool)
     if len(arrays) > 1 and all(chosen is not None for _, chosen in parts):
         # pyarrow would put whole columns together to take a few rows of them.
         parts = [(take(array, pa.array(chosen)), None) for array, chosen in parts]

@@ -57,6 +57,7 @@ from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, binds_together
 from wherry.render.share_groups import Grouping, Made
 from wherry.render.share_run import binds_after, bound_of, share_of
+from wherry.render.share_top import BoundOrder, bind_order, first_of, orders_together
 from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
@@ -81,8 +82,9 @@ class Program:
         for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
-    binds : bool
-        Whether chunks of a share can be bound together, for `run_bound`.
+    binds, orders : bool
+        Whether chunks of a share can be bound together, for `run_bound`: if what is made of them
+        is written, and if it is not because what comes next on this device puts it in order.
     groups : bool
         Whether it ends with groups: `run_bound` may deal rows then, and defers nothing else.
     looks_up : bool
@@ -109,6 +111,7 @@ class Program:
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and binds_after(self._parts[0])
+        self.orders = len(self._parts) == 1 and orders_together(self._parts[0])
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
@@ -256,12 +259,12 @@ class Program:
 
     def bind(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
-    ) -> Bound | None:
+    ) -> Bound | BoundOrder | None:
         """Give chunks bound for `run_bound`; only if the program `binds`.
 
         They serve any literals, unless the program looks values up by code (`looks_up`). None if
-        a value to look up cannot be computed, or a text is too long to be compared with others by
-        words: then each chunk must `run` alone.
+        a value to look up cannot be computed, a text is too long to be compared with others by
+        words, or chunks are better sorted each: then each must `run` alone.
 
         Parameters
         ----------
@@ -269,6 +272,8 @@ class Program:
             In order; they must stay where they are as long as what is given is used.
         """
         part = self._parts[0]
+        if self.orders:
+            return bind_order(part, batches)
         assert self.binds
         try:
             return bound_of(part, batches, literals)
@@ -277,16 +282,17 @@ class Program:
 
     def run_bound(
         self,
-        bound: Bound,
+        bound: Bound | BoundOrder,
         literals: tuple[Literal, ...],
         pool: SegmentPool,
         team: Team,
         *,
         defer: bool = False,
-    ) -> ChunkOutput:
+    ) -> ChunkOutput | None:
         """Give what the program makes of chunks that were bound together, on all threads of `team`.
 
-        The same rows in the same order as `run` on each chunk, whatever thread does which.
+        The same rows in the same order as `run` on each chunk, whatever thread does which; of a
+        program that `orders`, those that are first in all of them. None if each must `run` alone.
 
         Parameters
         ----------
@@ -298,15 +304,21 @@ class Program:
         InputError
             If a value cannot be computed.
         """
+        made: Piece
+        if isinstance(bound, BoundOrder):
+            made, rows, work = first_of(bound, team), bound.rows, bound.counter.work(0)
+            if made is None:
+                return None
+            return ChunkOutput(made, rows, rows, made.nbytes, 0, _CHOSEN, work)
         part, packed = self._parts[0], self._pack(literals)
         assert part.plan is not None
         assert part.costs is not None
         if self.groups:
             deals = defer and self._deals
             found = Grouping(part.plan, bound, literals, packed, pool, deals).run(team)
-            return together([self._grouped(bound, made, part.costs, pool) for made in found])
+            return together([self._grouped(bound, each, part.costs, pool) for each in found])
         made, selected = share_of(part, bound, packed, pool, team)
-        counter, rows = Counter(), int(bound.rows.sum())
+        counter, rows = Counter(), bound.layout.rows
         counter.add_pass(part.costs, rows, selected, int(bound.texts.sum()))
         counter.add_after(part.after, selected)
         why, work = _why(self.stage, made.copied), counter.work(made.copied)

@@ -68,16 +68,19 @@ def dealt_rows(
     targets = np.array([buffer.address for buffer in buffers], np.int64)
 
     def write(number: int) -> None:
-        columns = np.column_stack([np.array(widths, np.int64), bound.sources[number], targets])
+        columns = np.column_stack(
+            [np.array(widths, np.int64), bound.layout.sources[number], targets]
+        )
         deal_into(columns, numbered[number], (ends - counts)[number])
 
     each(team, len(table), write)
-    columns = [
-        pa.Array.from_buffers(t, rows, [None, buffer], 0)
-        for t, buffer in zip(types, buffers, strict=True)
-    ]
-    columns.insert(key, bucket_column(counts.sum(axis=0), pool))
-    made = pa.RecordBatch.from_arrays(columns, names=plan.out_schema.names)
+    columns = {
+        number: pa.Array.from_buffers(t, rows, [None, buffer], 0)
+        for number, t, buffer in zip(bound.plain, types, buffers, strict=True)
+    }
+    columns[key] = bucket_column(counts.sum(axis=0), pool)
+    arrays = [columns[number] for number in range(len(plan.outputs))]
+    made = pa.RecordBatch.from_arrays(arrays, names=plan.out_schema.names)
     return Written(made, 0, written(made))
 
 
