@@ -15,7 +15,7 @@ from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots
-from wherry.render.dealt import Dealt, can_deal
+from wherry.render.dealt import can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
 from wherry.render.grouping import group
@@ -25,6 +25,7 @@ from wherry.render.passes import Compiled, PassPlan
 from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
 from wherry.render.state import Cell, Fields, Matrix, read
+from wherry.render.waiting import Waiting
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 
@@ -64,7 +65,7 @@ class Run:
         if isinstance(sink, Matches):
             return self._matches(sink, after, defer=defer)
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
-        if isinstance(columns, Dealt):
+        if isinstance(columns, Waiting):
             return columns
         return arrange(self._plan.batch_of(columns), after, self._pool)
 
@@ -200,10 +201,10 @@ class Run:
             arrays.append(seen[key])
         return arrays
 
-    def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
-        deals = defer and can_deal(self._plan)
-        found = group(self._plan, self._prepared, self._literals, self._pool, deals=deals)
-        if isinstance(found, Dealt):
+    def _groups(self, *, defer: bool) -> list[pa.Array] | Waiting:
+        waits = defer and can_deal(self._plan)
+        found = group(self._plan, self._prepared, self._literals, self._pool, waits=waits)
+        if isinstance(found, Waiting):
             self.selected = found.num_rows
             return found
         self.selected = found.selected

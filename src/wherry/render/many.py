@@ -1,4 +1,4 @@
-"""Many groups of one chunk: by runs as long as keys ascend, then by hash, or rows dealt by key."""
+"""Many groups of one chunk: by runs as long as keys ascend, then by hash; or its rows wait."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from wherry.kernels.layout import BLOCK, SLACK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, bind_slots
 from wherry.render.columns import Strided, key_columns
-from wherry.render.dealt import Dealt, deal, select
+from wherry.render.dealt import select
 from wherry.render.grouped import Found, Start, Task, taken_over, with_texts
 from wherry.render.room import scratch
 from wherry.render.runs import PROBE, room_for, write_runs
 from wherry.render.state import stride
 from wherry.render.textkeys import TextKey
+from wherry.render.waiting import Waiting
 
 _runs, _group_by = skeletons("runs"), skeletons("group_by")
 
@@ -77,14 +78,14 @@ class _Room:
 
 
 def group_many(
-    task: Task, start: Start | None, literals: Any, pool: SegmentPool, *, deals: bool
-) -> Found | Dealt:
-    """Give the groups of a chunk, by runs as long as keys ascend, then by hash; or its rows, dealt.
+    task: Task, start: Start | None, literals: Any, pool: SegmentPool, *, waits: bool
+) -> Found | Waiting:
+    """Give the groups of a chunk, by runs as long as keys ascend, then by hash; or its rows.
 
     Parameters
     ----------
-    deals : bool
-        Whether rows may be dealt if they hardly share keys.
+    waits : bool
+        Whether rows may wait if they hardly share keys.
     """
     words, cells, chunk = task.code.key_words, task.code.cells, task.chunk
     progress, room = np.zeros(3, np.int64), _Room(words, stride(cells))
@@ -93,10 +94,9 @@ def group_many(
     room.enter(known, None if start is None else start.states)
     counted = _by_runs(task, room, progress, literals)
     left = progress[0] < chunk.blocks + bool(chunk.rest)
-    if left and not _by_hash(task, room, progress, deals=deals):
+    if left and not _by_hash(task, room, progress, waits=waits):
         passed = select(task.address("mask"), task.contexts, chunk)
-        nullable = task.prepared.nullable
-        return deal(task.plan, chunk, nullable, literals, passed, pool=pool)
+        return Waiting(task.plan, chunk, task.prepared.nullable, literals, *passed)
     groups = int(progress[1])
     keys = with_texts(task, _keys(task, Strided(room.seen, 8 * words, groups, pool)))
     states = Strided(room.states, room.stride, groups, pool)
@@ -152,8 +152,8 @@ def _run(
     )  # fmt: skip
 
 
-def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, deals: bool) -> bool:
-    """Group the rest of the chunk; give up if its rows may be dealt and hardly share keys."""
+def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, waits: bool) -> bool:
+    """Group the rest of the chunk; give up if its rows may wait and hardly share keys."""
     chunk, capacity = task.chunk, room.capacity
     begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
     space = np.empty((room.words + 1) * BLOCK, np.int64)
@@ -169,7 +169,7 @@ def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, deals: 
             begin.ctypes.data, space.ctypes.data, progress.ctypes.data,
         ):  # fmt: skip
             return True
-        if deals and _hardly_shared(progress, chunk):
+        if waits and _hardly_shared(progress, chunk):
             return False
         capacity *= _GROWTH
         room.grow(capacity, int(progress[1]))
