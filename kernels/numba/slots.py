@@ -90,15 +90,31 @@ def address(
         if word == 0:
             continue
         call_values(keys, at, row, ids)
-        rest = word
-        while rest != 0:
-            slot = load_i64(ids + lowest(rest) * 8)
-            rest &= rest - 1
-            if slot < 0 or slot >= slots:
+        if word == -1:
+            outside = 0
+            for lane in range(BLOCK):
+                slot = load_i64(ids + lane * 8)
+                outside |= slot | (slots - 1 - slot)
+            if outside < 0:
                 return -1
-            if _is_new(met, slot) != 0:
+            known = 1
+            for lane in range(BLOCK):
+                slot = load_i64(ids + lane * 8)
+                known &= shift_right(load_i64(met + (slot >> 6) * 8), slot & 63)
+            if known == 0:
+                for lane in range(BLOCK):
+                    slot = load_i64(ids + lane * 8)
+                    store_32(order + groups * 4, slot)
+                    groups += _is_new(met, slot)
+        else:
+            rest = word
+            while rest != 0:
+                slot = load_i64(ids + lowest(rest) * 8)
+                if slot < 0 or slot >= slots:
+                    return -1
                 store_32(order + groups * 4, slot)
-                groups += 1
+                groups += _is_new(met, slot)
+                rest &= rest - 1
         call_scatter(scatter, at, row, word, ids, states)
     return groups
 
@@ -139,8 +155,24 @@ def take_slots(order, count, source, step, width, target):
     return count
 
 
-@kernel(12)
-def fold_slots(part, pieces, count, mask, low, met, order, firsts, states, stride, target, ids):
+@njit(inline="always")
+def _note(source, width, some, mask, low, met, order, firsts, base, groups, ids):
+    """Give how many groups there are with those of `some` records, whose slots come to `ids`."""
+    for i in range(some):
+        head = load_i64(source + i * width)
+        slot = head & mask
+        store_64(ids + i * 8, slot)
+        # Not a branch: nobody could foretell it.
+        store_64(order + groups * 8, low + slot)
+        store_64(firsts + groups * 8, base + shift_right(head, 32))
+        groups += _is_new(met, slot)
+    return groups
+
+
+@kernel(13)
+def fold_slots(
+    part, pieces, count, mask, low, met, order, firsts, states, stride, target, ids, initial
+):
     """Group the records of one partition of slots, piece after piece.
 
     Parameters
@@ -148,13 +180,16 @@ def fold_slots(part, pieces, count, mask, low, met, order, firsts, states, strid
     pieces, count : int
         As for `radix.fold_partition`; the first word of a record is as `deal.deal_slots` writes it.
     mask, low : int
-        The bits of a slot that number it in the partition, and the partition's first slot.
+        The bits of a slot that number it in the partition, and what the first one is called.
     met, order, firsts : int
-        A bit a slot, zero; the int64 slots in order of first appearance, and their first rows.
+        A bit a slot, zero; the int64 names of slots in order of first appearance, and their first
+        rows, with room for one more.
     states, stride, target : int
         The states of all slots, begun; and where those of the groups come, in order.
     ids : int
         Room for a block of int64.
+    initial : int
+        A state before any row. All states are such again at the end.
 
     Returns
     -------
@@ -180,17 +215,19 @@ def fold_slots(part, pieces, count, mask, low, met, order, firsts, states, strid
                 ahead = pages + page * PAGE * width
             for line in range(0, BLOCK * width, 64):
                 prefetch(ahead + line)
-            for i in range(some):
-                head = load_i64(source + i * width)
-                slot = head & mask
-                store_64(ids + i * 8, slot)
-                store_64(order + groups * 8, low + slot)
-                store_64(firsts + groups * 8, base + shift_right(head, 32))
-                groups += _is_new(met, slot)
+            if some == BLOCK:
+                groups = _note(
+                    source, width, BLOCK, mask, low, met, order, firsts, base, groups, ids
+                )
+            else:
+                groups = _note(
+                    source, width, some, mask, low, met, order, firsts, base, groups, ids
+                )
             call_accumulate(fold, source, some, ids, states)
             done += some
     for i in range(groups):
         source = states + (load_i64(order + i * 8) - low) * stride
         for offset in range(0, stride, 8):
             store_64(target + i * stride + offset, load_i64(source + offset))
+            store_64(source + offset, load_i64(initial + offset))
     return groups

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from llvmlite import ir
@@ -45,6 +45,10 @@ from wherry.render.moments import Rooms, add_block, add_row, keep_values
 from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, dense, identity, lanes_of, reduced
 from wherry.render.textkeys import Head, TextKey, write_words
+
+
+_UNROLLED: Final = 4
+"""Rows of a loop without branches."""
 
 
 @dataclass
@@ -222,7 +226,8 @@ def write_add(w: Writer, cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], bytes
     # A state has room even if nothing is kept in it.
     state = state or bytes(8)
     found = [(cell, word, rooms) for cell, (_, word, rooms) in zip(made, found, strict=True)]
-    _each_row(function, after, len(state), found, counted)
+    rest = _every_row(function, after, len(state), found, counted)
+    _each_row(function, rest, len(state), found, counted)
     return made, state, counted
 
 
@@ -271,6 +276,34 @@ def _each_row(
     head.branch(block)
     kind = ir.FunctionType(I64, [I64, I1])
     lane = b.call(declare(b.module, "llvm.cttz.i64", kind), [rest, ir.Constant(I1, 1)])
+    _add_lane(function, b, lane, stride, found, counted)
+    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
+    rest.add_incoming(less, b.block)
+    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
+    ir.IRBuilder(done).ret_void()
+
+
+def _every_row(function: Any, head: Any, stride: int, found: Any, counted: Sequence[bool]) -> Any:
+    """Write a loop over all rows for a mask without gaps; give the builder for other masks."""
+    block, some, done = (function.append_basic_block(name) for name in ("all", "some", "end"))
+    head.cbranch(head.icmp_signed("==", function.args[2], ir.Constant(I64, -1)), block, some)
+    b = ir.IRBuilder(block)
+    first = b.phi(I64, "first")
+    first.add_incoming(ir.Constant(I64, 0), head.block)
+    for step in range(_UNROLLED):
+        lane = b.add(first, ir.Constant(I64, step))
+        _add_lane(function, b, lane, stride, found, counted)
+    following = b.add(first, ir.Constant(I64, _UNROLLED))
+    first.add_incoming(following, b.block)
+    b.cbranch(b.icmp_unsigned("<", following, ir.Constant(I64, 64)), block, done)
+    ir.IRBuilder(done).ret_void()
+    return ir.IRBuilder(some)
+
+
+def _add_lane(
+    function: Any, b: Any, lane: Any, stride: int, found: Any, counted: Sequence[bool]
+) -> None:
+    """Add one row to the state of its group."""
     group = load(b, b.add(function.args[3], b.mul(lane, ir.Constant(I64, 8))), I64)
     state = b.add(function.args[4], b.mul(group, ir.Constant(I64, stride)))
     counts = counted or [True] * len(found)
@@ -290,10 +323,6 @@ def _each_row(
                 nothing = ir.Constant(element, identity(cell, element))
                 value = b.select(b.trunc(bit, I1), value, nothing)
             update(cell, b, at, number, widened(cell, b, value))
-    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
-    rest.add_incoming(less, b.block)
-    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
-    ir.IRBuilder(done).ret_void()
 
 
 def write_join(w: Writer, cells: Sequence[Cell], stride: int, counted: Sequence[bool]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, Final
 
 import numpy as np
@@ -54,7 +55,7 @@ _LEAST_PARTS: Final = 16
 """Partitions, so that threads have something to share."""
 _ROWS_A_SLOT: Final = 8
 """Rows of a strand for each slot of its states, so that joining them is a small part."""
-_STRANDS: Final = 8
+_STRANDS: Final = 2
 _PIECE: Final = 1 << 15
 """Slots or groups that a thread takes at a time."""
 
@@ -86,6 +87,16 @@ class _Task:
     def slots(self) -> int:
         """Give how many slots there are."""
         return slots_in(self.domains)
+
+    @property
+    def single(self) -> bool:
+        """Tell whether there is one key, and it is an integer as its slot is."""
+        return len(self.domains) == 1 and not pa.types.is_boolean(self.domains[0].type)
+
+    @property
+    def named(self) -> int:
+        """Give what the first slot is called: slots of a single key are called as the key is."""
+        return self.domains[0].low if self.single else 0
 
 
 def merge(
@@ -224,7 +235,7 @@ def _addressed(task: _Task, add: Extra, rows: int) -> pa.RecordBatch:
     order = _joined_orders(found, slots, task.pool)
     _join(task, found, (cells, width, counted))
     states = _AtSlots(order, found[0].states.ctypes.data, width, task, found)
-    columns = _keys(order.astype(np.int64), task.domains)
+    columns = _keys(order.astype(np.int64) + task.named, task)
     columns += [read(c, states, counted=n) for c, n in zip(cells, counted, strict=True)]
     return task.merge.batch_of(columns)
 
@@ -316,29 +327,35 @@ def _partitioned(task: _Task, width: int) -> tuple[pa.RecordBatch, int]:
     begin = begin or bytes(8)
     table, _kept = piece_table(found, cells, counted, len(begin), merge.folder)
     initial = np.frombuffer(begin, np.uint8)
-    records = np.sum([piece.counts for piece in found], axis=0)
+    width, inside = len(begin), 1 << shift
+    # The groups of a partition are at most its rows, and at most its slots.
+    most = np.minimum(np.sum([piece.counts for piece in found], axis=0), inside).tolist()
+    ends = np.cumsum([0, *(n + 1 for n in most)]).tolist()
+    order, firsts = (_bytes(pool, 8 * ends[-1]).view(np.int64) for _ in range(2))
+    targets = _bytes(pool, width * ends[-1]).reshape(-1, width)
+    base = task.named
+    begun = set[int]()
 
     def group(part: int) -> Part:
-        inside, width = 1 << shift, len(begin)
-        room = min(inside, int(records[part]))
-        order = np.frombuffer(pool.allocate(8 * (room + 1)), np.int64)
-        firsts = np.frombuffer(pool.allocate(8 * (room + 1)), np.int64)
-        target = _bytes(pool, width * max(1, room)).reshape(-1, width)
+        room = slice(ends[part], ends[part + 1])
         states, ids = scratch("states", inside * width), scratch("ids", 8 * BLOCK)
+        if get_ident() not in begun:
+            _slots.begin(states.ctypes.data, width, inside, initial.ctypes.data)
+            begun.add(get_ident())
         met = np.zeros((inside + 63) // 64, np.int64)
-        _slots.begin(states.ctypes.data, width, inside, initial.ctypes.data)
         groups = _slots.fold_slots(
-            part, table.ctypes.data, len(found), inside - 1, part << shift, met.ctypes.data,
-            order.ctypes.data, firsts.ctypes.data, states.ctypes.data, width,
-            target.ctypes.data, ids.ctypes.data,
+            part, table.ctypes.data, len(found), inside - 1, base + (part << shift),
+            met.ctypes.data, order[room].ctypes.data, firsts[room].ctypes.data,
+            states.ctypes.data, width, targets[room].ctypes.data, ids.ctypes.data,
+            initial.ctypes.data,
         )  # fmt: skip
-        return Part(groups, order.reshape(-1, 1), firsts, target)
+        return Part(groups, order[room].reshape(-1, 1), firsts[room], targets[room])
 
     parts = each(task.team, ((slots - 1) >> shift) + 1, group)
     ordered = Ordered(parts, sum(piece.span for piece in found), pool, task.team)
     numbers = ordered.of([part.seen for part in parts]).field(0, np.int64)
     states = ordered.of([part.states for part in parts])
-    columns = _keys(numbers, task.domains)
+    columns = _keys(numbers, task)
     columns += [read(c, states, counted=n) for c, n in zip(cells, counted, strict=True)]
     return merge.batch_of(columns), sum(piece.nbytes for piece in found)
 
@@ -353,16 +370,14 @@ def _shift(slots: int, width: int) -> int:
     return shift
 
 
-def _keys(slots: Array, domains: tuple[Domain, ...]) -> list[pa.Array]:
-    """Give the keys that int64 slots stand for; what they are in is overwritten."""
-    t = domains[0].type
-    if len(domains) > 1 or pa.types.is_boolean(t):
-        return slot_arrays(slots, domains)
-    (domain,) = domains
-    none = slots == domain.size if len(slots) and slots.max() == domain.size else None
-    values = np.add(slots, domain.low, out=slots)
-    if t.bit_width < 64:
-        values = values.astype(f"i{t.bit_width // 8}")
-    nulls = 0 if none is None else 1
-    bits = None if none is None else pa.py_buffer(np.packbits(~none, bitorder="little"))
+def _keys(names: Array, task: _Task) -> list[pa.Array]:
+    """Give the keys that slots stand for, which are called as `_Task.named` says."""
+    domains = task.domains
+    if not task.single:
+        return slot_arrays(names, domains)
+    (domain,), t = domains, domains[0].type
+    none = names == domain.low + domain.size if task.nullable else None
+    nulls = 0 if none is None else int(np.count_nonzero(none))
+    bits = pa.py_buffer(np.packbits(~none, bitorder="little")) if nulls else None
+    values = names if t.bit_width == 64 else names.astype(f"i{t.bit_width // 8}")
     return [pa.Array.from_buffers(t, len(values), [bits, pa.py_buffer(values)], nulls)]
