@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from unittest.mock import patch
 
@@ -26,9 +26,10 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, output_schema
 from wherry.ops.operator import one_batch
-from wherry.render import dealt, grouping, many, partitioned, program
+from wherry.render import grouping, many, ordered, partitioned, program, slotted
 from wherry.render.program import render
 from wherry.render.reference import run_reference
+from wherry.render.waiting import Waiting
 from wherry.run.crew import Crew
 
 KEYS = {
@@ -58,10 +59,19 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Nothing is shrunk: each example compiles programs of its own, so that it would take minutes."""
 
 
+WAYS = {
+    "hashed": {"_SLOTS_A_ROW": 0},
+    "addressed": {"_SLOTS_A_ROW": 64, "_ROWS_A_SLOT": 0, "_NEAR": 1 << 40},
+    "partitioned": {"_SLOTS_A_ROW": 64, "_NEAR": 0, "_PART": 1 << 9},
+}
+"""How rows that wait are grouped where they meet, if their keys allow it."""
+
+
 @contextmanager
-def lowered(**settings_: int) -> Iterator[None]:
+def lowered(way: str = "hashed", **settings_: int) -> Iterator[None]:
     """Let few rows be many."""
     with (
+        patch.multiple(slotted, **WAYS[way]),
         patch.object(program, "MANY", settings_.get("many", 1)),
         patch.object(many, "_FIRST_GROUPS", 64),
         patch.object(many, "MANY_GROUPS", settings_.get("groups", 1)),
@@ -70,7 +80,7 @@ def lowered(**settings_: int) -> Iterator[None]:
         patch.object(many, "PROBE", settings_.get("probe", 1)),
         patch.object(grouping, "PROBE", settings_.get("probe", 1)),
         patch.object(partitioned, "_FIRST_GROUPS", 1),
-        patch.object(partitioned, "_RANGE", settings_.get("range", 128)),
+        patch.object(ordered, "_RANGE", settings_.get("range", 128)),
     ):
         yield
 
@@ -232,10 +242,26 @@ def near_schema(table: pa.Table) -> pa.Schema:
 
 @settings(max_examples=8, deadline=None, phases=PHASES)
 @given(SHAPES, st.integers(2, 4))
-def test_every_way_gives_the_groups_of_the_reference(shape, cores):
-    table = shape.table()
+def test_rows_by_hash_give_the_groups_of_the_reference(shape, cores):
+    every_thread_gives_the_groups(shape.table(), "hashed", cores)
+
+
+NUMBERED = SHAPES.flatmap(
+    lambda shape: st.lists(
+        st.sampled_from(("int64", "int8", "date", "moment", "bool")), min_size=1, max_size=2
+    ).map(lambda keys: replace(shape, keys=tuple(keys)))
+)
+
+
+@settings(max_examples=12, deadline=None, phases=PHASES)
+@given(NUMBERED, st.sampled_from(("addressed", "partitioned")), st.integers(2, 4))
+def test_rows_by_slot_give_the_groups_of_the_reference(shape, way, cores):
+    every_thread_gives_the_groups(shape.table(), way, cores)
+
+
+def every_thread_gives_the_groups(table: pa.Table, way: str, cores: int) -> None:
     wanted = expected(query_of(table), table)
-    with lowered():
+    with lowered(way):
         one, more = collected(table, 1), collected(table, cores)
     same(one, wanted)
     assert bytes_of(one) == bytes_of(more)
@@ -254,13 +280,14 @@ def table_of(keys: np.ndarray, chunk: int) -> pa.Table:
     return pa.Table.from_batches(table.to_batches(max_chunksize=chunk))
 
 
-def test_rows_that_hardly_share_keys_are_dealt_only_if_asked():
+def test_rows_that_hardly_share_keys_wait_only_if_asked():
     table = table_of(np.random.default_rng(3).permutation(40_000), 40_000)
     program_, pool = near_program(table), SegmentPool()
     (batch,) = table.to_batches()
     asked = program_.run(batch, (), pool, defer=True)
-    assert isinstance(asked.batch, dealt.Dealt)
-    assert asked.copied_bytes == asked.nbytes == asked.batch.num_rows * 20
+    assert isinstance(asked.batch, Waiting)
+    assert asked.copied_bytes == 0
+    assert asked.referenced_bytes == asked.nbytes == asked.batch.num_rows * 16
     assert program_.run(batch, (), pool).batch.num_rows == 40_000
 
 

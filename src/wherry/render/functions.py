@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from llvmlite import ir
@@ -45,7 +45,6 @@ from wherry.render.moments import Rooms, add_block, add_row, keep_values
 from wherry.render.probe import Table, candidates
 from wherry.render.state import Cell, combined, dense, identity, lanes_of, reduced
 from wherry.render.textkeys import Head, TextKey, write_words
-
 
 _UNROLLED: Final = 4
 """Rows of a loop without branches."""
@@ -221,22 +220,33 @@ def write_add(w: Writer, cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], bytes
     """
     function, head = w.begin("add", 5, result=False)
     after, found = _kept(w, function, head, cells)
-    counted = tuple(word is not None for _, word, _ in found)
+    counted = tuple(kept.word is not None for kept in found)
     made, state = dense(cells, counted)
     # A state has room even if nothing is kept in it.
     state = state or bytes(8)
-    found = [(cell, word, rooms) for cell, (_, word, rooms) in zip(made, found, strict=True)]
-    rest = _every_row(function, after, len(state), found, counted)
-    _each_row(function, rest, len(state), found, counted)
+    found = [
+        kept._replace(cell=cell, counts=cell.kind == "count" or kept.word is not None)
+        for cell, kept in zip(made, found, strict=True)
+    ]
+    rest = _every_row(function, after, len(state), found)
+    _each_row(function, rest, len(state), found)
     return made, state, counted
 
 
-def _kept(w: Writer, function: Any, head: Any, cells: Sequence[Cell]) -> tuple[Any, list[Any]]:
-    """Keep the arguments of a block.
+class _Kept(NamedTuple):
+    """The argument of a cell, kept for the rows of a block.
 
-    Gives the builder behind, and of each cell the word of validity, None if all are valid, and
-    where they are.
+    `word` has the bits of the valid ones, None if all are, and `counts` tells whether they count.
     """
+
+    cell: Cell
+    word: Any
+    rooms: Any
+    counts: bool
+
+
+def _kept(w: Writer, function: Any, head: Any, cells: Sequence[Cell]) -> tuple[Any, list[_Kept]]:
+    """Keep the arguments of a block; give the builder for what comes after."""
     loop = w.loop(function, head)
     found: list[tuple[Cell, Any, Any]] = []
     for cell in cells:
@@ -259,16 +269,14 @@ def _kept(w: Writer, function: Any, head: Any, cells: Sequence[Cell]) -> tuple[A
             rooms.append((address, lanes.type.element))
         found.append((cell, known, rooms))
     after = loop.close()
-    return after, [(cell, None if known is None else known(), at) for cell, known, at in found]
+    return after, [
+        _Kept(cell, None if known is None else known(), at, counts=True)
+        for cell, known, at in found
+    ]
 
 
-def _each_row(
-    function: Any, head: Any, stride: int, found: Any, counted: Sequence[bool] = ()
-) -> None:
-    """Write the loop over the set bits of the mask; it has at least one.
-
-    Values are counted unless `counted` says otherwise of a cell.
-    """
+def _each_row(function: Any, head: Any, stride: int, found: Sequence[_Kept]) -> None:
+    """Write the loop over the set bits of the mask; it has at least one."""
     block, done = function.append_basic_block("row"), function.append_basic_block("done")
     b = ir.IRBuilder(block)
     rest = b.phi(I64, "rest")
@@ -276,14 +284,14 @@ def _each_row(
     head.branch(block)
     kind = ir.FunctionType(I64, [I64, I1])
     lane = b.call(declare(b.module, "llvm.cttz.i64", kind), [rest, ir.Constant(I1, 1)])
-    _add_lane(function, b, lane, stride, found, counted)
+    _add_lane(function, b, lane, stride, found)
     less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
     rest.add_incoming(less, b.block)
     b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
     ir.IRBuilder(done).ret_void()
 
 
-def _every_row(function: Any, head: Any, stride: int, found: Any, counted: Sequence[bool]) -> Any:
+def _every_row(function: Any, head: Any, stride: int, found: Sequence[_Kept]) -> Any:
     """Write a loop over all rows for a mask without gaps; give the builder for other masks."""
     block, some, done = (function.append_basic_block(name) for name in ("all", "some", "end"))
     head.cbranch(head.icmp_signed("==", function.args[2], ir.Constant(I64, -1)), block, some)
@@ -292,7 +300,7 @@ def _every_row(function: Any, head: Any, stride: int, found: Any, counted: Seque
     first.add_incoming(ir.Constant(I64, 0), head.block)
     for step in range(_UNROLLED):
         lane = b.add(first, ir.Constant(I64, step))
-        _add_lane(function, b, lane, stride, found, counted)
+        _add_lane(function, b, lane, stride, found)
     following = b.add(first, ir.Constant(I64, _UNROLLED))
     first.add_incoming(following, b.block)
     b.cbranch(b.icmp_unsigned("<", following, ir.Constant(I64, 64)), block, done)
@@ -300,21 +308,18 @@ def _every_row(function: Any, head: Any, stride: int, found: Any, counted: Seque
     return ir.IRBuilder(some)
 
 
-def _add_lane(
-    function: Any, b: Any, lane: Any, stride: int, found: Any, counted: Sequence[bool]
-) -> None:
+def _add_lane(function: Any, b: Any, lane: Any, stride: int, found: Sequence[_Kept]) -> None:
     """Add one row to the state of its group."""
     group = load(b, b.add(function.args[3], b.mul(lane, ir.Constant(I64, 8))), I64)
     state = b.add(function.args[4], b.mul(group, ir.Constant(I64, stride)))
-    counts = counted or [True] * len(found)
-    for (cell, word, rooms), count in zip(found, counts, strict=True):
+    for cell, word, rooms, count in found:
         at = b.add(state, ir.Constant(I64, cell.offset))
         one = ir.Constant(I64, 1)
         bit = one if word is None else b.and_(b.lshr(word, lane), one)
         if cell.spread:
             add_row(b, at, lane, bit, rooms)
             continue
-        if cell.kind == "count" or count:
+        if count:
             add_count(b, at, bit)
         for number, (address, element) in enumerate(rooms):
             size = ir.Constant(I64, element_bytes(element))

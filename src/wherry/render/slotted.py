@@ -56,6 +56,7 @@ _LEAST_PARTS: Final = 16
 _ROWS_A_SLOT: Final = 8
 """Rows of a strand for each slot of its states, so that joining them is a small part."""
 _STRANDS: Final = 2
+"""Each costs a pass over all slots; more threads than that are not used where rows lie."""
 _PIECE: Final = 1 << 15
 """Slots or groups that a thread takes at a time."""
 
@@ -186,8 +187,8 @@ def _grouped(task: _Task) -> tuple[pa.RecordBatch, int]:
         "add", task.nullable, lambda w: fn.write_add(w, layout(task.plan.calls, w.variant))
     )
     near = task.slots * len(add.made[1]) <= _NEAR
-    if near and rows >= 2 * _ROWS_A_SLOT * task.slots:
-        return _addressed(task, add, rows), 0
+    if near and rows >= _STRANDS * _ROWS_A_SLOT * task.slots:
+        return _addressed(task, add), 0
     return _partitioned(task, len(add.made[1]))
 
 
@@ -200,7 +201,7 @@ class _Strand:
     groups: int
 
 
-def _addressed(task: _Task, add: Extra, rows: int) -> pa.RecordBatch:
+def _addressed(task: _Task, add: Extra) -> pa.RecordBatch:
     """Group rows where they lie: strands of chunks beside each other, each with its own states."""
     cells, begin, counted = add.made
     plan, slots, width = task.plan, task.slots, len(begin)
@@ -208,8 +209,8 @@ def _addressed(task: _Task, add: Extra, rows: int) -> pa.RecordBatch:
         "slots", task.nullable, lambda w: fn.write_slots(w, plan.keys, "slots"), add
     )
     initial = np.frombuffer(begin, np.uint8)
-    # How many there are shows in how sums are rounded: it follows from the rows alone.
-    strands = min(_STRANDS, rows // (_ROWS_A_SLOT * slots), len(task.chunks))
+    # How many there are shows in how sums are rounded: not threads, but the rows alone decide it.
+    strands = min(_STRANDS, len(task.chunks))
     edges = [len(task.chunks) * number // strands for number in range(strands + 1)]
 
     def follow(number: int) -> _Strand:
@@ -362,7 +363,7 @@ def _partitioned(task: _Task, width: int) -> tuple[pa.RecordBatch, int]:
 
 def _shift(slots: int, width: int) -> int:
     """Give how many low bits of a slot do not tell its partition."""
-    shift = (_PART // width).bit_length() - 1
+    shift = max(1, _PART // width).bit_length() - 1
     while slots >> shift < _LEAST_PARTS and shift > 6:
         shift -= 1
     while (slots - 1) >> shift >= _MOST_PARTS:
@@ -376,8 +377,10 @@ def _keys(names: Array, task: _Task) -> list[pa.Array]:
     if not task.single:
         return slot_arrays(names, domains)
     (domain,), t = domains, domains[0].type
-    none = names == domain.low + domain.size if task.nullable else None
-    nulls = 0 if none is None else int(np.count_nonzero(none))
-    bits = pa.py_buffer(np.packbits(~none, bitorder="little")) if nulls else None
+    nulls, bits = 0, None
+    if task.nullable:
+        known = names != domain.low + domain.size
+        nulls = len(names) - int(np.count_nonzero(known))
+        bits = pa.py_buffer(np.packbits(known, bitorder="little")) if nulls else None
     values = names if t.bit_width == 64 else names.astype(f"i{t.bit_width // 8}")
     return [pa.Array.from_buffers(t, len(values), [bits, pa.py_buffer(values)], nulls)]
