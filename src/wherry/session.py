@@ -32,7 +32,7 @@ from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
 from wherry.plan.place import Choice, host_only, place
-from wherry.plan.placement import stages_of
+from wherry.plan.placement import gates_of, stages_of
 from wherry.plan.query import Query, prepare
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
@@ -332,6 +332,7 @@ def _workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
 def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
     placement = choice.chosen.placement
     source = query.scan.source
+    homes = {f: home(system, source.name, f) for f in range(source.fragments)}
     continuation = Continuation(
         query=os.urandom(16),
         epoch=0,
@@ -347,7 +348,9 @@ def _orders(query: Query, choice: Choice, system: System, key: bytes) -> Orders:
         client=system.client,
         continuation=continuation,
         stages=stages_of(query.segments, placement),
-        homes={f: home(system, source.name, f) for f in range(source.fragments)},
+        homes=homes,
+        gates=gates_of(system, dict.fromkeys(homes.values())),
+        ways=placement.ways,
         windows=_windows(system),
         enough=_enough(query),
         key=key,

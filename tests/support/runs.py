@@ -8,7 +8,7 @@ import msgspec
 from wherry import Pipeline, load_system
 from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System
-from wherry.plan.placement import Placement, Stage, placements, refusals
+from wherry.plan.placement import Placement, Stage, Way, placements, refusals
 from wherry.plan.query import Query, prepare
 from wherry.run.continuation import Continuation
 from wherry.run.machine import Orders
@@ -49,13 +49,14 @@ def replace_struct(struct: object, **changes: object) -> object:
 
 @dataclass(frozen=True)
 class World:
-    """What a machine is told in tests: devices a to c, two homes, and chunks."""
+    """What a machine is told in tests: devices a to c, two homes and their gates, and chunks."""
 
     stages: tuple[Stage, ...]
     sites: tuple[str, ...]
     chunks: tuple[ChunkRef, ...]
     window: int
     enough: int | None
+    split: tuple[Way, ...] = ()
 
     def orders(self) -> Orders:
         continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
@@ -64,6 +65,8 @@ class World:
             continuation=continuation,
             stages=self.stages,
             homes={0: "a", 1: "b"},
+            gates={"a": "c", "b": "a"},
+            ways=Placement(self.sites, self.split).ways,
             windows=dict.fromkeys("abc", self.window),
             enough=self.enough,
             key=KEY,

@@ -57,7 +57,7 @@ RUNS = {
     ),
     "an unknown site": (
         lambda q: q.run("dpu-csd-host", placement={"near": "host9"}),
-        "no site 'host9'; did you mean 'host0'? sites: home, host0, dpu0, csd0, csd1",
+        "no site 'host9'; did you mean 'host0'? sites: home, gate, host0, dpu0, csd0, csd1",
     ),
     "a placement that is a word": (
         lambda q: q.run("dpu-csd-host", placement="host"),

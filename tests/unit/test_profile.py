@@ -124,8 +124,8 @@ KINDS = "datasheet, paper, measured, estimate"
             "[media]",
             "[powr]\n[media]",
             (
-                "no key 'powr'; did you mean 'power'? keys: device, cores, rates, memory, media, "
-                "start, capabilities, power"
+                "no key 'powr'; did you mean 'power'? keys: device, cores, rates, memory, cache, "
+                "media, start, launch, network, engine, path, capabilities, power, price"
             ),
         ),
         (COUNT, "", "key 'count' is missing in [cores]"),
@@ -196,17 +196,25 @@ KINDS = "datasheet, paper, measured, estimate"
         ),
         ('"A drive for tests"', "7", "[device] title must be text, not 7"),
         ('name = "tiny"', 'name = "huge"', "[device] name is 'huge', but the file is tiny.toml"),
-        ('kind = "csd"', 'kind = "nic"', "table [media] makes no sense for a device of kind 'nic'"),
+        ('kind = "csd"', 'kind = "gpu"', "table [media] makes no sense for a device of kind 'gpu'"),
     ],
 )
 def test_one_mistake_gives_one_clear_reason(written, old, new, reason):
     assert reasons(written(GOOD, (old, new))) == [reason]
 
 
-def test_a_table_that_a_kind_needs_is_asked_for(written):
-    assert reasons(written(DRIVE, ('kind = "drive"', 'kind = "csd"'))) == [
+def test_a_drive_of_fixed_functions_needs_no_cores(written):
+    profile = load_profile(written(DRIVE, ('kind = "drive"', 'kind = "csd"')))
+    assert not profile.runs_programs
+    assert load_profile(written()).runs_programs
+
+
+def test_what_runs_programs_needs_all_that_their_time_follows_from(written):
+    cores = '[cores]\ncount = { value = 4, source = "paper: four" }\n\n[media]'
+    path = written(DRIVE, ('kind = "drive"', 'kind = "csd"'), ("[media]", cores))
+    assert reasons(path) == [
         f"table [{table}] is missing: a device of kind 'csd' needs it"
-        for table in ("cores", "rates", "memory", "start", "capabilities")
+        for table in ("rates", "start", "capabilities", "memory")
     ]
 
 
@@ -221,13 +229,13 @@ def test_all_mistakes_are_told_at_once(written):
         ("clock_ghz", "clock_mhz"),
         ("value = 10,", "value = -10,"),
         ("datasheet: 1 KiB", "1 KiB"),
-        ('kind = "csd"', 'kind = "nic"'),
+        ('kind = "csd"', 'kind = "gpu"'),
     )
     assert reasons(path) == [
         "no key 'clock_mhz' in [cores]; did you mean 'clock_ghz'? keys: count, clock_ghz",
         f"source of [memory] capacity_bytes must be '<kind>: <text>', not '1 KiB'; kinds: {KINDS}",
         "[memory] bandwidth_gb_per_s must not be negative, but is -10",
-        "table [media] makes no sense for a device of kind 'nic'",
+        "table [media] makes no sense for a device of kind 'gpu'",
     ]
     with pytest.raises(Refused, match=r"^tiny\.toml has 4 problems; "):
         load_profile(path)

@@ -189,7 +189,8 @@ def test_a_profile_beside_the_system_is_found(written, tmp_path):
             [
                 (
                     "no key 'bandwidth_gbit_per_s' in [[link]] 1; did you mean "
-                    "'bandwidth_gb_per_s'? keys: ends, bandwidth_gb_per_s, latency_us, duplex"
+                    "'bandwidth_gb_per_s'? keys: ends, bandwidth_gb_per_s, latency_us, duplex, "
+                    "both_ways_share"
                 ),
                 "key 'bandwidth_gb_per_s' is missing in [[link]] 1",
             ],
@@ -343,8 +344,15 @@ def test_this_machine_is_one_measured_cpu():
     assert load_system("this-machine") is system
 
 
+def present(tables):
+    """Give tables as a file would: without what is absent."""
+    if not isinstance(tables, dict):
+        return tables
+    return {key: present(value) for key, value in tables.items() if value is not None}
+
+
 def test_this_machine_meets_the_rules_of_a_profile():
     built = msgspec.to_builtins(load_system("this-machine").devices["cpu0"])
-    given = {table: value for table, value in built.items() if value is not None}
+    given = present(built)
     given = msgspec.json.decode(msgspec.json.encode(given))
     assert problems_of(given, Profile) == []

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Final
-
-import typer
-
 from wherry.cli.options import (
     Cold,
     Data,
@@ -21,9 +16,7 @@ from wherry.cli.output import plain, say, show_json
 from wherry.cli.target import load_target
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
-from wherry.plan.explain import Explanation
 
-_OTHERS: Final = 10
 """Dearer placements in JSON; all of them, with every term, are hundreds of kilobytes."""
 
 EXAMPLES = """\b
@@ -42,9 +35,6 @@ def command(
     sf: ScaleFactor = 0.1,
     placement: PlacementText = None,
     cold: Cold = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Print every dearer placement in JSON, not only ten.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show stages, devices, predicted costs, dearer placements, and what is refused and why."""
@@ -52,17 +42,6 @@ def command(
     found = load_system(system)
     explanation = load_target(target, sf, data).explain(found, placement=pins, cold=cold)
     if as_json:
-        shown = explanation if every else _shortened(explanation)
-        left_out = len(explanation.others) - len(shown.others)
-        body = plain(shown)
-        show_json({"target": target, "origin": "modelled", **body, "others_left_out": left_out})
+        show_json({"target": target, "origin": "modelled", **plain(explanation)})
     else:
         say(str(explanation))
-
-
-def _shortened(explanation: Explanation) -> Explanation:
-    """Give an explanation with ten dearer placements, and so those of joins' other sides."""
-    builds = tuple(
-        replace(build, explanation=_shortened(build.explanation)) for build in explanation.builds
-    )
-    return replace(explanation, others=explanation.others[:_OTHERS], builds=builds)

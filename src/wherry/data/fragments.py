@@ -23,7 +23,8 @@ MAX_CHUNK_ROWS = 1 << 19
 """Longest chunk, in rows; a multiple of 64, so that cuts fall on whole words of a bitmap.
 
 Measured: TPC-H Q1 takes 35 ms of a core in chunks of 2^18 rows, 29 in 2^19 and 24 in 2^20, because
-each costs some Python; but a chunk is the least that a core is given, so tables should make several."""
+each costs some Python; but a chunk is the least that a core is given, so tables should make
+several."""
 
 Constants = Mapping[str, pa.Scalar]
 """Columns of one value, by name."""

@@ -17,6 +17,8 @@ import msgspec
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.figures import Count, Figure, problems_of, read_toml, refuse
+from wherry.devices.parts import Cache, Engine, Launch, Network, Power, Price, Table
+from wherry.devices.parts import Path as Way
 
 DeviceKind = Literal["nic", "csd", "drive", "gpu", "cpu"]
 TypeFamily = Literal[
@@ -31,30 +33,29 @@ TYPE_FAMILIES: tuple[TypeFamily, ...] = get_args(TypeFamily)
 OPERATOR_NAMES: tuple[OperatorName, ...] = get_args(OperatorName)
 
 REFERENCE_NAME = "reference-core"
-_PROGRAMMABLE = ("cores", "rates", "memory", "start", "capabilities")
+_PROGRAMS = ("cores", "rates", "start", "capabilities")
+_PROGRAMMABLE = (*_PROGRAMS, "memory")
 _NEEDED: dict[str, tuple[str, ...]] = {
-    "nic": _PROGRAMMABLE,
+    "nic": ("network",),
     "gpu": _PROGRAMMABLE,
     "cpu": _PROGRAMMABLE,
-    "csd": (*_PROGRAMMABLE, "media"),
+    "csd": ("media",),
     "drive": ("media",),
 }
-# A drive computes nothing and only drives hold media: a table that is never read is a mistake of
-# whoever wrote it.
+# A plain NIC and a drive of fixed functions run no programs; one that has cores and their rates
+# does, and needs the rest.
+_TOGETHER = frozenset({"nic", "csd"})
+# A drive computes nothing: a table that is never read is a mistake of whoever wrote it.
 _SENSELESS: dict[str, tuple[str, ...]] = {
-    "nic": ("media",),
-    "gpu": ("media",),
-    "cpu": ("media",),
-    "csd": (),
-    "drive": ("cores", "rates", "start", "capabilities"),
+    "nic": ("launch",),
+    "gpu": ("media", "network"),
+    "cpu": ("launch", "network"),
+    "csd": ("launch", "network"),
+    "drive": ("cores", "rates", "start", "capabilities", "launch", "network"),
 }
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One table of a profile."""
-
-
-class Device(_Table, frozen=True):
+class Device(Table, frozen=True):
     """Which device a profile is about."""
 
     name: str
@@ -62,14 +63,14 @@ class Device(_Table, frozen=True):
     title: str
 
 
-class Cores(_Table, frozen=True):
+class Cores(Table, frozen=True):
     """The cores that run programs; the clock is informative, the rates carry the speed."""
 
     count: Count
     clock_ghz: Figure | None = None
 
 
-class Rates(_Table, frozen=True):
+class Rates(Table, frozen=True):
     """Speed of one core relative to the reference core, per kernel family (1.0 is equal)."""
 
     relative_scan: Figure
@@ -83,23 +84,31 @@ class Rates(_Table, frozen=True):
     relative_compress: Figure
 
 
-class Memory(_Table, frozen=True):
-    """The memory that all cores share; the bandwidth is the usable one, all cores busy."""
+class Memory(Table, frozen=True):
+    """The memory that all cores share; the bandwidth is the usable one, all cores busy.
+
+    `beyond_gb_per_s` is the rate of what does not fit and is fetched on demand, where that works
+    at all; a device without it refuses what does not fit.
+    """
 
     capacity_bytes: Count
     bandwidth_gb_per_s: Figure
+    peak_gb_per_s: Figure | None = None
+    beyond_gb_per_s: Figure | None = None
 
 
-class Media(_Table, frozen=True):
+class Media(Table, frozen=True):
     """The flash behind the controller: internal rate, before any external link."""
 
     read_gb_per_s: Figure
     channels: Count
     latency_us: Figure
     request_bytes_max: Count
+    write_gb_per_s: Figure | None = None
+    random_read_iops: Count | None = None
 
 
-class Start(_Table, frozen=True):
+class Start(Table, frozen=True):
     """What must happen before work: start a program, receive a continuation, install a program."""
 
     kernel_start_us: Figure
@@ -107,31 +116,35 @@ class Start(_Table, frozen=True):
     program_install_us: Figure
 
 
-class Capabilities(_Table, frozen=True):
+class Capabilities(Table, frozen=True):
     """What the device's programs can handle."""
 
     types: tuple[TypeFamily, ...]
     operators: tuple[OperatorName, ...]
 
 
-class Power(_Table, frozen=True):
-    """Electrical draw of the whole device."""
-
-    busy_watts: Figure
-    idle_watts: Figure | None = None
-
-
-class Profile(_Table, frozen=True):
+class Profile(Table, frozen=True):
     """Everything known about one device; hashable, equal by value, JSON-able by msgspec."""
 
     device: Device
     cores: Cores | None = None
     rates: Rates | None = None
     memory: Memory | None = None
+    cache: Cache | None = None
     media: Media | None = None
     start: Start | None = None
+    launch: Launch | None = None
+    network: Network | None = None
+    engine: tuple[Engine, ...] = ()
+    path: tuple[Way, ...] = ()
     capabilities: Capabilities | None = None
     power: Power | None = None
+    price: Price | None = None
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether kernels run on it, and their time is known."""
+        return self.cores is not None and self.rates is not None
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
@@ -207,9 +220,12 @@ def _disagreements(tables: dict[str, Any], stem: str) -> list[str]:
         return []
     name, kind = device.get("name", stem), str(device.get("kind"))
     found = [] if name == stem else [f"[device] name is {name!r}, but the file is {stem}.toml"]
+    needed = _NEEDED.get(kind, ())
+    if kind in _TOGETHER and tables.keys() & set(_PROGRAMS):
+        needed = (*_PROGRAMMABLE, *needed)
     found += [
         f"table [{table}] is missing: a device of kind {kind!r} needs it"
-        for table in _NEEDED.get(kind, ())
+        for table in needed
         if table not in tables
     ]
     return found + [

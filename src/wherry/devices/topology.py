@@ -22,13 +22,15 @@ from wherry.devices.profile import Profile
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A connection of two nodes; the bandwidth is the usable one, one way.
 
-    `duplex` says whether both ways have that bandwidth at once (full) or share it (half).
+    `duplex` says whether both ways have that bandwidth at once (full) or share it (half);
+    `both_ways_share` is the share of it that each way of a full link keeps while both are busy.
     """
 
     ends: tuple[str, str]
     bandwidth_gb_per_s: Figure
     latency_us: Figure
     duplex: Literal["full", "half"]
+    both_ways_share: Figure | None = None
 
 
 class Lane(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
 from wherry.plan.cost import Cost, readers_of
 from wherry.plan.place import Choice, host_only, place
-from wherry.plan.placement import HOME, Placement, homes_of, stages_of
+from wherry.plan.placement import Placement, homes_of, stages_of
 from wherry.plan.query import Query
 
 _OTHERS_SHOWN = 5
@@ -85,6 +85,8 @@ class Explanation:
         Whether installing the plan on the devices is part of every predicted time.
     operators : tuple of str
         The pipeline, one line an operator, as declared.
+    possible : int
+        Placements that nothing refuses; `others` are the cheapest of those not chosen.
     chunks, chunks_stored : int
         Chunks to be read, and chunks there are.
     stored_bytes, decoded_bytes : int
@@ -108,6 +110,7 @@ class Explanation:
     chosen: CostExplained
     host_only: CostExplained
     others: tuple[CostExplained, ...]
+    possible: int
     refused: tuple[RefusalExplained, ...]
     break_even_selectivity: float | None
     builds: tuple[BuildExplained, ...] = ()
@@ -155,6 +158,7 @@ def explain(
         chosen=_cost(query, choice.chosen.placement, choice.chosen.cost),
         host_only=_cost(query, *baseline),
         others=tuple(_cost(query, a.placement, a.cost) for a in choice.others),
+        possible=choice.possible,
         refused=tuple(
             RefusalExplained(segment.kind, site, reasons)
             for segment, sites in zip(query.segments, choice.refused, strict=True)
@@ -204,7 +208,7 @@ def _stages(
                 segments=tuple(segment.kind for segment in segments),
                 operators=tuple(dict.fromkeys(o for s in segments for o in s.operators)),
                 site=stage.site,
-                devices=homes.devices if stage.site == HOME else (stage.site,),
+                devices=tuple(dict.fromkeys(homes.device(stage.site, h) for h in homes.devices)),
                 rows_out=flow.rows,
                 rows_out_low=flow.rows_low,
                 rows_out_high=flow.rows_high,
@@ -306,6 +310,7 @@ def _comparison(e: Explanation) -> list[str]:
         f"not {o.placement}: {format_ns(o.modelled_ns)} modelled, held by {o.bottleneck}"
         for o in e.others[:_OTHERS_SHOWN]
     ]
-    if len(e.others) > _OTHERS_SHOWN:
-        lines.append(f"and {len(e.others) - _OTHERS_SHOWN} dearer placements")
+    dearer = e.possible - 1 - min(_OTHERS_SHOWN, len(e.others))
+    if dearer:
+        lines.append(f"and {dearer} dearer placements")
     return lines

@@ -1,4 +1,4 @@
-"""Choose a placement: predict all that are possible, take the cheapest, keep why not others."""
+"""Choose a placement: the cheapest of all that are possible, and why not others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,22 @@ from typing import get_args
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.system import System
-from wherry.plan.cost import Cost, predict
-from wherry.plan.placement import HOME, Placement, homes_of, placements, refusals
+from wherry.plan.cost import Cost, Costs
+from wherry.plan.placement import (
+    GATE,
+    HOME,
+    Placement,
+    homes_of,
+    possible_sites,
+    refusals,
+)
 from wherry.plan.query import Query
+from wherry.plan.search import cheapest
 from wherry.plan.segments import Kind
+from wherry.plan.split import split
+
+KEPT = 16
+"""Placements that a choice keeps, the chosen one among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +43,21 @@ class Choice:
     chosen : Alternative
         Least predicted time; of equals, the first in the order of the system's devices.
     others : tuple of Alternative
-        All other possible placements, cheapest first.
+        The cheapest of the others, cheapest first; of splits, one at most.
+    possible : int
+        How many placements nothing refuses.
+    bound_ns : int or None
+        Modelled: how long the busiest resource is busy at least, however the chunks are split over
+        the ways of the cheapest placement; None if no split helps.
     refused : tuple of dict
         For each segment, the sites that cannot run it, with every reason.
     """
 
     chosen: Alternative
     others: tuple[Alternative, ...]
+    possible: int
     refused: tuple[dict[str, tuple[str, ...]], ...]
+    bound_ns: int | None = None
 
 
 def place(
@@ -70,18 +89,28 @@ def place(
 
 
 def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, cold: bool) -> Choice:
-    refused = refusals(query, system)
-    found = [
-        Alternative(placement, predict(query, system, placement, cold=cold))
-        for placement in placements(query, system, refused)
-        if _pinned(query, placement, pins or {})
+    pinned, costs = pins or {}, Costs(query, system, cold=cold)
+    also = frozenset(pinned.values())
+    refused = refusals(query, system, also)
+    allowed = [
+        [site for site in sites if site not in no and site == pinned.get(segment.kind, site)]
+        for segment, sites, no in zip(
+            query.segments, possible_sites(query, system, also), refused, strict=True
+        )
     ]
+    found, possible = cheapest(costs, allowed, KEPT)
     if not found:
         raise Refused(
             f"no device of {system.name} can run the query", _all_reasons(query, refused, pins)
         )
-    ranked = sorted(found, key=lambda alternative: alternative.cost.time)
-    return Choice(ranked[0], tuple(ranked[1:]), refused)
+    ranked = [Alternative(one.placement, one.cost) for one in found]
+    shares = split(query, costs, allowed, ranked[0].placement)
+    if shares is not None:
+        ranked.append(Alternative(shares.placement, costs.of(shares.placement)))
+        ranked.sort(key=lambda alternative: alternative.cost.time)
+        possible += 1
+    bound = None if shares is None else shares.bound_ns
+    return Choice(ranked[0], tuple(ranked[1:]), possible, refused, bound)
 
 
 def _check_pins(pins: object, system: System) -> None:
@@ -90,15 +119,8 @@ def _check_pins(pins: object, system: System) -> None:
     for kind, site in pins.items():
         if kind not in get_args(Kind):
             raise unknown_name("segment", kind, get_args(Kind))
-        if site != HOME and site not in system.devices:
-            raise unknown_name("site", site, (HOME, *system.devices))
-
-
-def _pinned(query: Query, placement: Placement, pins: Mapping[str, str]) -> bool:
-    kinds = [segment.kind for segment in query.segments]
-    return all(
-        site == pins.get(kind, site) for kind, site in zip(kinds, placement.sites, strict=True)
-    )
+        if site not in (HOME, GATE) and site not in system.devices:
+            raise unknown_name("site", site, (HOME, GATE, *system.devices))
 
 
 def _all_reasons(

@@ -1,22 +1,26 @@
 """Which devices run which stages: placements, and what makes one impossible.
 
 A placement gives a site to every segment. A site is a device, or `home`: for each chunk the device
-that stores it. Neighbouring chunkwise segments on one site are one stage, that is one program.
+that stores it, or `gate`: for each chunk the first device that runs programs on the way from its
+home to the host. Neighbouring chunkwise segments on one site are one stage, that is one program.
+
+A placement may be split: shares of the chunks go different ways, which meet where the chunks do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
-from wherry.devices.system import System, home
+from wherry.devices.system import System, home, lanes, route
 from wherry.plan.query import Query, builds_of, segment_schemas
 from wherry.plan.segments import Segment, chunkwise, type_families
 
 HOME = "home"
+GATE = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +34,105 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """A site for every segment, in the order of the plan."""
+class Way:
+    """Sites for some of the chunks: `weight` of them in as many as the weights add up to."""
 
     sites: tuple[str, ...]
+    weight: int
+
+
+def _shares(weights: dict[str, int]) -> str:
+    if len(weights) == 1:
+        return next(iter(weights))
+    whole = sum(weights.values())
+    return "+".join(f"{site}:{100 * weight / whole:.0f}%" for site, weight in weights.items())
+
+
+def dealt(weights: Sequence[int], count: int) -> list[int]:
+    """Give the way of each of `count` chunks of one home, at any point nearly as weights say.
+
+    Deterministic, and the first n of more chunks are dealt as n are.
+    """
+    whole, given, found = sum(weights), [0] * len(weights), []
+    for number in range(1, count + 1):
+        behind = [
+            weight * number - whole * done for weight, done in zip(weights, given, strict=True)
+        ]
+        way = behind.index(max(behind))
+        given[way] += 1
+        found.append(way)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A site for every segment, in the order of the plan.
+
+    Attributes
+    ----------
+    split : tuple of Way
+        Empty if all chunks go one way, `sites`; else the ways, heaviest first, `sites` being the
+        first one's. They differ in sites of chunkwise segments only, and cut the same stages.
+    """
+
+    sites: tuple[str, ...]
+    split: tuple[Way, ...] = ()
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that chunks go, one at least."""
+        return self.split or (Way(self.sites, 1),)
 
     def describe(self, segments: tuple[Segment, ...]) -> str:
         """Give the placement as one line: `routing@dpu0 near@home ...`."""
-        pairs = zip(segments, self.sites, strict=True)
-        return " ".join(f"{segment.kind}@{site}" for segment, site in pairs)
+        words = []
+        for number, segment in enumerate(segments):
+            weights: dict[str, int] = {}
+            for way in self.ways:
+                site = way.sites[number]
+                weights[site] = weights.get(site, 0) + way.weight
+            words.append(f"{segment.kind}@{_shares(weights)}")
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
 class Homes:
-    """Where the chunks of a query lie: the device of each chunk, and all of them once."""
+    """Where the chunks of a query lie: the device of each chunk, and all of them once.
+
+    `gates` gives the gate of each of them that has one.
+    """
 
     of_chunk: tuple[str, ...]
     devices: tuple[str, ...]
+    gates: dict[str, str]
+
+    def device(self, site: str, home: str) -> str:
+        """Give the device that `site` is for chunks of `home`."""
+        return resolved(site, home, self.gates)
+
+    def at(self, site: str) -> tuple[str, ...]:
+        """Give the devices that `site` is, for the chunks of the query; of all homes if none."""
+        homes = dict.fromkeys(self.of_chunk) or self.devices
+        return tuple(dict.fromkeys(self.device(site, home) for home in homes))
+
+
+def resolved(site: str, home: str, gates: Mapping[str, str]) -> str:
+    """Give the device that a site is for a chunk of `home`."""
+    if site == HOME:
+        return home
+    return gates[home] if site == GATE else site
+
+
+def gates_of(system: System, homes: Iterable[str]) -> dict[str, str]:
+    """Give the gate of each home that has one: neither itself nor the host."""
+    found = {}
+    for home_device in homes:
+        way = [lane.target for lane in lanes(system, home_device, system.host)]
+        between = (n for n in way if n in system.devices and n != system.host)
+        gate = next((n for n in between if system.devices[n].runs_programs), None)
+        if gate is not None:
+            found[home_device] = gate
+    return found
 
 
 def homes_of(query: Query, system: System) -> Homes:
@@ -58,13 +144,21 @@ def homes_of(query: Query, system: System) -> Homes:
     }
     of_chunk = tuple(by_file[ref.fragment] for ref in query.chunks)
     every = {home(system, name, f) for f in range(max(1, query.scan.source.fragments))}
-    return Homes(of_chunk, tuple(sorted(every)))
+    return Homes(of_chunk, tuple(sorted(every)), gates_of(system, sorted(every)))
 
 
 def stages_of(segments: tuple[Segment, ...], placement: Placement) -> tuple[Stage, ...]:
-    """Give the stages that run: neighbours on one site together, unless chunks meet between."""
+    """Give the stages that run: neighbours on one site together, unless chunks meet between.
+
+    Of a split placement, those of its first way.
+    """
+    return stages_on(segments, placement.sites)
+
+
+def stages_on(segments: tuple[Segment, ...], sites: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Give the stages that run if all chunks go one way."""
     found: list[Stage] = []
-    for index, (segment, site) in enumerate(zip(segments, placement.sites, strict=True)):
+    for index, (segment, site) in enumerate(zip(segments, sites, strict=True)):
         if not segment.runs:
             continue
         last, apart = found[-1] if found else None, chunkwise(segments, index)
@@ -75,30 +169,64 @@ def stages_of(segments: tuple[Segment, ...], placement: Placement) -> tuple[Stag
     return tuple(found)
 
 
-def possible_sites(query: Query, system: System) -> tuple[dict[str, None], ...]:
-    """Give, for each segment, the sites to be tried, before anything is refused."""
+def possible_sites(
+    query: Query, system: System, also: Collection[str] = ()
+) -> tuple[dict[str, None], ...]:
+    """Give, for each segment, the sites to be tried, before anything is refused.
+
+    Of devices that differ in nothing but their name one is tried, and those of `also`.
+    """
     homes = homes_of(query, system)
-    devices = [name for name, profile in system.devices.items() if profile.cores is not None]
+    devices = unlike(system, also)
     single = dict.fromkeys(devices)
-    apart = dict.fromkeys([HOME, *(d for d in devices if d not in homes.devices)])
+    # One gate of all homes is a device like any other; a home without one has no such site.
+    several = len(set(homes.gates.values())) > 1 and len(homes.gates) == len(homes.devices)
+    near = (HOME, GATE) if several else (HOME,)
+    apart = dict.fromkeys([*near, *(d for d in devices if d not in homes.devices)])
     merges = any(segment.kind == "merge" for segment in query.segments)
-    spread = single if merges else {HOME: None, **single}
+    spread = single if merges else dict.fromkeys([*near, *single])
     sites = {"near": apart, "partial": apart, "respond": spread}
     return tuple(sites.get(segment.kind, single) for segment in query.segments)
 
 
-def refusals(query: Query, system: System) -> tuple[dict[str, tuple[str, ...]], ...]:
+def unlike(system: System, also: Collection[str] = ()) -> list[str]:
+    """Give the devices that run programs, one of those that are alike, and those of `also`.
+
+    Two are alike if they have one profile and equal links lead to the host and to the client.
+    """
+    seen: dict[object, str] = {}
+    for name, profile in system.devices.items():
+        if profile.runs_programs:
+            only = name == system.host or name in also
+            seen.setdefault(name if only else (profile, _links(system, name)), name)
+    return list(seen.values())
+
+
+def _links(system: System, name: str) -> tuple[object, ...]:
+    ends = (system.host, system.client)
+    return tuple(
+        tuple(
+            (link.bandwidth_gb_per_s, link.latency_us, link.duplex)
+            for link in route(system, name, end)
+        )
+        for end in ends
+    )
+
+
+def refusals(
+    query: Query, system: System, also: Collection[str] = ()
+) -> tuple[dict[str, tuple[str, ...]], ...]:
     """Give, for each segment, the sites that cannot run it, each with every reason."""
     homes = homes_of(query, system)
     schemas = segment_schemas(query.plan)
     found = []
     for segment, schema, sites in zip(
-        query.segments, schemas, possible_sites(query, system), strict=True
+        query.segments, schemas, possible_sites(query, system, also), strict=True
     ):
         families = type_families(segment.steps, schema) if segment.runs else frozenset()
         refused = {}
         for site in sites:
-            names = homes.devices if site == HOME else (site,)
+            names = dict.fromkeys(homes.device(site, home) for home in homes.devices)
             reasons = [r for n in names for r in _reasons(n, system, segment, families, query)]
             if reasons:
                 refused[site] = tuple(dict.fromkeys(reasons))
@@ -143,18 +271,21 @@ def _memory_reasons(where: str, profile: Profile, segment: Segment, query: Query
 
 
 def placements(
-    query: Query, system: System, refused: tuple[dict[str, tuple[str, ...]], ...]
+    query: Query,
+    system: System,
+    refused: tuple[dict[str, tuple[str, ...]], ...],
+    also: Collection[str] = (),
 ) -> Iterator[Placement]:
     """Give every placement that nothing refuses.
 
-    An answer assembled `home` leaves from the devices that made its parts, so it needs the last
-    program there too.
+    An answer assembled at `home` or `gate` leaves from the devices that made its parts, so it
+    needs the last program there too.
     """
     allowed = [
         [site for site in sites if site not in no]
-        for sites, no in zip(possible_sites(query, system), refused, strict=True)
+        for sites, no in zip(possible_sites(query, system, also), refused, strict=True)
     ]
     for sites in product(*allowed):
-        if sites[-1] == HOME and sites[-2] != HOME:
+        if sites[-1] in (HOME, GATE) and sites[-2] != sites[-1]:
             continue
         yield Placement(sites)

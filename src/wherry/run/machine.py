@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
-from wherry.plan.placement import HOME, Stage
+from wherry.plan.placement import GATE, HOME, Stage, Way, dealt, resolved
 from wherry.run.continuation import Continuation, freeze
 
 PieceId = tuple[int, int]
@@ -195,6 +195,10 @@ class Orders:
         In order: chunkwise ones, the one where chunks meet, those that use what it made.
     homes : mapping of int to str
         The device that stores each file or table of the dataset.
+    gates : mapping of str to str
+        The gate of each of these devices, if stages run there.
+    ways : tuple of Way
+        The ways that chunks go; their weights say how many go which.
     windows : mapping of str to int
         How many shares a device works on at once: read, moved or running.
     enough : int or None
@@ -207,6 +211,8 @@ class Orders:
     continuation: Continuation
     stages: tuple[Stage, ...]
     homes: Mapping[int, str]
+    gates: Mapping[str, str]
+    ways: tuple[Way, ...]
     windows: Mapping[str, int]
     enough: int | None
     key: bytes
@@ -218,6 +224,7 @@ class Machine:
 
     orders: Orders
     _shares: tuple[Share, ...] = ()
+    _ways: dict[int, Way] = field(default_factory=dict)
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -300,8 +307,8 @@ class Machine:
         return self.orders.homes[self._shares[chunk][0].fragment]
 
     def _device(self, stage: int, chunk: int) -> str:
-        site = self.orders.stages[stage].site
-        return self._home(chunk) if site == HOME else site
+        site = self._ways[chunk].sites[self.orders.stages[stage].first]
+        return resolved(site, self._home(chunk), self.orders.gates)
 
     # Continuations on their way.
 
@@ -356,6 +363,7 @@ class Machine:
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
         self._shares, self._wanted = shares, len(shares)
+        self._deal()
         if not shares:
             return self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
@@ -364,6 +372,17 @@ class Machine:
         for device in list(self._unread):
             commands += self._when_accepted(self._router, device, 0, self._pumper(device))
         return commands
+
+    def _deal(self) -> None:
+        """Give every share its way."""
+        of_home: dict[str, list[int]] = {}
+        for chunk in range(len(self._shares)):
+            of_home.setdefault(self._home(chunk), []).append(chunk)
+        ways = self.orders.ways
+        for chunks in of_home.values():
+            numbers = dealt([way.weight for way in ways], len(chunks))
+            for chunk, number in zip(chunks, numbers, strict=True):
+                self._ways[chunk] = ways[number]
 
     def _pumper(self, device: str) -> Callable[[], list[Command]]:
         return lambda: self._pump(device)
@@ -456,8 +475,10 @@ class Machine:
         return self._when_accepted(device, site, stage, lambda: [run])
 
     def _respond(self, piece: PieceId, device: str) -> list[Command]:
-        site = self.orders.continuation.sites[-1]
-        if site in {HOME, device}:
+        chunk = piece[1]
+        sites = self.orders.continuation.sites if chunk == ALL else self._ways[chunk].sites
+        site = sites[-1]
+        if site in {HOME, GATE, device}:
             return [Deliver(device, self.orders.client, piece)]
         return [Move(device, site, piece, len(self.orders.stages))]
 

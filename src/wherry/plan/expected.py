@@ -1,0 +1,55 @@
+"""What work a stage is expected to do: the counts that a run of it would have, from estimates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wherry.devices.work import Work
+from wherry.ir.expr import Column
+from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
+from wherry.ir.work import Counter, costs_of, encoding_work
+from wherry.ops.select import TEXT_BYTES
+from wherry.plan.placement import Stage
+from wherry.plan.query import Query
+from wherry.plan.segments import stage_of
+
+
+def stage_work(query: Query, stage: Stage, parts: int) -> Work:
+    """Give the estimated work of one of `parts` equal runs of a stage."""
+    encoding = query.segments[stage.last].encoding
+    if encoding is None:
+        return _steps_work(query, stage, parts)
+    rows_bytes, stream_bytes = (
+        int(flow.rows * flow.row_bytes / parts)
+        for flow in (query.flows[stage.last - 1], query.flows[stage.last])
+    )
+    work = encoding_work(encoding, rows_bytes, stream_bytes)
+    before = replace(stage, last=stage.last - 1)
+    return work if stage.first == stage.last else work + _steps_work(query, before, parts)
+
+
+def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
+    program = stage_of(query.segments[stage.first : stage.last + 1])
+    near, made = query.flows[stage.first], query.flows[stage.last]
+    rows = int(query.flows[stage.first - 1].rows / parts)
+    counter = Counter()
+    for step in program.steps:
+        if isinstance(step, Pass):
+            selected = rows if step.predicate is None else int(near.rows / parts)
+            costs = costs_of(step)
+            counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+            if isinstance(step.sink, Matches):
+                counter.hash_rows += int(made.rows / parts)
+            rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
+        else:
+            counter.add_after((step,), rows)
+            rows = rows if step.count is None else min(rows, step.count)
+    return counter.work(_written(program.steps, int(made.rows * made.row_bytes / parts)))
+
+
+def _written(steps: tuple[Step, ...], nbytes: int) -> int:
+    """Give the bytes a stage writes: none if its columns only pass through."""
+    first = steps[0]
+    passes = isinstance(first, Pass) and first.predicate is None and isinstance(first.sink, Rows)
+    columns = passes and all(isinstance(n, Column) for n in expressions(first))
+    return 0 if columns and len(steps) == 1 else nbytes

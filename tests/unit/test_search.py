@@ -1,0 +1,104 @@
+"""The search for placements: as good as trying all; splits and other people's rules."""
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import ipc
+from support.runs import faster_link, query_of
+
+from wherry import Refused, col, count, load_system, scan
+from wherry.plan.cost import Costs, predict
+from wherry.plan.place import KEPT, place
+from wherry.plan.placement import placements, possible_sites, refusals
+from wherry.plan.rules import RULES
+from wherry.plan.search import cheapest
+
+SYSTEM = load_system("dpu-csd-host")
+PIPELINES = {
+    "totals": lambda rows: rows.filter(col("day") < 100).agg(total=col("price").sum()),
+    "groups": lambda rows: rows.group_by("flag").agg(n=count()),
+    "rows": lambda rows: rows.filter(col("day") < 2400),
+    "first": lambda rows: rows.top_k(9, by="price"),
+    "encoded": lambda rows: rows.filter(col("day") < 240).respond("zstd"),
+    "nothing": lambda rows: rows.filter(col("day") < 0),
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
+    for number in range(4):
+        table = pa.table(
+            {
+                "day": values.integers(0, 2500, 400_000).astype("int32"),
+                "price": values.integers(90_000, 10_500_000, 400_000),
+                "flag": values.integers(0, 3, 400_000).astype("int8"),
+            }
+        )
+        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
+            for batch in table.to_batches(max_chunksize=50_000):
+                writer.write_batch(batch)
+    return scan(folder)
+
+
+def query(rows, title):
+    return query_of(PIPELINES[title](rows))
+
+
+@pytest.mark.parametrize("cold", [False, True])
+@pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("title", PIPELINES)
+def test_the_search_finds_what_trying_all_finds(rows, title, factor, cold):
+    system, asked = faster_link(SYSTEM, 3, factor), query(rows, title)
+    refused = refusals(asked, system)
+    sites = [
+        [site for site in every if site not in no]
+        for every, no in zip(possible_sites(asked, system), refused, strict=True)
+    ]
+    found, possible = cheapest(Costs(asked, system, cold=cold), sites, KEPT)
+    every = [
+        (predict(asked, system, p, cold=cold).time.ns, p)
+        for p in placements(asked, system, refused)
+    ]
+    assert possible == len(every)
+    wanted = sorted(every, key=lambda pair: pair[0])[:KEPT]
+    assert [(one.ns, one.placement) for one in found] == wanted
+
+
+def test_a_split_is_faster_than_its_ways_where_both_have_room(rows):
+    asked = query(rows, "totals")
+    choice = place(asked, SYSTEM)
+    chosen = choice.chosen.placement
+    assert len(chosen.split) > 1
+    assert choice.bound_ns <= max(choice.chosen.cost.busy.values())
+    result = PIPELINES["totals"](rows).run(SYSTEM)
+    assert "%" in result.placement
+    assert result.table.equals(PIPELINES["totals"](rows).collect())
+    for way in chosen.split:
+        pins = {s.kind: site for s, site in zip(asked.segments, way.sites, strict=True)}
+        alone = place(asked, SYSTEM, pins=pins).chosen.cost.time
+        assert choice.chosen.cost.time < alone
+    for former, later in pairwise(choice.others):
+        assert former.cost.time <= later.cost.time
+
+
+def test_pins_leave_nothing_to_split(rows):
+    asked = query(rows, "totals")
+    placement = place(asked, SYSTEM, pins={"near": "dpu0", "partial": "dpu0"})
+    assert placement.chosen.placement.sites[1:3] == ("dpu0", "dpu0")
+
+
+def test_what_cannot_be_is_refused_with_reasons(rows):
+    with pytest.raises(Refused, match="no device") as refused:
+        place(query(rows, "totals"), SYSTEM, pins={"routing": "csd0"})
+    assert any("has no route" in reason for reason in refused.value.reasons)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("title", ["totals", "groups", "rows"])
+def test_rules_give_placements_that_run(rows, name, title):
+    asked = query(rows, title)
+    placement = RULES[name](asked, SYSTEM)
+    assert predict(asked, SYSTEM, placement).time >= place(asked, SYSTEM).chosen.cost.time
