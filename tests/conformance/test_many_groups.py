@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from unittest.mock import patch
 
@@ -246,10 +246,17 @@ def test_rows_by_hash_give_the_groups_of_the_reference(shape, cores):
     every_thread_gives_the_groups(shape.table(), "hashed", cores)
 
 
-NUMBERED = SHAPES.flatmap(
-    lambda shape: st.lists(
-        st.sampled_from(("int64", "int8", "date", "moment", "bool")), min_size=1, max_size=2
-    ).map(lambda keys: replace(shape, keys=tuple(keys)))
+NUMBERED = st.builds(
+    Shape,
+    seed=st.integers(0, 1 << 30),
+    rows=st.sampled_from((500, 2000, 2047)),
+    groups=st.sampled_from((70, 700, 2000)),
+    keys=st.sampled_from((("int64",), ("date",), ("moment",), ("int8", "bool"), ("int64", "bool"))),
+    values=st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=2).map(tuple),
+    order=st.sampled_from(("random", "late")),
+    key_nulls=st.booleans(),
+    value_nulls=st.sampled_from(("none", "some", "late")),
+    chunk=st.sampled_from((333, 500, 5000)),
 )
 
 
@@ -289,6 +296,55 @@ def test_rows_that_hardly_share_keys_wait_only_if_asked():
     assert asked.copied_bytes == 0
     assert asked.referenced_bytes == asked.nbytes == asked.batch.num_rows * 16
     assert program_.run(batch, (), pool).batch.num_rows == 40_000
+
+
+def spread_table(rows: int = 3000) -> pa.Table:
+    rng = np.random.default_rng(8)
+    keys = rng.integers(-500, 500, rows)
+    gone = rng.random(rows) < 0.1
+    table = pa.table({"k0": pa.array(keys, mask=gone), "v0": rng.integers(0, 99, rows) / 4})
+    return pa.Table.from_batches(table.to_batches(max_chunksize=700))
+
+
+@pytest.mark.parametrize("way", ["addressed", "partitioned"])
+@pytest.mark.parametrize("bounds", [{}, {"k0": (-500, 499)}, {"k0": (3, 9)}, {"k0": (0, 1 << 40)}])
+def test_statistics_that_lie_change_nothing(way, bounds):
+    table = spread_table()
+    (operator,) = query_of(table).operators
+    near = render(lift(Stage(operator.near(table.schema)))[0], table.schema, bounds)
+    pool = SegmentPool()
+    with lowered(way):
+        pieces = [near.run(b, (), pool, defer=True).batch for b in table.to_batches()]
+        assert all(isinstance(piece, Waiting) for piece in pieces)
+        made = merge_program(table, near_schema(table)).run_gathered(pieces, (), pool)
+    same(made.batch, expected(query_of(table), table))
+
+
+@pytest.mark.parametrize("way", ["hashed", "addressed", "partitioned"])
+def test_only_rows_that_passed_are_grouped(way):
+    table = spread_table()
+    query = (
+        wh.scan(table).filter(col("v0") < 15.0).group_by("k0").agg(n=wh.count(), s=col("v0").sum())
+    )
+    rows = table.filter(pc.less(table["v0"], 15.0))
+    with lowered(way):
+        made = query.collect("this-machine")
+    wanted = rows.group_by("k0").aggregate([([], "count_all"), ("v0", "sum")])
+
+    columns = wanted.select(["k0", "count_all", "v0_sum"]).rename_columns(["k0", "n", "s"])
+    assert_same(made.sort_by("k0"), columns.sort_by("k0"), ordered=True)
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_the_way_is_taken(way):
+    table = spread_table()
+    taken = {"hashed": "merge_hashed", "addressed": "_addressed", "partitioned": "_partitioned"}
+    with (
+        lowered(way),
+        patch.object(slotted, taken[way], side_effect=getattr(slotted, taken[way])) as called,
+    ):
+        query_of(table).collect("this-machine")
+    assert called.call_count == 1
 
 
 def test_rows_that_share_keys_are_grouped():

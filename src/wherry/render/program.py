@@ -562,7 +562,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
+            used = "few.few, group_by.direct or group_by.hashed; runs, slots or radix if many"
         case Matches():
             used = "join.find, join.expand, filter.gather"
         case _:

@@ -8,6 +8,7 @@ only there it is known how many they are and between what their keys lie.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Waiting:
         """How many rows the chunk has: row numbers are below."""
         return self.chunk.rows
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """The bytes that the rows have in the columns of keys and arguments."""
         plan = self.plan
