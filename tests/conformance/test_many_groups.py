@@ -73,7 +73,7 @@ def lowered(way: str = "hashed", **settings_: int) -> Iterator[None]:
     with (
         patch.multiple(slotted, **WAYS[way]),
         patch.object(program, "MANY", settings_.get("many", 1)),
-        patch.object(many, "_FIRST_GROUPS", 128),
+        patch.object(many, "_FIRST_GROUPS", 64),
         patch.object(many, "MANY_GROUPS", settings_.get("groups", 1)),
         patch.object(grouping, "MANY_GROUPS", settings_.get("groups", 1)),
         patch.object(many, "_SHARE", 0.0),

@@ -90,7 +90,8 @@ def group_many(
     words, cells, chunk = task.code.key_words, task.code.cells, task.chunk
     progress, room = np.zeros(3, np.int64), _Room(words, stride(cells))
     known = taken_over(task, words, start, progress)
-    room.grow(max(_FIRST_GROUPS, len(known) + BLOCK), 0)
+    # Tables have twice as many slots, and those are a power of two.
+    room.grow(1 << (max(_FIRST_GROUPS, len(known) + BLOCK) - 1).bit_length(), 0)
     room.enter(known, None if start is None else start.states)
     counted = _by_runs(task, room, progress, literals)
     left = progress[0] < chunk.blocks + bool(chunk.rest)
