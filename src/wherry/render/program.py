@@ -199,7 +199,8 @@ class Program:
         Parameters
         ----------
         defer : bool
-            What comes next on this device takes rows that are not written yet: those that are XX
+            What comes next on this device takes rows that are not written yet: those that are only
+            chosen, if it orders or cuts them, or that wait for others, if it merges groups.
 
         Raises
         ------
