@@ -8,6 +8,10 @@ SLACK: Final = 64
 """Bytes behind a destination that a compress-store may overwrite."""
 LANES: Final = 16
 """Rows that the loop of a block function works on at once."""
+SHARE_ROW: Final = 48
+"""Bytes of a chunk in the table of a share (`numba/share.py`)."""
+FEW_HEAD: Final = 64
+"""Bytes in front of the groups of a chunk (`numba/few.py`)."""
 INLINE: Final = 12
 """Bytes of a text that a view holds itself."""
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)

@@ -5,7 +5,9 @@ rows, by mask, to vectors of its own. What is no longer few is left to `kernels.
 which goes on where this stopped: the groups, their states and the block are handed over.
 """
 
-from wherry.kernels.layout import BLOCK
+from numba import njit
+
+from wherry.kernels.layout import BLOCK, FEW_HEAD, SHARE_ROW
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.group_by import begin
 from wherry.kernels.numba.vector import (
@@ -20,56 +22,50 @@ from wherry.kernels.numba.vector import (
     lowest,
     popcount,
     store_64,
+    take_next,
 )
 
 
-@kernel(22)
-def few(
-    mask,
-    images,
-    match,
-    learn,
-    spread,
-    fold,
-    context,
-    blocks,
-    tail,
-    tail_rows,
-    most,
-    words,
-    seen,
-    rows,
-    states,
-    stride,
-    initial,
-    lanes,
-    lane_stride,
-    scratch,
-    period,
-    progress,
-):
-    """Group rows until a block would bring more than `most` groups, or a key that has no image.
+@kernel(7)
+def few_each(task, share, chunks, counter, most, lanes, scratch):
+    """Group each chunk of a share (see `share`) as far as its groups are few.
 
     Parameters
     ----------
-    seen, rows : int
-        Get the key of each group, `words` words, and the number of its first row.
-    states, stride, initial : int
-        A state of `stride` bytes a group; what a state begins as, then what its lanes begin as.
-    lanes, lane_stride : int
-        Room for the vectors of `most` groups.
-    scratch : int
-        Room for `most` masks, then for the images of a block.
-    period : int
-        Blocks after which lanes are folded into states, so that none of them overflows.
-    progress : int
-        Gets the next block, the groups, and the rows passed so far.
-
-    Returns
-    -------
-    int
-        1 when every row is done.
+    task : int
+        int64: the block functions mask, images, match, learn, spread and fold; how many groups are
+        few; the words of a key; the bytes of a state; where the bytes lie that a state begins as,
+        then its lanes; the bytes of lanes; blocks after which lanes are folded into states, so that
+        none of them overflows; where in a target first rows lie, and where states.
+    share : int
+        A target gets FEW_HEAD bytes: the next block, the groups, and the rows passed so far; then
+        the key of each group, the number of its first row, and its state.
+    lanes, scratch : int
+        Of the thread: room for the vectors of all groups; for a mask each, then for the images of a
+        block.
     """
+    done = 0
+    while done < most:
+        chunk = take_next(counter)
+        if chunk >= chunks:
+            break
+        at = share + chunk * SHARE_ROW
+        context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
+        rows, target = load_i64(at + 24), load_i64(at + 32)
+        store_64(at + 40, _few(task, context, blocks, tail, rows, target, lanes, scratch))
+        done += 1
+    return done
+
+
+@njit
+def _few(task, context, blocks, tail, tail_rows, target, lanes, scratch):
+    """Group rows until a block would bring too many groups, or a key that has no image."""
+    mask, images, match = load_i64(task), load_i64(task + 8), load_i64(task + 16)
+    learn, spread, fold = load_i64(task + 24), load_i64(task + 32), load_i64(task + 40)
+    most, words, stride = load_i64(task + 48), load_i64(task + 56), load_i64(task + 64)
+    initial, lane_stride, period = load_i64(task + 72), load_i64(task + 80), load_i64(task + 88)
+    seen = target + FEW_HEAD
+    rows, states = target + load_i64(task + 96), target + load_i64(task + 104)
     masks, pictures = scratch, scratch + most * 8
     block = groups = selected = since = 0
     count = blocks + (1 if tail_rows > 0 else 0)
@@ -105,10 +101,10 @@ def few(
             call_fold(fold, lanes, groups, states)
             since = 0
     call_fold(fold, lanes, groups, states)
-    store_64(progress, block)
-    store_64(progress + 8, groups)
-    store_64(progress + 16, selected)
-    return 1 if block == count else 0
+    store_64(target, block)
+    store_64(target + 8, groups)
+    store_64(target + 16, selected)
+    return selected
 
 
 @kernel(9)

@@ -84,7 +84,7 @@ def _remember(words, dense, rows):
         store_64(at - 8, load_i64(at + (rows - 1) * 8))
 
 
-@kernel(14)
+@kernel(13)
 def group_runs(
     mask,
     keys,
@@ -96,8 +96,7 @@ def group_runs(
     words,
     seen,
     capacity,
-    states,
-    stride,
+    columns,
     scratch,
     progress,
 ):
@@ -106,10 +105,13 @@ def group_runs(
     Parameters
     ----------
     runs : int
-        Address of `runs(context, row, mask, starts, state)`, or 0 to look only whether keys ascend.
-    seen, capacity, states : int
-        As for `group_by.hashed`; there is room for one more state in front of `states`, and for a
-        vector behind `seen`.
+        Address of `runs(context, row, mask, starts, columns)`, or 0 to look only whether keys
+        ascend.
+    seen, capacity : int
+        As for `group_by.hashed`; there is room for a vector behind `seen`.
+    columns : int
+        What `runs` is given: int64 groups so far, then where each field of states lies. Before and
+        behind each there is room for a vector.
     scratch : int
         Room for a block of int64 and RUN_ROOM bytes a word, and for RUN_ROOM bytes.
     progress : int
@@ -147,7 +149,8 @@ def group_runs(
             block -= 1
             break
         if runs != 0:
-            call_scatter(runs, at, row, word, starts, states + (groups - 1) * stride)
+            store_64(columns, groups)
+            call_scatter(runs, at, row, word, starts, columns)
         if words == 1:
             compress_8(seen + groups * 8, dense, starts)
             groups += popcount(starts)

@@ -6,12 +6,11 @@ written: how many rows passed. Which thread did a chunk shows nowhere. A call do
 chunks and gives how many it did, so that Ctrl-C is not kept waiting.
 """
 
+from wherry.kernels.layout import SHARE_ROW
 from wherry.kernels.numba.aggregate import totals
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.filter import select
 from wherry.kernels.numba.vector import load_i64, store_64, take_next
-
-_ROW = 48
 
 
 @kernel(1)
@@ -28,7 +27,7 @@ def totals_each(mask, accumulate, share, chunks, counter, most):
         chunk = take_next(counter)
         if chunk >= chunks:
             break
-        at = share + chunk * _ROW
+        at = share + chunk * SHARE_ROW
         context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
         rows, state = load_i64(at + 24), load_i64(at + 32)
         store_64(at + 40, totals(mask, accumulate, context, blocks, tail, rows, state))
@@ -44,7 +43,7 @@ def select_each(mask, share, chunks, counter, most):
         chunk = take_next(counter)
         if chunk >= chunks:
             break
-        at = share + chunk * _ROW
+        at = share + chunk * SHARE_ROW
         context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
         rows, words = load_i64(at + 24), load_i64(at + 32)
         store_64(at + 40, select(mask, context, blocks, tail, rows, words))

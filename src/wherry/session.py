@@ -34,6 +34,7 @@ from wherry.plan.joins import expected, with_builds
 from wherry.plan.place import Choice, host_only, place
 from wherry.plan.placement import gates_of, stages_of
 from wherry.plan.query import Query, prepare
+from wherry.plan.sample import sampled
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.continuation import Continuation
@@ -148,7 +149,7 @@ def _explained(declared: Declared, system: System, options: Options) -> tuple[Qu
         builds.append((known, explanation))
         return known
 
-    query = _prepared(with_builds(declared, expect))
+    query = _prepared(with_builds(declared, expect), system)
     choice = _place(query, system, options)
     residuals = _residuals(query, choice)
     return query, explain_choice(query, system, choice, residuals, cold=options.cold, builds=builds)
@@ -159,8 +160,11 @@ def _for_builds(options: Options) -> Options:
     return options if options.pins == HOST_ONLY else replace(options, pins={})
 
 
-def _prepared(declared: Declared) -> Query:
-    return prepare(declared.source, declared.operators, declared.schema)
+def _prepared(declared: Declared, system: System) -> Query:
+    """Give the query, sizes sampled if there is a choice of devices that hangs on them."""
+    query = prepare(declared.source, declared.operators, declared.schema)
+    able = sum(profile.runs_programs for profile in system.devices.values())
+    return sampled(query) if able > 1 else query
 
 
 def _with_answers(declared: Declared, system: System, options: Options) -> tuple[Declared, _Before]:
@@ -296,7 +300,7 @@ def _journey(
     declared: Declared, system: System, options: Options, workers: Mapping[str, Worker]
 ) -> _Journey:
     ready, before = _with_answers(declared, system, options)
-    query = _prepared(ready)
+    query = _prepared(ready, system)
     choice = _place(query, system, options)
     if options.strict:
         left = [reason for stage in _residuals(query, choice) for reason in stage]

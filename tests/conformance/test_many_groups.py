@@ -26,7 +26,7 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, output_schema
 from wherry.ops.operator import one_batch
-from wherry.render import grouping, many, ordered, partitioned, program, slotted
+from wherry.render import ascending, grouping, many, ordered, partitioned, program, slotted
 from wherry.render.program import render
 from wherry.render.reference import run_reference
 from wherry.render.waiting import Waiting
@@ -77,7 +77,8 @@ def lowered(way: str = "hashed", **settings_: int) -> Iterator[None]:
         patch.object(many, "MANY_GROUPS", settings_.get("groups", 1)),
         patch.object(grouping, "MANY_GROUPS", settings_.get("groups", 1)),
         patch.object(many, "_SHARE", 0.0),
-        patch.object(many, "PROBE", settings_.get("probe", 1)),
+        patch.object(ascending, "PROBE", settings_.get("probe", 1)),
+        patch.object(ascending, "_SPARE", 0),
         patch.object(grouping, "PROBE", settings_.get("probe", 1)),
         patch.object(partitioned, "_FIRST_GROUPS", 1),
         patch.object(ordered, "_RANGE", settings_.get("range", 128)),

@@ -22,9 +22,10 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.builder import count
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call, resolve_condition
-from wherry.ir.stage import Pass, Rows, Stage, Totals
+from wherry.ir.stage import Groups, Pass, Rows, Stage, Totals
 from wherry.render.gather import batches_of
-from wherry.render.program import render, together
+from wherry.render.outcome import together
+from wherry.render.program import render
 from wherry.render.team import alone, each
 from wherry.run.crew import Crew
 from wherry.run.shares import cut
@@ -42,7 +43,8 @@ FIXED = {
     "money": pa.decimal128(15, 2),
 }
 OTHER = {"n": pa.int32(), "flag": pa.bool_(), "text": pa.utf8(), "view": pa.string_view()}
-SCHEMA = pa.schema([*FIXED.items(), *OTHER.items()])
+FEW = {"few": pa.utf8(), "code": pa.dictionary(pa.int8(), pa.utf8()), "long": pa.utf8()}
+SCHEMA = pa.schema([*FIXED.items(), *OTHER.items(), *FEW.items()])
 CALLS = (
     ("rows", count()),
     ("sum", col("f64").sum()),
@@ -66,6 +68,13 @@ def chunk(rng: np.random.Generator, rows: int, *, nulls: bool) -> pa.RecordBatch
     columns["text"], columns["view"] = (
         pa.array(texts, OTHER[t], mask=gone) for t in ("text", "view")
     )
+    names = ["one", "two", "", "four"]
+    order = rng.permutation(4) if rng.integers(3) else np.arange(4)
+    columns["few"] = pa.array([names[n % 3] for n in numbers], mask=gone)
+    columns["code"] = pa.DictionaryArray.from_arrays(
+        pa.array((numbers % 4).astype(np.int8), mask=gone), pa.array([names[n] for n in order])
+    )
+    columns["long"] = pa.array(["x" * 40 if n > 95 else names[n % 2] for n in numbers])
     offset = int(rng.integers(0, 5))
     made = pa.record_batch([columns[name] for name in SCHEMA.names], schema=SCHEMA)
     return made.slice(min(offset, rows))
@@ -74,7 +83,7 @@ def chunk(rng: np.random.Generator, rows: int, *, nulls: bool) -> pa.RecordBatch
 def stage_of(kind: str, least: int) -> Any:
     where = resolve_condition(((col("i64") >= least) & (col("n").is_null() | (col("n") < 99))).node,
                               SCHEMA)  # fmt: skip
-    if kind != "totals":
+    if kind in {"rows", "any rows"}:
         outputs = {name: col(name) for name in FIXED}
         if kind == "any rows":
             computed = {"y": col("f64") * 2, "z": col("n") + col("i8"), "b": ~col("flag")}
@@ -83,7 +92,14 @@ def stage_of(kind: str, least: int) -> Any:
         named = tuple((name, resolve(e.node, SCHEMA)) for name, e in outputs.items())
         return lift(Stage((Pass(where, Rows(named)),)))
     calls = tuple((name, resolve_call(call.call, SCHEMA)) for name, call in CALLS)
-    return lift(Stage((Pass(where if least else None, Totals(calls)),)))
+    if kind == "totals":
+        return lift(Stage((Pass(where if least else None, Totals(calls)),)))
+    keys = tuple((name, resolve(col(name).node, SCHEMA)) for name in kind.split())
+    return lift(Stage((Pass(where if least else None, Groups(keys, calls)),)))
+
+
+GROUPED = ("flag", "few", "code", "few code flag", "i8", "text", "n flag", "long")
+"""Keys of few groups and of many, texts that are short, of one byte, and too long for words."""
 
 
 @given(
@@ -115,6 +131,38 @@ def test_a_share_gives_what_its_chunks_give(sizes, least, kind, team, seed):
     tables = [pa.Table.from_batches(batches_of(m.batch), schema) for m in (made, wanted)]
     # Bit for bit: sums of floats too are added in one order.
     assert tables[0].combine_chunks().equals(tables[1].combine_chunks())
+    for batch in batches_of(made.batch):
+        batch.validate(full=True)
+
+
+@given(
+    sizes=st.lists(st.sampled_from(SIZES), min_size=1, max_size=9),
+    least=st.sampled_from((0, 1, 50, 99, 1000)),
+    keys=st.sampled_from(GROUPED),
+    team=st.sampled_from(sorted(TEAMS)),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=80)
+def test_a_share_gives_the_groups_that_its_chunks_give(sizes, least, keys, team, seed):
+    rng = np.random.default_rng(seed)
+    batches = [chunk(rng, rows, nulls=bool(rng.integers(2))) for rows in sizes]
+    stage, literals = stage_of(keys, least)
+    program, pool = render(stage, SCHEMA, {}), SegmentPool()
+    bound = program.bind(batches, literals)
+    if bound is None:
+        assert keys == "long"
+        return
+    made = program.run_bound(bound, literals, pool, TEAMS[team])
+    wanted = together([program.run(batch, literals, pool) for batch in batches])
+    assert (made.rows_in, made.rows_selected) == (wanted.rows_in, wanted.rows_selected)
+    one, other = (replace(m.work, write_bytes=0, scan_bytes=0) for m in (made, wanted))
+    assert one == other
+    # A dictionary is referred to once for all chunks that have it.
+    assert made.referenced_bytes <= wanted.referenced_bytes
+    assert (made.referenced_bytes > 0) == (wanted.referenced_bytes > 0)
+    # Bit for bit: sums of floats too are added in one order.
+    rows = [[repr(r) for b in batches_of(m.batch) for r in b.to_pylist()] for m in (made, wanted)]
+    assert rows[0] == rows[1]
     for batch in batches_of(made.batch):
         batch.validate(full=True)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import llvmlite.binding as llvm
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from support.aarch64 import Aarch64
 from support.parquet_damage import WRITINGS, written
 
+import wherry as wh
+from wherry import col
 from wherry.data.parquet_columns import decode_column
 from wherry.data.parquet_native import decode, open_chunk
 from wherry.kernels import skeletons as native
@@ -62,6 +68,25 @@ CASES = [longer(case) for case in cases()]
 def test_cases_hold_on_other_processors(engine, part):
     for case in CASES[part * STEP :: 8 * STEP]:
         check_case(case)
+
+
+def test_keys_that_ascend_on_other_processors(engine):
+    rng, rows = np.random.default_rng(7), 3000
+    numbers = rng.integers(-50, 50, rows)
+    table = pa.table(
+        {
+            "k": np.sort(rng.integers(0, rows // 3, rows)),
+            "v": numbers.astype(np.float64),
+            "n": pa.array(numbers.astype(np.int8), mask=rng.random(rows) < 0.3),
+            "exact": pa.array([Decimal(int(n)) for n in numbers], pa.decimal128(38, 2)),
+        }
+    )
+    kept = wh.scan(table).filter(col("v") < 40)
+    calls = {"v": "sum", "n": "min", "exact": "sum"}
+    found = kept.group_by("k").agg(**{name: getattr(col(name), f)() for name, f in calls.items()})
+    passed = table.filter(pc.less(table["v"], 40)).group_by("k").aggregate(list(calls.items()))
+    wanted = passed.rename_columns(["k", *calls]).cast(found.schema)
+    assert found.collect().to_pylist() == wanted.to_pylist()
 
 
 def test_the_code_is_of_the_other_processor(engine):

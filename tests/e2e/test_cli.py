@@ -118,8 +118,23 @@ def test_profiles(wherry):
     assert wherry("profiles", "show", "newport", "--json").json["device"]["kind"] == "csd"
     assert "pcie0 - host0" in wherry("profiles", "show", "dpu-csd-host").out
     assert wherry("profiles", "show", "dpu-csd-host", "--json").json["host"] == "host0"
-    assert wherry("profiles", "check").out == "no problem in every shipped profile and system\n"
-    assert wherry("profiles", "check", "--json").json == {"checked": "shipped", "problems": []}
+    assert "engine deflate (engine).job_start_us" in wherry("profiles", "show", "bluefield-2").out
+    rack = wherry("profiles", "show", "rack-16")
+    assert "csd0-0 .. csd15-35 (576)" in rack.out
+    assert len(rack.out.splitlines()) < 30
+    assert "csd0-0 .. csd15-35 (576)" in listed.out
+
+
+def test_profiles_check_says_where_figures_come_from(wherry):
+    checked = wherry("profiles", "check")
+    assert checked.out.startswith("no problem in every shipped profile and system\n")
+    assert "datasheet  paper  measured  estimate" in checked.out
+    found = wherry("profiles", "check", "--json").json
+    assert (found["checked"], found["problems"]) == ("shipped", [])
+    assert found["coverage"]["connectx-7-400"] == {
+        "datasheet": 1, "paper": 0, "measured": 0, "estimate": 1,
+    }  # fmt: skip
+    assert "rack-16" in found["coverage"]
 
 
 def test_doctor(wherry):

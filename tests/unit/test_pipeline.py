@@ -1,9 +1,13 @@
 """What pipelines refuse while they are built, and what a run refuses before it begins."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
+from pyarrow import feather, parquet
 
-from wherry import InputError, Refused, col, count, run_many, scan
+from wherry import InputError, Pipeline, Refused, col, count, run_many, scan
+from wherry.devices.system import system_names
 
 ROWS = pa.table({"a": [1, 2], "t": ["x", "y"]})
 PIPELINES = {
@@ -83,6 +87,31 @@ def test_an_impossible_placement_is_refused_with_every_reason() -> None:
         scan(ROWS).run("dpu-csd-host", placement={"routing": "csd0"})
     assert "routing at csd0: csd0 (newport) has no route" in str(refused.value)
     assert "routing is pinned to csd0" in refused.value.reasons
+
+
+def test_a_device_without_a_rate_is_refused_what_needs_it(tmp_path: Path) -> None:
+    rows = pa.table({"a": list(range(2000))})
+    parquet.write_table(rows, tmp_path / "a.parquet")
+    feather.write_feather(rows, tmp_path / "a.arrow", compression="uncompressed")
+
+    def first(name: str) -> Pipeline:
+        return scan(tmp_path / name).filter(col("a") < 5).select(b=col("a") + 1)
+
+    plain = first("a.arrow").run("csd-host", placement={"near": "home"})
+    assert plain.table.to_pydict() == {"b": [1, 2, 3, 4, 5]}
+    with pytest.raises(Refused) as refused:
+        first("a.parquet").run("csd-host", placement={"near": "home"})
+    assert (
+        "near at home: csd0 (smartssd) has no relative_decode in its profile, which its time would "
+        "follow from"
+    ) in refused.value.reasons
+
+
+@pytest.mark.parametrize("system", [n for n in system_names() if n != "this-machine"])
+def test_every_shipped_system_gives_the_answer_of_this_machine(system: str) -> None:
+    rows = pa.table({"a": list(range(1000)), "t": ["x", "y"] * 500})
+    query = scan(rows).filter(col("a") >= 10).group_by("t").agg(s=col("a").sum()).sort("t")
+    assert query.run(system).table == query.run("this-machine").table
 
 
 def test_nullability_and_metadata_stay_with_what_is_stored() -> None:

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from wherry.base.errors import InputError, Refused
+from wherry.devices.coverage import coverage
 from wherry.devices.profile import (
     OPERATOR_NAMES,
     TYPE_FAMILIES,
@@ -10,6 +11,8 @@ from wherry.devices.profile import (
     load_profile,
     profile_names,
 )
+from wherry.devices.system import system_names
+from wherry.devices.work import load_reference
 
 GOOD = """
 [device]
@@ -196,6 +199,11 @@ KINDS = "datasheet, paper, measured, estimate"
         ),
         ('"A drive for tests"', "7", "[device] title must be text, not 7"),
         ('name = "tiny"', 'name = "huge"', "[device] name is 'huge', but the file is tiny.toml"),
+        (
+            'relative_string = { value = 0.5, source = "paper: half" }',
+            "",
+            "[capabilities] types has 'string', which needs [rates] relative_string",
+        ),
         ('kind = "csd"', 'kind = "gpu"', "table [media] makes no sense for a device of kind 'gpu'"),
     ],
 )
@@ -207,6 +215,50 @@ def test_a_drive_of_fixed_functions_needs_no_cores(written):
     profile = load_profile(written(DRIVE, ('kind = "drive"', 'kind = "csd"')))
     assert not profile.runs_programs
     assert load_profile(written()).runs_programs
+
+
+def test_what_a_device_cannot_be_asked_for_needs_no_rate(written):
+    rate = 'relative_{} = {{ value = 0.5, source = "paper: half" }}'
+    absent = [(rate.format(name), "") for name in ("sort", "hash", "decode", "compress")]
+    assert load_profile(written(GOOD, *absent)).rates.relative_sort is None
+    able = ('["scan", "filter"]', '["top_k", "join"]')
+    assert reasons(written(GOOD, *absent, able)) == [
+        "[capabilities] operators has 'top_k', which needs [rates] relative_sort",
+        "[capabilities] operators has 'join', which needs [rates] relative_hash",
+    ]
+
+
+EXTRA = """
+[[engine]]
+name = "deflate"
+runs_on = "engine"
+input_gb_per_s = { value = 0.5, source = "measured: half" }
+job_start_us = { value = 0, source = "datasheet: none" }
+jobs = { value = 1, source = "datasheet: one" }
+
+[[path]]
+name = "inside"
+bandwidth_gb_per_s = { value = 4.0, source = "measured: four" }
+start_us = { value = 3.0, source = "measured: three" }
+both_ways_share = { value = 0.7, source = "measured: less" }
+"""
+
+
+def test_engines_and_ways_are_read_and_counted(written):
+    profile = load_profile(written(GOOD + EXTRA))
+    assert [engine.name for engine in profile.engine] == ["deflate"]
+    assert profile.path[0].both_ways_share.value == 0.7
+    before = coverage(load_profile(written(GOOD)))
+    assert before == {"datasheet": 4, "paper": 10, "measured": 5, "estimate": 1}
+    assert coverage(profile) == {"datasheet": 6, "paper": 10, "measured": 9, "estimate": 1}
+    assert reasons(written(GOOD + EXTRA, ("value = 0.7", "value = 1.7"), ("jobs =", "job ="))) == [
+        (
+            "no key 'job' in [[engine]] 1; did you mean 'jobs'? "
+            "keys: name, runs_on, input_gb_per_s, job_start_us, jobs"
+        ),
+        "key 'jobs' is missing in [[engine]] 1",
+        "[[path]] 1 both_ways_share is a share and must not exceed 1, but is 1.7",
+    ]
 
 
 def test_what_runs_programs_needs_all_that_their_time_follows_from(written):
@@ -264,13 +316,30 @@ def test_an_unknown_name_lists_the_profiles():
         load_profile("blufield-3")
     assert str(caught.value) == (
         "no profile 'blufield-3'; did you mean 'bluefield-3'? profiles: "
-        "bluefield-3, newport, plain-nvme-gen4, sapphire-rapids"
+        + ", ".join(profile_names())
     )
 
 
 def test_all_shipped_profiles_are_good():
     assert {"bluefield-3", "newport", "plain-nvme-gen4", "sapphire-rapids"} <= {*profile_names()}
     assert check_profiles() == []
+
+
+def test_a_name_is_a_device_or_a_system():
+    assert not {*profile_names()} & {*system_names()}
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_what_runs_inside_a_device_is_no_faster_than_its_memory(name):
+    """A slip of the decimal point in a rate shows where cores and memory are compared."""
+    profile = load_profile(name)
+    if not profile.runs_programs:
+        return
+    alone = profile.rates.relative_scan.value * load_reference().scan_gb_per_s.value
+    all_cores = alone * profile.cores.count.value
+    bandwidth, peak = profile.memory.bandwidth_gb_per_s, profile.memory.peak_gb_per_s
+    assert alone <= bandwidth.value <= (bandwidth if peak is None else peak).value * 1.01
+    assert all_cores >= 0.3 * bandwidth.value
 
 
 def test_the_shipped_cpu_can_run_everything():

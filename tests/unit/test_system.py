@@ -5,7 +5,7 @@ import pytest
 
 from wherry.base.errors import InputError, Refused
 from wherry.devices.figures import Figure, problems_of
-from wherry.devices.profile import OPERATOR_NAMES, Profile
+from wherry.devices.profile import OPERATOR_NAMES, Profile, profile_names
 from wherry.devices.system import (
     Link,
     System,
@@ -109,10 +109,8 @@ def test_a_profile_beside_the_system_is_found(written, tmp_path):
             'profile = "newport"',
             'profile = "newpot"',
             [
-                (
-                    "[[device]] 'csd0': no profile 'newpot'; did you mean 'newport'? profiles: "
-                    "bluefield-3, newport, plain-nvme-gen4, sapphire-rapids"
-                )
+                "[[device]] 'csd0': no profile 'newpot'; did you mean 'newport'? profiles: "
+                + ", ".join(profile_names())
             ],
         ),
         (
@@ -190,7 +188,7 @@ def test_a_profile_beside_the_system_is_found(written, tmp_path):
                 (
                     "no key 'bandwidth_gbit_per_s' in [[link]] 1; did you mean "
                     "'bandwidth_gb_per_s'? keys: ends, bandwidth_gb_per_s, latency_us, duplex, "
-                    "both_ways_share"
+                    "both_ways_share, count"
                 ),
                 "key 'bandwidth_gb_per_s' is missing in [[link]] 1",
             ],
@@ -233,12 +231,13 @@ def test_an_unknown_system_lists_the_systems():
     with pytest.raises(InputError) as caught:
         load_system("dpu-cds-host")
     assert str(caught.value) == (
-        "no system 'dpu-cds-host'; did you mean 'dpu-csd-host'? systems: dpu-csd-host, this-machine"
+        "no system 'dpu-cds-host'; did you mean 'dpu-csd-host'? systems: "
+        + ", ".join(system_names())
     )
 
 
 def test_all_shipped_files_are_good():
-    assert system_names() == ["dpu-csd-host", "this-machine"]
+    assert {"dpu-csd-host", "rack-16", "this-machine"} <= {*system_names()}
     assert check_shipped() == []
 
 
@@ -356,3 +355,181 @@ def test_this_machine_meets_the_rules_of_a_profile():
     given = present(built)
     given = msgspec.json.decode(msgspec.json.encode(given))
     assert problems_of(given, Profile) == []
+
+
+GROUP = """
+[[group]]
+count = 2
+
+[[group.switch]]
+name = "pcie{n}"
+
+[[group.device]]
+name = "ssd{n}-{m}"
+profile = "plain-nvme-gen4"
+count = 3
+"""
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """Gives a function that writes a system with a group of two, and gives its path."""
+
+    def write(*replacements):
+        text = GOOD.replace('devices = ["csd0"]', 'devices = ["ssd*"]') + GROUP
+        for ends, more in (('"pcie{n}", "host0"', ""), ('"ssd{n}-{m}", "pcie{n}"', "count = 3")):
+            text += LINK.format(ends=ends).replace("[[link]]", "[[group.link]]") + more
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "pair.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_group_stands_for_as_many_entries(grouped):
+    system = load_system(grouped())
+    drives = [f"ssd{n}-{m}" for n in range(2) for m in range(3)]
+    assert [*system.devices] == ["host0", "csd0", *drives]
+    assert system.switches == ("pcie0", "pcie1")
+    assert {system.devices[name].device.name for name in drives} == {"plain-nvme-gen4"}
+    assert names(lanes(system, "ssd1-2", "host0")) == ["ssd1-2->pcie1", "pcie1->host0"]
+    # Neighbours in the list lie in different members of the group.
+    homes = [home(system, "orders", i) for i in range(7)]
+    assert homes == ["ssd0-0", "ssd1-0", "ssd0-1", "ssd1-1", "ssd0-2", "ssd1-2", "ssd0-0"]
+
+
+def test_a_group_is_what_a_longer_file_would_have_said(grouped, written):
+    short = load_system(grouped())
+    drive = '[[device]]\nname = "{}"\nprofile = "plain-nvme-gen4"\n'
+    switches = ["pcie0", "pcie1"]
+    drives = [f"ssd{n}-{m}" for n in range(2) for m in range(3)]
+    text = "".join(f'[[switch]]\nname = "{name}"\n' for name in switches)
+    text += "".join(drive.format(name) for name in drives)
+    for n in range(2):
+        text += LINK.format(ends=f'"pcie{n}", "host0"')
+        text += "".join(LINK.format(ends=f'"ssd{n}-{m}", "pcie{n}"') for m in range(3))
+    by_turn = ", ".join(f'"ssd{n}-{m}"' for m in range(3) for n in range(2))
+    path = written(('devices = ["csd0"]', f"devices = [{by_turn}]"))
+    path.write_text(path.read_text() + text)
+    assert load_system(path) == short
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # what every member does wrong is said once
+        (
+            'ends = ["pcie{n}", "host0"]',
+            'ends = ["pci{n}", "host0"]',
+            [
+                (
+                    "[[group]] 1 [[link]] 1 ends: no node 'pci0'; did you mean 'pcie0'? nodes: "
+                    "host0, csd0, ssd0-0, ssd0-1, ssd0-2, ssd1-0, ssd1-1, ssd1-2, pcie0, pcie1, "
+                    "client"
+                ),
+                (
+                    "no link leads from client 'client' to: ssd0-0, ssd0-1, ssd0-2, ssd1-0, "
+                    "ssd1-1, ssd1-2, pcie0, pcie1"
+                ),
+            ],
+        ),
+        (
+            'profile = "plain-nvme-gen4"',
+            'profile = "newpot"',
+            [
+                "[[device]] 'ssd{n}-{m}': no profile 'newpot'; did you mean 'newport'? profiles: "
+                + ", ".join(profile_names())
+            ],
+        ),
+        ('name = "pcie{n}"', 'name = "pcie"', None),
+        (
+            "count = 2",
+            "count = 0",
+            ["[[group]] 1 count must be a whole number of 1 or more, not 0"],
+        ),
+        (
+            "count = 2",
+            "count = 2.5",
+            ["[[group]] 1 count must be a whole number of 1 or more, not 2.5"],
+        ),
+        (
+            "[[group]]\ncount = 2",
+            "[[group]]",
+            ["key 'count' is missing in [[group]] 1"],
+        ),
+        (
+            "[[group.switch]]",
+            "[[group.swich]]",
+            [
+                (
+                    "no key 'swich' in [[group]] 1; did you mean 'switch'? "
+                    "keys: count, device, switch, link"
+                )
+            ],
+        ),
+        (
+            'devices = ["ssd*"]',
+            'devices = ["hdd*"]',
+            [
+                (
+                    "[[dataset]] 'orders*' devices: no device matches 'hdd*'; "
+                    "devices: host0, csd0, ssd0-0, ssd0-1, ssd0-2, ssd1-0, ssd1-1, ssd1-2"
+                )
+            ],
+        ),
+    ],
+)
+def test_a_mistake_in_a_group_is_told_once(grouped, old, new, expected):
+    found = reasons(grouped((old, new)))
+    if expected is None:
+        assert "name 'pcie' is given to 2 nodes; a node's name is its own" in found
+    else:
+        assert found == expected
+
+
+def test_what_stands_for_nothing_is_said(written):
+    path = written(('name = "csd0"', 'name = "csd{n}"'), ('"host0", "csd0"', '"host0", "csd{m}"'))
+    assert [reason for reason in reasons(path) if "stands" in reason] == [
+        (
+            "[[device]] 2: nothing stands for {n} in 'csd{n}'; {n} is the member of a group, "
+            "{m} the place in the count of an entry"
+        ),
+        (
+            "[[link]] 2: nothing stands for {m} in 'csd{m}'; {n} is the member of a group, "
+            "{m} the place in the count of an entry"
+        ),
+    ]
+
+
+def test_a_rack_is_one_node_written_once():
+    rack = load_system("rack-16")
+    drives = [name for name, profile in rack.devices.items() if profile.media is not None]
+    assert len(drives) == 16 * 36
+    assert len(rack.links) == 2 + 16 * (2 + 36)
+    assert sorted(rack.datasets[0].devices) == sorted(drives)
+    assert [home(rack, "x", i) for i in (0, 1, 15, 16)] == ["csd0-0", "csd1-0", "csd15-0", "csd0-1"]
+    for drive in drives:
+        node = drive.removeprefix("csd").split("-")[0]
+        assert names(lanes(rack, drive, "host0")) == [
+            f"{drive}->pcie{node}", f"pcie{node}->dpu{node}", f"dpu{node}->tor", "tor->host0",
+        ]  # fmt: skip
+
+
+def test_a_search_that_stopped_early_finds_what_a_full_one_does():
+    rack = load_system("rack-16")
+    for start in ("csd7-3", "dpu2", "host0", "client"):
+        full = shortest(rack.links, start)
+        for target in ("csd0-0", "csd15-35", "dpu9", "host0", "client", start):
+            assert lanes(rack, start, target) == full[target]
+
+
+def test_a_share_is_at_most_one(written):
+    path = written(
+        ('duplex = "full"', 'duplex = "full"\nboth_ways_share = {value = 2, source = "paper: x"}')
+    )
+    assert reasons(path) == [
+        f"[[link]] {n} both_ways_share is a share and must not exceed 1, but is 2" for n in (1, 2)
+    ]

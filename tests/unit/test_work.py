@@ -91,6 +91,19 @@ def test_a_device_without_rates_is_named():
     )
 
 
+def test_a_rate_that_is_absent_is_named_when_it_is_needed():
+    smart = load_profile("smartssd")
+    assert core_ns(Work(scan_bytes=19_000_000), smart, load_reference()) == 3_703_704
+    with pytest.raises(InputError) as caught:
+        core_ns(
+            Work(scan_bytes=1, sort_steps=1, lz4_bytes=1, zstd_bytes=1), smart, load_reference()
+        )
+    assert str(caught.value) == (
+        "device_profiles/smartssd.toml: no time can be modelled without [rates] "
+        "relative_sort, relative_compress"
+    )
+
+
 def test_work_adds_field_by_field():
     a, b = Work(*range(1, 11)), Work(*range(10, 101, 10))
     assert dataclasses.astuple(a + b) == tuple(range(11, 111, 11))

@@ -59,4 +59,17 @@ def unknown_name(kind: str, seen: str, possible: Iterable[str]) -> InputError:
     names = list(possible)
     close = difflib.get_close_matches(seen, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return InputError(f"no {kind} {seen!r}{hint} {kind}s: {', '.join(names) or 'none'}")
+    return InputError(f"no {kind} {seen!r}{hint} {kind}s: {listed(names) or 'none'}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Give names with commas between: of very many the first, and how many are left out.
+
+    >>> listed([f"csd{n}" for n in range(42)])[-23:]
+    'csd38, csd39 and 2 more'
+    """
+    said = ", ".join(names[:_LISTED])
+    return said if len(names) <= _LISTED else f"{said} and {len(names) - _LISTED} more"
+
+
+_LISTED = 40

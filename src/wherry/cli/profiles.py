@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,10 @@ from wherry.base.errors import Refused, unknown_name
 from wherry.base.units import format_bytes
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
-from wherry.devices.figures import Count, Figure, read_toml
+from wherry.devices.coverage import coverage
+from wherry.devices.figures import SOURCE_KINDS, Count, Figure, read_toml
+from wherry.devices.parts import Engine
+from wherry.devices.parts import Path as Way
 from wherry.devices.profile import Profile, is_path, load_profile, problems_in, profile_names
 from wherry.devices.system import System, check_shipped, load_system, system_names
 from wherry.devices.this_machine import THIS_MACHINE
@@ -24,6 +28,8 @@ Examples:
   wherry profiles show dpu-csd-host --json
   wherry profiles check my_drive.toml my_rack.toml
 """
+
+_NUMBER = re.compile(r"\d+")
 
 
 def app() -> typer.Typer:
@@ -49,15 +55,19 @@ def list_command(as_json: Json = False) -> None:
     devices = {name: load_profile(name) for name in profile_names()}
     systems = {name: load_system(name) for name in system_names() if name != THIS_MACHINE}
     if as_json:
-        show_json({"devices": devices, "systems": systems})
+        briefs = {name: _brief(system) for name, system in systems.items()}
+        show_json({"devices": devices, "systems": briefs})
         return
     grid(
-        ("device", "kind", "cores", "memory", "media", "title"),
+        ("device", "kind", "cores", "memory", "media", "network", "title"),
         [_device_row(name, profile) for name, profile in devices.items()],
-        right=(2, 3, 4),
+        right=(2, 3, 4, 5),
     )
     say()
-    rows = [(name, ", ".join(system.devices), system.title) for name, system in systems.items()]
+    rows = [
+        (name, ", ".join(together(list(system.devices))), system.title)
+        for name, system in systems.items()
+    ]
     here = (THIS_MACHINE, "cpu0", "This machine, measured when it is asked for")
     grid(("system", "devices", "title"), [*rows, here])
 
@@ -90,10 +100,19 @@ def check_command(
         problems, what = check_shipped(), "every shipped profile and system"
     if problems:
         raise Refused(f"{counted(len(problems), 'problem')} in {what}", problems)
+    names = paths or [n for n in (*profile_names(), *system_names()) if n != THIS_MACHINE]
+    covered = {name: coverage(_load(name)) for name in names}
     if as_json:
-        show_json({"checked": paths or "shipped", "problems": []})
-    else:
-        say(f"no problem in {what}")
+        show_json({"checked": paths or "shipped", "problems": [], "coverage": covered})
+        return
+    say(f"no problem in {what}")
+    say()
+    total = {kind: sum(counts[kind] for counts in covered.values()) for kind in SOURCE_KINDS}
+    rows = [
+        (name, *(str(n) if n else "" for n in (sum(counts.values()), *counts.values())))
+        for name, counts in (*covered.items(), ("all", total))
+    ]
+    grid(("name", "figures", *SOURCE_KINDS), rows, right=range(1, 2 + len(SOURCE_KINDS)))
 
 
 def _load(name: str) -> Profile | System:
@@ -111,7 +130,31 @@ def _device_row(name: str, profile: Profile) -> tuple[str, ...]:
     cores = "none" if profile.cores is None else str(profile.cores.count.value)
     memory = "none" if profile.memory is None else format_bytes(profile.memory.capacity_bytes.value)
     media = "none" if profile.media is None else f"{profile.media.read_gb_per_s.value:g} GB/s"
-    return name, profile.device.kind, cores, memory, media, profile.device.title
+    line = "none" if profile.network is None else f"{profile.network.line_gbit_per_s.value:g} Gb/s"
+    return name, profile.device.kind, cores, memory, media, line, profile.device.title
+
+
+def _brief(system: System) -> dict[str, Any]:
+    return {
+        "title": system.title,
+        "host": system.host,
+        "client": system.client,
+        "devices": {name: profile.device.name for name, profile in system.devices.items()},
+    }
+
+
+def together(names: list[str]) -> list[str]:
+    """Give names as they are read: of those that differ in numbers only, the first and the last.
+
+    >>> together(["host0", "csd0", "csd1", "csd2"])
+    ['host0', 'csd0 .. csd2 (3)']
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_NUMBER.sub("#", name), []).append(name)
+    return [
+        one[0] if len(one) == 1 else f"{one[0]} .. {one[-1]} ({len(one)})" for one in alike.values()
+    ]
 
 
 def _show_profile(profile: Profile) -> None:
@@ -134,6 +177,12 @@ def _figures(table: msgspec.Struct, where: str = "") -> list[tuple[str, str, str
             found.append((f"{where}{field.name}", _amount(field.name, value), value.source))
         elif isinstance(value, msgspec.Struct):
             found += _figures(value, f"{field.name}.")
+        elif isinstance(value, tuple):
+            for part in value:
+                if isinstance(part, Engine):
+                    found += _figures(part, f"engine {part.name} ({part.runs_on}).")
+                elif isinstance(part, Way):
+                    found += _figures(part, f"path {part.name}.")
     return found
 
 
@@ -147,22 +196,28 @@ def _show_system(system: System) -> None:
     heading(f"{system.name}: {system.title}")
     say(f"host {system.host}, client {system.client}")
     say()
-    rows: list[tuple[Any, ...]] = [
-        (name, profile.device.name, profile.device.kind, profile.device.title)
-        for name, profile in system.devices.items()
-    ]
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for name, profile in system.devices.items():
+        device = profile.device
+        kinds.setdefault((device.name, device.kind, device.title), []).append(name)
+    rows: list[tuple[Any, ...]] = [(", ".join(together(names)), *of) for of, names in kinds.items()]
     grid(("device", "profile", "kind", "title"), rows)
     say()
-    rows = [
-        (
-            " - ".join(link.ends),
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for link in system.links:
+        ends = " - ".join(link.ends)
+        figures = (
             f"{link.bandwidth_gb_per_s.value:g} GB/s",
             f"{link.latency_us.value:g} us",
             link.duplex,
+            "" if link.both_ways_share is None else f"{link.both_ways_share.value:g}",
         )
-        for link in system.links
-    ]
-    grid(("link", "bandwidth", "latency", "duplex"), rows, right=(1, 2))
+        alike.setdefault((_NUMBER.sub("#", ends), *figures), []).append(ends)
+    rows = [(", ".join(together(ends)), *of[1:]) for of, ends in alike.items()]
+    grid(("link", "bandwidth", "latency", "duplex", "both ways"), rows, right=(1, 2, 4))
     say()
-    rows = [(entry.name, ", ".join(entry.devices), entry.layout) for entry in system.datasets]
+    rows = [
+        (entry.name, ", ".join(together(list(entry.devices))), entry.layout)
+        for entry in system.datasets
+    ]
     grid(("dataset", "devices", "layout"), rows)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from wherry.base.errors import InputError
 from wherry.devices.figures import Figure
 from wherry.devices.profile import Profile, Start
-from wherry.devices.topology import Link
+from wherry.devices.routes import Link
 
 
 @lru_cache(maxsize=1024)

@@ -113,8 +113,16 @@ def _value_problems(value: Any, kind: Any, where: str) -> list[str]:
         return _word_problems(value, get_args(kind), where)
     if get_origin(kind) is tuple:
         return _list_problems(value, get_args(kind), where)
+    if kind is int:
+        return _whole_problems(value, where)
     if not isinstance(value, str) or not value.strip():
         return [f"{where} must be text, not {_shown(value)}"]
+    return []
+
+
+def _whole_problems(value: Any, where: str) -> list[str]:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return [f"{where} must be a whole number of 1 or more, not {_shown(value)}"]
     return []
 
 
@@ -161,6 +169,8 @@ def _number_problems(figure: dict[str, Any], kind: Any, where: str) -> list[str]
         return [f"{where} must not be negative, but is {number}"]
     if number == 0 and not where.endswith(_MAY_BE_ZERO):
         return [f"{where} must be greater than 0"]
+    if number > 1 and where.endswith("_share"):
+        return [f"{where} is a share and must not exceed 1, but is {number}"]
     return []
 
 

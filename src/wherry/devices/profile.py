@@ -33,6 +33,15 @@ TYPE_FAMILIES: tuple[TypeFamily, ...] = get_args(TypeFamily)
 OPERATOR_NAMES: tuple[OperatorName, ...] = get_args(OperatorName)
 
 REFERENCE_NAME = "reference-core"
+# What a device says it can do needs the rate that its time follows from.
+_RATE_OF = {
+    "string": "relative_string",
+    "binary": "relative_string",
+    "group_by": "relative_hash",
+    "join": "relative_hash",
+    "sort": "relative_sort",
+    "top_k": "relative_sort",
+}
 _PROGRAMS = ("cores", "rates", "start", "capabilities")
 _PROGRAMMABLE = (*_PROGRAMS, "memory")
 _NEEDED: dict[str, tuple[str, ...]] = {
@@ -71,17 +80,20 @@ class Cores(Table, frozen=True):
 
 
 class Rates(Table, frozen=True):
-    """Speed of one core relative to the reference core, per kernel family (1.0 is equal)."""
+    """Speed of one core relative to the reference core, per kernel family (1.0 is equal).
+
+    What every program does is there; a family that is absent is one the core cannot be asked for.
+    """
 
     relative_scan: Figure
     relative_filter: Figure
     relative_arithmetic: Figure
-    relative_string: Figure
-    relative_hash: Figure
     relative_write: Figure
-    relative_sort: Figure
-    relative_decode: Figure
-    relative_compress: Figure
+    relative_string: Figure | None = None
+    relative_hash: Figure | None = None
+    relative_sort: Figure | None = None
+    relative_decode: Figure | None = None
+    relative_compress: Figure | None = None
 
 
 class Memory(Table, frozen=True):
@@ -228,8 +240,23 @@ def _disagreements(tables: dict[str, Any], stem: str) -> list[str]:
         for table in needed
         if table not in tables
     ]
+    found += _missing_rates(tables)
     return found + [
         f"table [{table}] makes no sense for a device of kind {kind!r}"
         for table in _SENSELESS.get(kind, ())
         if table in tables
     ]
+
+
+def _missing_rates(tables: dict[str, Any]) -> list[str]:
+    able, rates = tables.get("capabilities"), tables.get("rates")
+    if not isinstance(able, dict) or not isinstance(rates, dict):
+        return []
+    found = []
+    for key in ("types", "operators"):
+        words = able.get(key)
+        for word in words if isinstance(words, list) else ():
+            rate = _RATE_OF.get(str(word))
+            if rate is not None and rate not in rates:
+                found.append(f"[capabilities] {key} has {word!r}, which needs [rates] {rate}")
+    return found

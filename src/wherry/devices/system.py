@@ -8,12 +8,26 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from importlib.resources.abc import Traversable
+from itertools import starmap
 from pathlib import Path
 
 import msgspec
 
-from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.base.errors import InputError, Refused, listed, unknown_name
 from wherry.devices.figures import read_toml, refuse, struct_of
+from wherry.devices.groups import (
+    DeviceEntry,
+    Group,
+    LinkEntry,
+    Switch,
+    Written,
+    as_link,
+    brace_problems,
+    dealt,
+    devices_of,
+    links_of,
+    switches_of,
+)
 from wherry.devices.profile import (
     OPERATOR_NAMES,
     REFERENCE_NAME,
@@ -26,18 +40,9 @@ from wherry.devices.profile import (
     profile_folder,
     toml_names,
 )
+from wherry.devices.routes import Lane, Link, shortest
 from wherry.devices.this_machine import THIS_MACHINE, this_machine
-from wherry.devices.topology import (
-    Dataset,
-    Lane,
-    Link,
-    System,
-    home,
-    lanes,
-    nodes,
-    route,
-    shortest,
-)
+from wherry.devices.topology import Dataset, System, home, lanes, nodes, route
 from wherry.devices.work import load_reference
 
 __all__ = [
@@ -67,21 +72,13 @@ class _Head(_Table, frozen=True):
     client: str
 
 
-class _SwitchEntry(_Table, frozen=True):
-    name: str
-
-
-class _DeviceEntry(_Table, frozen=True):
-    name: str
-    profile: str
-
-
 class _SystemFile(_Table, frozen=True):
     system: _Head
-    device: tuple[_DeviceEntry, ...]
-    link: tuple[Link, ...]
+    device: tuple[DeviceEntry, ...]
+    link: tuple[LinkEntry, ...]
     dataset: tuple[Dataset, ...]
-    switch: tuple[_SwitchEntry, ...] = ()
+    switch: tuple[Switch, ...] = ()
+    group: tuple[Group, ...] = ()
 
 
 def load_system(name_or_path: str | Path) -> System:
@@ -133,39 +130,55 @@ def _load_shipped(name: str) -> System:
 
 def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None = None) -> System:
     form = struct_of(read_toml(file, label), _SystemFile, label)
-    profiles, problems = _profiles(form, beside)
+    devices = devices_of(form.device, form.group)
+    switches = switches_of(form.switch, form.group)
+    links = links_of(form.link, form.group)
+    profiles, problems = _profiles(devices, beside)
+    names = [written for written, _ in devices]
+    homes = [dealt(entry, names) for entry in form.dataset]
     system = System(
         name=form.system.name,
         title=form.system.title,
         host=form.system.host,
         client=form.system.client,
         devices=profiles,
-        switches=tuple(entry.name for entry in form.switch),
-        links=form.link,
-        datasets=form.dataset,
+        switches=tuple(written.names[0] for written, _ in switches),
+        links=tuple(starmap(as_link, links)),
+        datasets=tuple(dataset for dataset, _ in homes),
     )
     if form.system.name != stem:
         problems.append(f"[system] name is {form.system.name!r}, but the file is {stem}.toml")
-    declared = [entry.name for entry in form.device] + [entry.name for entry in form.switch]
+    every = [written for written, _ in (*devices, *switches, *links)]
+    problems += brace_problems(every)
+    declared = [written.names[0] for written, _ in (*devices, *switches)]
     problems += _name_problems(system, declared) + _host_problems(system, declared)
-    problems += _link_problems(system, declared) + _dataset_problems(system, declared)
+    problems += _link_problems(system, declared, [written.where for written, _ in links])
+    problems += _dataset_problems(system, declared, [none for _, none in homes])
     refuse(label, problems)
     return system
 
 
-def _profiles(form: _SystemFile, beside: Path | None) -> tuple[dict[str, Profile], list[str]]:
+def _profiles(
+    devices: list[tuple[Written, DeviceEntry]], beside: Path | None
+) -> tuple[dict[str, Profile], list[str]]:
     found: dict[str, Profile] = {}
+    known: dict[str, Profile | None] = {}
     problems: list[str] = []
-    for entry in form.device:
-        name: str | Path = entry.profile
-        if beside is not None and is_path(name):
-            name = beside / name
-        try:
-            found[entry.name] = load_profile(name)
-        except Refused as error:
-            problems += [f"[[device]] {entry.name!r}: {reason}" for reason in error.reasons]
-        except InputError as error:
-            problems.append(f"[[device]] {entry.name!r}: {error}")
+    for written, entry in devices:
+        if entry.profile not in known:
+            known[entry.profile] = None
+            name: str | Path = entry.profile
+            if beside is not None and is_path(name):
+                name = beside / name
+            try:
+                known[entry.profile] = load_profile(name)
+            except Refused as error:
+                problems += [f"[[device]] {entry.name!r}: {reason}" for reason in error.reasons]
+            except InputError as error:
+                problems.append(f"[[device]] {entry.name!r}: {error}")
+        profile = known[entry.profile]
+        if profile is not None:
+            found[written.names[0]] = profile
     return found, problems
 
 
@@ -198,35 +211,44 @@ def _host_problems(system: System, declared: list[str]) -> list[str]:
     return []
 
 
-def _link_problems(system: System, declared: list[str]) -> list[str]:
-    possible = list(dict.fromkeys((*declared, system.client)))
-    found: list[str] = []
-    for place, link in enumerate(system.links, 1):
-        found += [
-            f"[[link]] {place} ends: {unknown_name('node', end, possible)}"
-            for end in link.ends
-            if end not in possible
-        ]
+def _link_problems(system: System, declared: list[str], places: list[str]) -> list[str]:
+    possible = dict.fromkeys((*declared, system.client))
+    # What an entry of a group does wrong, it does in every member: the first of them says it.
+    found: dict[tuple[str, int], str] = {}
+    for where, link in zip(places, system.links, strict=True):
+        for side, end in enumerate(link.ends):
+            if end not in possible and (where, side) not in found:
+                found[where, side] = f"{where} ends: {unknown_name('node', end, possible)}"
         if link.ends[0] == link.ends[1]:
-            found.append(f"[[link]] {place} joins {link.ends[0]!r} to itself")
+            found.setdefault((where, 2), f"{where} joins {link.ends[0]!r} to itself")
     reached = shortest(system.links, system.client)
     apart = [name for name in possible if name not in reached]
+    problems = list(found.values())
     if apart:
-        found.append(f"no link leads from client {system.client!r} to: {', '.join(apart)}")
-    return found
+        problems.append(f"no link leads from client {system.client!r} to: {listed(apart)}")
+    return problems
 
 
-def _dataset_problems(system: System, declared: list[str]) -> list[str]:
-    devices = [name for name in declared if name not in system.switches]
+def _dataset_problems(system: System, declared: list[str], unmatched: list[list[str]]) -> list[str]:
+    devices = [name for name in dict.fromkeys(declared) if name not in system.switches]
     found = []
-    for entry in system.datasets:
+    for entry, globs in zip(system.datasets, unmatched, strict=True):
         where = f"[[dataset]] {entry.name!r} devices"
-        if not entry.devices:
+        found += [
+            f"{where}: no device matches {glob!r}; devices: {listed(devices)}" for glob in globs
+        ]
+        if not entry.devices and not globs:
             found.append(f"{where} is empty; a dataset lives somewhere")
-        for name in entry.devices:
-            if name not in devices:
-                found.append(f"{where}: {unknown_name('device', name, devices)}")
-            elif name in system.devices and system.devices[name].media is None:
-                kind = system.devices[name].device.kind
-                found.append(f"{where}: {name!r} is a {kind} without [media]; it stores nothing")
+        found += [r for name in entry.devices for r in _home_problems(system, name, devices, where)]
     return found
+
+
+def _home_problems(system: System, name: str, devices: list[str], where: str) -> list[str]:
+    if name not in devices:
+        return [f"{where}: {unknown_name('device', name, devices)}"]
+    profile = system.devices.get(name)
+    if profile is None:  # its profile could not be loaded, which is reported already
+        return []
+    if profile.media is None:
+        return [f"{where}: {name!r} is a {profile.device.kind} without [media]; it stores nothing"]
+    return []

@@ -6,42 +6,15 @@ property of the graph alone, so that an account of bytes per link never depends 
 
 from __future__ import annotations
 
-import heapq
 from fnmatch import fnmatchcase
-from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from wherry.base.errors import InputError, unknown_name
-from wherry.devices.figures import Figure
 from wherry.devices.profile import Profile
-
-
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A connection of two nodes; the bandwidth is the usable one, one way.
-
-    `duplex` says whether both ways have that bandwidth at once (full) or share it (half);
-    `both_ways_share` is the share of it that each way of a full link keeps while both are busy.
-    """
-
-    ends: tuple[str, str]
-    bandwidth_gb_per_s: Figure
-    latency_us: Figure
-    duplex: Literal["full", "half"]
-    both_ways_share: Figure | None = None
-
-
-class Lane(msgspec.Struct, frozen=True):
-    """One direction of one link, the unit in which bytes are accounted; `link` is its index."""
-
-    link: int
-    source: str
-    target: str
-
-    def __str__(self) -> str:
-        return f"{self.source}->{self.target}"
+from wherry.devices.routes import Graph, Lane, Link
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +28,7 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: Literal["files"]
 
 
-class System(msgspec.Struct, frozen=True):
+class System(msgspec.Struct, frozen=True, dict=True):
     """Devices and the profile of each, links, datasets; JSON-able by msgspec.
 
     `host` is the cpu that can run everything and takes what no other device can; `client` is the
@@ -71,10 +44,20 @@ class System(msgspec.Struct, frozen=True):
     links: tuple[Link, ...]
     datasets: tuple[Dataset, ...]
 
+    @cached_property
+    def nodes(self) -> dict[str, None]:
+        """Every place a link can end: devices, switches, client, each once."""
+        return dict.fromkeys((*self.devices, *self.switches, self.client))
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The links, ready to be searched; built once, as the links never change."""
+        return Graph(self.links)
+
 
 def nodes(system: System) -> tuple[str, ...]:
     """Give every place a link can end: devices, switches, client, each once."""
-    return tuple(dict.fromkeys((*system.devices, *system.switches, system.client)))
+    return tuple(system.nodes)
 
 
 def route(system: System, a: str, b: str) -> tuple[Link, ...]:
@@ -91,31 +74,12 @@ def route(system: System, a: str, b: str) -> tuple[Link, ...]:
 def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     """Give the route from `a` to `b` with the direction in which each link is used."""
     for node in (a, b):
-        if node not in nodes(system):
-            raise unknown_name("node", node, nodes(system))
-    found = shortest(system.links, a).get(b)
+        if node not in system.nodes:
+            raise unknown_name("node", node, system.nodes)
+    found = system.graph.way(a, b)
     if found is None:
         raise InputError(f"system {system.name!r}: no link leads from {a!r} to {b!r}")
     return found
-
-
-@lru_cache(maxsize=1024)
-def shortest(links: tuple[Link, ...], start: str) -> dict[str, tuple[Lane, ...]]:
-    """Give the best way from `start` to every node that can be reached, `start` included."""
-    done: dict[str, tuple[Lane, ...]] = {}
-    # The indices of the links break ties, so that equal ways are chosen alike in every process.
-    waiting: list[tuple[int, Fraction, tuple[int, ...], str, tuple[Lane, ...]]]
-    waiting = [(0, Fraction(0), (), start, ())]
-    while waiting:
-        hops, latency, order, node, way = heapq.heappop(waiting)
-        if node in done:
-            continue
-        done[node] = way
-        for lane in _leaving(links, node):
-            further = latency + Fraction(repr(links[lane.link].latency_us.value))
-            step = (hops + 1, further, (*order, lane.link), lane.target, (*way, lane))
-            heapq.heappush(waiting, step)
-    return done
 
 
 def home(system: System, dataset: str, file_index: int) -> str:
@@ -135,12 +99,3 @@ def home(system: System, dataset: str, file_index: int) -> str:
     raise InputError(
         f"system {system.name!r} has no home for dataset {dataset!r}; known patterns: {known}"
     )
-
-
-def _leaving(links: tuple[Link, ...], node: str) -> list[Lane]:
-    found = []
-    for index, link in enumerate(links):
-        if node in link.ends:
-            other = link.ends[1] if node == link.ends[0] else link.ends[0]
-            found.append(Lane(index, node, other))
-    return found

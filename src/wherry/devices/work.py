@@ -124,17 +124,33 @@ def core_ns(work: Work, profile: Profile, reference: ReferenceCore) -> int:
     Raises
     ------
     InputError
-        The profile has no `[rates]`.
+        The profile has no `[rates]`, or none for something that was done.
     """
     counts = _counts(work)
-    costs = _ns_per_unit(profile, reference)
+    costs, lacking = _ns_per_unit(profile, reference)
+    if lacking:
+        absent = absent_rates(work, profile, reference)
+        if absent:
+            file = f"device_profiles/{profile.device.name}.toml"
+            raise InputError(f"{file}: no time can be modelled without [rates] {', '.join(absent)}")
     total = sum((c * cost for c, cost in zip(counts, costs, strict=True) if c), Fraction(0))
     return (2 * total.numerator + total.denominator) // (2 * total.denominator)
 
 
+def absent_rates(work: Work, profile: Profile, reference: ReferenceCore) -> list[str]:
+    """Give the rates that the time of `work` would follow from, and the profile does not have."""
+    _, lacking = _ns_per_unit(profile, reference)
+    return list(dict.fromkeys(rate for count, rate in lacking if getattr(work, count)))
+
+
 @lru_cache(maxsize=256)
-def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, ...]:
-    """Give the exact nanoseconds for one of each count of `Work`, in the order of its fields."""
+def _ns_per_unit(
+    profile: Profile, reference: ReferenceCore
+) -> tuple[tuple[Fraction, ...], tuple[tuple[str, str], ...]]:
+    """Give the exact nanoseconds for one of each count of `Work`, in the order of its fields.
+
+    And what has none: the count's name, and the rate's. Its nanoseconds are 0.
+    """
     rates = profile.rates
     if rates is None:
         raise InputError(
@@ -142,20 +158,27 @@ def _ns_per_unit(profile: Profile, reference: ReferenceCore) -> tuple[Fraction, 
             f"modelled: a device of kind {profile.device.kind!r} runs no programs"
         )
     one, m = 1, _NS_PER_M
-    return (
-        _cost(one, reference.scan_gb_per_s, rates.relative_scan),
-        _cost(one, reference.filter_gterms_per_s, rates.relative_filter),
-        _cost(one, reference.arithmetic_gvalues_per_s, rates.relative_arithmetic),
-        _cost(m, reference.string_mrows_per_s, rates.relative_string),
-        _cost(m, reference.hash_mrows_per_s, rates.relative_hash),
-        _cost(one, reference.write_gb_per_s, rates.relative_write),
-        _cost(m, reference.sort_msteps_per_s, rates.relative_sort),
-        _cost(one, reference.decode_gb_per_s, rates.relative_decode),
-        _cost(one, reference.lz4_gb_per_s, rates.relative_compress),
-        _cost(one, reference.zstd_gb_per_s, rates.relative_compress),
-    )
+    costs = {
+        "scan_bytes": (one, reference.scan_gb_per_s, "relative_scan"),
+        "filter_terms": (one, reference.filter_gterms_per_s, "relative_filter"),
+        "arithmetic_values": (one, reference.arithmetic_gvalues_per_s, "relative_arithmetic"),
+        "string_rows": (m, reference.string_mrows_per_s, "relative_string"),
+        "hash_rows": (m, reference.hash_mrows_per_s, "relative_hash"),
+        "write_bytes": (one, reference.write_gb_per_s, "relative_write"),
+        "sort_steps": (m, reference.sort_msteps_per_s, "relative_sort"),
+        "decode_bytes": (one, reference.decode_gb_per_s, "relative_decode"),
+        "lz4_bytes": (one, reference.lz4_gb_per_s, "relative_compress"),
+        "zstd_bytes": (one, reference.zstd_gb_per_s, "relative_compress"),
+    }
+    found = [_cost(ns, rate, getattr(rates, name)) for ns, rate, name in costs.values()]
+    lacking = [
+        (count, costs[count][2]) for count, cost in zip(costs, found, strict=True) if not cost
+    ]
+    return tuple(found), tuple(lacking)
 
 
-def _cost(ns: int, rate: Figure, relative: Figure) -> Fraction:
+def _cost(ns: int, rate: Figure, relative: Figure | None) -> Fraction:
+    if relative is None:
+        return Fraction(0)
     # repr gives back the decimal number that the file holds, so the quotient is exact.
     return Fraction(ns) / (Fraction(repr(rate.value)) * Fraction(repr(relative.value)))

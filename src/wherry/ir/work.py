@@ -37,7 +37,7 @@ from wherry.ir.expr import (
     children,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Take, expressions
+from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, Step, Take, expressions
 from wherry.ir.text import to_text
 
 _VIEW_BITS = 128
@@ -142,6 +142,20 @@ def encoding_work(encoding: Encoding, rows_bytes: int, stream_bytes: int) -> Wor
         lz4_bytes=rows_bytes if encoding.compression == "lz4" else 0,
         zstd_bytes=rows_bytes if encoding.compression == "zstd" else 0,
     )
+
+
+def kinds_of_work(steps: Iterable[Step], encoding: Encoding | None) -> Work:
+    """Give work whose counts are above 0 where steps may have any, so what rates they need."""
+    counter, found = Counter(), Work()
+    for step in steps:
+        if isinstance(step, Pass):
+            counter.add_pass(costs_of(step), 1, 1, 0)
+            counter.hash_rows += isinstance(step.sink, Matches)
+        else:
+            counter.add_after((step,), 2)
+    if encoding is not None:
+        found = encoding_work(encoding, 1, 1)
+    return found + counter.work(1)
 
 
 @lru_cache(maxsize=1024)

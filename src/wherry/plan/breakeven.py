@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wherry.devices.system import System
-from wherry.ops.estimate import Estimate
 from wherry.plan.cost import predict
 from wherry.plan.placement import Placement
-from wherry.plan.query import Query
+from wherry.plan.query import Query, near_flow, with_near
 
 _STEPS = 20
 """Halvings of [0, 1]: the answer is good to a millionth."""
@@ -51,21 +50,5 @@ def _filters(query: Query) -> bool:
 
 def with_selectivity(query: Query, share: float) -> Query:
     """Give the query as if its filter let this share of the scanned rows pass."""
-    scanned = query.flows[0]
-    rows = scanned.rows * share
-
-    def scaled(flow: Estimate) -> Estimate:
-        return replace(flow, rows_low=rows, rows=rows, rows_high=rows)
-
-    flows = []
-    for segment, flow in zip(query.segments, query.flows, strict=True):
-        if segment.kind == "near":
-            flows.append(scaled(flow))
-        elif segment.kind == "routing":
-            flows.append(flow)
-        else:
-            flows.append(flow if flow.rows <= rows else scaled(flow))
-    has_merge = any(s.kind == "merge" for s in query.segments)
-    if not has_merge:
-        flows[-1] = scaled(flows[-1])
-    return replace(query, flows=tuple(flows))
+    rows = query.flows[0].rows * share
+    return with_near(query, replace(near_flow(query), rows_low=rows, rows=rows, rows_high=rows))

@@ -89,6 +89,11 @@ class Explanation:
         Placements that nothing refuses; `others` are the cheapest of those not chosen.
     chunks, chunks_stored : int
         Chunks to be read, and chunks there are.
+    rows_sampled : int
+        Rows that were looked at to estimate how many pass; 0 if statistics alone tell.
+    regret : float
+        By how much the placement may take longer than the best, as a share of its time, at the
+        ends of the interval of rows that pass.
     stored_bytes, decoded_bytes : int
         About how many bytes come from where they are stored, and are written by decoding them.
     break_even_selectivity : float or None
@@ -104,6 +109,8 @@ class Explanation:
     chunks: int
     chunks_stored: int
     rows_scanned: float
+    rows_sampled: int
+    regret: float
     stored_bytes: int
     decoded_bytes: int
     stages: tuple[StageExplained, ...]
@@ -152,6 +159,8 @@ def explain(
         chunks=len(query.chunks),
         chunks_stored=len(query.scan.source.chunks()),
         rows_scanned=query.flows[0].rows,
+        rows_sampled=query.sampled,
+        regret=choice.regret,
         stored_bytes=query.reading.media_bytes * len(query.chunks),
         decoded_bytes=query.reading.decoded_bytes * len(query.chunks),
         stages=_stages(query, system, choice, residuals),
@@ -234,6 +243,10 @@ def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
 def _lines(e: Explanation) -> list[str]:
     lines = _plan_lines(e)
     lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
+    if e.regret > 0:
+        lines.append(
+            f"at most {e.regret:.1%} slower than the best, if so many rows pass (modelled)"
+        )
     lines += _comparison(e)
     lines += [
         f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
@@ -251,7 +264,7 @@ def _plan_lines(e: Explanation) -> list[str]:
         decoded, stored = format_bytes(e.decoded_bytes), format_bytes(e.stored_bytes)
         lines.append(f"decodes about {decoded} of {stored} as stored")
     for index, stage in enumerate(e.stages):
-        lines += _stage_lines(index, stage)
+        lines += _stage_lines(index, stage, e.rows_sampled)
     lines += _cost_lines(e.chosen)
     return lines + [line for build in e.builds for line in _build_lines(build)]
 
@@ -265,13 +278,14 @@ def _build_lines(build: BuildExplained) -> list[str]:
     return [first, *(f"  {line}" for line in _plan_lines(build.explanation))]
 
 
-def _stage_lines(index: int, stage: StageExplained) -> list[str]:
+def _stage_lines(index: int, stage: StageExplained, sampled: int) -> list[str]:
     spread = f"{stage.rows_out_low:,.0f} to {stage.rows_out_high:,.0f}"
     exact = stage.rows_out_low == stage.rows_out_high
+    known = f"{spread}; {sampled:,} rows sampled" if sampled else f"surely {spread}"
     lines = [
         f"stage {index} [{' + '.join(stage.segments)}] on {', '.join(stage.devices)}: "
         f"{', '.join(stage.operators)}; {stage.rows_out:,.0f} rows out"
-        + ("" if exact else f" (surely {spread})")
+        + ("" if exact else f" ({known})")
     ]
     return lines + [f"  through pyarrow: {reason}" for reason in stage.residuals]
 

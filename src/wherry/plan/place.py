@@ -18,6 +18,7 @@ from wherry.plan.placement import (
     refusals,
 )
 from wherry.plan.query import Query
+from wherry.plan.regret import least_regret
 from wherry.plan.search import cheapest
 from wherry.plan.segments import Kind
 from wherry.plan.split import split
@@ -41,7 +42,11 @@ class Choice:
     Attributes
     ----------
     chosen : Alternative
-        Least predicted time; of equals, the first in the order of the system's devices.
+        Least regret (see `wherry.plan.regret`) over the rows that may pass; of equals, least time,
+        then the first in the order of the system's devices.
+    regret : float
+        By how much it may take longer than the best placement, as a share of that one's time, at
+        the ends of the interval of rows.
     others : tuple of Alternative
         The cheapest of the others, cheapest first; of splits, one at most.
     possible : int
@@ -58,6 +63,7 @@ class Choice:
     possible: int
     refused: tuple[dict[str, tuple[str, ...]], ...]
     bound_ns: int | None = None
+    regret: float = 0.0
 
 
 def place(
@@ -110,7 +116,10 @@ def _choose(query: Query, system: System, pins: Mapping[str, str] | None, *, col
         ranked.sort(key=lambda alternative: alternative.cost.time)
         possible += 1
     bound = None if shares is None else shares.bound_ns
-    return Choice(ranked[0], tuple(ranked[1:]), possible, refused, bound)
+    steadiest = least_regret(costs, allowed, [one.placement for one in ranked])
+    chosen = Alternative(steadiest.placement, costs.of(steadiest.placement))
+    others = [one for one in ranked if one.placement != chosen.placement][: KEPT - 1]
+    return Choice(chosen, tuple(others), possible, refused, bound, steadiest.regret)
 
 
 def _check_pins(pins: object, system: System) -> None:

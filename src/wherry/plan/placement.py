@@ -16,6 +16,8 @@ from itertools import product
 from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
 from wherry.devices.system import System, home, lanes, route
+from wherry.devices.work import absent_rates, load_reference
+from wherry.ir.work import kinds_of_work, reading_work
 from wherry.plan.query import Query, builds_of, segment_schemas
 from wherry.plan.segments import Segment, chunkwise, type_families
 
@@ -206,7 +208,7 @@ def _links(system: System, name: str) -> tuple[object, ...]:
     ends = (system.host, system.client)
     return tuple(
         tuple(
-            (link.bandwidth_gb_per_s, link.latency_us, link.duplex)
+            (link.bandwidth_gb_per_s, link.latency_us, link.duplex, link.both_ways_share)
             for link in route(system, name, end)
         )
         for end in ends
@@ -249,6 +251,18 @@ def _reasons(
     for family in sorted(families - set(able.types)):
         yield f"{where} does not handle {family} values; it handles {', '.join(able.types)}"
     yield from _memory_reasons(where, profile, segment, query)
+    yield from _rate_reasons(where, profile, segment, query)
+
+
+def _rate_reasons(where: str, profile: Profile, segment: Segment, query: Query) -> Iterator[str]:
+    if not segment.runs:
+        return
+    work = kinds_of_work(segment.steps, segment.encoding)
+    if segment is next(s for s in query.segments if s.runs):
+        work += reading_work(query.reading)
+    absent = absent_rates(work, profile, load_reference())
+    if absent:
+        yield f"{where} has no {', '.join(absent)} in its profile, which its time would follow from"
 
 
 def _memory_reasons(where: str, profile: Profile, segment: Segment, query: Query) -> Iterator[str]:

@@ -82,6 +82,8 @@ class Query:
     ----------
     reading : Reading
         What reading a chunk comes to, on the average over `chunks`.
+    sampled : int
+        Rows that were looked at to estimate what passes; 0 if statistics alone tell.
     plan_bytes, plan_digest : bytes
         The plan as it travels, and its identity.
     known : dict
@@ -99,6 +101,7 @@ class Query:
     schema: pa.Schema
     plan_bytes: bytes
     plan_digest: bytes
+    sampled: int = 0
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -233,18 +236,61 @@ def _flows(
     chunks: tuple[ChunkRef, ...],
 ) -> tuple[Estimate, ...]:
     """Give what comes out of each segment, summed over chunks; routing gives what is scanned."""
-    (apart, together), respond = split(operators[0]), operators[1]
-    count = max(1, len(chunks))
     rows = float(sum(ref.rows for ref in chunks))
     scanned = replace(stored, rows_low=rows, rows=rows, rows_high=rows)
+    apart, _ = split(operators[0])
     near = reduce(lambda flow, operator: operator.estimate(flow), apart, scanned)
-    merged = reduce(lambda flow, operator: operator.estimate(flow), together, near)
-    partial = near
+    return _after_near(segments, operators, (scanned, near), len(chunks), Groups())
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
+
+    chunk: float | None = None
+    every: float | None = None
+
+
+def near_flow(query: Query) -> Estimate:
+    """Give what comes out of the operators that work chunk by chunk."""
+    return query.flows[[segment.kind for segment in query.segments].index("near")]
+
+
+def with_near(query: Query, near: Estimate, groups: Groups | None = None) -> Query:
+    """Give the query as if `near` came out of the operators that work chunk by chunk."""
+    operators, respond = query.operators[:-1], query.operators[-1]
+    assert isinstance(respond, Respond)
+    known, count = groups or Groups(), len(query.chunks)
+    flows = _after_near(query.segments, (operators, respond), (query.flows[0], near), count, known)
+    return replace(query, flows=flows, known={})
+
+
+def _after_near(
+    segments: tuple[Segment, ...],
+    operators: tuple[tuple[Operator, ...], Respond],
+    flows: tuple[Estimate, Estimate],
+    chunks: int,
+    groups: Groups,
+) -> tuple[Estimate, ...]:
+    (_, together), respond = split(operators[0]), operators[1]
+    (scanned, near), count = flows, max(1, chunks)
+    partial = merged = near
     if together:
-        partial = _times(estimate_near(together[0], _times(near, 1 / count)), count)
+        each = _known(estimate_near(together[0], _times(near, 1 / count)), groups.chunk)
+        partial = _times(each, count)
+        first = _known(together[0].estimate(near), groups.every)
+        merged = reduce(lambda flow, operator: operator.estimate(flow), together[1:], first)
     answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
     return tuple(by_kind.get(segment.kind, answer) for segment in segments)
+
+
+def _known(flow: Estimate, rows: float | None) -> Estimate:
+    if rows is None:
+        return flow
+    return replace(
+        flow, rows_low=min(flow.rows_low, rows), rows=rows, rows_high=max(flow.rows_high, rows)
+    )
 
 
 def _times(flow: Estimate, factor: float) -> Estimate:

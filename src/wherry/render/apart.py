@@ -18,7 +18,7 @@ from wherry.data.segment import SegmentPool
 from wherry.devices.work import Work
 from wherry.render.gather import Deferred, gather
 from wherry.render.ledger import account
-from wherry.render.program import ChunkOutput
+from wherry.render.outcome import ChunkOutput
 from wherry.render.waiting import Waiting
 
 HELD_SHARE: Final = 1.2

@@ -19,16 +19,22 @@ _runs = skeletons("runs")
 
 @dataclass(frozen=True, slots=True)
 class Strided:
-    """Fields of `count` groups, each `step` bytes long and beginning at `address`."""
+    """Fields of `count` groups, each `step` bytes long and beginning at `address`.
+
+    With `memory`, which begins there and stays as it is, whole rows are not copied.
+    """
 
     address: int
     step: int
     count: int
     pool: SegmentPool
+    memory: np.ndarray[Any, Any] | None = None
 
     def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
         """Give the field at a byte, of all groups, in memory of the pool."""
         size = np.dtype(dtype).itemsize
+        if self.memory is not None and size == self.step:
+            return self.memory[: size * self.count].view(dtype)
         target = self.pool.allocate(self.count * size)
         _runs.take_field(self.address + offset, self.step, self.count, size, target.address)
         return np.frombuffer(target, dtype) if self.count else np.empty(0, dtype)

@@ -31,15 +31,19 @@ class Domain:
 def codes_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Give integer codes and their texts; equal texts have equal codes, nulls are null."""
     if pa.types.is_dictionary(array.type):
-        texts = array.dictionary
-        if not texts.null_count and len(pc.unique(key_image(texts))) == len(texts):
-            return array.indices, texts
+        if are_codes(array.dictionary):
+            return array.indices, array.dictionary
         coded = key_image(array).dictionary_encode()
         return coded.indices.cast(array.type.index_type), coded.dictionary
     if layout_of(array.type) == "fixed":
         coded = array.dictionary_encode()
         return coded.indices, coded.dictionary
     return number_texts(array)
+
+
+def are_codes(texts: pa.Array) -> bool:
+    """Tell whether the places of texts in a dictionary are codes: none null, none there twice."""
+    return not texts.null_count and len(pc.unique(key_image(texts))) == len(texts)
 
 
 def ranks_of(array: pa.Array) -> tuple[pa.Array, pa.Array]:

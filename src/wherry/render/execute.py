@@ -18,6 +18,7 @@ from wherry.render.bind import Context, bind_slots
 from wherry.render.dealt import can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
+from wherry.render.grouped import Found, Start
 from wherry.render.grouping import group
 from wherry.render.matches import find_pairs
 from wherry.render.output import Selection, compute_column, keep_rows
@@ -37,6 +38,8 @@ class Run:
     ----------
     literals : numpy.ndarray
         As `pack_literals` gave them.
+    start : Start, optional
+        What is grouped already of the chunk.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Run:
         prepared: Prepared,
         literals: np.ndarray[Any, Any],
         pool: SegmentPool,
+        start: Start | None = None,
     ) -> None:
         self._plan, self._prepared, self._pool = plan, prepared, pool
+        self._start = start
         self._chunk, self._literals = prepared.chunk, literals
         self.selected = self._chunk.rows
         if not isinstance(plan.step.sink, Groups):
@@ -203,11 +208,17 @@ class Run:
 
     def _groups(self, *, defer: bool) -> list[pa.Array] | Waiting:
         waits = defer and can_deal(self._plan)
-        found = group(self._plan, self._prepared, self._literals, self._pool, waits=waits)
+        found = group(
+            self._plan, self._prepared, self._literals, self._pool, self._start, waits=waits
+        )
         if isinstance(found, Waiting):
             self.selected = found.num_rows
             return found
         self.selected = found.selected
+        return self.columns(found)
+
+    def columns(self, found: Found) -> list[pa.Array]:
+        """Give the keys and aggregates of groups as columns."""
         results = self._results(found.cells, found.states, found.alike, found.counted)
         return found.keys + results
 

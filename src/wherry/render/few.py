@@ -1,59 +1,117 @@
-"""Groups of a chunk as long as they are few: see `kernels/numba/few.py`."""
+"""Groups of chunks as long as they are few: see `kernels/numba/few.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from wherry.kernels.layout import BLOCK
+from wherry.kernels.layout import BLOCK, FEW_HEAD
 from wherry.kernels.skeletons import skeletons
 from wherry.render.grouped import Found, Start, Task, keys_of
+from wherry.render.passes import Compiled
+from wherry.render.room import scratch
 from wherry.render.state import Matrix, stride
+from wherry.render.team import APART, AT_ONCE, Team, alone
 
 _few = skeletons("few")
 
 MOST_FEW: Final = 16
 """Groups whose rows are added by mask: each costs a pass over a block's sums, present or not."""
 
+Array = np.ndarray[Any, Any]
 
-def group_few(task: Task) -> Found | Start:
-    """Give the groups of the chunk; a start for others if they are not few, or a text is long."""
-    code, chunk = task.code, task.chunk
-    images, lanes = code.images, code.lanes
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """What `few_each` found in chunks, a row a chunk.
+
+    Attributes
+    ----------
+    progress : numpy.ndarray
+        int64: the first block that is not grouped, groups so far, rows that passed so far.
+    words, rows, states : numpy.ndarray
+        Of MOST_FEW groups each, of which the first are there: int64 words of keys, int64 numbers of
+        first rows, uint8 states.
+    """
+
+    progress: Array
+    words: Array
+    rows: Array
+    states: Array
+
+    def start(self, chunk: int) -> Start:
+        """Give what others begin a chunk with that has more groups."""
+        block, groups, selected = self.progress[chunk].tolist()
+        rows, states = self.rows[chunk, :groups].copy(), self.states[chunk, :groups]
+        return Start(block, rows, states, selected)
+
+    def together(self, task: Task, chunks: slice) -> Found:
+        """Give the groups of chunks that are wholly grouped, one chunk's behind another's.
+
+        Parameters
+        ----------
+        task : Task
+            Of the first of them; the texts of all have the same codes.
+        """
+        lanes = task.code.lanes
+        assert lanes is not None
+        there = np.arange(MOST_FEW) < self.progress[chunks, 1:2]
+        keys = keys_of(task, self.words[chunks][there])
+        selected = int(self.progress[chunks, 2].sum())
+        states = Matrix(self.states[chunks][there])
+        return Found(keys, states, selected, task.code.cells, tuple(lanes.of))
+
+
+def find_few(code: Compiled, table: Array, team: Team) -> Few:
+    """Group chunks as far as their groups are few.
+
+    Parameters
+    ----------
+    code : Compiled
+        Of the way "few".
+    table : numpy.ndarray
+        int64, a row a chunk, as `kernels/numba/share.py` says; targets and counts are written.
+    """
+    images, lanes, step = code.images, code.lanes, stride(code.cells)
     assert images is not None
     assert lanes is not None
-    step = stride(code.cells)
+    sizes = (FEW_HEAD, MOST_FEW * 8 * images.words, MOST_FEW * 8, MOST_FEW * step)
+    seen, rows, states, end = np.cumsum(sizes).tolist()
+    made = np.empty((len(table), -(-end // APART) * APART), np.uint8)
+    table[:, 4] = made.ctypes.data + made.shape[1] * np.arange(len(table))
     begin = np.frombuffer(code.begin or b"\0", np.uint8)
-    parts = (
-        MOST_FEW * lanes.stride, MOST_FEW * 8 + images.nbytes, MOST_FEW * 8 * images.words,
-        MOST_FEW * 8, MOST_FEW * step, 24,
+    names = ("mask", "images", "match", "learn", "spread", "fold")
+    task = np.array(
+        [*(code.addresses.get(name, 0) for name in names), MOST_FEW, images.words, step,
+         begin.ctypes.data, lanes.stride, lanes.period, rows, states],
+        np.int64,
     )  # fmt: skip
-    room, places = _room(parts)
-    lanes_at, scratch, seen, rows, states, progress = (room.ctypes.data + p for p in places)
-    whole, padded = task.contexts
-    done = _few.few(
-        task.address("mask"), task.address("images"), task.address("match"), task.address("learn"),
-        task.address("spread"), task.address("fold"), whole, chunk.blocks, padded, chunk.rest,
-        MOST_FEW, images.words, seen, rows, states, step, begin.ctypes.data, lanes_at,
-        lanes.stride, scratch, lanes.period, progress,
-    )  # fmt: skip
-    block, groups, selected = room[places[5] : places[5] + 24].view(np.int64).tolist()
-    made = room[places[4] : places[4] + groups * step].reshape(groups, step)
-    if not done:
-        first = room[places[3] : places[3] + 8 * groups].view(np.int64)
-        return Start(block, first, made, selected)
-    words = room[places[2] : places[2] + 8 * groups * images.words].view(np.int64)
-    keys = keys_of(task, words.reshape(groups, images.words))
-    return Found(keys, Matrix(made), selected, code.cells, tuple(lanes.of))
+    vectors = -(-MOST_FEW * lanes.stride // BLOCK) * BLOCK
+
+    def work(counter: int) -> None:
+        room = scratch("few", vectors + MOST_FEW * 8 + images.nbytes).ctypes.data
+        given = task.ctypes.data, table.ctypes.data, len(table), counter, AT_ONCE
+        while _few.few_each(*given, room, room + vectors):
+            pass
+
+    (team if len(table) > 1 else alone)(work)
+
+    shape = len(made), MOST_FEW
+    return Few(
+        made[:, :24].view(np.int64),
+        made[:, seen:rows].view(np.int64).reshape(*shape, images.words),
+        made[:, rows:states].view(np.int64),
+        made[:, states:end].reshape(*shape, step),
+    )
 
 
-def _room(parts: Sequence[int]) -> tuple[np.ndarray[Any, Any], list[int]]:
-    """Give one piece of memory for several parts, and where each begins: at a line of the cache."""
-    places, at = [], 0
-    for nbytes in parts:
-        places.append(at)
-        at += -(-nbytes // BLOCK) * BLOCK
-    room = np.empty(at + BLOCK, np.uint8)
-    return room[-room.ctypes.data % BLOCK :], places
+def group_few(task: Task) -> Found | Start:
+    """Give the groups of a chunk; a start for others if they are not few, or a text is long."""
+    chunk, (whole, padded) = task.chunk, task.contexts
+    table = np.array([[whole, chunk.blocks, padded, chunk.rest, 0, 0]], np.int64)
+    few = find_few(task.code, table, alone)
+    if few.progress[0, 0] < chunk.blocks + bool(chunk.rest):
+        return few.start(0)
+    return few.together(task, slice(0, 1))

@@ -445,6 +445,7 @@ def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
         words += nulls
     for number, word in enumerate(words):
         store(loop.body, word, word_at(loop, function.args[2], number))
+    loop.prefetch()
     loop.close().ret(ir.Constant(I64, 0))
     return len(words)
 

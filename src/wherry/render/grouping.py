@@ -19,6 +19,7 @@ from wherry.ir.expr import Column
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
+from wherry.render.ascending import PROBE
 from wherry.render.domains import addresses, seen, slots_in, with_domains
 from wherry.render.encode import Domain, slot_arrays
 from wherry.render.few import group_few
@@ -26,7 +27,6 @@ from wherry.render.grouped import Found, Start, Task, bound, taken_over, with_te
 from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
-from wherry.render.runs import PROBE
 from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
 from wherry.render.waiting import Waiting
@@ -38,15 +38,25 @@ _SMALL: Final = 4096
 
 
 def group(
-    plan: PassPlan, prepared: Prepared, literals: Any, pool: SegmentPool, *, waits: bool = False
+    plan: PassPlan,
+    prepared: Prepared,
+    literals: Any,
+    pool: SegmentPool,
+    start: Start | None = None,
+    *,
+    waits: bool = False,
 ) -> Found | Waiting:
     """Give the groups of a chunk.
 
-    With `waits`, whoever merges groups takes rows that are not grouped as well: those of a chunk
-    that hardly share keys.
+    Parameters
+    ----------
+    start : Start, optional
+        What is grouped already of a chunk whose groups are not few.
+    waits : bool
+        Whoever merges groups takes rows that are not grouped as well: those of a chunk that hardly
+        share keys.
     """
-    forms = None if plan.spreads else _forms(plan, prepared, BLOCK)
-    start: Start | None = None
+    forms = None if plan.spreads or start is not None else _forms(plan, prepared, BLOCK)
     if forms is not None:
         found = group_few(bound(plan, prepared, literals, "few", forms))
         if isinstance(found, Found):
@@ -78,6 +88,19 @@ def _forms(plan: PassPlan, prepared: Prepared, rows: int | None) -> Forms | None
             single = rows is not None and longest == 1 and source.type not in _VIEWS
             found.append((item.column.name, 0 if single else words))
     return tuple(found)
+
+
+def common_forms(plan: PassPlan, ready: Sequence[Prepared]) -> Forms | None:
+    """Give how the texts of keys of several chunks are compared, going by their first blocks."""
+    some = [prepared for prepared in ready if prepared.chunk.rows] or ready[:1]
+    found = [_forms(plan, prepared, BLOCK) for prepared in some]
+    if None in found:
+        return None
+    longest: dict[str, int] = {}
+    for name, words in (form for forms in found for form in forms or ()):
+        # A byte is no word: where one chunk needs words, all have them.
+        longest[name] = max(words, longest.get(name, words))
+    return tuple(longest.items())
 
 
 _VIEWS: Final = (pa.string_view(), pa.binary_view())

@@ -49,9 +49,6 @@ _LONGEST: Final = 1 << 22
 block, so parts of 32 bits stay below 2**56, and 16 lanes of them below 2**60."""
 _SHORTEST: Final = 64
 """Folding more often than this would cost more than sums in parts."""
-_AHEAD: Final = 256
-"""Rows that memory is asked for ahead: it would rest while masks are added up, and a core that does
-both in turn took 1.2 to 1.3 times as long (64 to 1024 rows measured alike)."""
 _HALF: Final = (1 << 32) - 1
 
 
@@ -151,7 +148,7 @@ def write_spread(w: Writer, cells: Sequence[Cell]) -> Lanes:
         at += track_.parts * track_.part_bytes
         lanes.tracks.append(track_)
         rooms.append((track_, [_kept(loop, head, v) for v in vectors], count))
-    loop.prefetch(_AHEAD)
+    loop.prefetch()
     after = loop.close()
     known = [None if word is None else word() for word in words]
     with _each(function, after, function.args[4]) as (b, group, following):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from math import expm1
 from typing import Any, Final
@@ -14,17 +13,17 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK, SLACK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import Chunk, bind_slots
+from wherry.render.ascending import by_runs
+from wherry.render.bind import Chunk
 from wherry.render.columns import Strided, key_columns
 from wherry.render.dealt import select
 from wherry.render.grouped import Found, Start, Task, taken_over, with_texts
 from wherry.render.room import scratch
-from wherry.render.runs import PROBE, room_for, write_runs
 from wherry.render.state import stride
 from wherry.render.textkeys import TextKey
 from wherry.render.waiting import Waiting
 
-_runs, _group_by = skeletons("runs"), skeletons("group_by")
+_group_by = skeletons("group_by")
 
 _FIRST_GROUPS: Final = 1024
 MANY_GROUPS: Final = 1 << 13
@@ -90,67 +89,30 @@ def group_many(
     words, cells, chunk = task.code.key_words, task.code.cells, task.chunk
     progress, room = np.zeros(3, np.int64), _Room(words, stride(cells))
     known = taken_over(task, words, start, progress)
+    states = None if start is None else start.states
+    runs = by_runs(task, (known, states), progress, literals, pool)
+    counted = (True,) * len(cells) if runs is None else runs.runs.counted
+    if runs is not None and progress[0] == chunk.blocks + bool(chunk.rest):
+        keys = with_texts(task, _keys(task, runs.key_fields))
+        return Found(keys, runs, int(progress[2]), cells, counted=counted)
+    if runs is not None:
+        known, states = runs.keys, runs.states(room.stride)
     # Tables have twice as many slots, and those are a power of two.
     room.grow(1 << (max(_FIRST_GROUPS, len(known) + BLOCK) - 1).bit_length(), 0)
-    room.enter(known, None if start is None else start.states)
-    counted = _by_runs(task, room, progress, literals)
-    left = progress[0] < chunk.blocks + bool(chunk.rest)
-    if left and not _by_hash(task, room, progress, waits=waits):
+    room.enter(known, states)
+    if not _by_hash(task, room, progress, waits=waits):
         passed = select(task.address("mask"), task.contexts, chunk)
         return Waiting(task.plan, chunk, task.prepared.nullable, literals, *passed)
     groups = int(progress[1])
     keys = with_texts(task, _keys(task, Strided(room.seen, 8 * words, groups, pool)))
-    states = Strided(room.states, room.stride, groups, pool)
-    return Found(keys, states, int(progress[2]), cells, counted=counted)
+    found = Strided(room.states, room.stride, groups, pool)
+    return Found(keys, found, int(progress[2]), cells, counted=counted)
 
 
 def _keys(task: Task, fields: Strided) -> list[pa.Array]:
     keys = task.plan.text_keys(task.forms)
     types = tuple(key if isinstance(key, TextKey) else type_of(key) for key in keys)
     return key_columns(types, task.code.key_widths, task.code.key_words, fields)
-
-
-def _by_runs(
-    task: Task, room: _Room, progress: np.ndarray[Any, Any], literals: Any
-) -> tuple[bool, ...]:
-    """Group the blocks at the beginning of the chunk whose keys ascend; give `Found.counted`."""
-    chunk, cells = task.chunk, task.code.cells
-    if task.plan.spreads:
-        return (True,) * len(cells)
-    before, probed = progress.copy(), min(PROBE, chunk.blocks)
-    _run(task, room, progress, (0, *task.contexts, probed, 0))
-    ascend = progress[0] == probed and progress[1] > 1
-    progress[:] = before
-    if not ascend or not _ascend(room, int(before[1])):
-        return (True,) * len(cells)
-    nullable = task.prepared.nullable
-    runs = task.plan.function("runs", nullable, lambda w: write_runs(w, cells), task.code)
-    context = bind_slots(runs.slots, chunk, literals)
-    given = (runs.address, *context.addresses, chunk.blocks, chunk.rest)
-    while not _run(task, room, progress, given):
-        room.grow(room.capacity * _GROWTH, int(progress[1]))
-    counted: tuple[bool, ...] = runs.made
-    return counted
-
-
-def _ascend(room: _Room, groups: int) -> bool:
-    """Tell whether the keys of the groups so far ascend."""
-    keys = room.keys(groups).tolist()
-    return all(a < b for a, b in itertools.pairwise(keys))
-
-
-def _run(
-    task: Task, room: _Room, progress: np.ndarray[Any, Any], given: tuple[int, int, int, int, int]
-) -> bool:
-    """Group with (runs, context, padded context, blocks, rest); tell if there was room."""
-    runs, whole, padded, blocks, rest = given
-    return bool(
-        _runs.group_runs(
-            task.address("mask"), task.address("keys"), runs, whole, blocks, padded, rest,
-            room.words, room.seen, room.capacity, room.states, room.stride,
-            room_for(room.words).ctypes.data, progress.ctypes.data,
-        )
-    )  # fmt: skip
 
 
 def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, waits: bool) -> bool:

@@ -48,6 +48,11 @@ class Encoded:
         """Tell whether it is a key whose texts need not be numbered while they are short."""
         return not self.ranked and layout_of(type_of(self.node)) in {"narrow", "wide", "views"}
 
+    @property
+    def stored(self) -> bool:
+        """Tell whether it is a key whose codes are stored, in a dictionary."""
+        return not self.ranked and pa.types.is_dictionary(type_of(self.node))
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:

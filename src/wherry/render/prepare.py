@@ -13,7 +13,7 @@ from wherry.ir.expr import Literal, Node
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
 from wherry.render.bind import Chunk, Table
-from wherry.render.encode import codes_of, ranks_of
+from wherry.render.encode import are_codes, codes_of, ranks_of
 from wherry.render.loop import Slot
 from wherry.render.passes import PassPlan, needed_columns, read_columns
 from wherry.render.split import Lookup
@@ -42,7 +42,7 @@ class Prepared:
 
 
 class Preparer:
-    """Prepares chunks for one pass; keeps the tables of dictionaries that come again."""
+    """Prepares chunks for one pass; keeps what it found of dictionaries that come again."""
 
     def __init__(self, plan: PassPlan) -> None:
         self._plan = plan
@@ -53,6 +53,7 @@ class Preparer:
         self._simple = not any(prepared)
         self._lock = threading.Lock()
         self._tables: dict[Any, tuple[Any, Table]] = {}
+        self._texts: dict[Any, tuple[pa.Array, bool]] = {}
 
     def prepare(self, batch: pa.RecordBatch, literals: tuple[Literal, ...]) -> Prepared:
         """Give `batch` as the pass reads it.
@@ -89,9 +90,25 @@ class Preparer:
             if item.plain:
                 continue
             array = columns[item.node.name]  # type: ignore[attr-defined]
-            found = (ranks_of if item.ranked else codes_of)(array)
+            found = ranks_of(array) if item.ranked else self._codes(array)
             columns[item.column.name], texts[item.column.name] = found
         return texts
+
+    def _codes(self, array: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """Give what `codes_of` gives; whether a dictionary can be taken as it is is found once."""
+        if not pa.types.is_dictionary(array.type):
+            return codes_of(array)
+        key = _identity(array.dictionary)
+        with self._lock:
+            kept = self._texts.get(key)
+        if kept is None:
+            texts = array.dictionary
+            kept = texts, are_codes(texts)
+            with self._lock:
+                if len(self._texts) >= _MOST_TABLES:
+                    self._texts.clear()
+                kept = self._texts.setdefault(key, kept)
+        return (array.indices, kept[0]) if kept[1] else codes_of(array)
 
     def _lookups(
         self,
@@ -111,8 +128,7 @@ class Preparer:
         self, node: Node, lookup: Lookup, array: pa.Array, literals: tuple[Literal, ...]
     ) -> Table:
         texts = array.dictionary
-        places = tuple((b.address, b.size) for b in texts.buffers() if b is not None)
-        key = (lookup.number, places, texts.offset, len(texts), id(literals))
+        key = (lookup.number, *_identity(texts), id(literals))
         with self._lock:
             kept = self._tables.get(key)
         if kept is not None:
@@ -124,6 +140,12 @@ class Preparer:
             # What the key was made of is kept with it, so that no address or id comes again.
             self._tables[key] = ((texts, literals), made)
         return made
+
+
+def _identity(texts: pa.Array) -> tuple[Any, ...]:
+    """Give what is equal for arrays of one type over the same memory, as long as one is kept."""
+    places = tuple((b.address, b.size) for b in texts.buffers() if b is not None)
+    return places, texts.offset, len(texts), texts.type
 
 
 def _tabulate(node: Node, name: str, texts: pa.Array, t: pa.DataType) -> Table:

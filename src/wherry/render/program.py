@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from dataclasses import replace
+from functools import cached_property, lru_cache, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from wherry.ir.stage import (
     Totals,
     output_schema,
 )
-from wherry.ir.work import Counter, costs_of
+from wherry.ir.work import Costs, Counter, costs_of
 from wherry.kernels.objects import object_folder
 from wherry.render.bind import pack_literals
 from wherry.render.dealt import Dealt, can_deal
@@ -43,11 +43,11 @@ from wherry.render.gather import (
     parts_of,
     piece_bytes,
     referenced_rows,
-    several,
 )
 from wherry.render.late import Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
+from wherry.render.outcome import PASSED, ChunkOutput, together
 from wherry.render.part import Making, Part, run_part
 from wherry.render.partitioned import MANY
 from wherry.render.passes import plan_pass
@@ -55,6 +55,7 @@ from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
 from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share_groups import Grouping, Made
 from wherry.render.share_rows import rows_of
 from wherry.render.slotted import merge
 from wherry.render.state import Matrix, read
@@ -62,45 +63,7 @@ from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
 from wherry.render.waiting import Waiting
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkOutput:
-    """What a program made of a chunk, or of the chunks of a share.
-
-    Parameters
-    ----------
-    batch : pyarrow.RecordBatch, Deferred or Several
-        The result.
-    rows_in, rows_selected : int
-        Rows given, and how many of them passed the first predicate.
-    referenced_bytes, copied_bytes : int
-        Bytes of `batch` that lie in the chunk's own buffers, and bytes newly written.
-    why : str
-        Why bytes were written, or why none were.
-    work : Work
-        Counted work, the same on every device.
-    fallbacks : tuple of str
-        Why the interpreter ran a chunk although a program was there: a residual failed on some
-        row, which perhaps does not even pass. Empty as a rule.
-    """
-
-    batch: Piece
-    rows_in: int
-    rows_selected: int
-    referenced_bytes: int
-    copied_bytes: int
-    why: str
-    work: Work
-    fallbacks: tuple[str, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the rows made."""
-        return piece_bytes(self.batch)
-
-
 _CHOSEN = "rows are chosen, and written where they meet"
-_PASSED = "columns pass through by reference"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
 _WAITS = "rows wait where they lie, and are grouped where they meet"
@@ -122,6 +85,8 @@ class Program:
         Which expression or step runs through pyarrow, and why; empty if none does.
     binds : bool
         Whether chunks of a share can be bound together, for `run_bound`.
+    groups : bool
+        Whether it ends with groups: `run_bound` may deal rows then, and defers nothing else.
     looks_up : bool
         Whether what is bound depends on the literals.
     reads_late : bool
@@ -142,6 +107,7 @@ class Program:
         self._joins = any(part.joins for part in self._parts)
         # One that ends with groups may leave grouping to who merges them.
         self._deals = bool(self._parts and self._parts[-1].groups and not self._parts[-1].after)
+        self.groups = bool(sinks) and isinstance(sinks[-1], Groups)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
         self.binds = alike and not self._parts[0].after
@@ -162,7 +128,7 @@ class Program:
             schema = output_schema(step, schema)
         return Program(Stage(rest), schema, {}, folder) if rest else None
 
-    @property
+    @cached_property
     def residuals(self) -> tuple[str, ...]:
         """Give what does not run natively, and why."""
         found = [reason for part in self._parts if part.plan for reason in part.plan.reasons]
@@ -279,7 +245,8 @@ class Program:
         """Give chunks bound for `run_bound`; only if the program `binds`.
 
         They serve any literals, unless the program looks values up by code (`looks_up`). None if
-        a value to look up cannot be computed: then each chunk must `run` alone.
+        a value to look up cannot be computed, or a text is too long to be compared with others by
+        words: then each chunk must `run` alone.
 
         Parameters
         ----------
@@ -297,11 +264,22 @@ class Program:
             return None
 
     def run_bound(
-        self, bound: Bound, literals: tuple[Literal, ...], pool: SegmentPool, team: Team
+        self,
+        bound: Bound,
+        literals: tuple[Literal, ...],
+        pool: SegmentPool,
+        team: Team,
+        *,
+        defer: bool = False,
     ) -> ChunkOutput:
         """Give what the program makes of chunks that were bound together, on all threads of `team`.
 
         The same rows in the same order as `run` on each chunk, whatever thread does which.
+
+        Parameters
+        ----------
+        defer : bool
+            As for `run`; only if the program `groups`.
 
         Raises
         ------
@@ -311,6 +289,10 @@ class Program:
         part, packed = self._parts[0], self._pack(literals)
         assert part.plan is not None
         assert part.costs is not None
+        if self.groups:
+            deals = defer and self._deals
+            found = Grouping(part.plan, bound, literals, packed, pool, deals).run(team)
+            return together([self._grouped(bound, made, part.costs, pool) for made in found])
         made: Piece
         if isinstance(part.plan.step.sink, Totals):
             states, selected = totals_of(bound, packed, team)
@@ -323,10 +305,20 @@ class Program:
             made, referenced, copied = kept.rows, kept.referenced, kept.copied
             selected = made.num_rows
         counter, rows = Counter(), int(bound.rows.sum())
-        counter.add_pass(part.costs, rows, selected, bound.texts)
+        counter.add_pass(part.costs, rows, selected, int(bound.texts.sum()))
         work = counter.work(copied)
         why = _why(self.stage, copied)
         return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+
+    def _grouped(self, bound: Bound, groups: Made, costs: Costs, pool: SegmentPool) -> ChunkOutput:
+        """Give the groups of neighbouring chunks that were bound together as an output."""
+        rows, texts = (
+            int(each[groups.first : groups.last].sum()) for each in (bound.rows, bound.texts)
+        )
+        making = Making(None, (), pool, False, selected=groups.selected)
+        making.counter.add_pass(costs, rows, groups.selected, texts)
+        # What is referred to is a dictionary, and all of these chunks have the same.
+        return self._output(making, groups.rows, bound.batches[groups.first], rows)
 
     def run_gathered(
         self,
@@ -454,9 +446,9 @@ class Program:
         if not plan.keeps_rows or only.after:
             return self.run_gathered(batches, literals, pool)
         names = plan.kept_columns
-        made = [
-            self.run(b, literals, pool) if names is None else _kept(b, names, only) for b in batches
-        ]
+        if names is not None:
+            return _kept(batches, names, plan.out_schema)
+        made = [self.run(batch, literals, pool) for batch in batches]
         rows = sum(one.rows_in for one in made)
         copied = sum(one.copied_bytes for one in made)
         return ChunkOutput(
@@ -513,29 +505,6 @@ def _rendered(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> Pro
     return Program(stage, schema, dict(bounds), folder)
 
 
-def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
-    """Give pieces on which nothing is to be done as an output that refers to them."""
-    whole = several(pieces)
-    rows = whole.num_rows
-    return ChunkOutput(whole, rows, rows, piece_bytes(whole), 0, _PASSED, Work())
-
-
-def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
-    """Give what a program made of chunks, one by one and in order, as one output."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return ChunkOutput(
-        batch=several([output.batch for output in outputs]),
-        rows_in=sum(output.rows_in for output in outputs),
-        rows_selected=sum(output.rows_selected for output in outputs),
-        referenced_bytes=sum(output.referenced_bytes for output in outputs),
-        copied_bytes=sum(output.copied_bytes for output in outputs),
-        why=next((o.why for o in outputs if o.copied_bytes), outputs[0].why),
-        work=sum((output.work for output in outputs), Work()),
-        fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
-    )
-
-
 def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[Part, ...]:
     found = [Part(None, None, None, ())]
     for number, step in enumerate(stage.steps):
@@ -549,12 +518,13 @@ def _parts(stage: Stage, schema: pa.Schema, bounds: Any, folder: Path) -> tuple[
     return tuple(part for part in found if part.plan or part.after)
 
 
-def _kept(batch: pa.RecordBatch, names: tuple[str, ...], part: Part) -> ChunkOutput:
-    """Give some columns of a batch: what a pass over it gives, without looking at addresses."""
-    assert part.plan is not None
-    columns = [batch.column(name) for name in names]
-    made = pa.RecordBatch.from_arrays(columns, schema=part.plan.out_schema)
-    rows = batch.num_rows
+def _kept(
+    batches: Sequence[pa.RecordBatch], names: tuple[str, ...], schema: pa.Schema
+) -> ChunkOutput:
+    """Give some columns of batches: what a pass over each gives, without looking at addresses."""
+    table = pa.Table.from_batches(batches)
+    made = pa.Table.from_arrays([table.column(name) for name in names], schema=schema)
+    rows = made.num_rows
     return ChunkOutput(made, rows, rows, piece_bytes(made), 0, _REFERENCED, Work())
 
 
@@ -585,7 +555,7 @@ def _arrangement(step: Step) -> str:
 
 def _why(stage: Stage, copied: int) -> str:
     if not copied:
-        return _PASSED
+        return PASSED
     sinks = [step.sink for step in stage.steps if isinstance(step, Pass)]
     if any(isinstance(sink, Groups) for sink in sinks):
         return "groups are written once"

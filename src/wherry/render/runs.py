@@ -1,142 +1,23 @@
-"""Rows whose keys ascend, grouped without hashing; and pieces whose keys ascend, put in a row.
-
-runs(context, row, mask, starts, state) -> 0
-
-The first of the rows in `mask` goes to the state at `state`, or to the next one if the lowest bit
-of `starts` is set, and so on, a bit of `starts` a row. What a state holds is kept in registers and
-written for every row: that costs less than to tell where a run ends.
-"""
+"""Pieces whose keys ascend, put in a row: their groups are not merged, but for those that meet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from llvmlite import ir
 
 from wherry.data.chunk import referenced_bytes
-from wherry.kernels.layout import BLOCK, RUN_ROOM
 from wherry.kernels.skeletons import skeletons
 from wherry.render import functions as fn
+from wherry.render.ascending import room_for
 from wherry.render.bind import Chunk, bind_slots
-from wherry.render.functions import Writer
-from wherry.render.loop import (
-    I1,
-    I64,
-    declare,
-    element_bytes,
-    load,
-    store,
-    vector,
-)
 from wherry.render.passes import PassPlan
-from wherry.render.room import scratch
-from wherry.render.state import Cell, combined, identity, lanes_of, stride
 from wherry.render.team import Team, alone, each
 
 _runs = skeletons("runs")
-
-PROBE: Final = 16
-"""Blocks whose keys must ascend before code for runs is compiled."""
-
-
-def write_runs(w: Writer, cells: Sequence[Cell]) -> tuple[bool, ...]:
-    """Write `runs`: arguments of a block are computed in lanes, then combined row by row.
-
-    Tells of each cell whether its argument can be null here. One that cannot is not counted: every
-    group has a row, and so a value.
-    """
-    function, head = w.begin("runs", 5, result=False)
-    loop = w.loop(function, head)
-    found: list[tuple[Cell, Any, list[Any]]] = []
-    for cell in cells:
-        if cell.argument is None:
-            found.append((cell, None, []))
-            continue
-        value = loop.value(cell.argument)
-        known = None if value.valid is None else loop.gather_word(value.valid)
-        rooms = []
-        for lanes in lanes_of(cell, loop.body, value.data):
-            element = lanes.type.element
-            room = head.alloca(vector(element, BLOCK))
-            room.align = 64
-            address = head.ptrtoint(room, I64)
-            place = loop.body.mul(loop.lane, ir.Constant(I64, element_bytes(element)))
-            store(loop.body, lanes, loop.body.add(address, place))
-            rooms.append((address, element))
-        found.append((cell, known, rooms))
-    after = loop.close()
-    words = [None if known is None else known() for _, known, _ in found]
-    _each_row(function, after, stride(cells), found, words)
-    return tuple(word is not None for word in words)
-
-
-def _each_row(function: Any, head: Any, width: int, found: Any, words: list[Any]) -> None:
-    """Write the loop over the set bits of the mask; it has at least one."""
-    block, done = function.append_basic_block("row"), function.append_basic_block("done")
-    _, _, mask, starts, state = function.args
-    b = ir.IRBuilder(block)
-    rest, more, at = (_phi(b, head, value) for value in (mask, starts, state))
-    kept = []
-    for (cell, _, _), word in zip(found, words, strict=True):
-        places = [(cell.offset, I64)] if cell.kind == "count" or word is not None else []
-        values = cell.offset + 8
-        places += [(values + cell.element_bytes * n, cell.element) for n in range(cell.parts)]
-        for place, kind in places:
-            before = load(head, head.add(state, ir.Constant(I64, place)), kind)
-            kept.append((place, _phi(b, head, before)))
-    head.branch(block)
-    lane = b.call(
-        declare(b.module, "llvm.cttz.i64", ir.FunctionType(I64, [I64, I1])),
-        [rest, ir.Constant(I1, 1)],
-    )
-    fresh = b.trunc(more, I1)
-    to = b.select(fresh, b.add(at, ir.Constant(I64, width)), at)
-    made = _combined(b, found, words, (lane, fresh), iter(kept))
-    for (place, phi), value in zip(kept, made, strict=True):
-        store(b, value, b.add(to, ir.Constant(I64, place)))
-        phi.add_incoming(value, block)
-    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
-    rest.add_incoming(less, block)
-    more.add_incoming(b.lshr(more, ir.Constant(I64, 1)), block)
-    at.add_incoming(to, block)
-    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
-    ir.IRBuilder(done).ret_void()
-
-
-def _phi(b: Any, head: Any, value: Any) -> Any:
-    phi = b.phi(value.type)
-    phi.add_incoming(value, head.block)
-    return phi
-
-
-def _combined(b: Any, found: Any, words: list[Any], row: tuple[Any, Any], kept: Any) -> list[Any]:
-    """Give counts and values of the state after a row."""
-    lane, fresh = row
-    one, none = ir.Constant(I64, 1), ir.Constant(I64, 0)
-    made = []
-    for (cell, _, rooms), word in zip(found, words, strict=True):
-        bit = one if word is None else b.and_(b.lshr(word, lane), one)
-        if cell.kind == "count" or word is not None:
-            made.append(b.add(b.select(fresh, none, next(kept)[1]), bit))
-        for address, element in rooms:
-            nothing = ir.Constant(cell.element, identity(cell, cell.element))
-            before = b.select(fresh, nothing, next(kept)[1])
-            size = ir.Constant(I64, element_bytes(element))
-            value = load(b, b.add(address, b.mul(lane, size)), element)
-            value = fn.widened(cell, b, value)
-            if word is not None:
-                value = b.select(b.trunc(bit, I1), value, nothing)
-            made.append(combined(cell, b, before, value))
-    return made
-
-
-def room_for(words: int) -> np.ndarray[Any, Any]:
-    """Give the scratch that the skeletons of runs need."""
-    return scratch("runs", words * (BLOCK * 8 + RUN_ROOM) + RUN_ROOM)
 
 
 def joints(

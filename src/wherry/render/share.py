@@ -7,31 +7,27 @@ What was bound stays good while the chunks are where they are, so it serves the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from wherry.data.chunk import column_bytes
 from wherry.ir.expr import Column, Literal, Node
-from wherry.ir.stage import Rows, Totals
+from wherry.ir.stage import Groups, Rows, Totals
 from wherry.ir.work import Costs
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import LITERALS, Chunk, bind_slots, values_address
-from wherry.render.passes import Compiled, PassPlan
-from wherry.render.prepare import Preparer
+from wherry.render.grouping import common_forms
+from wherry.render.passes import Compiled, Forms, PassPlan
+from wherry.render.prepare import Prepared, Preparer
 from wherry.render.state import stride
-from wherry.render.team import Team, alone
+from wherry.render.team import APART, AT_ONCE, Team, alone
 
 _share = skeletons("share")
-AT_ONCE: Final = 16
-"""Chunks of a call, about 10 ms: so long Ctrl-C waits."""
-_APART: Final = 128
-"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
-
 Array = np.ndarray[Any, Any]
 
 
@@ -43,8 +39,8 @@ class Bound:
     ----------
     batches : tuple of RecordBatch
         The chunks as stored.
-    chunks : tuple of Chunk
-        The same as passes read them.
+    ready : tuple of Prepared
+        The same as passes read them, with the literals that they were bound with.
     rows : numpy.ndarray
         int64, of each chunk.
     contexts : numpy.ndarray
@@ -54,21 +50,27 @@ class Bound:
         int64 of shape (chunks, plain outputs): where the values lie.
     plain : tuple of int
         Outputs that are stored columns of a fixed width and without nulls in any chunk.
-    texts : int
-        Bytes of text that the pass's terms read.
+    texts : numpy.ndarray
+        int64, of each chunk: bytes of text that the pass's terms read.
     keep : list
         What contexts point to besides the columns.
+    forms : Forms
+        How texts of keys are compared.
+    texts_of : numpy.ndarray
+        int64, of each chunk; equal for those whose keys have the same texts by code.
     """
 
     batches: tuple[pa.RecordBatch, ...]
-    chunks: tuple[Chunk, ...]
+    ready: tuple[Prepared, ...]
     rows: Array
     code: Compiled
     contexts: Array
     sources: Array
     plain: tuple[int, ...]
-    texts: int
+    texts: Array
     keep: list[Any]
+    forms: Forms
+    texts_of: Array
 
     def table(self, literals: Array, targets: Array) -> tuple[Array, Array]:
         """Give the rows that the skeletons take, and the contexts they point to."""
@@ -88,7 +90,11 @@ class Bound:
 def binds_together(plan: PassPlan) -> bool:
     """Tell whether chunks of a pass can be bound together: nothing is computed for each before."""
     sink = plan.step.sink
-    if plan.residuals or plan.encoded or plan.picks:
+    if plan.residuals or plan.picks:
+        return False
+    if isinstance(sink, Groups):
+        return not plan.spreads and all(item.plain or item.stored for item in plan.encoded)
+    if plan.encoded:
         return False
     if isinstance(sink, Rows):
         # Without a predicate and a value to compute, nothing is left to do in threads.
@@ -110,12 +116,17 @@ def bind_together(
     costs: Costs,
     batches: Sequence[pa.RecordBatch],
     literals: tuple[Literal, ...],
-) -> Bound:
-    """Give chunks of a pass that `binds_together`, bound."""
+) -> Bound | None:
+    """Give chunks of a pass that `binds_together`, bound; None if one variant does not suit all."""
     ready = [preparer.prepare(batch, literals) for batch in batches]
     chunks = [prepared.chunk for prepared in ready]
     plain = tuple(n for n, node in enumerate(plan.outputs) if _is_plain(node, chunks))
-    code = plan.compiled(frozenset[str]().union(*(prepared.nullable for prepared in ready)))
+    nullable = frozenset[str]().union(*(prepared.nullable for prepared in ready))
+    groups = isinstance(plan.step.sink, Groups)
+    forms = common_forms(plan, ready) if groups else ()
+    if forms is None:
+        return None
+    code = plan.compiled(nullable, "few" if groups else "rows", forms)
     keep: list[Any] = []
     contexts = np.empty((len(chunks), 2, max(1, len(code.slots))), np.int64)
     nothing = np.zeros(1, np.int64)
@@ -126,10 +137,20 @@ def bind_together(
         keep += bound.keep
     names = [plan.outputs[number].name for number in plain]  # type: ignore[attr-defined]
     sources = [[values_address(chunk.columns[name]) for name in names] for chunk in chunks]
-    texts = sum(column_bytes(b.column(name)) for b in batches for name in costs.texts)
+    texts = [sum(column_bytes(batch.column(name)) for name in costs.texts) for batch in batches]
     rows = np.array([chunk.rows for chunk in chunks], np.int64)
     places = np.array(sources, np.int64).reshape(len(chunks), len(names))
-    return Bound(tuple(batches), tuple(chunks), rows, code, contexts, places, plain, texts, keep)
+    return Bound(
+        tuple(batches), tuple(ready), rows, code, contexts, places, plain,
+        np.array(texts, np.int64), keep, forms, _numbered([prepared.texts for prepared in ready]),
+    )  # fmt: skip
+
+
+def _numbered(texts: Sequence[Mapping[str, pa.Array]]) -> Array:
+    """Give a number for each chunk, another one where a key's texts are other objects."""
+    numbers: dict[tuple[int, ...], int] = {}
+    found = (tuple(map(id, by_name.values())) for by_name in texts)
+    return np.array([numbers.setdefault(ids, len(numbers)) for ids in found], np.int64)
 
 
 def _is_plain(node: Node, chunks: Sequence[Chunk]) -> bool:
@@ -143,7 +164,7 @@ def totals_of(bound: Bound, literals: Array, team: Team) -> tuple[Array, int]:
     code = bound.code
     size = stride(code.cells)
     # Two threads that write to one cache line wait for each other.
-    room = -(-size // _APART) * _APART
+    room = -(-size // APART) * APART
     states = np.zeros((len(bound.rows), room), np.uint8)
     states[:, :size] = np.frombuffer(code.begin, np.uint8)
     targets = states.ctypes.data + room * np.arange(len(states))

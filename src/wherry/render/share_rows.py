@@ -22,8 +22,8 @@ from wherry.render.gather import Several
 from wherry.render.ledger import account
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import PassPlan
-from wherry.render.share import AT_ONCE, Array, Bound, width_of
-from wherry.render.team import Team, alone, each
+from wherry.render.share import Array, Bound, width_of
+from wherry.render.team import AT_ONCE, Team, alone, each
 
 _share, _compact = skeletons("share"), skeletons("compact")
 _LINE: Final = 64
@@ -205,7 +205,7 @@ def _joined(
 def _stored(plan: PassPlan, bound: Bound, chunk: int, number: int) -> pa.Array:
     node = plan.outputs[number]
     assert isinstance(node, Column)
-    return bound.chunks[chunk].columns[node.name]
+    return bound.ready[chunk].chunk.columns[node.name]
 
 
 def _one_by_one(
@@ -259,7 +259,7 @@ def _batch(
         else:
             arrays[number] = compute_column(
                 plan.out_schema.types[number], bound.code.addresses[f"values{number}"], place,
-                bound.chunks[chunk], selection, pool=pool,
+                bound.ready[chunk].chunk, selection, pool=pool,
             )  # fmt: skip
     made = pa.RecordBatch.from_arrays(
         [arrays[number] for number in range(len(arrays))], names=plan.out_schema.names

@@ -172,7 +172,7 @@ def combined(cell: Cell, b: Any, left: Any, right: Any) -> Any:
         return b.fadd(left, right) if element is F64 else b.add(left, right)
     kind = ir.FunctionType(left.type, [left.type] * 2)
     return b.call(
-        declare(b.module, f"llvm.{_chooser(cell, element)}.{_suffix(left.type)}", kind),
+        declare(b.module, f"llvm.{_chooser(cell, element)}.{suffix(left.type)}", kind),
         [left, right],
     )
 
@@ -183,26 +183,27 @@ def _chooser(cell: Cell, element: Any) -> str:
     return ("u" if cell.unsigned else "s") + cell.kind
 
 
-def _suffix(t: Any) -> str:
+def suffix(t: Any) -> str:
+    """Give what LLVM calls a type in the names of its functions."""
     if isinstance(t, ir.VectorType):
-        return f"v{t.count}{_suffix(t.element)}"
+        return f"v{t.count}{suffix(t.element)}"
     return f"i{t.width}" if isinstance(t, ir.IntType) else "f32" if t is F32 else "f64"
 
 
 def reduced(cell: Cell, b: Any, lanes: Any, wanted: Any = None) -> Any:
     """Give one value for a vector of them, of type `wanted` or the state's."""
     element, wanted = lanes.type.element, wanted or cell.element
-    suffix = _suffix(lanes.type)
+    named = suffix(lanes.type)
     if cell.kind == "sum" and element is F64:
         kind = ir.FunctionType(F64, [F64, lanes.type])
-        function = declare(b.module, f"llvm.vector.reduce.fadd.{suffix}", kind)
+        function = declare(b.module, f"llvm.vector.reduce.fadd.{named}", kind)
         # reassoc lets the lanes be added as a tree; the tree is the same in every run.
         return b.call(function, [ir.Constant(F64, -0.0), lanes], fastmath=("reassoc",))
     name = {"sum": "add", "min": "fmin", "max": "fmax"}[cell.kind]
     if cell.kind != "sum" and element not in (F32, F64):
         name = _chooser(cell, element)
     function = declare(
-        b.module, f"llvm.vector.reduce.{name}.{suffix}", ir.FunctionType(element, [lanes.type])
+        b.module, f"llvm.vector.reduce.{name}.{named}", ir.FunctionType(element, [lanes.type])
     )
     value = b.call(function, [lanes])
     return value if element == wanted else b.sext(value, wanted)

@@ -23,6 +23,12 @@ Team: TypeAlias = Callable[[Work], None]
 
 Made = TypeVar("Made")
 
+AT_ONCE: Final = 16
+"""Chunks of a call, 10 to 40 ms: so long Ctrl-C waits."""
+
+APART: Final = 128
+"""Bytes between what two threads write: two lines, because processors fetch lines in pairs."""
+
 STOP: Final = 1 << 62
 """A counter's value beyond every number that anybody takes."""
 

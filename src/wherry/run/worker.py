@@ -38,7 +38,8 @@ from wherry.render.apart import apart
 from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
-from wherry.render.program import ChunkOutput, Program, passed_on, render, together
+from wherry.render.outcome import ChunkOutput, passed_on, together
+from wherry.render.program import Program, render
 from wherry.render.share import Bound
 from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
@@ -293,10 +294,11 @@ class Worker:
         program, readings = self.program(hop), dict[int, list[Reading]]()
 
         def task() -> ChunkOutput:
-            binds = program.binds and not self._defers(hop)
+            defers = self._defers(hop)
+            binds = program.binds and (program.groups or not defers)
             bound = self._bound(hop, program, refs) if binds else None
             if bound is not None:
-                made = program.run_bound(bound, hop.literals, self.pool, team)
+                made = program.run_bound(bound, hop.literals, self.pool, team, defer=defers)
                 return self._encoded(hop, made)
             todo = self._units(hop, program, refs)
 
