@@ -17,13 +17,11 @@ INLINE: Final = 12
 EQUAL, UNEQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, PARTS = range(7)
 """Tests of text in `numba/strings.py`."""
 PAGE: Final = 256
-"""Records of a page of `numba/radix.py`."""
+"""Records of a page of `numba/deal.py`."""
 STAGE: Final = 16
 """Records of a partition kept in the first-level cache before they are written past it."""
-STAGE_SLACK: Final = 64
-"""Bytes behind a partition's staged records that copying whole vectors may overwrite."""
 PIECE_WORDS: Final = 9
-"""int64 that tell `radix.fold_partition` where a chunk's records are."""
+"""int64 that tell `radix.fold_partition` and `slots.fold_slots` where a chunk's records are."""
 DEALT: Final = 16
 """Rows of a bucket that `numba/buckets.py` writes at a time; it stages twice as many."""
 RUN_ROOM: Final = BLOCK * 8 + 2 * BLOCK

@@ -16,7 +16,7 @@ from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Context, bind_slots, values_address
 from wherry.render.buckets import bucket_column, dealt, into_buckets, number_rows
-from wherry.render.dealt import Dealt, can_deal
+from wherry.render.dealt import can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
 from wherry.render.grouped import Found, Start
@@ -27,6 +27,7 @@ from wherry.render.passes import Compiled, PassPlan
 from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
 from wherry.render.state import Cell, Fields, Matrix, read
+from wherry.render.waiting import Waiting
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
 _MANY: Final = 0.25
@@ -73,7 +74,7 @@ class Run:
         if isinstance(sink, Matches):
             return self._matches(sink, after, defer=defer)
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
-        if isinstance(columns, Dealt):
+        if isinstance(columns, Waiting):
             return columns
         self.groups = len(columns[0]) if isinstance(sink, Groups) else 0
         return arrange(self._plan.batch_of(columns), after, self._pool)
@@ -243,12 +244,12 @@ class Run:
             arrays.append(seen[key])
         return arrays
 
-    def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
-        deals = defer and can_deal(self._plan)
+    def _groups(self, *, defer: bool) -> list[pa.Array] | Waiting:
+        waits = defer and can_deal(self._plan)
         found = group(
-            self._plan, self._prepared, self._literals, self._pool, self._start, deals=deals
+            self._plan, self._prepared, self._literals, self._pool, self._start, waits=waits
         )
-        if isinstance(found, Dealt):
+        if isinstance(found, Waiting):
             self.selected = found.num_rows
             return found
         self.selected = found.selected

@@ -24,6 +24,7 @@ from wherry.render.buckets import bucket_places, side_by_side
 from wherry.render.dealt import Dealt
 from wherry.render.output import Selection, gather_parts, gathers_parts, keep_rows
 from wherry.render.top_k import first_places
+from wherry.render.waiting import Waiting
 
 RowNumbers = np.ndarray[Any, Any]
 
@@ -73,12 +74,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred, Dealt or Encoded rows, or Several."""
+"""What a stage makes: a RecordBatch, Table, Deferred, Dealt, Waiting, Encoded or Several."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows, or of the stream they are encoded as."""
-    known = isinstance(piece, Deferred | Several | Dealt | Encoded)
+    known = isinstance(piece, Deferred | Several | Dealt | Waiting | Encoded)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 

@@ -49,7 +49,7 @@ from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.outcome import PASSED, ChunkOutput, together
 from wherry.render.part import Making, Part, run_part
-from wherry.render.partitioned import MANY, merge
+from wherry.render.partitioned import MANY
 from wherry.render.passes import plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
@@ -58,14 +58,16 @@ from wherry.render.share import Bound, binds_together
 from wherry.render.share_groups import Grouping, Made
 from wherry.render.share_run import binds_after, bound_of, share_of
 from wherry.render.share_top import BoundOrder, bind_order, first_of, orders_together
+from wherry.render.slotted import merge
 from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
+from wherry.render.waiting import Waiting
 
 _CHOSEN = "rows are chosen, and written where they meet"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
-_DEALT = "rows are dealt by key, and grouped where they meet"
+_WAITS = "rows wait where they lie, and are grouped where they meet"
 _JOINED = "groups of chunks follow each other, and are joined by reference"
 _MERGED = "groups are written once, in order of first appearance"
 
@@ -168,7 +170,7 @@ class Program:
         ----------
         defer : bool
             What comes next on this device takes rows that are not written yet: those that are only
-            chosen, if it orders or cuts them, or dealt by key, if it merges groups.
+            chosen, if it orders or cuts them, or that wait for others, if it merges groups.
 
         Raises
         ------
@@ -242,12 +244,10 @@ class Program:
         """Give what was made of `rows` rows; `given` are columns that it may refer to."""
         selected = rows if making.selected is None else making.selected
         counter, slowly = making.counter, making.fallbacks
-        if isinstance(made, Dealt):
-            work = counter.work(made.nbytes)
-            return ChunkOutput(made, rows, selected, 0, made.nbytes, _DEALT, work, slowly)
-        if isinstance(made, Deferred):
+        if isinstance(made, Deferred | Waiting):
+            why = _CHOSEN if isinstance(made, Deferred) else _WAITS
             work = counter.work(0)
-            return ChunkOutput(made, rows, selected, made.nbytes, 0, _CHOSEN, work, slowly)
+            return ChunkOutput(made, rows, selected, made.nbytes, 0, why, work, slowly)
         referenced, copied = 0, 0
         if self._refers:
             owners = builds_read(self.stage, making.literals) if self._joins else ()
@@ -405,8 +405,8 @@ class Program:
         if not first.groups or first.plan is None:
             return False
         plain = not (first.plan.residuals or first.plan.lookups)
-        dealt = any(isinstance(piece, Dealt) for piece in pieces)
-        return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
+        waits = any(isinstance(piece, Dealt | Waiting) for piece in pieces)
+        return waits or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
 
     def _run_merge(
         self,
@@ -429,8 +429,8 @@ class Program:
         row = in_a_row(first.plan, pieces, group, team)
         joined = row is not None
         if row is None:
-            groups = merge(pieces, first.plan, pool, team)
-            row = [groups], referenced_bytes([groups])
+            groups, dealt = merge(pieces, first.plan, pool, team)
+            row = [groups], referenced_bytes([groups]) + dealt
         batches, copied = row
         counter.add_groups(first.costs, sum(batch.num_rows for batch in batches))
         work, why = counter.work(copied), _JOINED if joined else _MERGED
@@ -551,7 +551,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
+            used = "few.few, group_by.direct or group_by.hashed; runs, slots or radix if many"
         case Matches():
             used = "join.find, join.expand, filter.gather"
         case _:
