@@ -87,6 +87,11 @@ def test_a_split_is_faster_than_its_ways_where_both_have_room(rows):
         assert former.cost.time <= later.cost.time
 
 
+def test_one_device_has_nothing_to_split(rows):
+    for pipeline in PIPELINES.values():
+        assert place(query_of(pipeline(rows)), load_system("this-machine")).bound_ns is None
+
+
 def test_pins_leave_nothing_to_split(rows):
     asked = query(rows, "totals")
     placement = place(asked, SYSTEM, pins={"near": "dpu0", "partial": "dpu0"})
