@@ -165,9 +165,15 @@ class Engine:
         return [int(self._linker.get_function_address(name)) for name in symbols]
 
     def function(self, address: int, arguments: int) -> Any:
-        """Give a function of so many int64 as Python calls it, with its `address`."""
-        found: Any = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(address)
+        """Give a function of so many int64 as Python calls it, with its `address`.
+
+        Its `brief` keeps the interpreter's lock: to take it again may cost 50 us where others want
+        it too, which is too much for a call of a few.
+        """
+        types = [ctypes.c_int64] * arguments
+        found: Any = ctypes.CFUNCTYPE(ctypes.c_int64, *types)(address)
         found.address = address
+        found.brief = ctypes.PYFUNCTYPE(ctypes.c_int64, *types)(address)
         return found
 
     def _machine(self) -> Any:

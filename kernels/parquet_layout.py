@@ -81,10 +81,41 @@ class _Job(NamedTuple):
     SKIPPED: int = 29  # pages without a wanted row
     UNPACKED: int = 30  # bytes of the other pages once decompressed
     IN_PLACE: int = 31  # 1: rows keep their places, those of skipped pages are not written
-    COUNT: int = 32
+    RANGE: int = 32  # width of the table's integers, negative if unsigned, to find their range
+    LOW: int = 33  # of the table's integers
+    HIGH: int = 34
+    COUNT: int = 35
 
 
 JOB: Final = _Job()
+
+
+class _Test(NamedTuple):
+    """The entries of a test of a column by its dictionary; those from `PASSED` on are written."""
+
+    DICTIONARY: int = 0  # address of the job that decodes the values
+    MATCH: int = 1  # address of the job that decodes a flag for each row
+    VALUES: int = 2  # address of the values: room for a block of zeros behind them
+    ENTRIES: int = 3  # how many they are
+    WIDTH: int = 4  # bytes of a value
+    CHECKED: int = 5  # 1: values of 16 bytes must lie from LOW to HIGH
+    LOW: int = 6
+    HIGH: int = 7
+    MASK: int = 8  # address of the block function that tests values
+    WHOLE: int = 9  # addresses of its contexts, for whole blocks and for the rest
+    PADDED: int = 10
+    WORDS: int = 11  # scratch: a bit per value, and a word more
+    FLAGS: int = 12  # scratch: a byte per value, and two blocks more
+    NULLS: int = 13  # 1: rows may be null
+    PASSED: int = 14  # how many values pass
+    DONE: int = 15  # 1: rows were narrowed by it
+    FAILED: int = 16  # 1: its bytes are damaged
+    COUNT: int = 17
+
+
+TEST: Final = _Test()
+UNSOUND: Final = -100
+"""Given when a dictionary has a value that its type excludes; perhaps no row has that one."""
 
 
 class _Codec(NamedTuple):

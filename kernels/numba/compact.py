@@ -12,7 +12,16 @@ first byte of it that belongs to the target, beyond 0 only before the first line
 
 from numba import njit
 
-from wherry.kernels.layout import BLOCK, INDEX_BYTES
+from wherry.kernels.layout import (
+    BLOCK,
+    COLUMN_WORDS,
+    COUNT,
+    FOUND_WORDS,
+    INDEX_BYTES,
+    SHARE_WORDS,
+    STAGE_BYTES,
+    WIDTHS,
+)
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.vector import (
     compress_1,
@@ -26,17 +35,20 @@ from wherry.kernels.numba.vector import (
     load_u8,
     lowest,
     popcount,
+    prefetch,
     store_8,
     store_64,
     stream_line,
     take_next,
 )
-from wherry.kernels.numba.widths import append_values, copy_value
+from wherry.kernels.numba.widths import append_values, copy_text, copy_value
 
 _FLUSH = 4096
 _LINE = 64
-_COLUMN = 48
+_COLUMN = COLUMN_WORDS * 8
 _INDICES = INDEX_BYTES // 8
+_AHEAD = 2048
+"""Bytes ahead of a column's next block that are asked for."""
 _GROUP = 8
 _RARE = 20
 """At most this many rows of a group of blocks are found by their numbers."""
@@ -108,6 +120,8 @@ def _of_width(width, compress):
             column = columns + number * _COLUMN
             fill = load_i64(column + 32)
             source = load_i64(column + 8) + block * (BLOCK * width)
+            for line in range(width):
+                prefetch(source + _AHEAD + line * _LINE)
             compress(load_i64(column + 24) + fill, source, word)
             fill += selected * width
             store_64(column + 32, fill)
@@ -144,20 +158,16 @@ def _block(columns, counts, block, word, selected, streamed):
     _append_1(columns, load_i64(counts + 32), block, word, selected, streamed)
 
 
-@kernel(8)
-def compact_columns(columns, counts, count, words, blocks, tail_rows, indices, streamed):
+@njit
+def _compact_columns(columns, counts, count, words, blocks, tail_rows, indices, streamed):
     """Write the selected rows of `count` columns; give how many rows.
 
     Parameters
     ----------
-    counts : int
-        Five int64: how many columns are 16, 8, 4, 2 and 1 bytes wide; they stand in this order.
     words : int
         The selection.
     indices : int
         Room for INDEX_BYTES.
-    streamed : int
-        1 writes past the caches: worth it where much is written.
     """
     held = total = 0
     for first in range(0, blocks, _GROUP):
@@ -206,41 +216,69 @@ def compact_columns(columns, counts, count, words, blocks, tail_rows, indices, s
     return total
 
 
-@kernel(10)
-def compact_each(share, chunks, sources, columns, counts, count, indices, streamed, counter, most):
-    """Compact chunk after chunk, at most `most` of them; give how many this call did.
+@njit
+def _copy_bytes(target, source, size):
+    lines = size // _LINE * _LINE
+    for at in range(0, lines, _LINE):
+        copy_line(target + at, source + at)
+    copy_text(target + lines, source + lines, size - lines)
+
+
+@njit
+def _put_fetched(shape, count, room, capacity, rows, targets, first):
+    """Write rows that were fetched: `rows` of each column, from row `first` of its target on."""
+    for number in range(count):
+        width = load_i64(shape + (WIDTHS + number) * 8)
+        _copy_bytes(load_i64(targets + number * 8) + first * width, room, rows * width)
+        room += capacity * width
+
+
+@kernel(12)
+def place_each(
+    share, found, chunks, shape, sources, words, room, targets, area, streamed, counter, most
+):
+    """Write the rows of chunk after chunk that `keep.keep_each` found, at most `most` chunks.
+
+    A chunk that keeps all its rows is passed over. Gives how many chunks this call did.
 
     Parameters
     ----------
-    share : int
-        A row of four int64 a chunk: blocks, tail_rows, words, and 0 if nothing is to be written.
-    sources : int
-        `count` pairs of int64 a chunk: where each column's values lie, and where they go.
-    columns, indices : int
-        This thread's own: columns with width and stage, the widest first, and room for
-        INDEX_BYTES.
-    counts : int
-        As in `compact_columns`.
+    share, found, chunks, shape, sources, words, room : int
+        As in `keep_each`, after it and `line_up`.
+    targets : int
+        An int64 a column: where the rows of all chunks go.
+    area : int
+        This thread's own, at a multiple of 64: INDEX_BYTES, then for each column STAGE_BYTES, then
+        COLUMN_WORDS int64 for each.
+    streamed : int
+        1 writes past the caches: worth it where much is written.
     """
-    done = 0
+    done, count = 0, load_i64(shape + COUNT * 8)
+    columns = area + INDEX_BYTES + count * STAGE_BYTES
     while done < most:
         chunk = take_next(counter)
         if chunk >= chunks:
             break
-        at = share + chunk * 32
-        if load_i64(at + 24) != 0:
-            for number in range(count):
-                column = columns + number * _COLUMN
-                pair = sources + (chunk * count + number) * 16
-                target = load_i64(pair + 8)
-                skip = target & (_LINE - 1)
-                store_64(column + 8, load_i64(pair))
-                store_64(column + 16, target)
-                store_64(column + 32, skip)
-                store_64(column + 40, skip)
-            words = load_i64(at + 16)
-            compact_columns(
-                columns, counts, count, words, load_i64(at), load_i64(at + 8), indices, streamed
-            )
         done += 1
+        at, here = share + chunk * SHARE_WORDS * 8, found + chunk * FOUND_WORDS * 8
+        blocks, rest = load_i64(at), load_i64(at + 8)
+        rows, fetched, first = load_i64(here), load_i64(here + 8), load_i64(here + 16)
+        if rows == 0 or rows == blocks * BLOCK + rest:
+            continue
+        if fetched != 0:
+            place, capacity = room + load_i64(at + 24), load_i64(at + 32)
+            _put_fetched(shape, count, place, capacity, rows, targets, first)
+            continue
+        for number in range(count):
+            column, width = columns + number * _COLUMN, load_i64(shape + (WIDTHS + number) * 8)
+            target = load_i64(targets + number * 8) + first * width
+            skip = target & (_LINE - 1)
+            store_64(column, width)
+            store_64(column + 8, load_i64(sources + (chunk * count + number) * 8))
+            store_64(column + 16, target)
+            store_64(column + 24, area + INDEX_BYTES + number * STAGE_BYTES)
+            store_64(column + 32, skip)
+            store_64(column + 40, skip)
+        place = words + load_i64(at + 16)
+        _compact_columns(columns, shape, count, place, blocks, rest, area, streamed)
     return done

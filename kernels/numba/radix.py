@@ -14,16 +14,15 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS, STAGE, STAGE_SLACK
+from wherry.kernels.layout import BLOCK, PAGE, PIECE_WORDS
 from wherry.kernels.numba.compiled import kernel
+from wherry.kernels.numba.deal import hash_of, mix
 from wherry.kernels.numba.vector import (
     call_accumulate,
-    call_values,
-    fence,
+    load_i16,
     load_i32,
     load_i64,
     load_u8,
-    lowest,
     popcount,
     shift_right,
     store_8,
@@ -31,41 +30,6 @@ from wherry.kernels.numba.vector import (
     store_32,
     store_64,
 )
-
-_LINE = ir.VectorType(ir.IntType(64), 8)
-
-
-def _pointer(builder, address):
-    return builder.inttoptr(address, ir.PointerType(_LINE))
-
-
-@intrinsic
-def copy_64(typing_context, target, source):
-    """Copy 64 bytes."""
-
-    def code(context, builder, signature, arguments):
-        value = builder.load(_pointer(builder, arguments[1]))
-        value.align = 1
-        builder.store(value, _pointer(builder, arguments[0])).align = 1
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), code
-
-
-@intrinsic
-def stream_64(typing_context, target, source):
-    """Copy 64 bytes to an address that is a multiple of 64, past the caches."""
-
-    def code(context, builder, signature, arguments):
-        value = builder.load(_pointer(builder, arguments[1]))
-        value.align = 1
-        stored = builder.store(value, _pointer(builder, arguments[0]))
-        stored.align = 64
-        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        stored.set_metadata("nontemporal", one)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), code
 
 
 @intrinsic
@@ -98,146 +62,6 @@ def clear(typing_context, target, count):
 
 
 @njit(inline="always")
-def _mix(hashed, word):
-    # The high half is folded in, because a product's high bits do not depend on it alone.
-    word = hashed ^ word
-    return (word ^ shift_right(word, 32)) * -7046029254386353131
-
-
-@njit(inline="always")
-def hash_of(key, words):
-    """Give the hash of a key of `words` words; its top bits are the good ones.
-
-    Words that are 0 behind the first change nothing: a chunk without nulls leaves them out.
-    """
-    hashed = _mix(0, load_i64(key))
-    for w in range(1, words):
-        word = load_i64(key + w * 8)
-        mixed = _mix(hashed ^ shift_right(hashed, 29), word + w)
-        hashed = mixed if word != 0 else hashed
-    return hashed
-
-
-@kernel(19)
-def deal(
-    record,
-    context,
-    blocks,
-    tail,
-    tail_rows,
-    chosen,
-    key_words,
-    width,
-    bits,
-    scratch,
-    stage,
-    fill,
-    current,
-    pages,
-    rows,
-    following,
-    first,
-    counts,
-    room,
-):
-    """Write the chosen rows of a chunk as records, by partition.
-
-    Parameters
-    ----------
-    record : int
-        Address of `record(context, row, target)`: 64 records, `width` bytes each.
-    chosen : int
-        Words of bits, one a block, of the rows that count; 0 for all.
-    key_words : int
-        How many words of a record are hashed: those of key and null bits.
-    bits : int
-        Partitions are numbered by so many top bits of the hash.
-    scratch, stage, fill, current : int
-        Room for a block of records; for STAGE records (and slack) and STAGE int32 a partition; an
-        int64 a partition, zero; and one more, -1.
-    pages, rows : int
-        Where records go, a multiple of 64, and the int32 row numbers that go with them.
-    following, first, counts : int
-        The page behind each page and the first page of each partition, int32; how many records
-        each partition has, int64.
-    room : int
-        Pages there are.
-
-    Returns
-    -------
-    int
-        How many pages were used; -1 if there was no room.
-    """
-    slot = STAGE * width + STAGE_SLACK
-    row_stage = stage + (1 << bits) * slot
-    used = 0
-    shift = 64 - bits
-    for block in range(blocks + (1 if tail_rows > 0 else 0)):
-        at, row = (context, block * BLOCK) if block < blocks else (tail, 0)
-        word = -1 if block < blocks else (1 << tail_rows) - 1
-        if chosen != 0:
-            word = load_i64(chosen + block * 8)
-        if word == 0:
-            continue
-        call_values(record, at, row, scratch)
-        while word != 0:
-            lane = lowest(word)
-            word &= word - 1
-            source = scratch + lane * width
-            part = shift_right(hash_of(source, key_words), shift)
-            staged = load_i64(fill + part * 8)
-            target = stage + part * slot + (staged & (STAGE - 1)) * width
-            copy_64(target, source)
-            for offset in range(64, width, 64):
-                copy_64(target + offset, source + offset)
-            store_32(row_stage + (part * STAGE + (staged & (STAGE - 1))) * 4, block * BLOCK + lane)
-            staged += 1
-            store_64(fill + part * 8, staged)
-            if staged & (STAGE - 1) == 0:
-                page = load_i64(current + part * 8)
-                if staged & (PAGE - 1) == STAGE & (PAGE - 1):
-                    if used == room:
-                        return -1
-                    if page < 0:
-                        store_32(first + part * 4, used)
-                    else:
-                        store_32(following + page * 4, used)
-                    page = used
-                    store_64(current + part * 8, page)
-                    used += 1
-                place = page * PAGE + ((staged - STAGE) & (PAGE - 1))
-                source = stage + part * slot
-                for offset in range(0, STAGE * width, 64):
-                    stream_64(pages + place * width + offset, source + offset)
-                stream_64(rows + place * 4, row_stage + part * STAGE * 4)
-    for part in range(1 << bits):
-        staged = load_i64(fill + part * 8)
-        rest = staged & (STAGE - 1)
-        if rest > 0:
-            page = load_i64(current + part * 8)
-            start = staged - rest
-            if start & (PAGE - 1) == 0:
-                if used == room:
-                    return -1
-                if page < 0:
-                    store_32(first + part * 4, used)
-                else:
-                    store_32(following + page * 4, used)
-                page = used
-                used += 1
-            place = page * PAGE + (start & (PAGE - 1))
-            source = stage + part * slot
-            for offset in range(0, rest * width, 8):
-                store_64(pages + place * width + offset, load_i64(source + offset))
-            for i in range(rest):
-                number = load_i32(row_stage + (part * STAGE + i) * 4)
-                store_32(rows + (place + i) * 4, number)
-        store_64(counts + part * 8, staged)
-    fence()
-    return used
-
-
-@njit(inline="always")
 def _begin(group, first, firsts, states, stride, initial):
     store_64(firsts + group * 8, first)
     to = states + group * stride
@@ -254,7 +78,7 @@ def _number_words(
     mask = (1 << (64 - shift)) - 1
     for i in range(some):
         word = load_i64(source + i * width)
-        slot = shift_right(_mix(0, word) << bits, shift)
+        slot = shift_right(mix(0, word) << bits, shift)
         at = table + slot * 16
         group = load_i64(at + 8)
         while group != 0 and load_i64(at) != word:
@@ -422,9 +246,9 @@ def enter(table, table_bits, bits, seen, words, groups):
     return groups
 
 
-@kernel(9)
-def order_range(firsts, lows, highs, parts, base, bitmap, words, ranks, numbers):
-    """Give how many groups begin in a range of rows; write the partition of each, in their order.
+@kernel(10)
+def rank_range(firsts, lows, highs, parts, base, bitmap, words, ranks, start, places):
+    """Give how many groups begin in a range of rows, and write the place of each in the answer.
 
     Parameters
     ----------
@@ -435,8 +259,10 @@ def order_range(firsts, lows, highs, parts, base, bitmap, words, ranks, numbers)
         The first row of the range, and its rows divided by 64.
     bitmap, ranks : int
         Room for a word of 64 bits and an int64 per 64 rows.
-    numbers : int
-        uint8 partitions come here.
+    start : int
+        How many groups begin before the range.
+    places : int
+        An int64 a partition: the address of the int32 places of its groups.
     """
     clear(bitmap, words * 8)
     for part in range(parts):
@@ -445,43 +271,55 @@ def order_range(firsts, lows, highs, parts, base, bitmap, words, ranks, numbers)
             row = load_i64(rows + group * 8) - base
             at = bitmap + (row >> 6) * 8
             store_64(at, load_i64(at) | (1 << (row & 63)))
-    total = 0
+    total = start
     for word in range(words):
         store_64(ranks + word * 8, total)
         total += popcount(load_i64(bitmap + word * 8))
     for part in range(parts):
-        rows = load_i64(firsts + part * 8)
+        rows, to = load_i64(firsts + part * 8), load_i64(places + part * 8)
         for group in range(load_i64(lows + part * 8), load_i64(highs + part * 8)):
             row = load_i64(rows + group * 8) - base
             below = load_i64(bitmap + (row >> 6) * 8) & ((1 << (row & 63)) - 1)
-            store_8(numbers + load_i64(ranks + (row >> 6) * 8) + popcount(below), part)
-    return total
+            store_32(to + group * 4, load_i64(ranks + (row >> 6) * 8) + popcount(below))
+    return total - start
 
 
-@kernel(6)
-def take_ordered(numbers, count, cursors, step, width, target):
-    """Write one field of `count` groups side by side, in the order that `numbers` gives partitions.
+@njit(inline="always")
+def copy_field(source, width, target):
+    """Copy 1, 2, 4, 8 or a multiple of 8 bytes."""
+    if width == 8:
+        store_64(target, load_i64(source))
+    elif width == 4:
+        store_32(target, load_i32(source))
+    elif width == 2:
+        store_16(target, load_i16(source))
+    elif width == 1:
+        store_8(target, load_u8(source))
+    else:
+        for offset in range(0, width, 8):
+            store_64(target + offset, load_i64(source + offset))
+
+
+@kernel(8)
+def put_in_order(places, lows, highs, parts, sources, step, width, target):
+    """Write one field of the groups of all partitions, side by side, to their places.
+
+    A range of rows at a time: its places lie close together, so they stay in the second-level
+    cache, while each partition's fields are read one after the other.
 
     Parameters
     ----------
-    cursors : int
-        An int64 a partition: where the field of its next group lies; moved on by `step` bytes.
+    places, lows, highs, parts : int
+        As `rank_range` wrote and took them.
+    sources, step : int
+        An int64 a partition: where the field of its first group lies; the bytes to the next one's.
     width : int
         Bytes of the field: 1, 2, 4, 8 or a multiple of 8.
     """
-    for i in range(count):
-        at = cursors + load_u8(numbers + i) * 8
-        source = load_i64(at)
-        store_64(at, source + step)
-        if width == 8:
-            store_64(target + i * 8, load_i64(source))
-        elif width == 4:
-            store_32(target + i * 4, load_i32(source))
-        elif width == 2:
-            store_16(target + i * 2, load_i32(source))
-        elif width == 1:
-            store_8(target + i, load_u8(source))
-        else:
-            for offset in range(0, width, 8):
-                store_64(target + i * width + offset, load_i64(source + offset))
-    return count
+    for part in range(parts):
+        to, low = load_i64(places + part * 8), load_i64(lows + part * 8)
+        source = load_i64(sources + part * 8) + low * step
+        for group in range(low, load_i64(highs + part * 8)):
+            copy_field(source, width, target + load_i32(to + group * 4) * width)
+            source += step
+    return parts

@@ -9,7 +9,6 @@ chunks and gives how many it did, so that Ctrl-C is not kept waiting.
 from wherry.kernels.layout import SHARE_ROW
 from wherry.kernels.numba.aggregate import totals
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.filter import select
 from wherry.kernels.numba.vector import load_i64, store_64, take_next
 
 
@@ -31,21 +30,5 @@ def totals_each(mask, accumulate, share, chunks, counter, most):
         context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
         rows, state = load_i64(at + 24), load_i64(at + 32)
         store_64(at + 40, totals(mask, accumulate, context, blocks, tail, rows, state))
-        done += 1
-    return done
-
-
-@kernel(5)
-def select_each(mask, share, chunks, counter, most):
-    """Write each chunk's selection to the words at its target."""
-    done = 0
-    while done < most:
-        chunk = take_next(counter)
-        if chunk >= chunks:
-            break
-        at = share + chunk * SHARE_ROW
-        context, blocks, tail = load_i64(at), load_i64(at + 8), load_i64(at + 16)
-        rows, words = load_i64(at + 24), load_i64(at + 32)
-        store_64(at + 40, select(mask, context, blocks, tail, rows, words))
         done += 1
     return done

@@ -5,8 +5,9 @@ reads: a count, the length of each, three probes, then their bytes; the first pa
 last a suffix, the others stand between them in order. One part alone is equality. Probes are places
 of the middle one of three parts whose bytes are rare in texts.
 
-Constants are compared eight bytes of eight texts at a time; a part is searched for in the bytes of
-all 64 texts at once. Nothing is read outside the texts of the block.
+Lengths are compared 64 at a time, then constants by eight bytes of the texts that are as long; a
+part is searched for in the bytes of all 64 texts at once. Nothing is read outside the texts of the
+block.
 """
 
 from llvmlite import ir
@@ -26,29 +27,27 @@ from wherry.kernels.layout import (
 )
 from wherry.kernels.numba import emit
 from wherry.kernels.numba.compiled import kernel
+from wherry.kernels.numba.substrings import AHEAD, containing, same_bytes
 from wherry.kernels.numba.vector import (
+    equal_8,
+    equal_16,
+    equal_32,
+    equal_64,
     load_i32,
     load_i64,
     load_u8,
     lowest,
     offset_at,
     popcount,
+    prefetch,
     shift_right,
 )
 
-_DENSE = 8
-"""Below so many rows each is searched by itself."""
+_GATHERED = 20
+"""From so many rows on the first bytes of all rows are compared, eight rows at a time."""
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _LANES = 8
-
-
-def _bounds(builder, offsets, width, lanes):
-    """Give where `lanes` texts begin and end, as int64."""
-    element, wide = ir.IntType(8 * width), ir.VectorType(_I64, lanes)
-    following = builder.add(offsets, ir.Constant(_I64, width))
-    found = [emit.load(builder, at, ir.VectorType(element, lanes)) for at in (offsets, following)]
-    return found if width == 8 else [builder.sext(value, wide) for value in found]
 
 
 def _gathered(builder, places, mask):
@@ -61,179 +60,80 @@ def _gathered(builder, places, mask):
     return builder.call(gather, [pointers, ir.Constant(_I32, 1), mask, none])
 
 
-def _same_words(builder, places, mask, constant, size):
-    """Narrow `mask` to the lanes whose `size` bytes, at least 8, are the constant's."""
-    kept = cgutils.alloca_once_value(builder, mask)
-    words = builder.lshr(builder.add(size, ir.Constant(_I64, 7)), ir.Constant(_I64, 3))
-    last = builder.sub(size, ir.Constant(_I64, 8))
-    with cgutils.for_range(builder, words) as loop:
-        # The last word may overlap the one before: it ends where the text ends.
-        at = builder.shl(loop.index, ir.Constant(_I64, 3))
-        at = builder.select(builder.icmp_signed("<", at, last), at, last)
-        wanted = builder.load(
-            builder.inttoptr(builder.add(constant, at), ir.PointerType(_I64)), align=1
-        )
-        mask = builder.load(kept)
-        found = _gathered(builder, builder.add(places, emit.splat(builder, at, _LANES)), mask)
-        same = builder.icmp_signed("==", found, emit.splat(builder, wanted, _LANES))
-        builder.store(builder.and_(mask, same), kept)
-    return builder.load(kept)
+def _block_offsets(builder, offsets, width):
+    """Give where the texts of a block begin and end, as they are stored."""
+    vector = ir.VectorType(ir.IntType(8 * width), BLOCK)
+    following = builder.add(offsets, ir.Constant(_I64, width))
+    return [emit.load(builder, at, vector) for at in (offsets, following)]
+
+
+def _ascending(width):
+    @intrinsic
+    def ascending(typing_context, offsets):
+        """Give the bits of the 64 texts that do not end before they begin."""
+
+        def code(context, builder, signature, arguments):
+            starts, ends = _block_offsets(builder, arguments[0], width)
+            return builder.bitcast(builder.icmp_signed(">=", ends, starts), _I64)
+
+        return types.int64(types.int64), code
+
+    return ascending
+
+
+def _long(width, comparison):
+    @intrinsic
+    def long(typing_context, offsets, size):
+        """Give the bits of the 64 texts whose length compares so with `size`."""
+
+        def code(context, builder, signature, arguments):
+            starts, ends = _block_offsets(builder, arguments[0], width)
+            element = starts.type.element
+            size = arguments[1] if width == 8 else builder.trunc(arguments[1], element)
+            lengths, size = builder.sub(ends, starts), emit.splat(builder, size, BLOCK)
+            return builder.bitcast(builder.icmp_signed(comparison, lengths, size), _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return long
 
 
 def _beginning(width):
     @intrinsic
-    def beginning(typing_context, offsets, data, lanes, constant, size, longer, end):
-        """Tell which of 8 texts equal a constant, or begin with it if `longer` is not 0.
+    def beginning(typing_context, offsets, data, lanes, word, ones, last):
+        """Give the bits of 8 texts that begin with the bytes of `word` that `ones` selects.
 
-        Only texts of `lanes` count. The upper 8 bits of the answer are texts that are undecided,
-        because 8 bytes from their beginning reach beyond `end`, where the block's texts end.
+        Only texts of `lanes` count. `last` is the last place where 8 bytes may be read, and no text
+        that counts has its first selected bytes beyond them.
         """
 
         def code(context, builder, signature, arguments):
-            offsets, data, lanes, constant, size, longer, end = arguments
-            flags = ir.VectorType(_I1, _LANES)
-            starts, ends = _bounds(builder, offsets, width, _LANES)
-            lengths, wanted = builder.sub(ends, starts), emit.splat(builder, size, _LANES)
-            equal = builder.icmp_signed("==", lengths, wanted)
-            more = builder.and_(
-                builder.icmp_signed(">", lengths, wanted),
-                emit.splat(
-                    builder, builder.icmp_signed("!=", longer, ir.Constant(_I64, 0)), _LANES
-                ),
-            )
-            asked = builder.bitcast(builder.trunc(lanes, _I8), flags)
-            mask = builder.and_(builder.or_(equal, more), asked)
-            places = builder.add(starts, emit.splat(builder, data, _LANES))
-            none = ir.Constant(flags, [0] * _LANES)
-            found = cgutils.alloca_once_value(builder, none)
-            undecided = cgutils.alloca_once_value(builder, none)
-            long = builder.icmp_signed(">=", size, ir.Constant(_I64, 8))
-            with builder.if_else(long) as (then, otherwise):
-                with then:
-                    builder.store(_same_words(builder, places, mask, constant, size), found)
-                with otherwise:
-                    reach = builder.add(starts, ir.Constant(starts.type, [8] * _LANES))
-                    inside = builder.icmp_signed("<=", reach, emit.splat(builder, end, _LANES))
-                    safe = builder.and_(mask, inside)
-                    bits = builder.shl(size, ir.Constant(_I64, 3))
-                    ones = builder.sub(
-                        builder.shl(ir.Constant(_I64, 1), bits), ir.Constant(_I64, 1)
-                    )
-                    texts = _gathered(builder, places, safe)
-                    texts = builder.and_(texts, emit.splat(builder, ones, _LANES))
-                    word = _short_word(builder, constant, size)
-                    same = builder.icmp_signed("==", texts, emit.splat(builder, word, _LANES))
-                    builder.store(builder.and_(safe, same), found)
-                    builder.store(builder.and_(mask, builder.not_(inside)), undecided)
-            low, high = (
-                builder.zext(builder.bitcast(builder.load(x), _I8), _I64)
-                for x in (found, undecided)
-            )
-            return builder.or_(low, builder.shl(high, ir.Constant(_I64, 8)))
+            offsets, data, lanes, word, ones, last = arguments
+            wide = ir.VectorType(_I64, _LANES)
+            starts = emit.load(builder, offsets, ir.VectorType(ir.IntType(8 * width), _LANES))
+            starts = starts if width == 8 else builder.sext(starts, wide)
+            mask = builder.bitcast(builder.trunc(lanes, _I8), ir.VectorType(_I1, _LANES))
+            last = emit.splat(builder, last, _LANES)
+            beyond = builder.icmp_signed(">", starts, last)
+            places = builder.select(beyond, last, starts)
+            # Of texts that do not count the shift may be anything, and LLVM wants it below 64.
+            shift = builder.shl(builder.sub(starts, places), ir.Constant(wide, [3] * _LANES))
+            shift = builder.and_(shift, ir.Constant(wide, [63] * _LANES))
+            found = _gathered(builder, builder.add(places, emit.splat(builder, data, _LANES)), mask)
+            found = builder.lshr(found, shift)
+            found = builder.and_(found, emit.splat(builder, ones, _LANES))
+            same = builder.icmp_signed("==", found, emit.splat(builder, word, _LANES))
+            return builder.zext(builder.bitcast(builder.and_(mask, same), _I8), _I64)
 
-        return types.int64(*[types.int64] * 7), code
+        return types.int64(*[types.int64] * 6), code
 
     return beginning
 
 
-def _short_word(builder, constant, size):
-    """Give fewer than 8 bytes as a word, reading no more of them."""
-    word = cgutils.alloca_once_value(builder, ir.Constant(_I64, 0))
-    with cgutils.for_range(builder, size) as loop:
-        at = builder.inttoptr(builder.add(constant, loop.index), ir.PointerType(_I8))
-        byte = builder.zext(builder.load(at), _I64)
-        shifted = builder.shl(byte, builder.shl(loop.index, ir.Constant(_I64, 3)))
-        builder.store(builder.or_(builder.load(word), shifted), word)
-    return builder.load(word)
-
-
-_begin_narrow, _begin_wide = _beginning(4), _beginning(8)
-
-
-@intrinsic
-def _probed(typing_context, text, left, probes, constant):
-    """Give the bits of the 64 places from `text` on where all three probed bytes fit.
-
-    Only the first `left` bytes from `text` on are read.
-    """
-
-    def code(context, builder, signature, arguments):
-        text, left, probes, constant = arguments
-        bytes_, flags = ir.VectorType(_I8, BLOCK), ir.VectorType(_I1, BLOCK)
-        fitting = None
-        kind = ir.FunctionType(bytes_, [ir.PointerType(bytes_), _I32, flags, bytes_])
-        load = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v64i8.p0")
-        for number in range(3):
-            place = builder.inttoptr(
-                builder.add(probes, ir.Constant(_I64, 8 * number)), ir.PointerType(_I64)
-            )
-            probe = builder.load(place, align=1)
-            wanted = builder.load(
-                builder.inttoptr(builder.add(constant, probe), ir.PointerType(_I8))
-            )
-            room = builder.sub(left, probe)
-            whole = builder.icmp_signed(">=", room, ir.Constant(_I64, BLOCK))
-            at = builder.add(text, probe)
-            value = cgutils.alloca_once(builder, bytes_)
-            with builder.if_else(whole) as (then, otherwise):
-                with then:
-                    builder.store(emit.load(builder, at, ir.VectorType(_I8, BLOCK)), value)
-                with otherwise:
-                    some = builder.icmp_signed(">", room, ir.Constant(_I64, 0))
-                    one = ir.Constant(_I64, 1)
-                    bits = builder.sub(builder.shl(one, room), one)
-                    bits = builder.select(some, bits, ir.Constant(_I64, 0))
-                    pointer = builder.inttoptr(at, ir.PointerType(bytes_))
-                    mask = builder.bitcast(bits, flags)
-                    none = ir.Constant(bytes_, [0] * BLOCK)
-                    found = builder.call(load, [pointer, ir.Constant(_I32, 1), mask, none])
-                    builder.store(found, value)
-            same = builder.icmp_signed(
-                "==", builder.load(value), emit.splat(builder, wanted, BLOCK)
-            )
-            fitting = same if fitting is None else builder.and_(fitting, same)
-        return builder.bitcast(fitting, _I64)
-
-    return types.int64(*[types.int64] * 4), code
-
-
-def _begun(width):
-    @intrinsic
-    def begun(typing_context, offsets, place):
-        """Give the bits of the 64 texts that begin at `place` or before."""
-
-        def code(context, builder, signature, arguments):
-            offsets, place = arguments
-            element = ir.IntType(8 * width)
-            starts = emit.load(builder, offsets, ir.VectorType(element, BLOCK))
-            limit = place if width == 8 else builder.trunc(place, element)
-            before = builder.icmp_signed("<=", starts, emit.splat(builder, limit, BLOCK))
-            return builder.bitcast(before, _I64)
-
-        return types.int64(types.int64, types.int64), code
-
-    return begun
-
-
-_begun_narrow, _begun_wide = _begun(4), _begun(8)
-
-
-@njit(inline="always")
-def same_bytes(left, right, size):
-    """Tell whether `size` bytes are the same in two places."""
-    at = 0
-    while at + 8 <= size:
-        if load_i64(left + at) != load_i64(right + at):
-            return False
-        at += 8
-    if size >= 8:
-        # The last word may overlap the one before it.
-        return load_i64(left + size - 8) == load_i64(right + size - 8)
-    while at < size:
-        if load_u8(left + at) != load_u8(right + at):
-            return False
-        at += 1
-    return True
+_ascending_narrow, _ascending_wide = _ascending(4), _ascending(8)
+_just_narrow, _just_wide = _long(4, "=="), _long(8, "==")
+_least_narrow, _least_wide = _long(4, ">="), _long(8, ">=")
+_beginning_narrow, _beginning_wide = _beginning(4), _beginning(8)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -296,83 +196,87 @@ def _holds(text, size, constant, constant_size, test):
 
 
 @njit(inline="always")
+def _as_long(offsets, width, size, longer):
+    """Give the bits of the texts that have `size` bytes, or at least so many if `longer`."""
+    if width == 4:
+        if size >= 1 << 31:
+            return 0
+        return _least_narrow(offsets, size) if longer else _just_narrow(offsets, size)
+    return _least_wide(offsets, size) if longer else _just_wide(offsets, size)
+
+
+@njit(inline="always")
 def _compared(offsets, width, data, needed, end, constant, size, longer):
-    """Give the bits of the needed texts that equal a constant, or begin with it."""
-    found = 0
-    for first in range(0, BLOCK, 8):
-        lanes = shift_right(needed, first) & 255
-        if lanes == 0:
-            continue
-        at = offsets + first * width
-        if width == 4:
-            made = _begin_narrow(at, data, lanes, constant, size, longer, end)
-        else:
-            made = _begin_wide(at, data, lanes, constant, size, longer, end)
-        found |= (made & 255) << first
-        undecided = made >> 8
-        while undecided != 0:
-            lane = first + lowest(undecided)
-            undecided &= undecided - 1
-            if same_bytes(data + offset_at(offsets, width, lane), constant, size):
-                found |= 1 << lane
+    """Give the bits of the needed texts that equal a constant, or begin with it if `longer`.
+
+    Of the constant 8 bytes can be read, however short it is.
+    """
+    found = needed & _as_long(offsets, width, size, longer)
+    if found == 0 or size == 0:
+        return found
+    last = end - 8
+    if last < offset_at(offsets, width, 0):
+        rest, found = found, 0
+        while rest != 0:
+            lane = lowest(rest)
+            rest &= rest - 1
+            same = same_bytes(data + offset_at(offsets, width, lane), constant, size)
+            found |= (1 if same else 0) << lane
+        return found
+    held = popcount(found)
+    if held * BLOCK >= end - offset_at(offsets, width, 0):
+        # Texts are looked at in most lines: what comes behind them will be soon.
+        for line in range(offset_at(offsets, width, 0), end, BLOCK):
+            prefetch(data + line + AHEAD)
+    ones = -1 if size >= 8 else (1 << (8 * size)) - 1
+    word = load_i64(constant) & ones
+    if held >= _GATHERED:
+        found = _beginnings(offsets, width, data, found, word, ones, last)
+    elif size < 8:
+        rest = found
+        while rest != 0:
+            lane = lowest(rest)
+            rest &= rest - 1
+            start = offset_at(offsets, width, lane)
+            at = min(start, last)
+            text = shift_right(load_i64(data + at), (start - at) * 8) & ones
+            found ^= (1 if text != word else 0) << lane
+    if size < 8:
+        return found
+    rest, final = found, load_i64(constant + size - 8)
+    while rest != 0:
+        lane = lowest(rest)
+        rest &= rest - 1
+        text = data + offset_at(offsets, width, lane)
+        # The last word may overlap the one before it.
+        different = (load_i64(text) ^ word) | (load_i64(text + size - 8) ^ final)
+        for at in range(8, size - 8, 8):
+            different |= load_i64(text + at) ^ load_i64(constant + at)
+        found ^= (1 if different != 0 else 0) << lane
     return found
 
 
 @njit(inline="always")
-def _next(text, end, part, size, probes):
-    """Give where `part` stands next in the bytes from `text` to `end`, or `end`."""
-    while text + size <= end:
-        places = _probed(text, end - text, probes, part)
-        while places != 0:
-            at = text + lowest(places)
-            places &= places - 1
-            if at + size <= end and same_bytes(at, part, size):
-                return at
-        text += BLOCK
-    return end
-
-
-@njit(inline="always")
-def _containing(offsets, width, data, needed, part, size, probes):
-    """Give the bits of the needed texts that hold `part`, found in the bytes of all of them."""
+def _beginnings(offsets, width, data, asked, word, ones, last):
+    """Give the bits of the texts asked for that begin with a word, eight texts at a time."""
     found = 0
-    if popcount(needed) < _DENSE:
-        rest = needed
-        while rest != 0:
-            lane = lowest(rest)
-            rest &= rest - 1
-            end = data + offset_at(offsets, width, lane + 1)
-            if _next(data + offset_at(offsets, width, lane), end, part, size, probes) < end:
-                found |= 1 << lane
-        return found
-    first, last = lowest(needed), BLOCK - 1
-    while (needed >> last) & 1 == 0:
-        last -= 1
-    lanes = -1 if last == BLOCK - 1 else (1 << (last + 1)) - 1
-    at = data + offset_at(offsets, width, first)
-    end = data + offset_at(offsets, width, last + 1)
-    while True:
-        at = _next(at, end, part, size, probes)
-        if at >= end:
-            return found & needed
-        place = at - data
-        begun = _begun_narrow(offsets, place) if width == 4 else _begun_wide(offsets, place)
-        lane = popcount(begun & lanes) - 1
-        text_end = data + offset_at(offsets, width, lane + 1)
-        if at + size <= text_end:
-            found |= 1 << lane
-            at = text_end
+    for first in range(0, BLOCK, _LANES):
+        lanes = shift_right(asked, first) & 255
+        at = offsets + first * width
+        if width == 4:
+            same = _beginning_narrow(at, data, lanes, word, ones, last)
         else:
-            at += 1
+            same = _beginning_wide(at, data, lanes, word, ones, last)
+        found |= same << first
+    return found
 
 
 @njit(inline="always")
 def _ordered(offsets, width):
     """Give how many texts of a block there are: behind the last row offsets are 0."""
-    lane = BLOCK if offset_at(offsets, width, BLOCK) > 0 else 0
-    while lane < BLOCK and offset_at(offsets, width, lane + 1) >= offset_at(offsets, width, lane):
-        lane += 1
-    return lane
+    if offset_at(offsets, width, BLOCK) > 0:
+        return BLOCK
+    return lowest(~(_ascending_narrow(offsets) if width == 4 else _ascending_wide(offsets)))
 
 
 @njit(inline="always")
@@ -383,21 +287,21 @@ def _tested(offsets, width, data, row, needed, constant, constant_size, test):
         needed &= (1 << count) - 1
     end = offset_at(offsets, width, count)
     if test <= UNEQUAL:
-        found = _compared(offsets, width, data, needed, end, constant, constant_size, 0)
+        found = _compared(offsets, width, data, needed, end, constant, constant_size, False)
         return found if test == EQUAL else needed & ~found
     if test == PARTS:
         parts = load_i64(constant)
         first = load_i64(constant + 8)
         bytes_ = constant + 8 + parts * 8 + 24
         if parts == 1:
-            return _compared(offsets, width, data, needed, end, bytes_, first, 0)
+            return _compared(offsets, width, data, needed, end, bytes_, first, False)
         if parts == 2 and load_i64(constant + 16) == 0:
-            return _compared(offsets, width, data, needed, end, bytes_, first, 1)
+            return _compared(offsets, width, data, needed, end, bytes_, first, True)
         if parts == 3 and first == 0 and load_i64(constant + 24) == 0:
             size = load_i64(constant + 16)
             if size > 0:
                 probes = constant + 8 + parts * 8
-                return _containing(offsets, width, data, needed, bytes_, size, probes)
+                return containing(offsets, width, data, needed, bytes_, size, probes)
     found = 0
     while needed != 0:
         lane = lowest(needed)
@@ -452,6 +356,36 @@ def test_fixed(values, width, row, needed, constant, constant_size, test):
         text = values + (row + lane) * width
         found |= (1 if _holds(text, width, constant, constant_size, test) else 0) << lane
     return found
+
+
+@kernel(5)
+def test_codes(codes, width, row, few, valid):
+    """Give the bits of the rows from `row` on whose code is one of a few, or of none but these.
+
+    Parameters
+    ----------
+    width : int
+        Bytes of a code: 1, 2, 4 or 8.
+    few : int
+        int64: how many codes, -1 to take all others instead, -1 if nulls are taken, the codes.
+    valid : int
+        Bits of the rows that are not null.
+    """
+    count, others, nulls = load_i64(few), load_i64(few + 8), load_i64(few + 16)
+    at, found = codes + row * width, 0
+    for number in range(count):
+        code = load_i64(few + 24 + number * 8)
+        if width < 8 and code >> (8 * width) != 0:
+            continue  # The dictionary is longer than its codes can number.
+        if width == 1:
+            found |= equal_8(at, code)
+        elif width == 2:
+            found |= equal_16(at, code)
+        elif width == 4:
+            found |= equal_32(at, code)
+        else:
+            found |= equal_64(at, code)
+    return ((found ^ others) & valid) | (nulls & ~valid)
 
 
 @kernel(7)

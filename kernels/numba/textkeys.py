@@ -5,7 +5,7 @@ from numba import njit
 from wherry.kernels.layout import BLOCK, INLINE
 from wherry.kernels.numba.compiled import kernel
 from wherry.kernels.numba.group_by import mix
-from wherry.kernels.numba.strings import same_bytes
+from wherry.kernels.numba.substrings import same_bytes
 from wherry.kernels.numba.vector import (
     load_i32,
     load_i64,

@@ -2,7 +2,9 @@
 
 A key becomes an int64 word, so that smaller words come first whatever the type and direction. Words
 of 64 rows are compared at once with the bound, the `count`-th smallest word so far; only rows that
-pass are looked at one by one, and they are few: about count * log(rows / count) of them.
+pass are looked at one by one, and they are few: about count * log(rows / count) of them. A thread
+goes on with its bound from chunk to chunk, and threads tell each other theirs. So which rows are
+found depends on who was quick, but those that are really the first are always among them.
 """
 
 from llvmlite import ir
@@ -13,11 +15,24 @@ from numba.extending import intrinsic
 from wherry.kernels.layout import BLOCK, WORD_KINDS
 from wherry.kernels.numba import emit
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.vector import load_i64, load_u8, lowest, store_64
+from wherry.kernels.numba.vector import (
+    load_i64,
+    load_u8,
+    lower_to,
+    lowest,
+    prefetch,
+    store_64,
+    take_next,
+)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _LARGEST = (1 << 63) - 1
 _BITS = [int(kind.lstrip("abcdefghijklmnopqrstuvwxyz")) for kind in WORD_KINDS]
+_DONE, _TOO_WIDE, _TOO_MANY = 1, -1, -2
+_TOLD = 64
+"""Blocks after which a thread looks what bound others have found."""
+_AHEAD = 2048
+"""Bytes ahead of a block that are asked for."""
 _DECIMAL = WORD_KINDS.index("decimal128")
 
 
@@ -178,9 +193,83 @@ def _reduced(rows, words, spare, held, count, ties):
     return kept, bound
 
 
-@kernel(10)
-def candidates(kind, width, flip, values, valid, rows, count, ties, found, capacity):
-    """Find the rows that can be among the first `count` in order of their words.
+@njit
+def _passing(kind, width, flip, at, rows, valid, first, bound):
+    """Give the bits of fewer than 64 rows at `at`, one by one; `first` is their number."""
+    passed = 0
+    for lane in range(rows):
+        row = first + lane
+        known = valid == 0 or (load_u8(valid + (row >> 3)) >> (row & 7)) & 1 != 0
+        if known and (
+            _word(kind, at + lane * width, flip) <= bound
+            or (kind == _DECIMAL and _outside(at + lane * width) != 0)
+        ):
+            passed |= 1 << lane
+    return passed
+
+
+@njit
+def _lowered(rows, words, spare, held, count, ties, shared):
+    """Keep what may be among the first; give how many stay, and the largest word still wanted."""
+    held, bound = _reduced(rows, words, spare, held, count, ties)
+    told = lower_to(shared, bound)
+    if ties == 0 and bound > -_LARGEST - 1:
+        bound -= 1  # A later row with the same word comes later.
+    return held, min(bound, told)
+
+
+@njit
+def _scan(kind, width, flip, chunk, count, ties, state, shared, found, capacity):
+    """Add the rows of a chunk that can be among the first `count`."""
+    values, valid = load_i64(chunk), load_i64(chunk + 8)
+    rows, first = load_i64(chunk + 16), load_i64(chunk + 24)
+    words, spare = found + capacity * 8, found + capacity * 16
+    held, bound = load_i64(state), load_i64(state + 8)
+    whole = rows // BLOCK
+    for block in range(whole + (1 if rows % BLOCK else 0)):
+        at = values + block * BLOCK * width
+        if block & (_TOLD - 1) == 0:
+            # Rows equal to another thread's bound stay: they may come before its own.
+            bound = min(bound, lower_to(shared, _LARGEST))
+        if block < whole:
+            for line in range(width):
+                prefetch(at + _AHEAD + line * 64)
+            passed = _below(kind, at, flip, bound)
+            if valid != 0:
+                passed &= load_i64(valid + block * 8)
+        else:
+            passed = _passing(kind, width, flip, at, rows % BLOCK, valid, block * BLOCK, bound)
+        while passed != 0:
+            lane = lowest(passed)
+            passed &= passed - 1
+            if kind == _DECIMAL and _outside(at + lane * width) != 0:
+                store_64(state + 16, _TOO_WIDE)
+                return
+            store_64(found + held * 8, first + block * BLOCK + lane)
+            store_64(words + held * 8, _word(kind, at + lane * width, flip))
+            held += 1
+        if held + BLOCK > capacity:
+            held, bound = _lowered(found, words, spare, held, count, ties, shared)
+            if ties == 0 and bound == -_LARGEST - 1:
+                store_64(state + 16, _DONE)
+                break
+            if held + BLOCK > capacity:
+                store_64(state + 16, _TOO_MANY)
+                return
+    if held > count:
+        held, bound = _lowered(found, words, spare, held, count, ties, shared)
+    store_64(state, held)
+    store_64(state + 8, bound)
+
+
+@kernel(12)
+def candidates_each(
+    kind, width, flip, share, chunks, count, ties, state, shared, found, capacity, counter
+):
+    """Find the rows of a chunk that can be among the first `count` of all in order of words.
+
+    Every thread finds some of them, in order of rows. Gives 0 when there is no chunk left, or no
+    use in going on.
 
     Parameters
     ----------
@@ -188,55 +277,25 @@ def candidates(kind, width, flip, values, valid, rows, count, ties, found, capac
         Place in WORD_KINDS, and bytes of a value.
     flip : int
         -1 for descending order, 0 for ascending.
-    valid : int
-        Address of the validity bitmap, 0 if all are; null rows are passed over.
+    share : int
+        Four int64 a chunk: where its values lie, and its validity bitmap (0 if all are; null rows
+        are passed over), how many rows it has, and the number of the first of them.
     ties : int
         Not 0 keeps every row whose word equals the last one: other keys decide among them.
+    state : int
+        This thread's own: how many rows it found, the largest word of rows it still looks for
+        (begins with the largest int64), and 0; or 1 if no further row can be among the first, -1
+        if a decimal needs more than 64 bits, -2 if there are more ties than room.
+    shared : int
+        All threads' bound, of which each has found `count` rows: begins with the largest int64.
     found, capacity : int
-        Room for 3 times `capacity` int64: row numbers, words, and scratch; more than count + 64.
-
-    Returns
-    -------
-    int
-        How many were found, in order of rows; -1 if a decimal needs more than 64 bits, -2 if there
-        are more ties than room.
+        This thread's own room for 3 times `capacity` int64: row numbers, words, and scratch; more
+        than count + 64.
     """
-    words, spare = found + capacity * 8, found + capacity * 16
-    held, bound = 0, _LARGEST
-    whole = rows // BLOCK
-    for block in range(whole + (1 if rows % BLOCK else 0)):
-        at = values + block * BLOCK * width
-        if block < whole:
-            passed = _below(kind, at, flip, bound)
-            if valid != 0:
-                passed &= load_i64(valid + block * 8)
-        else:
-            passed = 0
-            for lane in range(rows % BLOCK):
-                row = block * BLOCK + lane
-                known = valid == 0 or (load_u8(valid + (row >> 3)) >> (row & 7)) & 1 != 0
-                if known and (
-                    _word(kind, at + lane * width, flip) <= bound
-                    or (kind == _DECIMAL and _outside(at + lane * width) != 0)
-                ):
-                    passed |= 1 << lane
-        while passed != 0:
-            lane = lowest(passed)
-            passed &= passed - 1
-            if kind == _DECIMAL and _outside(at + lane * width) != 0:
-                return -1
-            store_64(found + held * 8, block * BLOCK + lane)
-            store_64(words + held * 8, _word(kind, at + lane * width, flip))
-            held += 1
-        if held + BLOCK > capacity:
-            held, bound = _reduced(found, words, spare, held, count, ties)
-            if ties == 0:
-                # A later row with the same word comes later.
-                if bound == -_LARGEST - 1:
-                    return held
-                bound -= 1
-            elif held + BLOCK > capacity:
-                return -2
-    if held > count:
-        held, bound = _reduced(found, words, spare, held, count, ties)
-    return held
+    if load_i64(state + 16) != 0:
+        return 0
+    chunk = take_next(counter)
+    if chunk >= chunks:
+        return 0
+    _scan(kind, width, flip, share + chunk * 32, count, ties, state, shared, found, capacity)
+    return 1

@@ -89,6 +89,21 @@ def stream_line(typing_context, target, source):
 
 
 @intrinsic
+def prefetch(typing_context, address):
+    """Ask for the line at an address, wherever it is: outside of all memory that is void."""
+
+    def code(context, builder, signature, arguments):
+        pointer = ir.PointerType(_I8)
+        kinds = [pointer, _I32, _I32, _I32]
+        ask = emit.function(builder, "llvm.prefetch.p0", ir.VoidType(), kinds)
+        read, near, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
+        builder.call(ask, [builder.inttoptr(arguments[0], pointer), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@intrinsic
 def copy_line(typing_context, target, source):
     """Copy 64 bytes."""
 
@@ -122,6 +137,17 @@ def take_next(typing_context, counter):
 
 
 @intrinsic
+def lower_to(typing_context, address, value):
+    """Give the int64 at an address, which becomes the smaller of it and `value`, in one step."""
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.PointerType(_I64))
+        return builder.atomic_rmw("min", pointer, arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
 def popcount(typing_context, word):
     """Give the number of set bits."""
 
@@ -150,6 +176,70 @@ def shift_right(typing_context, word, count):
         return builder.lshr(*arguments)
 
     return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def below(typing_context, source, limit):
+    """Give the bits of 64 int32 that are in [0, limit)."""
+    vector = ir.VectorType(_I32, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        values = emit.load(builder, arguments[0], vector)
+        limit = emit.splat(builder, builder.trunc(arguments[1], _I32), BLOCK)
+        return builder.bitcast(builder.icmp_unsigned("<", values, limit), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def all_32(typing_context, source, value):
+    """Give 1 if 64 int32 all equal the low 32 bits of `value`, else 0."""
+    vector = ir.VectorType(_I32, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        values = emit.load(builder, arguments[0], vector)
+        value = emit.splat(builder, builder.trunc(arguments[1], _I32), BLOCK)
+        other = builder.bitcast(builder.icmp_signed("!=", values, value), _I64)
+        return builder.zext(builder.icmp_signed("==", other, ir.Constant(_I64, 0)), _I64)
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def narrow_32(typing_context, target, source, word, other):
+    """Write 64 int32 as int16; those that have no bit in `word` become `other`."""
+    narrow = ir.VectorType(_I16, BLOCK)
+
+    def code(context, builder, signature, arguments):
+        target, source, word, other = arguments
+        values = emit.load(builder, source, ir.VectorType(_I32, BLOCK))
+        other = emit.splat(builder, builder.trunc(other, _I16), BLOCK)
+        kept = builder.bitcast(word, ir.VectorType(_I1, BLOCK))
+        emit.store(builder, builder.select(kept, builder.trunc(values, narrow), other), target)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), code
+
+
+def _equal(element):
+    vector = ir.VectorType(element, BLOCK)
+
+    @intrinsic
+    def equal(typing_context, source, value):
+        """Give the bits of 64 integers that equal the low bits of `value`."""
+
+        def code(context, builder, signature, arguments):
+            values = emit.load(builder, arguments[0], vector)
+            value = arguments[1] if element is _I64 else builder.trunc(arguments[1], element)
+            same = builder.icmp_signed("==", values, emit.splat(builder, value, BLOCK))
+            return builder.bitcast(same, _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return equal
+
+
+equal_8, equal_16, equal_32, equal_64 = map(_equal, (_I8, _I16, _I32, _I64))
 
 
 @intrinsic

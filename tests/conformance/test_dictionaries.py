@@ -58,3 +58,29 @@ def test_a_dictionary_may_be_longer_than_its_indices_can_number(t):
     assert query.filter(col("c") == "1").collect().num_rows == 2
     assert query.agg(hi=col("c").max()).collect().to_pylist() == [{"hi": "2"}]
     assert query.group_by("c").agg(n=wh.count()).collect().column("n").to_pylist() == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("t", [pa.int8(), pa.uint8(), pa.int16(), pa.int32(), pa.int64()], ids=str)
+@pytest.mark.parametrize("entries", [1, 2, 17, 100, 300])
+def test_few_codes_or_many_pass(entries, t, nulls):
+    used = min(entries, 100)
+    codes = [None if nulls and i % 5 == 0 else i * 7 % used for i in range(500)]
+    texts = pa.array([f"v{i:03}" for i in range(entries)])
+    column = pa.DictionaryArray.from_arrays(pa.array(codes, t), texts).slice(3)
+    source = wh.scan(pa.table({"c": column, "x": list(range(497))}))
+    rows = [None if code is None else f"v{code:03}" for code in codes[3:]]
+    for text in ("v000", "v001", "v009", "v099", "v256", "nowhere"):
+        asked = {
+            "equal": (col("c") == text, lambda v, t=text: v == t),
+            "unequal": (col("c") != text, lambda v, t=text: v != t),
+            "below": (col("c") < text, lambda v, t=text: v < t),
+            "above": (col("c") > text, lambda v, t=text: v > t),
+            "in": (col("c").is_in([text, "v003"]), lambda v, t=text: v in {t, "v003"}),
+        }
+        for name, (asks, passes) in asked.items():
+            found = source.filter(asks).select("x").collect()["x"].to_pylist()
+            wanted = [x for x, v in enumerate(rows) if v is not None and passes(v)]
+            assert found == wanted, (name, text)
+    found = source.filter(col("c").is_null()).select("x").collect()["x"].to_pylist()
+    assert found == [x for x, v in enumerate(rows) if v is None]

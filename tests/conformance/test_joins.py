@@ -341,3 +341,13 @@ def test_a_stream_is_joined_as_it_comes_and_the_other_side_made_once() -> None:
     query = scan(LEFT.to_reader(max_chunksize=50)).join(other, on="k")
     rows = [row for batch in query.stream() for row in batch.to_pylist()]
     assert rows == [row for row in LEFT.to_pylist() if row["k"] in {1, 3}]
+
+
+def test_the_first_of_joined_rows() -> None:
+    lines = pa.table({"k": [3, 1, 2] * 50, "x": range(150)})
+    side = pa.table({"k": [1, 3], "name": ["one", "three"]})
+    made = wh.scan(lines).join(wh.scan(side), on="k").top_k(2, by="x").collect()
+    assert made.to_pylist() == [
+        {"k": 1, "x": 148, "name": "one"},
+        {"k": 3, "x": 147, "name": "three"},
+    ]

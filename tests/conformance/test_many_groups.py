@@ -26,9 +26,10 @@ from wherry.data.segment import SegmentPool
 from wherry.ir.literals import lift
 from wherry.ir.stage import Stage, output_schema
 from wherry.ops.operator import one_batch
-from wherry.render import ascending, dealt, grouping, many, partitioned, program
+from wherry.render import ascending, grouping, many, ordered, partitioned, program, slotted
 from wherry.render.program import render
 from wherry.render.reference import run_reference
+from wherry.render.waiting import Waiting
 from wherry.run.crew import Crew
 
 KEYS = {
@@ -58,10 +59,19 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Nothing is shrunk: each example compiles programs of its own, so that it would take minutes."""
 
 
+WAYS = {
+    "hashed": {"_SLOTS_A_ROW": 0},
+    "addressed": {"_SLOTS_A_ROW": 64, "_ROWS_A_SLOT": 0, "_NEAR": 1 << 40},
+    "partitioned": {"_SLOTS_A_ROW": 64, "_NEAR": 0, "_PART": 1 << 9},
+}
+"""How rows that wait are grouped where they meet, if their keys allow it."""
+
+
 @contextmanager
-def lowered(**settings_: int) -> Iterator[None]:
+def lowered(way: str = "hashed", **settings_: int) -> Iterator[None]:
     """Let few rows be many."""
     with (
+        patch.multiple(slotted, **WAYS[way]),
         patch.object(program, "MANY", settings_.get("many", 1)),
         patch.object(many, "_FIRST_GROUPS", 64),
         patch.object(many, "MANY_GROUPS", settings_.get("groups", 1)),
@@ -71,7 +81,7 @@ def lowered(**settings_: int) -> Iterator[None]:
         patch.object(ascending, "_SPARE", 0),
         patch.object(grouping, "PROBE", settings_.get("probe", 1)),
         patch.object(partitioned, "_FIRST_GROUPS", 1),
-        patch.object(partitioned, "_RANGE", settings_.get("range", 128)),
+        patch.object(ordered, "_RANGE", settings_.get("range", 128)),
     ):
         yield
 
@@ -233,10 +243,33 @@ def near_schema(table: pa.Table) -> pa.Schema:
 
 @settings(max_examples=8, deadline=None, phases=PHASES)
 @given(SHAPES, st.integers(2, 4))
-def test_every_way_gives_the_groups_of_the_reference(shape, cores):
-    table = shape.table()
+def test_rows_by_hash_give_the_groups_of_the_reference(shape, cores):
+    every_thread_gives_the_groups(shape.table(), "hashed", cores)
+
+
+NUMBERED = st.builds(
+    Shape,
+    seed=st.integers(0, 1 << 30),
+    rows=st.sampled_from((500, 2000, 2047)),
+    groups=st.sampled_from((70, 700, 2000)),
+    keys=st.sampled_from((("int64",), ("date",), ("moment",), ("int8", "bool"), ("int64", "bool"))),
+    values=st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=2).map(tuple),
+    order=st.sampled_from(("random", "late")),
+    key_nulls=st.booleans(),
+    value_nulls=st.sampled_from(("none", "some", "late")),
+    chunk=st.sampled_from((333, 500, 5000)),
+)
+
+
+@settings(max_examples=12, deadline=None, phases=PHASES)
+@given(NUMBERED, st.sampled_from(("addressed", "partitioned")), st.integers(2, 4))
+def test_rows_by_slot_give_the_groups_of_the_reference(shape, way, cores):
+    every_thread_gives_the_groups(shape.table(), way, cores)
+
+
+def every_thread_gives_the_groups(table: pa.Table, way: str, cores: int) -> None:
     wanted = expected(query_of(table), table)
-    with lowered():
+    with lowered(way):
         one, more = collected(table, 1), collected(table, cores)
     same(one, wanted)
     assert bytes_of(one) == bytes_of(more)
@@ -255,14 +288,64 @@ def table_of(keys: np.ndarray, chunk: int) -> pa.Table:
     return pa.Table.from_batches(table.to_batches(max_chunksize=chunk))
 
 
-def test_rows_that_hardly_share_keys_are_dealt_only_if_asked():
+def test_rows_that_hardly_share_keys_wait_only_if_asked():
     table = table_of(np.random.default_rng(3).permutation(40_000), 40_000)
     program_, pool = near_program(table), SegmentPool()
     (batch,) = table.to_batches()
     asked = program_.run(batch, (), pool, defer=True)
-    assert isinstance(asked.batch, dealt.Dealt)
-    assert asked.copied_bytes == asked.nbytes == asked.batch.num_rows * 20
+    assert isinstance(asked.batch, Waiting)
+    assert asked.copied_bytes == 0
+    assert asked.referenced_bytes == asked.nbytes == asked.batch.num_rows * 16
     assert program_.run(batch, (), pool).batch.num_rows == 40_000
+
+
+def spread_table(rows: int = 3000) -> pa.Table:
+    rng = np.random.default_rng(8)
+    keys = rng.integers(-500, 500, rows)
+    gone = rng.random(rows) < 0.1
+    table = pa.table({"k0": pa.array(keys, mask=gone), "v0": rng.integers(0, 99, rows) / 4})
+    return pa.Table.from_batches(table.to_batches(max_chunksize=700))
+
+
+@pytest.mark.parametrize("way", ["addressed", "partitioned"])
+@pytest.mark.parametrize("bounds", [{}, {"k0": (-500, 499)}, {"k0": (3, 9)}, {"k0": (0, 1 << 40)}])
+def test_statistics_that_lie_change_nothing(way, bounds):
+    table = spread_table()
+    (operator,) = query_of(table).operators
+    near = render(lift(Stage(operator.near(table.schema)))[0], table.schema, bounds)
+    pool = SegmentPool()
+    with lowered(way):
+        pieces = [near.run(b, (), pool, defer=True).batch for b in table.to_batches()]
+        assert all(isinstance(piece, Waiting) for piece in pieces)
+        made = merge_program(table, near_schema(table)).run_gathered(pieces, (), pool)
+    same(made.batch, expected(query_of(table), table))
+
+
+@pytest.mark.parametrize("way", ["hashed", "addressed", "partitioned"])
+def test_only_rows_that_passed_are_grouped(way):
+    table = spread_table()
+    query = (
+        wh.scan(table).filter(col("v0") < 15.0).group_by("k0").agg(n=wh.count(), s=col("v0").sum())
+    )
+    rows = table.filter(pc.less(table["v0"], 15.0))
+    with lowered(way):
+        made = query.collect("this-machine")
+    wanted = rows.group_by("k0").aggregate([([], "count_all"), ("v0", "sum")])
+
+    columns = wanted.select(["k0", "count_all", "v0_sum"]).rename_columns(["k0", "n", "s"])
+    assert_same(made.sort_by("k0"), columns.sort_by("k0"), ordered=True)
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_the_way_is_taken(way):
+    table = spread_table()
+    taken = {"hashed": "merge_hashed", "addressed": "_addressed", "partitioned": "_partitioned"}
+    with (
+        lowered(way),
+        patch.object(slotted, taken[way], side_effect=getattr(slotted, taken[way])) as called,
+    ):
+        query_of(table).collect("this-machine")
+    assert called.call_count == 1
 
 
 def test_rows_that_share_keys_are_grouped():

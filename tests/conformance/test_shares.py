@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 
@@ -133,6 +134,52 @@ def test_a_share_gives_what_its_chunks_give(sizes, least, kind, team, seed):
     assert tables[0].combine_chunks().equals(tables[1].combine_chunks())
     for batch in batches_of(made.batch):
         batch.validate(full=True)
+
+
+@given(
+    share=st.sampled_from((0.0, 0.001, 0.02, 0.03, 0.035, 0.2, 0.999, 1.0)),
+    rows=st.lists(st.sampled_from((1, 64, 5000, 40_000)), min_size=1, max_size=4),
+    burst=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=40)
+def test_few_rows_are_fetched_and_many_compacted_to_the_same_places(share, rows, burst, seed):
+    rng, first = np.random.default_rng(seed), 0
+    batches = []
+    for count_ in rows:
+        # In a burst, a chunk begins with few rows that pass and ends with many.
+        bound = share * np.linspace(0, 3, count_) if burst else share
+        passes = pa.array(rng.random(count_) < bound)
+        numbers = np.arange(first, first + count_)
+        columns = {name: pa.array(numbers).cast(t, safe=False) for name, t in FIXED.items()
+                   if name not in {"day", "money"}}  # fmt: skip
+        columns["day"] = pa.array(numbers.astype(np.int32)).view(pa.date32())
+        columns["money"] = pa.array([Decimal(int(n)) for n in numbers], FIXED["money"])
+        batches.append(pa.record_batch([passes, *columns.values()], names=["passes", *columns]))
+        first += count_
+    table = pa.Table.from_batches(batches)
+    made = wh.scan(table).filter(col("passes")).collect()
+    wanted = table.filter(table["passes"])
+    assert made.combine_chunks().equals(wanted.combine_chunks())
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_first_rows_of_a_share_are_the_same_whatever_threads_did(descending):
+    rng = np.random.default_rng(3)
+    values = pa.array(rng.integers(-50, 50, 60_000), mask=rng.random(60_000) < 0.1)
+    whole = pa.table({"x": values, "row": pa.array(range(len(values)))})
+    table = pa.Table.from_batches(whole.to_batches(7000))
+    query = wh.scan(table).top_k(300, by="x", descending=descending)
+    results = [query.run() for _ in range(5)]
+    order = "descending" if descending else "ascending"
+    wanted = whole.take(pc.sort_indices(whole, [("x", order)])[:300])
+    for result in results:
+        assert result.table.combine_chunks().equals(wanted.combine_chunks())
+        near, merged = result.evidence
+        assert near.rows_in == len(values)
+        assert near.rows_out == merged.rows_in == 300
+        first = results[0].evidence[0]
+        assert (near.work, near.nbytes) == (first.work, first.nbytes)
 
 
 @given(

@@ -301,6 +301,18 @@ def test_a_gpu_that_is_emulated_runs_programs(tables) -> None:
     assert all(one[1] <= other[0] for one, other in pairwise(runs))
 
 
+def test_pieces_that_wait_for_each_other_are_an_error(packed: Pipeline) -> None:
+    """v100-um-oversub: a bounded memory that nothing leaves is no slope, and no endless wait."""
+    taken = record(packed.filter(col("b") < 6).sort("a"))
+    placement = Placement(("host", "host", "host", "host"))
+    roomy, tight = (
+        small(d.changed(d.cpu(cores=1), memory=d.memory(size))) for size in (10**6, 200_000)
+    )
+    assert replay(roomy, placement, taken).time.ns > 0
+    with pytest.raises(InputError, match=r"pieces wait for room in the memory of host, and"):
+        replay(tight, placement, taken)
+
+
 def test_pieces_larger_than_a_memory_are_an_error(packed: Pipeline) -> None:
     tiny = d.changed(d.cpu(cores=1), memory=d.memory(1000))
     with pytest.raises((Refused, InputError), match=r"memory|no device"):

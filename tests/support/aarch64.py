@@ -109,6 +109,7 @@ class Aarch64(Engine):
 class _Function:
     def __init__(self, engine: Aarch64, address: int, arguments: int) -> None:
         self.address, self._engine, self._arguments = address, engine, arguments
+        self.brief = self  # There is no lock to keep.
 
     def __call__(self, *arguments: int) -> int:
         assert len(arguments) == self._arguments

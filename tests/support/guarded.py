@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+from array import array
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class Guarded:
     def rooms(self, name, sizes, slack):
         """Do what `Scratch.rooms` does, each room with a guard of its own."""
         blocks = [self.block(size + slack) for size in sizes]
-        return blocks, [block.ctypes.data for block in blocks]
+        return blocks, array("q", [block.ctypes.data for block in blocks])
 
 
 def _arena(most):

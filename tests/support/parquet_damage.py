@@ -7,6 +7,7 @@ import dataclasses
 import io
 import random
 import sys
+from array import array
 from decimal import Decimal
 
 import msgspec
@@ -15,8 +16,16 @@ from pyarrow import parquet
 from support.guarded import Guarded
 
 from wherry.base.errors import CorruptError
-from wherry.data import parquet_native, parquet_pages
+from wherry.data import parquet_choose, parquet_native, parquet_pages
+from wherry.data.late import ValueTest
 from wherry.data.parquet_columns import read_footer
+from wherry.ir.builder import col
+from wherry.ir.literals import lift
+from wherry.ir.resolve import resolve
+from wherry.ir.stage import Pass, Rows
+from wherry.kernels.objects import object_folder
+from wherry.render.bind import LITERALS, pack_literals
+from wherry.render.passes import plan_pass
 
 ROWS = 300
 _INTEGERS = [(i * 7919) % 1000 - 500 for i in range(ROWS)]
@@ -78,8 +87,9 @@ class Damage:
     def __init__(self, seed):
         self._random = random.Random(seed)
         self._file_memory, self._targets = Guarded(), Guarded()
-        for module in (parquet_native, parquet_pages):
-            module._scratch = Guarded(blocks=8)
+        for module, blocks in ((parquet_native, 8), (parquet_pages, 8), (parquet_choose, 16)):
+            module._scratch = Guarded(blocks=blocks)
+        self._tests = {name: _test(name, column.type) for name, column in _COLUMNS.items()}
         self._files = [
             (file, file.buffer.to_pybytes())
             for writing in WRITINGS
@@ -111,7 +121,9 @@ class Damage:
         as_dictionary = self._random.random() < 0.3
         try:
             opened = parquet_native.open_chunk(file, 0, column)
-            array = parquet_native.decode(
+            if as_dictionary and parquet_choose.is_testable(opened):
+                self._choose(opened, kept, file.schema.names[column])
+            found = parquet_native.decode(
                 opened, kept, as_dictionary=as_dictionary, allocate=self._targets.allocate
             )
         except CorruptError:
@@ -120,16 +132,25 @@ class Damage:
         wanted = (
             rows if kept is None else sum(int(kept[i // 64]) >> i % 64 & 1 for i in range(rows))
         )
-        assert len(array) == wanted
+        assert len(found) == wanted
         value_type = (
-            array.type.value_type
-            if as_dictionary and pa.types.is_dictionary(array.type)
-            else array.type
+            found.type.value_type
+            if as_dictionary and pa.types.is_dictionary(found.type)
+            else found.type
         )
         expected = file.schema.field(column).type
         assert value_type in (expected, getattr(expected, "value_type", None))
-        _read_through(array)
+        _read_through(found)
         return False
+
+    def _choose(self, chunk, kept, name):
+        """Choose rows by the dictionary; those that are found are of those asked for."""
+        asked = parquet_choose.Asked(chunk, self._random.random() < 0.5, self._tests[name][0])
+        found = parquet_choose.choose([asked], kept, parquet_native.Tally())
+        if found is not None and found[0] is not None:
+            rows = found[0]
+            assert int(sum(int(word).bit_count() for word in rows)) == found[1] <= chunk.pages.rows
+            assert kept is None or not (rows & ~kept).any()
 
     def _damage(self, data, begin, end):
         draw = self._random
@@ -166,6 +187,19 @@ class Damage:
             chunk = msgspec.structs.replace(chunk, **{name: max(0, value)})
         chunks = (*footer.chunks[0][:column], chunk, *footer.chunks[0][column + 1 :])
         return msgspec.structs.replace(footer, rows=(rows,), chunks=(chunks,))
+
+
+def _test(name, t):
+    """Give a test of values that about half of them pass, and what it refers to; None for texts."""
+    if not (pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)):
+        return None
+    predicate = resolve((col(name) < 7).node, pa.schema([(name, t)]))
+    (step,), literals = lift((Pass(predicate, Rows(())),))
+    plan = plan_pass(step, pa.schema([(name, t)]), {}, object_folder())
+    code, packed = plan.compiled(frozenset()), pack_literals(literals)
+    context = array("q", [packed.ctypes.data * (slot == LITERALS) for slot in code.slots])
+    places = tuple(n for n, slot in enumerate(code.slots) if slot != LITERALS)
+    return ValueTest(name, code.addresses["mask"], context, places), code, packed
 
 
 def _opened(writing, nulls):

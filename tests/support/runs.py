@@ -43,6 +43,19 @@ def faster_link(system: System, number: int, factor: float) -> System:
     return replace_struct(system, links=tuple(links))
 
 
+def faster_media(system: System, factor: float) -> System:
+    """Give the system with the bandwidth of all media multiplied."""
+    devices = {}
+    for name, profile in system.devices.items():
+        media = profile.media
+        if media is not None:
+            figure = media.read_gb_per_s
+            wider = type(figure)(figure.value * factor, figure.source)
+            media = replace_struct(media, read_gb_per_s=wider)
+        devices[name] = replace_struct(profile, media=media)
+    return replace_struct(system, devices=devices)
+
+
 def replace_struct(struct: object, **changes: object) -> object:
     return msgspec.structs.replace(struct, **changes)
 

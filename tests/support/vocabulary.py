@@ -54,6 +54,12 @@ def take_next(memory: bytearray, counter: int) -> int:
     return found
 
 
+def lower_to(memory: bytearray, address: int, value: int) -> int:
+    found = load(8, True, memory, address)
+    store(8, memory, address, min(found, value))
+    return found
+
+
 def popcount(memory: bytearray, word: int) -> int:
     return (word & BITS).bit_count()
 
@@ -64,6 +70,28 @@ def lowest(memory: bytearray, word: int) -> int:
 
 def shift_right(memory: bytearray, word: int, count: int) -> int:
     return signed((word & BITS) >> count)
+
+
+def below(memory: bytearray, source: int, limit: int) -> int:
+    values = [load(4, False, memory, source + 4 * row) for row in range(BLOCK)]
+    return signed(sum((v < limit & 0xFFFFFFFF) << row for row, v in enumerate(values)))
+
+
+def all_32(memory: bytearray, source: int, value: int) -> int:
+    values = {load(4, False, memory, source + 4 * row) for row in range(BLOCK)}
+    return int(values == {value & 0xFFFFFFFF})
+
+
+def narrow_32(memory: bytearray, target: int, source: int, word: int, other: int) -> None:
+    for row in range(BLOCK):
+        value = load(4, False, memory, source + 4 * row) if word >> row & 1 else other
+        store(2, memory, target + 2 * row, value)
+
+
+def equal(width: int, memory: bytearray, source: int, value: int) -> int:
+    wanted = value & ((1 << 8 * width) - 1)
+    values = [load(width, False, memory, source + width * row) for row in range(BLOCK)]
+    return signed(sum((v == wanted) << row for row, v in enumerate(values)))
 
 
 def compress_bits(memory: bytearray, bits: int, mask: int) -> int:
@@ -86,6 +114,10 @@ def fence(memory: bytearray) -> None:
     """Change nothing that one thread can see."""
 
 
+def prefetch(memory: bytearray, address: int) -> None:
+    """Change nothing."""
+
+
 WORDS = {
     "load_u8": Word("s", partial(load, 1, False)),
     "load_i16": Word("s", partial(load, 2, True)),
@@ -100,10 +132,16 @@ WORDS = {
     "copy_line": Word("ts", partial(copy, 64)),
     "stream_line": Word("ls", partial(copy, 64)),
     "fence": Word("", fence),
+    "prefetch": Word("w", prefetch),
     "take_next": Word("t", take_next),
+    "lower_to": Word("tw", lower_to),
     "popcount": Word("w", popcount),
     "lowest": Word("w", lowest),
     "shift_right": Word("wn", shift_right),
+    "below": Word("sw", below),
+    "all_32": Word("sw", all_32),
+    "narrow_32": Word("tsww", narrow_32),
+    **{f"equal_{8 * width}": Word("sw", partial(equal, width)) for width in (1, 2, 4, 8)},
     "compress_bits": Word("ww", compress_bits),
     **{
         f"compress_{width}": Word("tsw", partial(compress, width), loose=BLOCK * width)
@@ -131,14 +169,18 @@ def skeletons_of(vector: ModuleType) -> dict[str, tuple[Any, int]]:
     """Give a function that numba compiles for each word, and how many arguments it takes."""
     found = {}
     for name, word in WORDS.items():
-        gives = word.means.func is load if isinstance(word.means, partial) else name in _RESULTS
+        plain = isinstance(word.means, partial) and word.means.func is load
+        gives = plain or name in _RESULTS
         found[name] = _alone(getattr(vector, name), len(word.takes), gives), len(word.takes)
     for name, count in CALLS.items():
         found[name] = _alone(getattr(vector, name), count + 1, name in GIVING), count + 1
     return found
 
 
-_RESULTS = ("offset_at", "take_next", "popcount", "lowest", "shift_right", "compress_bits")
+_RESULTS = (
+    *("offset_at", "take_next", "lower_to", "popcount", "lowest", "shift_right", "compress_bits"),
+    *("below", "all_32", "equal_8", "equal_16", "equal_32", "equal_64"),
+)
 
 
 def _alone(word: Any, count: int, gives: bool) -> Any:

@@ -1,12 +1,14 @@
 """What is kept beside a source: found again, bounded, gone with it, and never another query's."""
 
+import gc
 import weakref
+from functools import reduce
 
 import pyarrow as pa
 import pytest
 
 import wherry as wh
-from wherry import InputError, col
+from wherry import InputError, col, session
 from wherry.base.memo import Memo
 from wherry.ir.expr import Literal
 from wherry.run import worker
@@ -84,3 +86,38 @@ def test_an_error_is_not_kept():
     for _ in range(2):
         with pytest.raises(InputError, match="int8"):
             query.collect()
+
+
+def test_joins_planned_once_have_the_rows_they_were_asked_for():
+    query = wh.scan(pa.table({"x": list(range(10))}))
+    kept = weakref.ref(query.source)
+
+    def rows(*keys: list[int], of: wh.Pipeline) -> list[int]:
+        sides = [wh.scan(pa.table({"x": some})) for some in keys]
+        joined = reduce(lambda left, right: left.join(right, on="x", how="semi"), sides, of)
+        found: list[int] = joined.collect()["x"].to_pylist()
+        return found
+
+    # As many rows between the same bounds: all that a plan knows of a build.
+    for _ in range(2):
+        assert rows([1, 3, 9], of=query) == [1, 3, 9]
+        assert rows([1, 5, 9], of=query) == [1, 5, 9]
+        assert rows([1, 3, 9], [1, 5, 9], of=query) == [1, 9]
+        assert rows([1, 3, 9], [1, 2, 3, 5], of=query) == [1, 3]
+    del query
+    assert kept() is None
+
+
+def test_a_plan_that_is_kept_does_not_keep_the_rows_of_a_join(monkeypatch):
+    builds = []
+    make = session.build_of
+    monkeypatch.setattr(
+        session, "build_of", lambda *given: builds.append(make(*given)) or builds[-1]
+    )
+    query, side = wh.scan(pa.table({"x": [1, 2]})), wh.scan(pa.table({"x": [2]}))
+    for _ in range(2):
+        assert query.join(side, on="x").collect()["x"].to_pylist() == [2]
+    kept = [weakref.ref(build) for build in builds]
+    builds.clear()
+    gc.collect()
+    assert [build() for build in kept] == [None, None]

@@ -18,6 +18,9 @@ from wherry.plan.search import cheapest
 SYSTEM = load_system("dpu-csd-host")
 PIPELINES = {
     "totals": lambda rows: rows.filter(col("day") < 100).agg(total=col("price").sum()),
+    "heavy": lambda rows: rows.agg(
+        **{f"sum{n}": (col("price") * (col("day") + n)).sum() for n in range(4)}
+    ),
     "groups": lambda rows: rows.group_by("flag").agg(n=count()),
     "rows": lambda rows: rows.filter(col("day") < 2400),
     "first": lambda rows: rows.top_k(9, by="price"),
@@ -68,20 +71,25 @@ def test_the_search_finds_what_trying_all_finds(rows, title, factor, cold):
 
 
 def test_a_split_is_faster_than_its_ways_where_both_have_room(rows):
-    asked = query(rows, "totals")
-    choice = place(asked, SYSTEM)
+    asked, system = query(rows, "heavy"), SYSTEM
+    choice = place(asked, system)
     chosen = choice.chosen.placement
     assert len(chosen.split) > 1
     assert choice.bound_ns <= max(choice.chosen.cost.busy.values())
-    result = PIPELINES["totals"](rows).run(SYSTEM)
+    result = PIPELINES["heavy"](rows).run(system)
     assert "%" in result.placement
-    assert result.table.equals(PIPELINES["totals"](rows).collect())
+    assert result.table.equals(PIPELINES["heavy"](rows).collect())
     for way in chosen.split:
         pins = {s.kind: site for s, site in zip(asked.segments, way.sites, strict=True)}
-        alone = place(asked, SYSTEM, pins=pins).chosen.cost.time
+        alone = place(asked, system, pins=pins).chosen.cost.time
         assert choice.chosen.cost.time < alone
     for former, later in pairwise(choice.others):
         assert former.cost.time <= later.cost.time
+
+
+def test_one_device_has_nothing_to_split(rows):
+    for pipeline in PIPELINES.values():
+        assert place(query_of(pipeline(rows)), load_system("this-machine")).bound_ns is None
 
 
 def test_pins_leave_nothing_to_split(rows):

@@ -145,6 +145,17 @@ class TestFurtherPoints:
                       parameters={"layer_MB": 1237, "layers": 3, "compute_ms": 10.8}),
                 61.2898,
             ),
+            # 60 ms of computing hide 25 ms of reading; 10.8 ms do not: 2 x 25.245 + 10.8 over 32.4.
+            (
+                point(KVIKIO, KVIKIO_NODE, "overlap: 1237 MB layers, 60 ms compute", 1.0, "%",
+                      parameters={"layers": 5}),
+                0.0,
+            ),
+            (
+                point(KVIKIO, KVIKIO_NODE, "overlap: 1237 MB layers", 85.0, "% of compute",
+                      parameters={"compute_ms_per_layer": 10.8}),
+                89.166,
+            ),
             (point(ZARATAN, "HDR100", "ib_write_lat one-way, 5 hops", 2.2, "us"), 2.21),
             (point(ZARATAN, "HDR100", "ib_read_lat round trip, same leaf", 2.4, "us"), 2.42),
             # 71.7 / (4 x 50 GB/s), and 20.5 / (4 x 12.5 GB/s).
@@ -252,6 +263,7 @@ class TestRefusals:
             (point(VITIS, "SmartSSD", "P2P read", 3.3, "GB/s", kind="calibration"), "calibration"),
             (point(SKYHOOK, NODES, "rpq push-down, 1 % of the rows", 1.0, "s"), "nodes"),
             (point(ZARATAN, "HDR100", "ib_write_lat", 1.0, "us"), "hops"),
+            (point(FARM, FARM_NODE, "1 GPU or 2?", "host", "winner", kind="decision"), "no model"),
         ],
     )  # fmt: skip
     def test_says_why(self, asked: Point, words: str) -> None:
@@ -348,6 +360,9 @@ class TestReport:
         refused = {r.id: r.reason for group in report.groups for r in group.refused}
         assert calibrations <= set(refused)
         assert all(refused[name].startswith("calibration: sets ") for name in calibrations)
+        assert refused["skyhook-4n-pq-1"].endswith("the model gives 167.9 for 167.9 s")
+        assert refused["launch-overhead-h200-graph"].endswith("the model gives 1.33 for 1.33 us")
+        assert "the model gives" not in refused["dpbento-duckdb-cold"]
 
 
 class TestFile:

@@ -24,6 +24,7 @@ from wherry.kernels.numba.parquet.values import (
     bytes_of_bits,
     check_codes,
     converted,
+    integer_range,
     is_coded,
     is_slim,
     looked_up,
@@ -98,6 +99,15 @@ def _table(job, page):
     if is_slim(form, stored_width):
         return slim(form, stored_width, at, count, table)
     return converted(form, stored_width, _get(job, JOB.WIDTH), at, count, table)
+
+
+@njit(nogil=True, error_model="numpy")
+def _find_range(job):
+    kind, count = _get(job, JOB.RANGE), _get(job, JOB.TABLE_COUNT)
+    if kind != 0 and count > 0:
+        low, high = integer_range(kind, _get(job, JOB.TABLE), count)
+        _set(job, JOB.LOW, low)
+        _set(job, JOB.HIGH, high)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -304,6 +314,8 @@ def decode(job):
         _set(job, JOB.FAULT_AT, _get(page, PAGE.HEADER))
         if _get(page, PAGE.KIND) == KIND.DICTIONARY:
             result = _table(job, page)
+            if result == 0:
+                _find_range(job)
             _set(job, JOB.UNPACKED, _get(job, JOB.UNPACKED) + _get(page, PAGE.SIZE))
         else:
             rows = _get(page, PAGE.VALUES)

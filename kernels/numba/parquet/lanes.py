@@ -308,3 +308,140 @@ def bytes_to_bits(typing_context, source):
         return builder.bitcast(builder.icmp_unsigned("!=", read, zero), _I64)
 
     return types.int64(types.int64), code
+
+
+def _extreme(width, *, signed, largest):
+    """Give an intrinsic that gives the least or largest of `count` integers, at least one."""
+    element, each = ir.IntType(8 * width), 64 // width
+    lanes = ir.VectorType(element, each)
+    name = f"{'s' if signed else 'u'}{'max' if largest else 'min'}"
+
+    @intrinsic
+    def find(typing_context, source, count):
+        def code(context, builder, signature, arguments):
+            source, count = arguments
+            scaled = ir.Constant(_I64, width)
+            over = f"llvm.{name}.v{each}i{8 * width}", f"llvm.{name}.i{8 * width}"
+            wider = emit.function(builder, over[0], lanes, [lanes, lanes])
+            narrower = emit.function(builder, over[1], element, [element, element])
+            reduce = f"llvm.vector.reduce.{name}.v{each}i{8 * width}"
+            reduce = emit.function(builder, reduce, element, [lanes])
+            first = emit.load(builder, source, element)
+            held = cgutils.alloca_once_value(builder, emit.splat(builder, first, each))
+            whole = builder.and_(count, ir.Constant(_I64, -each))
+            with _every(builder, 0, whole, each) as (i, _):
+                here = emit.load(builder, builder.add(source, builder.mul(i, scaled)), lanes)
+                builder.store(builder.call(wider, [builder.load(held), here]), held)
+            found = cgutils.alloca_once_value(builder, builder.call(reduce, [builder.load(held)]))
+            with cgutils.for_range_slice(builder, whole, count, ir.Constant(_I64, 1), _I64) as (
+                i,
+                _,
+            ):
+                here = emit.load(builder, builder.add(source, builder.mul(i, scaled)), element)
+                builder.store(builder.call(narrower, [builder.load(found), here]), found)
+            value = builder.load(found)
+            if width == 8:
+                return value
+            return builder.sext(value, _I64) if signed else builder.zext(value, _I64)
+
+        return types.int64(types.int64, types.int64), code
+
+    return find
+
+
+def _extremes(width, *, signed):
+    return [_extreme(width, signed=signed, largest=largest) for largest in (False, True)]
+
+
+least_i1, largest_i1 = _extremes(1, signed=True)
+least_i2, largest_i2 = _extremes(2, signed=True)
+least_i4, largest_i4 = _extremes(4, signed=True)
+least_i8, largest_i8 = _extremes(8, signed=True)
+least_u1, largest_u1 = _extremes(1, signed=False)
+least_u2, largest_u2 = _extremes(2, signed=False)
+least_u4, largest_u4 = _extremes(4, signed=False)
+least_u8, largest_u8 = _extremes(8, signed=False)
+
+
+STEP_WINDOW = 512
+"""Places of a snappy stream whose steps are measured at once; a multiple of 64."""
+
+
+@intrinsic
+def step_room(typing_context):
+    """Give the address of `STEP_WINDOW` bytes on the stack; they hold anything."""
+
+    def code(context, builder, signature, arguments):
+        room = cgutils.alloca_once(builder, ir.ArrayType(_I8, STEP_WINDOW))
+        return builder.ptrtoint(room, _I64)
+
+    return types.int64(), code
+
+
+def _by_tag(name, entries):
+    """Give an intrinsic that looks a byte up in a table of 256 int32 of its own."""
+    table = ir.ArrayType(_I32, 256)
+
+    @intrinsic
+    def look_up(typing_context, tag):
+        def code(context, builder, signature, arguments):
+            held = cgutils.global_constant(builder, name, ir.Constant(table, entries))
+            place = builder.gep(held, [ir.Constant(_I64, 0), arguments[0]], inbounds=True)
+            return builder.zext(builder.load(place), _I64)
+
+        return types.int64(types.int64), code
+
+    return look_up
+
+
+def _literal_step(tag):
+    """Give the bytes of a short literal, and 8 bits for the tag and for each of them."""
+    size = (tag >> 2) + 1 if tag & 3 == 0 else 0
+    return size | (8 * size + 8) << 8 if 0 < size <= 4 else 0
+
+
+def _copy_step(tag):
+    """Give size, the bits above the offset's first byte, and the mask of its bytes in the stream.
+
+    They begin at bit 0, 8 and 16; the first two are those of a copy with an offset of 1 byte.
+    """
+    if tag & 3 == 1:
+        return ((tag >> 2 & 7) + 4) | (tag >> 5) << 8 | 0xFF << 16
+    return ((tag >> 2) + 1) | 0xFFFF << 16 if tag & 3 == 2 else 0
+
+
+literal_step = _by_tag("literal_steps", [_literal_step(tag) for tag in range(256)])
+copy_step = _by_tag("copy_steps", [_copy_step(tag) for tag in range(256)])
+
+
+@intrinsic
+def step_sizes(typing_context, source, target):
+    """Write, for 64 places of a snappy stream, the bytes of the step that would begin there.
+
+    A step is a copy with an offset of 1 or 2 bytes, or a literal of 1 to 4 bytes and then such a
+    copy; for anything else 0 is written. Reads 69 bytes.
+    """
+    lanes = ir.VectorType(_I8, 64)
+
+    def every(value):
+        return ir.Constant(lanes, [value] * 64)
+
+    def copies(builder, tags):
+        """Give which tags begin such copies, and their sizes."""
+        kinds = builder.and_(tags, every(3))
+        short = builder.icmp_unsigned("<", builder.sub(kinds, every(1)), every(2))
+        return short, builder.add(kinds, every(1))
+
+    def body(builder, source, target):
+        tags = emit.load(builder, source, lanes)
+        copy, size = copies(builder, tags)
+        found = builder.select(copy, size, every(0))
+        for literal in range(1, 5):
+            behind = emit.load(builder, _at(builder, source, literal + 1), lanes)
+            follows, size = copies(builder, behind)
+            here = builder.icmp_unsigned("==", tags, every((literal - 1) << 2))
+            size = builder.add(size, every(literal + 1))
+            found = builder.select(builder.and_(here, follows), size, found)
+        emit.store(builder, found, target)
+
+    return _steps(2, body)

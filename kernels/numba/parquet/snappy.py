@@ -9,7 +9,15 @@ the next, so `SLACK` bytes must be readable behind the source and writable behin
 from numba import njit
 
 from wherry.kernels.numba.compiled import kernel
-from wherry.kernels.numba.parquet.lanes import copy_64, copy_bytes
+from wherry.kernels.numba.parquet.lanes import (
+    STEP_WINDOW,
+    copy_64,
+    copy_bytes,
+    copy_step,
+    literal_step,
+    step_room,
+    step_sizes,
+)
 from wherry.kernels.numba.vector import (
     copy_16,
     load_i64,
@@ -24,7 +32,6 @@ _STRIDES = 0xECA89880
 """Nibble `o`: the least multiple of an offset `o` below 8 that is at least 8."""
 _NEAR_END = 16
 _NEAR_LIMIT = 128
-_SHORT_LITERAL = 4 * 4
 
 
 @njit(inline="always")
@@ -84,12 +91,6 @@ def _copy(at, start, out, limit):
     return at, out + count
 
 
-@njit(inline="always")
-def _is_literal(word):
-    """Give -1 or 0, without a branch."""
-    return ((word & 3) - 1) >> 63
-
-
 @njit(nogil=True, error_model="numpy")
 def decompress(source, stored, target, size):
     """Give 0, or `FAULT.SNAPPY` unless exactly `size` bytes came of all `stored` ones."""
@@ -107,29 +108,33 @@ def decompress(source, stored, target, size):
     if length != size:
         return FAULT.SNAPPY
     last, full = end - _NEAR_END, limit - _NEAR_LIMIT
+    sizes = step_room()
+    seen = known = at
     while at < end:
-        while at < last and out < full:
+        while out < full:
+            if at >= known:
+                if at >= last:
+                    break
+                seen, known = at, min(at + STEP_WINDOW, last)
+                for start in range(0, known - seen, 64):
+                    step_sizes(seen + start, sizes + start)
+            step = load_u8(sizes + (at - seen))
+            if step == 0:
+                break
             word = load_i64(at)
-            tag = word & 0xFF
-            literal = _is_literal(word)
-            if literal & tag >= _SHORT_LITERAL:
-                break
+            at += step
             store_64(out, shift_right(word, 8))
-            bits = (2 * tag + 16) & literal  # 8 for the tag and for each byte of the literal
-            out += ((tag >> 2) + 1) & literal
-            at += bits >> 3
-            word = shift_right(word, bits)
-            tag = word & 0xFF
-            kind = tag & 3
-            if kind == 0 or kind == 3:
-                break
-            near = -(kind & 1)
-            count = ((tag >> 2) & (63 ^ (56 & near))) + (1 - 3 * near)
-            offset = (word >> 8) & (0xFFFF ^ (0xFF00 & near)) | ((tag & 0xE0) << 3) & near
-            at += kind + 1
-            if offset == 0 or offset > out - target:
+            literal = literal_step(word & 0xFF)
+            out += literal & 0xFF
+            word = shift_right(word, literal >> 8)
+            copy = copy_step(word & 0xFF)
+            count = copy & 0xFF
+            offset = (word >> 8) & (copy >> 16) | copy & 0x700
+            if offset > out - target:
                 return FAULT.SNAPPY
-            if offset < 16 and offset < count:
+            if offset < count:
+                if offset == 0:
+                    return FAULT.SNAPPY
                 _repeat(out, offset, count)
             else:
                 copy_16(out, out - offset)

@@ -7,6 +7,22 @@ from wherry.kernels.numba.parquet.lanes import (
     big_endian_16,
     bits_to_bytes,
     copy_bytes,
+    largest_i1,
+    largest_i2,
+    largest_i4,
+    largest_i8,
+    largest_u1,
+    largest_u2,
+    largest_u4,
+    largest_u8,
+    least_i1,
+    least_i2,
+    least_i4,
+    least_i8,
+    least_u1,
+    least_u2,
+    least_u4,
+    least_u8,
     look_up_1,
     look_up_4,
     look_up_8,
@@ -221,3 +237,27 @@ def bytes_of_bits(source, count, target):
     for i in range(0, count, BLOCK):
         bits_to_bytes(load_i64(source + (i >> 3)), target + i)
     return 0
+
+
+@njit(nogil=True, error_model="numpy")
+def integer_range(kind, source, count):
+    """Give the least and the largest of `count` integers, at least one.
+
+    `kind` is their width in bytes, negative if they are unsigned. Those of 8 bytes without a sign
+    are given as the bits they have.
+    """
+    if kind == 8:
+        return least_i8(source, count), largest_i8(source, count)
+    if kind == 4:
+        return least_i4(source, count), largest_i4(source, count)
+    if kind == 2:
+        return least_i2(source, count), largest_i2(source, count)
+    if kind == 1:
+        return least_i1(source, count), largest_i1(source, count)
+    if kind == -8:
+        return least_u8(source, count), largest_u8(source, count)
+    if kind == -4:
+        return least_u4(source, count), largest_u4(source, count)
+    if kind == -2:
+        return least_u2(source, count), largest_u2(source, count)
+    return least_u1(source, count), largest_u1(source, count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -18,6 +20,24 @@ _WORD = 64
 
 Rows: TypeAlias = npt.NDArray[np.uint64]
 """Which rows of a stored batch are wanted: a bit for each, in one word more than they take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTest:
+    """A test of a column's values by a block function.
+
+    Attributes
+    ----------
+    mask : int
+        Its address.
+    context : array of int64
+        Its context but for the values' address, which `places` names the entries of.
+    """
+
+    name: str
+    mask: int
+    context: array[int]
+    places: tuple[int, ...]
 
 
 class LateRows(Protocol):
@@ -48,6 +68,19 @@ class LateRows(Protocol):
 
     def matching(self, name: str, passing: npt.NDArray[np.bool_], kept: Rows | None) -> Rows:
         """Give those of the rows `kept` whose value passes, told by number of `values`."""
+        ...
+
+    def testable(self, name: str) -> bool:
+        """Tell whether `choose` may test a column."""
+        ...
+
+    def choose(
+        self, tests: Sequence[ValueTest], kept: Rows | None
+    ) -> tuple[Rows | None, int] | None:
+        """Give those of the rows `kept` that pass all tests, and how many; nulls do not pass.
+
+        None in place of rows: all pass. None for both: values have to be looked at by row.
+        """
         ...
 
     def column(self, name: str, kept: Rows | None) -> pa.Array:
@@ -85,6 +118,16 @@ class LateConstants:
     def matching(self, name: str, passing: npt.NDArray[np.bool_], kept: Rows | None) -> Rows:
         """Give the rows of a stored column whose value passes."""
         return self.stored.matching(name, passing, kept)
+
+    def testable(self, name: str) -> bool:
+        """Tell whether `choose` may test a column: a stored one, perhaps."""
+        return name not in self.constants and self.stored.testable(name)
+
+    def choose(
+        self, tests: Sequence[ValueTest], kept: Rows | None
+    ) -> tuple[Rows | None, int] | None:
+        """Give the rows that pass tests of stored columns."""
+        return self.stored.choose(tests, kept)
 
     def column(self, name: str, kept: Rows | None) -> pa.Array:
         """Give a stored column, or a constant repeated."""

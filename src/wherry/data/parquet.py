@@ -67,7 +67,7 @@ class ParquetFragment:
         self.rows = tuple(rows[group] for group in self._groups)
         self._bounds = ColumnBounds(file)
         self._sizes: dict[tuple[int, str], int] = {}
-        self._opened = OpenedChunks(file)
+        self._opened = OpenedChunks(file, self._bounds)
         self._native: dict[tuple[int, tuple[str, ...]], bool] = {}
 
     def subset(self, groups: tuple[int, ...]) -> ParquetFragment:
@@ -114,7 +114,7 @@ class ParquetFragment:
             return None
         self.check_unchanged()
         first = rows_of(offset, rows, self.rows[batch])
-        return LateParquet(self._file, group, self._bounds, self._opened, first, rows, _WHY)
+        return LateParquet(self._file, group, self._opened, first, rows, _WHY)
 
     def decoding(self, batch: int, columns: Sequence[str]) -> Decoding:
         """Give the compressed bytes of the columns of a row group, and who decodes them."""

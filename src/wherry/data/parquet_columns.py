@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,13 @@ from wherry.base.errors import CorruptError
 from wherry.base.ids import digest
 from wherry.data.mapping import decoded, reading
 from wherry.data.parquet_footer import Chunk, Footer, parse_footer
+from wherry.data.statistics import ColumnStatistics
+
+_MAGIC = b"PAR1"
+_LEAST_BYTES = 12
+_MOST_FOOTERS = 32
+_footers: dict[bytes, ParquetBytes] = {}
+"""Files by the bytes of their footers, without the file: what is decoded follows from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,9 @@ class ParquetBytes:
         Of what is decoded; its i-th field is column i of `decode_column`.
     leaves : tuple of range
         For each field, its columns as the file counts them: more than one if it is nested.
+    known : (Footer, dict)
+        Statistics of column chunks by row group and column that follow from that footer alone;
+        shared by all files that have it.
     """
 
     label: str
@@ -40,7 +51,8 @@ class ParquetBytes:
     footer_digest: bytes
     schema: pa.Schema
     leaves: tuple[range, ...]
-    _reader: Any
+    known: tuple[Footer, dict[tuple[int, int], ColumnStatistics]]
+    _reader: _Reader
 
     def chunks(self, row_group: int, column: int) -> tuple[Chunk, ...]:
         """Give the column chunks that a field has in a row group."""
@@ -55,8 +67,27 @@ class ParquetBytes:
         return f"{self.label}, row group {row_group}, column {field!r} at offset {offset}"
 
 
+class _Reader:
+    """pyarrow's reader of a file, opened when it is first needed; any thread may ask."""
+
+    def __init__(self, whole: pa.Buffer | None, opened: Any = None) -> None:
+        self._whole, self._opened = whole, opened
+        self._lock = threading.Lock()
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._opened is None:
+                self._opened = _open(pa.BufferReader(self._whole)).reader
+        return self._opened
+
+
+def _open(file: pa.NativeFile) -> parquet.ParquetFile:
+    # Reading ahead would change the reader, which threads share.
+    return parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+
+
 def read_footer(label: str, file: pa.Buffer | pa.NativeFile) -> ParquetBytes:
-    """Read the footer of a Parquet file.
+    """Read the footer of a Parquet file; one that was read before is not decoded again.
 
     Raises
     ------
@@ -64,11 +95,22 @@ def read_footer(label: str, file: pa.Buffer | pa.NativeFile) -> ParquetBytes:
         When the footer is cut short, cannot be decoded, or contradicts itself.
     """
     whole = file if isinstance(file, pa.Buffer) else None
-    opened = pa.BufferReader(whole) if whole is not None else file
+    stored = None if whole is None else _stored_footer(whole)
+    found = None if stored is None else _footers.get(stored)
+    if found is not None:
+        return replace(found, label=label, buffer=whole, _reader=_Reader(whole))
+    found = _read_footer(label, pa.BufferReader(whole) if whole is not None else file, whole)
+    if stored is not None:
+        for oldest in list(_footers)[: len(_footers) - _MOST_FOOTERS + 1]:
+            _footers.pop(oldest, None)
+        _footers[stored] = replace(found, label="", buffer=None, _reader=_Reader(None))
+    return found
+
+
+def _read_footer(label: str, opened: pa.NativeFile, whole: pa.Buffer | None) -> ParquetBytes:
     what = f"{label} ({opened.size()} bytes): the footer at its end"
     with reading(what):
-        # Reading ahead would change the reader, which threads share.
-        found = parquet.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
+        found = _open(opened)
         schema = decoded(found.schema_arrow)
         stored = _footer_bytes(opened)
     try:
@@ -78,7 +120,8 @@ def read_footer(label: str, file: pa.Buffer | pa.NativeFile) -> ParquetBytes:
     leaves = _leaves(schema)
     if sum(map(len, leaves)) != len(footer.leaves):
         raise CorruptError(f"{what} has {len(footer.leaves)} columns, its Arrow schema others")
-    return ParquetBytes(label, whole, footer, digest(stored), schema, leaves, found.reader)
+    reader, known = _Reader(whole, found.reader), (footer, dict[tuple[int, int], Any]())
+    return ParquetBytes(label, whole, footer, digest(stored), schema, leaves, known, reader)
 
 
 def _footer_bytes(file: pa.NativeFile) -> bytes:
@@ -86,6 +129,15 @@ def _footer_bytes(file: pa.NativeFile) -> bytes:
     size = file.size()
     length = int.from_bytes(file.read_at(4, size - 8), "little")
     return bytes(file.read_at(length, size - 8 - length))
+
+
+def _stored_footer(file: pa.Buffer) -> bytes | None:
+    """Give the footer as it is stored, None if there is none of the length that its end tells."""
+    if file.size < _LEAST_BYTES or file[file.size - 4 :].to_pybytes() != _MAGIC:
+        return None
+    end = file.size - 8
+    length = int.from_bytes(file[end : end + 4].to_pybytes(), "little")
+    return bytes(file[end - length : end].to_pybytes()) if length <= end - 4 else None
 
 
 def _leaves(schema: pa.Schema) -> tuple[range, ...]:
@@ -117,7 +169,7 @@ def decode_column(file: ParquetBytes, row_group: int, column: int) -> pa.Array:
         When the stored bytes cannot be decoded, naming file, row group, column and offset.
     """
     with reading(file.name(row_group, column)):
-        table = file._reader.read_row_group(
+        table = file._reader.get().read_row_group(
             row_group, column_indices=list(file.leaves[column]), use_threads=False
         )
         array = _without_bitmap(_in_one_piece(table.column(0)))

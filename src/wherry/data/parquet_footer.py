@@ -6,7 +6,6 @@ exception of C++ that nobody catches); only reading columns through it is safe.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -71,7 +70,6 @@ class Footer(msgspec.Struct, array_like=True, frozen=True):
     chunks: tuple[tuple[Chunk, ...], ...]
 
 
-@lru_cache(maxsize=32)
 def parse_footer(data: bytes) -> Footer:
     """Give the footer whose Thrift bytes are `data`.
 

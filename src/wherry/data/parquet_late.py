@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,16 +11,29 @@ import pyarrow as pa
 
 from wherry.data.chunk import column_bytes
 from wherry.data.decoding import Reading
-from wherry.data.late import Rows
+from wherry.data.late import Rows, ValueTest
+from wherry.data.parquet_choose import Asked, choose, is_testable
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_native import NativeChunk, Tally, matching, open_chunk
 from wherry.data.parquet_read import read_dictionary, read_rows
 from wherry.data.parquet_statistics import ColumnBounds
+from wherry.data.statistics import ColumnStatistics
 
 _MOST_OPENED = 4096
 """Column chunks whose pages are remembered: about 100 bytes a page, 10 to 100 pages each."""
 _VALUES_PER_ROW = 0.5
 """A dictionary with more values than that is no shorter than its rows, once it is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A column chunk with what its file says of it; `nbytes` as it is stored."""
+
+    chunk: NativeChunk
+    field: pa.Field
+    known: ColumnStatistics
+    nbytes: int
+    nullable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +44,10 @@ class OpenedChunks:
     """
 
     file: ParquetBytes
-    _known: dict[tuple[int, int], NativeChunk] = field(default_factory=dict)
+    bounds: ColumnBounds
+    _known: dict[tuple[int, str], Opened] = field(default_factory=dict)
 
-    def get(self, row_group: int, column: int) -> NativeChunk:
+    def get(self, row_group: int, name: str) -> Opened:
         """Give a column chunk that is decoded natively, opened.
 
         Raises
@@ -40,12 +55,20 @@ class OpenedChunks:
         CorruptError
             When the pages are not what their headers or the footer say.
         """
-        found = self._known.get((row_group, column))
+        found = self._known.get((row_group, name))
         if found is None:
             if len(self._known) >= _MOST_OPENED:
                 self._known.clear()
-            found = self._known[row_group, column] = open_chunk(self.file, row_group, column)
+            found = self._known[row_group, name] = self._open(row_group, name)
         return found
+
+    def _open(self, row_group: int, name: str) -> Opened:
+        column = int(self.file.schema.get_field_index(name))
+        chunk = open_chunk(self.file, row_group, column)
+        known = self.bounds.of(row_group, column)
+        nbytes = sum(c.total_compressed_size for c in self.file.chunks(row_group, column))
+        nullable = chunk.form.nullable and known.nulls != 0
+        return Opened(chunk, self.file.schema.field(column), known, nbytes, nullable)
 
 
 @dataclass
@@ -62,12 +85,11 @@ class LateParquet:
 
     file: ParquetBytes
     row_group: int
-    bounds: ColumnBounds
     opened: OpenedChunks
     first: Rows | None
     rows: int
     why: str
-    _used: dict[str, NativeChunk] = field(default_factory=dict)
+    _used: dict[str, Opened] = field(default_factory=dict)
     _tally: Tally = field(default_factory=Tally)
     _written: int = 0
 
@@ -78,17 +100,40 @@ class LateParquet:
 
     def values(self, name: str) -> pa.Array | None:
         """Give the dictionary of a column, if all its rows refer to it and it is short."""
-        chunk = self._chunk(name)
+        chunk = self._opened(name).chunk
         if not chunk.pages.codes_only or chunk.pages.entries > self.rows * _VALUES_PER_ROW:
             return None
         found = read_dictionary(chunk, self._tally)
         self._written += 0 if found is None else column_bytes(found)
         return found
 
+    def testable(self, name: str) -> bool:
+        """Tell whether a column's values are few, fixed in size and decoded by skeletons."""
+        chunk = self._opened(name).chunk
+        return is_testable(chunk) and chunk.pages.entries <= self.rows * _VALUES_PER_ROW
+
+    def choose(
+        self, tests: Sequence[ValueTest], kept: Rows | None
+    ) -> tuple[Rows | None, int] | None:
+        """Give the rows `kept` that pass all tests, and how many they are.
+
+        Raises
+        ------
+        CorruptError
+            When the stored bytes cannot be decoded.
+        """
+        columns = [(self._opened(test.name), test) for test in tests]
+        asked = [Asked(opened.chunk, opened.nullable, test) for opened, test in columns]
+        found = choose(asked, kept, self._tally)
+        if found is None:
+            return None
+        rows, passed, written = found
+        self._written += written
+        return rows, passed
+
     def has_nulls(self, name: str) -> bool:
         """Tell whether a column may have nulls, as far as the footer says."""
-        known = self.bounds.of(self.row_group, self._column(name))
-        return self._chunk(name).form.nullable and known.nulls != 0
+        return self._opened(name).nullable
 
     def matching(self, name: str, passing: npt.NDArray[np.bool_], kept: Rows | None) -> Rows:
         """Give those of the rows `kept` whose value passes; nulls do not.
@@ -98,7 +143,7 @@ class LateParquet:
         CorruptError
             When the stored bytes cannot be decoded.
         """
-        found = matching(self._chunk(name), passing, kept, self._tally)
+        found = matching(self._opened(name).chunk, passing, kept, self._tally)
         self._written += found.nbytes
         return found
 
@@ -110,10 +155,8 @@ class LateParquet:
         CorruptError
             When they cannot be decoded, or are not what type and bounds promise.
         """
-        number = self._column(name)
-        known, chunk = self.bounds.of(self.row_group, number), self._chunk(name)
-        field = self.file.schema.field(number)
-        found = read_rows(chunk, field, known, kept, tally=self._tally)
+        opened = self._opened(name)
+        found = read_rows(opened.chunk, opened.field, opened.known, kept, tally=self._tally)
         self._written += column_bytes(found)
         return found
 
@@ -123,16 +166,12 @@ class LateParquet:
         What comes from the media are whole column chunks: where pages begin is only told by the
         pages before them.
         """
-        groups = (self.file.chunks(self.row_group, self._column(name)) for name in self._used)
-        stored = sum(chunk.total_compressed_size for chunks in groups for chunk in chunks)
+        stored = sum(opened.nbytes for opened in self._used.values())
         share = stored * self.rows // max(1, self.stored_rows)
         return Reading(share, self._tally.unpacked, 0, ((self.why, self._written),))
 
-    def _column(self, name: str) -> int:
-        return int(self.file.schema.get_field_index(name))
-
-    def _chunk(self, name: str) -> NativeChunk:
+    def _opened(self, name: str) -> Opened:
         found = self._used.get(name)
         if found is None:
-            found = self._used[name] = self.opened.get(self.row_group, self._column(name))
+            found = self._used[name] = self.opened.get(self.row_group, name)
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from wherry.base.errors import CorruptError, InputError
 from wherry.data.mapping import reading
 from wherry.data.parquet_columns import ParquetBytes
 from wherry.data.parquet_forms import ColumnForm, column_form, unsupported
+from wherry.data.parquet_job import OFFSET_WIDTHS, ROOMS, Job, job_of
 from wherry.data.parquet_pages import (
     MOST_ROWS,
     Pages,
@@ -27,9 +28,11 @@ from wherry.data.parquet_pages import (
     dictionary_page,
     read_pages,
 )
+from wherry.data.parquet_statistics import Limits, limits_of
 from wherry.data.scratch import Scratch
+from wherry.data.statistics import ColumnStatistics
 from wherry.kernels.layout import SLACK
-from wherry.kernels.parquet_layout import CODEC, FAULT, FORM, JOB, MORE_TEXT, PAGE, PAGES, SINK
+from wherry.kernels.parquet_layout import CODEC, FORM, JOB, MORE_TEXT, PAGES, SINK
 from wherry.kernels.skeletons import skeletons
 
 _skeletons = skeletons("parquet.chunk")
@@ -41,20 +44,6 @@ Rows = npt.NDArray[np.uint64]
 """A bit per row, and a word more than they take."""
 
 _CODE_SINKS = {1: SINK.CODES_1, 2: SINK.CODES_2, 4: SINK.CODES_4}
-_OFFSET_WIDTHS = {SINK.TEXT_4: 4, SINK.TEXT_8: 8}
-_ROOMS = (
-    JOB.TABLE,
-    JOB.TABLE_TEXT,
-    JOB.PLAIN_PAGE,
-    JOB.CODES,
-    JOB.DENSE,
-    JOB.SPREAD,
-    JOB.BITS,
-    JOB.STRIP,
-)
-"""The rooms that a job works in, in the order of `_set_up`."""
-_STRIP_BYTES = 128
-_MOST_GUESSED = 1 << 31
 
 
 @dataclass(slots=True)
@@ -80,6 +69,39 @@ class NativeChunk:
     pages: Pages
     codes: Pages | None
     table: Pages | None
+    _jobs: dict[str, Job] = field(default_factory=dict)
+    _limits: list[tuple[ColumnStatistics, Limits]] = field(default_factory=list)
+
+    def limits(self, known: ColumnStatistics) -> Limits:
+        """Give what integers of the column may be, decimals unscaled and days since 1970."""
+        if not self._limits or self._limits[-1][0] is not known:
+            self._limits[:] = [(known, limits_of(known, self.form.type))]
+        return self._limits[-1][1]
+
+    def job(self, what: str) -> Job:
+        """Give the job that decodes `"rows"`, the `"dictionary"`, or `"flags"` of its values."""
+        found = self._jobs.get(what)
+        if found is None:
+            form, pages = self.form, self.pages
+            if what == "dictionary":
+                assert self.table is not None
+                form, pages = _required(form), self.table
+            elif what == "flags":
+                assert self.codes is not None
+                form, pages = _flags_of(form), self.codes
+            found = self._jobs[what] = job_of(form, pages)
+        return found
+
+
+@lru_cache(maxsize=256)
+def _required(form: ColumnForm) -> ColumnForm:
+    return replace(form, nullable=False)
+
+
+@lru_cache(maxsize=256)
+def _flags_of(form: ColumnForm) -> ColumnForm:
+    """Give how truths are decoded that take the place of a dictionary's values."""
+    return replace(form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
 
 
 def why_not(file: ParquetBytes, row_group: int, column: int) -> str | None:
@@ -120,10 +142,6 @@ def open_chunk(file: ParquetBytes, row_group: int, column: int) -> NativeChunk:
     if not pages.known[PAGES.HAS_TABLE]:
         return NativeChunk(form, pages, None, None)
     return NativeChunk(form, pages, code_pages(pages), dictionary_page(pages))
-
-
-def _viewed_bytes(pages: Pages) -> int:
-    return pages.known[PAGES.TABLE_SIZE] + pages.known[PAGES.PLAIN_SIZE]
 
 
 def decode(
@@ -168,7 +186,7 @@ def decode(
             smallest = _index_type(entries)
             if index_type is None or _numbers(index_type) >= entries:
                 return _dictionary_array(chunk, index_type or smallest, kept, allocate, tally)
-        values = _array(chunk.form, chunk.pages, kept, allocate, tally=tally)[0]
+        values = _array(chunk.job("rows"), kept, allocate, tally=tally)[0]
         if index_type is None:
             return values
         with reading(f"{chunk.pages.name} as a dictionary with indices of {index_type}"):
@@ -194,7 +212,7 @@ def decode_with_range(
     (pa.Array, (int, int) or None)
         Decimals as integers, unscaled; days since 1970.
     """
-    return _array(chunk.form, chunk.pages, kept, allocate, tally=tally)
+    return _array(chunk.job("rows"), kept, allocate, tally=tally)
 
 
 def _dictionary_array(
@@ -208,7 +226,7 @@ def _dictionary_array(
     codes = replace(chunk.form, type=index_type, width=4, sink=_CODE_SINKS[width])
     entries = chunk.pages.known[PAGES.ENTRIES]
     assert chunk.codes is not None
-    indices, _ = _array(codes, chunk.codes, kept, allocate, codes=entries, tally=tally)
+    indices, _ = _array(job_of(codes, chunk.codes), kept, allocate, codes=entries, tally=tally)
     values = dictionary(chunk, allocate, tally)
     return pa.DictionaryArray.from_arrays(indices, values, safe=False)
 
@@ -226,7 +244,8 @@ def matching(
     chunk : NativeChunk
         One whose pages hold nothing but indices (`pages.codes_only`).
     passing : ndarray of bool
-        Whether each value of `dictionary(chunk)` passes. Rows that are null do not.
+        Whether each value of `dictionary(chunk)` passes; `SLACK` more, which are false, save a
+        copy. Rows that are null do not.
     within : ndarray of uint64, optional
         The rows that matter: no other row is given, and pages without one are not decompressed.
 
@@ -240,33 +259,31 @@ def matching(
     CorruptError
         When the stored bytes cannot be decoded.
     """
-    pages, entries = chunk.pages, chunk.pages.known[PAGES.ENTRIES]
-    assert chunk.codes is not None
-    assert pages.codes_only
-    assert len(passing) == entries
-    table = np.zeros(entries + SLACK, np.uint8)
-    table[:entries] = passing
-    form, flags = _flags_of(chunk.form), table.ctypes.data
-    found, _ = _array(form, chunk.codes, within, _zeroed, codes=entries, flags=flags, tally=tally)
-    rows = np.zeros(pages.rows // 64 + 2, np.uint64)
-    bits = np.frombuffer(found.buffers()[1], np.uint8)
-    rows.view(np.uint8)[: len(bits)] = bits
-    return rows if within is None else rows & within
+    entries, rows = chunk.pages.entries, chunk.pages.rows
+    assert chunk.pages.codes_only
+    table = passing.view(np.uint8)
+    if len(table) < entries + SLACK:
+        assert len(table) == entries
+        table = np.zeros(entries + SLACK, np.uint8)
+        table[:entries] = passing
+    ready = _unpacked(chunk.job("flags"), within)
+    job, block = _started(ready, within)
+    job[JOB.TABLE], job[JOB.TABLE_COUNT], job[JOB.IN_PLACE] = table.ctypes.data, entries, 1
+    # Rows of skipped pages are not written, and a word may be read and written behind the last.
+    words = np.zeros(rows // 64 + 2 + SLACK // 8, np.uint64)
+    valid = None
+    if ready.form.nullable:
+        valid, job[JOB.VALID] = _scratch.room("valid", (rows + 7) // 8 + SLACK)
+    job[JOB.VALUES] = words.ctypes.data
+    _finish(ready, job, tally)
+    del block, valid
+    found = words[: rows // 64 + 2]
+    return found if within is None else np.bitwise_and(found, within, out=found)
 
 
-@lru_cache(maxsize=256)
-def _flags_of(form: ColumnForm) -> ColumnForm:
-    """Give how truths are decoded that take the place of a dictionary's values."""
-    return replace(form, type=pa.bool_(), form=FORM.BOOLEAN, width=1, sink=SINK.BITS)
-
-
-@lru_cache(maxsize=256)
-def _required(form: ColumnForm) -> ColumnForm:
-    return replace(form, nullable=False)
-
-
-def _zeroed(nbytes: int) -> pa.Buffer:
-    return pa.py_buffer(np.zeros(nbytes, np.uint8))
+def flag_table(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Give flags with room behind them, as `matching` takes them without a copy."""
+    return np.concatenate((flags, np.zeros(SLACK, np.bool_)))
 
 
 def _numbers(index_type: pa.DataType) -> int:
@@ -283,133 +300,86 @@ def dictionary(
     """Give the values of the chunk's dictionary; none if it has none."""
     if chunk.table is None:
         return pa.array([], chunk.form.type)
-    return _array(_required(chunk.form), chunk.table, None, allocate, tally=tally)[0]
+    return _array(chunk.job("dictionary"), None, allocate, tally=tally)[0]
+
+
+def _unpacked(ready: Job, kept: Rows | None) -> Job:
+    """Give the job for pages that skeletons can read."""
+    if ready.pages.skeleton_codec != CODEC.OTHER:
+        return ready
+    return job_of(ready.form, decompressed(ready.pages, 0 if kept is None else kept.ctypes.data))
+
+
+def _started(ready: Job, kept: Rows | None) -> tuple[array[int], object]:
+    """Give a job with room to work in; the room is the thread's, and kept by the second."""
+    job = array("q", ready.words)
+    block, addresses = _scratch.rooms("job", ready.rooms, SLACK)
+    job[ROOMS] = addresses
+    job[JOB.KEPT] = 0 if kept is None else kept.ctypes.data
+    return job, block
+
+
+def _finish(ready: Job, job: array[int], tally: Tally | None) -> int:
+    """Run a job; give 0, or `MORE_TEXT` after which it is to be run again."""
+    run = _skeletons.decode
+    result: int = (run.brief if ready.brief else run)(job.buffer_info()[0])
+    if result < 0:
+        raise ready.pages.fault(result, job[JOB.FAULT_AT])
+    if result == 0 and tally is not None:
+        tally.unpacked += job[JOB.UNPACKED]
+    return result
 
 
 def _array(
-    form: ColumnForm,
-    pages: Pages,
+    ready: Job,
     kept: Rows | None,
     allocate: Allocate,
     *,
     codes: int | None = None,
-    flags: int = 0,
     tally: Tally | None = None,
 ) -> tuple[pa.Array, tuple[int, int] | None]:
-    """Decode `pages`.
+    """Run a job; give what it decodes, and the range of the dictionary if it was looked for.
 
     Parameters
     ----------
     codes : int, optional
         The size of the dictionary, when it is not among the pages.
-    flags : int
-        Address of a byte for each value of the dictionary, which then take the values' place; and
-        all rows keep theirs, those of skipped pages as `allocate` gave them.
     """
-    bits = 0 if kept is None else kept.ctypes.data
-    count = pages.rows if kept is None or flags else int(_skeletons.wanted(bits, 0, pages.rows))
-    if pages.skeleton_codec == CODEC.OTHER:
-        pages = decompressed(pages, bits)
-    job = array("q", bytes(8 * JOB.COUNT))
-    block = _set_up(job, form, pages)
-    job[JOB.KEPT], job[JOB.TABLE_COUNT] = bits, -1 if codes is None else codes
-    job[JOB.TABLE], job[JOB.IN_PLACE] = flags or job[JOB.TABLE], flags != 0
-    size = _value_bytes(form, count)
+    count = ready.pages.rows
+    if kept is not None:
+        count = int(_skeletons.wanted.brief(kept.ctypes.data, 0, count))
+    ready = _unpacked(ready, kept)
+    form = ready.form
+    job, block = _started(ready, kept)
+    if codes is not None:
+        job[JOB.TABLE_COUNT] = codes
+    size = ready.value_bytes(count)
     values = allocate(size + SLACK)
-    valid = allocate((count + 7) // 8 + SLACK) if form.nullable else None
-    text = allocate(_text_room(form, pages, count) + SLACK) if _holds_text(form) else None
-    _place(job, values, valid, text)
-    while True:
-        result = _skeletons.decode(job.buffer_info()[0])
-        if result != MORE_TEXT:
-            break
+    job[JOB.VALUES] = values.address
+    valid = text = None
+    if form.nullable:
+        valid = allocate((count + 7) // 8 + SLACK)
+        job[JOB.VALID] = valid.address
+    if ready.holds_text:
+        text = allocate(ready.text_room(count) + SLACK)
+        _place(job, text)
+    while _finish(ready, job, tally) == MORE_TEXT:
+        assert text is not None
         text = _grown(text, job, count, allocate)
-        _place(job, values, valid, text)
-    if result < 0:
-        raise pages.fault(result, job[JOB.FAULT_AT])
-    if tally is not None:
-        tally.unpacked += job[JOB.UNPACKED]
-    found = _table_range(form, pages, job[JOB.TABLE]) if codes is None else None
-    del block  # The table may lie in it.
-    if form.sink in _OFFSET_WIDTHS and not count:
+        _place(job, text)
+    del block
+    seen = ready.range_of(job)
+    if form.sink in OFFSET_WIDTHS and not count:
         np.frombuffer(values, np.uint8)[:size] = 0  # No page wrote where the first text begins.
     nulls = count - job[JOB.VALID_COUNT] if form.nullable else 0
     buffers = [valid[: (count + 7) // 8] if valid is not None and nulls else None, values[:size]]
     if text is not None:
         buffers.append(text[: job[JOB.TEXT_USED]])
-    return pa.Array.from_buffers(form.type, count, buffers, nulls), found
+    return pa.Array.from_buffers(form.type, count, buffers, nulls), seen
 
 
-def _set_up(job: array[int], form: ColumnForm, pages: Pages) -> npt.NDArray[np.uint8]:
-    """Fill in what a job is told of form and pages, and the scratch it works in; give that."""
-    known = pages.known
-    most, entries = known[PAGES.MOST_VALUES], known[PAGES.ENTRIES]
-    if entries * (form.stored_width or 4) > known[PAGES.TABLE_SIZE]:
-        raise pages.fault(FAULT.DICTIONARY_END, pages.table[PAGE.HEADER])
-    wide = max(form.width, 8)
-    sizes = (
-        entries * wide,
-        known[PAGES.TABLE_SIZE],
-        known[PAGES.MOST_SIZE],
-        most * 8,
-        most * wide,
-        most * wide,
-        most // 8 + 8,
-        _STRIP_BYTES,
-    )
-    block, addresses = _scratch.rooms("job", sizes, SLACK)
-    for entry, address in zip(_ROOMS, addresses, strict=True):
-        job[entry] = address
-    job[JOB.PAGES], job[JOB.PAGE_COUNT] = pages.table.buffer_info()[0], pages.count
-    job[JOB.CODEC] = pages.skeleton_codec
-    job[JOB.FORM], job[JOB.STORED_WIDTH] = form.form, form.stored_width
-    job[JOB.WIDTH], job[JOB.SINK], job[JOB.NULLABLE] = form.width, form.sink, form.nullable
-    return block
-
-
-def _table_range(form: ColumnForm, pages: Pages, table: int) -> tuple[int, int] | None:
-    """Give the range of a dictionary of exact values, unless other values lie beside it."""
-    t = form.type
-    exact = pa.types.is_integer(t) or pa.types.is_decimal(t) or pa.types.is_date32(t)
-    entries = pages.known[PAGES.ENTRIES]
-    if not exact or not pages.codes_only or not entries or form.table_width > 8:
-        return None
-    size = entries * form.table_width
-    kind = "u" if pa.types.is_unsigned_integer(form.type) else "i"
-    values = np.frombuffer(pa.foreign_buffer(table, size), f"{kind}{form.table_width}")
-    return int(values.min()), int(values.max())
-
-
-def _holds_text(form: ColumnForm) -> bool:
-    return form.form == FORM.TEXT and form.sink in (*_OFFSET_WIDTHS, SINK.VIEWS)
-
-
-def _place(
-    job: array[int], values: pa.Buffer, valid: pa.Buffer | None, text: pa.Buffer | None
-) -> None:
-    job[JOB.VALUES] = values.address
-    job[JOB.VALID] = 0 if valid is None else valid.address
-    job[JOB.TEXT] = 0 if text is None else text.address
-    job[JOB.TEXT_ROOM] = 0 if text is None else text.size - SLACK
-
-
-def _value_bytes(form: ColumnForm, count: int) -> int:
-    if form.sink in _OFFSET_WIDTHS:
-        return (count + 1) * _OFFSET_WIDTHS[form.sink]
-    if form.sink == SINK.BITS:
-        return (count + 7) // 8
-    return int(count * (16 if form.sink == SINK.VIEWS else form.type.bit_width // 8))
-
-
-def _text_room(form: ColumnForm, pages: Pages, count: int) -> int:
-    """Give how many bytes of text to make room for: enough, unless long values come often."""
-    if form.sink == SINK.VIEWS:
-        return _viewed_bytes(pages)
-    plain, entries = pages.known[PAGES.PLAIN_SIZE], pages.known[PAGES.ENTRIES]
-    if not entries:
-        return plain
-    mean = max(0, pages.known[PAGES.TABLE_SIZE] // entries - 4) + 1
-    return plain + min(count * mean * 5 // 4, _MOST_GUESSED)
+def _place(job: array[int], text: pa.Buffer) -> None:
+    job[JOB.TEXT], job[JOB.TEXT_ROOM] = text.address, text.size - SLACK
 
 
 def _grown(text: pa.Buffer, job: array[int], count: int, allocate: Allocate) -> pa.Buffer:

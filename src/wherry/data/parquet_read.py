@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
-
 import pyarrow as pa
 
 from wherry.data.parquet_columns import ParquetBytes, decode_column
@@ -21,7 +18,6 @@ from wherry.data.parquet_native import (
 )
 from wherry.data.parquet_statistics import check_bounds
 from wherry.data.statistics import ColumnStatistics
-from wherry.data.types import date_of
 from wherry.data.validate import check_column
 from wherry.kernels.parquet_layout import PAGES
 
@@ -90,10 +86,13 @@ def read_rows(
         check_column(field.with_type(chunk.form.type), array.dictionary, label)
     else:
         array, seen = decode_with_range(chunk, kept, allocate, tally)
-        if not _is_sound(chunk, seen):
+        if seen is not None:
+            low, high = chunk.limits(known)
+            if low <= seen[0] and seen[1] <= high:
+                return array
+        if not _is_sound(chunk):
             check_column(field, array, label)
-    if seen is None or not _within(seen, known, field.type):
-        check_bounds(array, known, label)
+    check_bounds(array, known, label)
     return array
 
 
@@ -114,14 +113,11 @@ def read_dictionary(chunk: NativeChunk, tally: Tally | None = None) -> pa.Array 
     return values
 
 
-def _is_sound(chunk: NativeChunk, seen: tuple[int, int] | None) -> bool:
+def _is_sound(chunk: NativeChunk) -> bool:
     """Say whether the values are what their type promises, as far as that is known without them."""
     t, pages = chunk.form.type, chunk.pages
-    if pa.types.is_decimal(t):
-        most = 10**t.precision
-        return seen is not None and -most < seen[0] and seen[1] < most
     if not chunk.form.is_text:
-        return not pa.types.is_time(t)
+        return not (pa.types.is_time(t) or pa.types.is_decimal(t))
     if not pages.codes_only or pages.known[PAGES.TABLE_SIZE] > _SMALL_TABLE:
         return False
     try:
@@ -129,16 +125,3 @@ def _is_sound(chunk: NativeChunk, seen: tuple[int, int] | None) -> bool:
     except pa.ArrowException:
         return False  # It may be a value that no row has: look at the rows.
     return True
-
-
-def _within(seen: tuple[int, int], known: ColumnStatistics, t: pa.DataType) -> bool:
-    if pa.types.is_date32(t):
-        first, last = map(date_of, seen)
-        if not isinstance(known.min, date) or not isinstance(known.max, date):
-            return known.min is None or known.max is None
-        return first is not None and last is not None and known.min <= first and last <= known.max
-    scale = t.scale if pa.types.is_decimal(t) else 0
-    low, high = (Decimal(f"{value}e{-scale}") for value in seen)
-    if not isinstance(known.min, int | Decimal) or not isinstance(known.max, int | Decimal):
-        return known.min is None or known.max is None
-    return known.min <= low and high <= known.max

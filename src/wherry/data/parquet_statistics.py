@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import date
+from decimal import Context, Decimal
 from functools import cached_property
 from math import isnan
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -21,6 +22,10 @@ from wherry.data.types import date_of, datetime_of, is_text, type_class
 
 _NS_PER = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _NOTHING = ColumnStatistics(None, None, None)
+_EPOCH = date(1970, 1, 1)
+
+Limits: TypeAlias = tuple[int, int]
+"""The least and the largest that integers may be."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,15 @@ class ColumnBounds:
 
     def of(self, row_group: int, column: int) -> ColumnStatistics:
         """Give the statistics of one column of a row group."""
+        footer, shared = self.file.known
+        kept = shared if footer is self.file.footer else self._known
         key = (row_group, column)
-        if key not in self._known:
-            self._known[key] = _statistics(self.file, row_group, column)
-        return self._known[key]
+        found = kept.get(key) or self._known.get(key)
+        if found is None:
+            found = _statistics(self.file, row_group, column)
+            # A Bloom filter lies in the file: what refers to it goes with it.
+            (kept if found.excludes is None else self._known)[key] = found
+        return found
 
     def batch(self, row_group: int) -> Mapping[str, ColumnStatistics]:
         """Give the statistics of a row group by column name."""
@@ -155,6 +165,32 @@ def _is_text(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+_ANY_INTEGER: Limits = (-(1 << 200), 1 << 200)
+_EXACT = Context(prec=100)
+
+
+def limits_of(known: ColumnStatistics, t: pa.DataType) -> Limits:
+    """Give what integers, decimals (unscaled) or days of type `t` may be by their bounds and type.
+
+    A type's own width is no limit here, its precision is.
+    """
+    low, high = _ANY_INTEGER
+    if pa.types.is_decimal(t):
+        low, high = 1 - 10**t.precision, 10**t.precision - 1
+    bounds = [_unscaled(bound, t) for bound in (known.min, known.max)]
+    if bounds[0] is None or bounds[1] is None:
+        return low, high
+    return max(low, bounds[0]), min(high, bounds[1])
+
+
+def _unscaled(bound: Any, t: pa.DataType) -> int | None:
+    if pa.types.is_date32(t):
+        return (bound - _EPOCH).days if isinstance(bound, date) else None
+    if pa.types.is_decimal(t) and isinstance(bound, int | Decimal):
+        return int(Decimal(bound).scaleb(t.scale, _EXACT))
+    return bound if isinstance(bound, int) else None
 
 
 def check_bounds(array: pa.Array, known: ColumnStatistics, label: str) -> None:

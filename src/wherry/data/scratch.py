@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from array import array
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import numpy.typing as npt
 _ALIGNMENT = 64
 _KEPT = 64 << 20
 """Most bytes of one name that are kept; larger ones are rare, and would never be given back."""
+_MOST_LAID = 1024
+"""Divisions of blocks that are remembered: tuples of a dozen numbers."""
+_Laying = tuple[str, tuple[int, ...], int]
 
 
 class Scratch(threading.local):
@@ -18,6 +21,7 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[npt.NDArray[np.uint8], int]] = {}
+        self._laid: dict[_Laying, tuple[npt.NDArray[np.uint8], array[int]]] = {}
 
     def room(self, name: str, nbytes: int) -> tuple[npt.NDArray[np.uint8], int]:
         """Give a block of at least `nbytes` bytes and its address; it holds anything.
@@ -36,13 +40,21 @@ class Scratch(threading.local):
         return block
 
     def rooms(
-        self, name: str, sizes: Sequence[int], slack: int
-    ) -> tuple[npt.NDArray[np.uint8], list[int]]:
+        self, name: str, sizes: tuple[int, ...], slack: int
+    ) -> tuple[npt.NDArray[np.uint8], array[int]]:
         """Give a block, and the addresses of rooms in it with `slack` bytes behind each."""
+        key = name, sizes, slack
+        kept = self._laid.get(key)
+        if kept is not None and kept[0] is self._kept.get(name, (None,))[0]:
+            return kept
         steps = [(size + slack + _ALIGNMENT - 1) & -_ALIGNMENT for size in sizes]
         block, at = self.room(name, sum(steps))
-        addresses = []
+        addresses = array("q")
         for step in steps:
             addresses.append(at)
             at += step
+        if len(self._laid) >= _MOST_LAID:
+            self._laid.clear()
+        if self._kept.get(name, (None,))[0] is block:
+            self._laid[key] = block, addresses
         return block, addresses

@@ -38,7 +38,7 @@ class _Region:
     size: int
     address: int
     cut: int = 0
-    live: set[int] = field(default_factory=set)
+    live: dict[int, weakref.ref[object]] = field(default_factory=dict)
 
     def fits(self, nbytes: int) -> bool:
         return self.cut + nbytes <= self.size
@@ -100,10 +100,9 @@ class SegmentPool:
             region = self._region_for(room)
             token, start = self._next_token, region.cut
             self._next_token += 1
-            region.live.add(token)
             region.cut += room
-        owner = np.frombuffer(region.memory, np.uint8, nbytes, start)
-        weakref.finalize(owner, self._died, region, token).atexit = False
+            owner = np.frombuffer(region.memory, np.uint8, nbytes, start)
+            region.live[token] = weakref.ref(owner, lambda _: self._died(region, token))
         return pa.py_buffer(owner)
 
     @property
@@ -157,9 +156,11 @@ class SegmentPool:
                 self._lock.release()
 
     def _collect(self) -> None:
+        if not (self._dead or self._closed):
+            return
         while self._dead:
             region, token = self._dead.popleft()
-            region.live.discard(token)
+            region.live.pop(token, None)
             if not region.live:
                 region.cut = 0
         self._release_free(0 if self._closed else self._keep_bytes)

@@ -17,10 +17,10 @@ from wherry.data.decoding import Reading
 from wherry.data.encoded import Encoding
 from wherry.data.source import Source
 from wherry.data.types import value_type
-from wherry.ir.build import Known, known
+from wherry.ir.build import Build, Known, known
 from wherry.ir.codec import encode, register
-from wherry.ir.expr import Cast, Literal, columns_of, walk
-from wherry.ir.literals import lift, parameters
+from wherry.ir.expr import Cast, Literal, Node, columns_of, walk
+from wherry.ir.literals import bind, lift, parameters
 from wherry.ir.stage import Pass, Step, expressions, input_columns, output_schema
 from wherry.ir.types import is_build, is_moment
 from wherry.ops.estimate import Estimate
@@ -154,27 +154,68 @@ def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) 
         If operators build on each other's columns too deeply, or a file was changed in place.
     """
     source.chunks()  # refuses files that were changed
-    if any(isinstance(operator, Join) for operator in operators):
-        # The rows of a join are too many to be kept beside the source, which they may even be of.
-        return _query(source, operators, schema)
+    joins = [operator for operator in operators if isinstance(operator, Join)]
+    builds = {o.build.known: o.build for o in joins if isinstance(o.build, Build)}
     try:
+        if len(builds) < len(joins):
+            # Of two builds of which the same is known, nobody could tell which was which.
+            return _query(source, operators, schema)
+        key = (tuple(map(_bare, operators)), schema) if joins else operators
         columns, rest = _prepared.get(
-            source, (operators, schema), lambda: _without_source(source, operators, schema)
+            source, key, lambda: _without_source(source, operators, schema)
         )
     except RecursionError:
         raise InputError(
             f"{len(operators)} operators compute columns of each other's columns, too deep to be "
             "fused into one pass; collect() some of them first"
         ) from None
-    return Query(Scan(source, columns), **rest)
+    if not joins:
+        return Query(Scan(source, columns), **rest)
+    above, respond = split_respond(operators)
+    literals = tuple(
+        replace(v, value=builds[v.value]) if isinstance(v.value, Known) else v
+        for v in rest["literals"]
+    )
+    made = {**rest, "operators": (*above, respond), "literals": literals}
+    return Query(Scan(source, columns), **made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    """A join without the rows of its other side, which are too many to be kept."""
+
+    how: str
+    keys: tuple[Node, ...]
+    names: tuple[str, ...]
+    schema: pa.Schema
+    known: Known
+
+
+def _bare(operator: Operator) -> object:
+    """Give what a plan depends on in an operator."""
+    if not isinstance(operator, Join):
+        return operator
+    assert isinstance(operator.build, Build)
+    schema, known = operator.side.schema, operator.build.known
+    return _Bare(operator.how, operator.keys, operator.names, schema, known)
 
 
 def _without_source(
     source: Source, operators: tuple[Operator, ...], schema: pa.Schema
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Give the columns of a query's scan and its other fields: what may be kept for the source."""
+    """Give the columns of a query's scan and its other fields: what may be kept for the source.
+
+    The rows of joins are too many for that; what is known of them stays.
+    """
     query = _query(source, operators, schema)
     rest = {f.name: getattr(query, f.name) for f in fields(query) if f.name != "scan"}
+    if any(isinstance(operator, Join) for operator in operators):
+        literals = tuple(
+            replace(v, value=v.value.known) if isinstance(v.value, Build) else v
+            for v in query.literals
+        )
+        segments = bind(query.plan.segments, literals)
+        rest = {**rest, "operators": (), "literals": literals, "segments": segments}
     return query.scan.columns, rest
 
 

@@ -61,7 +61,9 @@ def split(
     every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
     alike = [Placement(sites) for sites in product(*every)]
     pairs = [(one, costs.of(one)) for one in alike if agree(query, first, one)]
-    together = sorted(pairs, key=lambda pair: pair[1].time)[:_WAYS]
+    # Two sites may be one device: then there is nothing to split, and scipy is not needed.
+    unlike = {frozenset(cost.busy.items()): (one, cost) for one, cost in reversed(pairs)}
+    together = sorted(unlike.values(), key=lambda pair: pair[1].time)[:_WAYS]
     if len(together) < 2 or len(query.chunks) < 2:
         return None
     shares, bound = _solve([cost for _, cost in together])

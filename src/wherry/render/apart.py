@@ -19,6 +19,7 @@ from wherry.devices.work import Work
 from wherry.render.gather import Deferred, gather
 from wherry.render.ledger import account
 from wherry.render.outcome import ChunkOutput
+from wherry.render.waiting import Waiting
 
 HELD_SHARE: Final = 1.2
 """How many times their own bytes rows may hold. Less copies nearly all text for nothing."""
@@ -32,6 +33,8 @@ def apart(output: ChunkOutput, given: pa.RecordBatch, pool: SegmentPool) -> Chun
         if made.nbytes * HELD_SHARE >= referenced_bytes([given]):
             return output
         made = gather([made], (), pool)
+    if isinstance(made, Waiting):
+        return _dealt(output, made, given, pool)
     if not isinstance(made, pa.RecordBatch):
         return output  # Dealt rows are records of their own.
     whole = trimmed(made, HELD_SHARE)
@@ -45,4 +48,21 @@ def apart(output: ChunkOutput, given: pa.RecordBatch, pool: SegmentPool) -> Chun
         copied_bytes=copied,
         why=APART,
         work=output.work + Work(write_bytes=max(0, copied - output.copied_bytes)),
+    )
+
+
+def _dealt(
+    output: ChunkOutput, made: Waiting, given: pa.RecordBatch, pool: SegmentPool
+) -> ChunkOutput:
+    """Give rows that wait as records, if the chunk that they would hold is much larger."""
+    if made.nbytes * HELD_SHARE >= referenced_bytes([given]):
+        return output
+    dealt = made.dealt(pool)
+    return replace(
+        output,
+        batch=dealt,
+        referenced_bytes=0,
+        copied_bytes=dealt.nbytes,
+        why=APART,
+        work=output.work + Work(write_bytes=dealt.nbytes),
     )

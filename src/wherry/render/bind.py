@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,8 @@ from wherry.render.user import address_of
 LITERALS: Final[Slot] = ("literals", "")
 """The entry of a context that says where the literals lie."""
 _LITERAL: Final = 16
+_MOST_CODES: Final = 8
+"""Codes of a block that are compared with each of those; of more, values are gathered."""
 _strings, _textkeys, _join = (skeletons(m) for m in ("strings", "textkeys", "join"))
 _COMMON: Final = b"zqjxkvbpgywfmucldrhsinoate "
 """Letters, the commonest last, as in English; what is not here is rarer still."""
@@ -48,12 +50,25 @@ _EMPTY: Final = np.zeros(BLOCK * 16 + 64, np.uint8)
 """What the address of a buffer that Arrow left out is taken from: never read, but not 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """A lookup's values by code, the null's behind the last; `known` says which are valid."""
 
     values: np.ndarray[Any, Any]
     known: np.ndarray[Any, Any]
+
+    @cached_property
+    def few(self) -> np.ndarray[Any, Any]:
+        """Give the codes whose value is not 0, or the others if they are fewer, for `test_codes`.
+
+        None of them if they are more than _MOST_CODES.
+        """
+        true, false = (np.flatnonzero(found) for found in (self.values[:-1], self.values[:-1] == 0))
+        others = len(false) < len(true)
+        codes = false if others else true
+        if not 0 < len(codes) <= _MOST_CODES:
+            codes = codes[:0]
+        return np.array([len(codes), -others, -bool(self.values[-1]), *codes], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +134,8 @@ def _addresses(
             parts = _parts(name)
             keep.append(parts)
             return (parts.ctypes.data,) * 2
-        case "table" | "known":
-            values = getattr(chunk.tables[name], "values" if kind == "table" else "known")
+        case "table" | "known" | "few":
+            values = getattr(chunk.tables[name], "values" if kind == "table" else kind)
             keep.append(values)
             return (values.ctypes.data,) * 2
     return _number(kind, name, chunk)

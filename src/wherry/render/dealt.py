@@ -1,8 +1,4 @@
-"""Rows that are not grouped yet: dealt into partitions by hash of their key, as records.
-
-A chunk whose rows hardly share keys gains nothing from being grouped by itself: every row would be
-hashed again where chunks meet. If they meet on the same device, the chunk is only dealt.
-"""
+"""Rows dealt into partitions as records: by hash of their key, or by the slot of a known domain."""
 
 from __future__ import annotations
 
@@ -16,15 +12,15 @@ import pyarrow as pa
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Call, Column
 from wherry.ir.stage import Groups, Pass, Step
-from wherry.kernels.layout import BLOCK, PAGE, STAGE, STAGE_SLACK
+from wherry.kernels.layout import BLOCK, PAGE, STAGE
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import Chunk, bind_slots
+from wherry.render.bind import Chunk, Context, bind_slots
 from wherry.render.passes import PassPlan
-from wherry.render.records import Layout, write_record
+from wherry.render.records import Layout, write_record, write_slot_record
 from wherry.render.room import scratch
 from wherry.render.split import is_fixed
 
-_filter, _radix = skeletons("filter"), skeletons("radix")
+_filter, _deal = skeletons("filter"), skeletons("deal")
 
 BITS: Final = 6
 """log2 of the partitions: with 64 the staged records fit the first-level cache."""
@@ -37,24 +33,21 @@ class Dealt:
 
     Attributes
     ----------
-    schema : pyarrow.Schema
-        Of the partial rows that they stand for, each a group of its own.
     num_rows, span : int
         How many rows, and how many the chunk had: row numbers are below.
     layout : Layout
         Of the records.
     pages, numbers : pyarrow.Buffer
-        The records, and the int32 row number of each.
+        The records, and the int32 row number of each; None if it is in the record.
     following, first, counts : numpy.ndarray
-        As `kernels.numba.radix.deal` fills them.
+        As `kernels.numba.deal` fills them.
     """
 
-    schema: pa.Schema
     num_rows: int
     span: int
     layout: Layout
     pages: pa.Buffer
-    numbers: pa.Buffer
+    numbers: pa.Buffer | None
     following: np.ndarray[Any, Any]
     first: np.ndarray[Any, Any]
     counts: np.ndarray[Any, Any]
@@ -62,7 +55,23 @@ class Dealt:
     @property
     def nbytes(self) -> int:
         """The bytes of the records and row numbers."""
-        return self.num_rows * (8 * self.layout.words + 4)
+        return self.num_rows * (8 * self.layout.words + (0 if self.numbers is None else 4))
+
+    def piece(self, fold: int, base: int) -> tuple[int, ...]:
+        """Give the PIECE_WORDS that tell skeletons where the records are.
+
+        Parameters
+        ----------
+        fold : int
+            Address of the block function that adds them to states.
+        base : int
+            The number of the chunk's first row.
+        """
+        return (
+            self.pages.address, 0 if self.numbers is None else self.numbers.address,
+            self.following.ctypes.data, self.first.ctypes.data, self.counts.ctypes.data,
+            8 * self.layout.words, self.layout.key_words, fold, base,
+        )  # fmt: skip
 
 
 def deal(
@@ -87,27 +96,86 @@ def deal(
     """
     reader = plan.function("record", nullable, lambda w: write_record(w, plan.keys, plan.calls))
     layout: Layout = reader.made
-    chosen, rows = selection
     context = bind_slots(reader.slots, chunk, literals)
-    whole, padded = context.addresses
-    width, parts = 8 * layout.words, 1 << BITS
-    room = rows // PAGE + parts
-    pages, numbers = pool.allocate(room * PAGE * width), pool.allocate(room * PAGE * 4)
-    following, first = np.empty(room, np.int32), np.empty(parts, np.int32)
-    counts, fill = np.empty(parts, np.int64), np.zeros(parts, np.int64)
-    current = np.full(parts, -1, np.int64)
-    stage = scratch("stage", parts * (STAGE * (width + 4) + STAGE_SLACK))
-    block = scratch("records", BLOCK * width + STAGE_SLACK)
-    used = _radix.deal(
-        reader.address, whole, chunk.blocks, padded, chunk.rest,
-        0 if chosen is None else chosen.ctypes.data, layout.key_words, width, BITS,
-        block.ctypes.data, stage.ctypes.data, fill.ctypes.data, current.ctypes.data,
-        pages.address, numbers.address, following.ctypes.data, first.ctypes.data,
-        counts.ctypes.data, room,
+    room = _Room(layout, selection[1], BITS, pool)
+    numbers = pool.allocate(room.pages * PAGE * 4)
+    hashes = scratch("hashes", 8 * BLOCK)
+    used = _deal.deal(
+        reader.address, *_blocks(context, chunk, selection), layout.key_words, layout.words, BITS,
+        room.block, hashes.ctypes.data, room.stage, room.fill.ctypes.data,
+        room.current.ctypes.data, room.records.address, numbers.address, *room.lists, room.pages,
     )  # fmt: skip
     assert used >= 0, "a partition's last page may be in part empty, and no other"
-    schema = plan.out_schema
-    return Dealt(schema, rows, chunk.rows, layout, pages, numbers, following, first, counts)
+    return room.dealt(layout, chunk.rows, numbers)
+
+
+def deal_slots(
+    plan: PassPlan,
+    chunk: Chunk,
+    nullable: frozenset[str],
+    literals: np.ndarray[Any, Any],
+    selection: tuple[np.ndarray[Any, Any] | None, int],
+    *,
+    slots: int,
+    shift: int,
+    pool: SegmentPool,
+) -> Dealt | None:
+    """Give a chunk's rows by partition of the slots of their keys; None if one's is not below.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        With the numbers of its keys' domains.
+    slots, shift : int
+        How many there are; how many low bits of one do not tell its partition.
+    """
+    reader = plan.function(
+        "slot_record", nullable, lambda w: write_slot_record(w, plan.keys, plan.calls)
+    )
+    layout: Layout = reader.made
+    context = bind_slots(reader.slots, chunk, literals)
+    bits = ((slots - 1) >> shift).bit_length()
+    room = _Room(layout, selection[1], bits, pool)
+    used = _deal.deal_slots(
+        reader.address, *_blocks(context, chunk, selection), slots, layout.words, bits, shift,
+        room.block, room.stage, room.fill.ctypes.data, room.current.ctypes.data,
+        room.records.address, *room.lists, room.pages,
+    )  # fmt: skip
+    assert used != -1, "a partition's last page may be in part empty, and no other"
+    return None if used < 0 else room.dealt(layout, chunk.rows, None)
+
+
+def _blocks(
+    context: Context, chunk: Chunk, selection: tuple[np.ndarray[Any, Any] | None, int]
+) -> tuple[int, int, int, int, int]:
+    """Give what skeletons take to go through the chosen rows of a chunk."""
+    whole, padded = context.addresses
+    chosen = 0 if selection[0] is None else selection[0].ctypes.data
+    return whole, chunk.blocks, padded, chunk.rest, chosen
+
+
+class _Room:
+    """Room for the records of a chunk, and for what is gathered until it is written."""
+
+    def __init__(self, layout: Layout, rows: int, bits: int, pool: SegmentPool) -> None:
+        parts, width = 1 << bits, 8 * layout.words
+        self.rows, self.pages = rows, rows // PAGE + parts
+        self.records = pool.allocate(self.pages * PAGE * width)
+        self.following, self.first = np.empty(self.pages, np.int32), np.empty(parts, np.int32)
+        self.counts, self.fill = np.empty(parts, np.int64), np.zeros(parts, np.int64)
+        self.current = np.full(parts, -1, np.int64)
+        self.stage = scratch("stage", parts * STAGE * (width + 4)).ctypes.data
+        self.block = scratch("records", BLOCK * width).ctypes.data
+
+    @property
+    def lists(self) -> tuple[int, int, int]:
+        """Give the addresses of the lists of pages and of the counts."""
+        return self.following.ctypes.data, self.first.ctypes.data, self.counts.ctypes.data
+
+    def dealt(self, layout: Layout, span: int, numbers: pa.Buffer | None) -> Dealt:
+        """Give what was written."""
+        lists = self.following, self.first, self.counts
+        return Dealt(self.rows, span, layout, self.records, numbers, *lists)
 
 
 def select(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,9 @@ from wherry.ir.literals import bind
 from wherry.ir.stage import Groups, Matches, Order, Rows, Take
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import Context, bind_slots
-from wherry.render.dealt import Dealt, can_deal
+from wherry.render.bind import Context, bind_slots, values_address
+from wherry.render.buckets import bucket_column, dealt, into_buckets, number_rows
+from wherry.render.dealt import can_deal
 from wherry.render.encode import decoded
 from wherry.render.gather import Arrangement, Deferred, Piece, gather, places_of
 from wherry.render.grouped import Found, Start
@@ -26,8 +27,11 @@ from wherry.render.passes import Compiled, PassPlan
 from wherry.render.picks import picked
 from wherry.render.prepare import Prepared
 from wherry.render.state import Cell, Fields, Matrix, read
+from wherry.render.waiting import Waiting
 
 _filter, _aggregate = (skeletons(m) for m in ("filter", "aggregate"))
+_MANY: Final = 0.25
+"""From this share of rows on all are read in step: gathering some takes as long."""
 
 
 class Run:
@@ -70,7 +74,7 @@ class Run:
         if isinstance(sink, Matches):
             return self._matches(sink, after, defer=defer)
         columns = self._groups(defer=defer) if isinstance(sink, Groups) else self._totals()
-        if isinstance(columns, Dealt):
+        if isinstance(columns, Waiting):
             return columns
         self.groups = len(columns[0]) if isinstance(sink, Groups) else 0
         return arrange(self._plan.batch_of(columns), after, self._pool)
@@ -97,6 +101,9 @@ class Run:
 
     def _rows(self, after: Arrangement, *, defer: bool) -> Piece:
         schema, kept = self._plan.out_schema, self._select()
+        buckets = None if defer else into_buckets(after)
+        if buckets is not None and kept.count >= _MANY * kept.rows:
+            return self._bucketed(buckets, kept)
         computed = {
             number: self._computed(number, kept)
             for number, node in enumerate(self._plan.outputs)
@@ -119,6 +126,32 @@ class Run:
                 moved = Selection(kept.count, len(places), order=places)
                 columns.append(keep_rows(computed[number], moved, self._pool))
         return _batch(columns, schema, final.count)
+
+    def _bucketed(self, step: Order, kept: Selection) -> pa.RecordBatch:
+        """Give the kept rows in the order of their buckets, whose number is not moved but made."""
+        schema, outputs = self._plan.out_schema, self._plan.outputs
+        key = schema.names.index(step.by[0].column)
+        node, function, addresses = outputs[key], 0, (self._whole, self._padded)
+        if isinstance(node, Column):
+            addresses = (values_address(self._chunk.columns[node.name]),) * 2
+        else:
+            function = self._address(f"values{key}")
+        assert step.buckets is not None
+        words = None if kept.whole else kept.words
+        numbered = number_rows(
+            function, addresses, self._chunk, words, step.buckets, pool=self._pool
+        )
+        every = Selection(kept.rows, kept.rows)
+        others = [
+            self._chunk.columns[node.name]
+            if isinstance(node, Column)
+            else self._computed(number, every)
+            for number, node in enumerate(outputs)
+            if number != key
+        ]
+        columns = dealt(others, numbered, self._pool)
+        columns.insert(key, bucket_column(numbered.counts[:-1], self._pool))
+        return _batch(columns, schema, numbered.kept)
 
     def _matches(self, sink: Matches, after: Arrangement, *, defer: bool) -> Piece:
         functions = self._address("mask"), self._address("probe")
@@ -172,14 +205,18 @@ class Run:
                 )
         return places_of(keys, kept.count, after)
 
-    def _totals(self) -> list[pa.Array]:
+    def summed(self) -> tuple[Compiled, np.ndarray[Any, Any]]:
+        """Give the state of totals over the chunk, and the variant that says what lies in it."""
         state = np.frombuffer(bytearray(self._code.begin), np.uint8)
         self.selected = _aggregate.totals(
             self._address("mask"), self._address("accumulate"), self._whole, self._chunk.blocks,
             self._padded, self._chunk.rest, state.ctypes.data,
         )  # fmt: skip
-        fields = Matrix(state.reshape(1, -1))
-        return self._results(self._code.cells, fields, (), ())
+        return self._code, state
+
+    def _totals(self) -> list[pa.Array]:
+        code, state = self.summed()
+        return self._results(code.cells, Matrix(state.reshape(1, -1)), (), ())
 
     def _results(
         self,
@@ -207,12 +244,12 @@ class Run:
             arrays.append(seen[key])
         return arrays
 
-    def _groups(self, *, defer: bool) -> list[pa.Array] | Dealt:
-        deals = defer and can_deal(self._plan)
+    def _groups(self, *, defer: bool) -> list[pa.Array] | Waiting:
+        waits = defer and can_deal(self._plan)
         found = group(
-            self._plan, self._prepared, self._literals, self._pool, self._start, deals=deals
+            self._plan, self._prepared, self._literals, self._pool, self._start, waits=waits
         )
-        if isinstance(found, Dealt):
+        if isinstance(found, Waiting):
             self.selected = found.num_rows
             return found
         self.selected = found.selected

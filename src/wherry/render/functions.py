@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from llvmlite import ir
@@ -43,8 +43,11 @@ from wherry.render.loop import (
 from wherry.render.lower import lower, to_width
 from wherry.render.moments import Rooms, add_block, add_row, keep_values
 from wherry.render.probe import Table, candidates
-from wherry.render.state import Cell, combined, identity, lanes_of, reduced
+from wherry.render.state import Cell, combined, dense, identity, lanes_of, reduced
 from wherry.render.textkeys import Head, TextKey, write_words
+
+_UNROLLED: Final = 4
+"""Rows of a loop without branches."""
 
 
 @dataclass
@@ -89,6 +92,9 @@ def write_mask(w: Writer, predicate: Node) -> None:
             bits = loop.body.and_(bits, value.data)
             bits = bits if value.valid is None else loop.body.and_(bits, value.valid)
         word = loop.gather_word(bits)
+        if number == 0:
+            # Every row is read. Later columns may be read here and there only.
+            loop.prefetch()
         head = loop.close()
         running = head.and_(running, word())
         if number + 1 < len(groups):
@@ -203,6 +209,47 @@ def update(cell: Cell, b: Any, at: Any, number: int, value: Any) -> None:
 def write_scatter(w: Writer, cells: Sequence[Cell], stride: int) -> None:
     """Write `scatter`: arguments of a block are computed in lanes, then added row by row."""
     function, head = w.begin("scatter", 5, result=False)
+    after, found = _kept(w, function, head, cells)
+    _each_row(function, after, stride, found)
+
+
+def write_add(w: Writer, cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], bytes, tuple[bool, ...]]:
+    """Write `add`: what `scatter` does, into states without counts that equal the group's rows.
+
+    Returns
+    -------
+    tuple
+        The cells of such states, a state before any row, and which cells count their values.
+    """
+    function, head = w.begin("add", 5, result=False)
+    after, found = _kept(w, function, head, cells)
+    counted = tuple(kept.word is not None for kept in found)
+    made, state = dense(cells, counted)
+    # A state has room even if nothing is kept in it.
+    state = state or bytes(8)
+    found = [
+        kept._replace(cell=cell, counts=cell.kind == "count" or kept.word is not None)
+        for cell, kept in zip(made, found, strict=True)
+    ]
+    rest = _every_row(function, after, len(state), found)
+    _each_row(function, rest, len(state), found)
+    return made, state, counted
+
+
+class _Kept(NamedTuple):
+    """The argument of a cell, kept for the rows of a block.
+
+    `word` has the bits of the valid ones, None if all are, and `counts` tells whether they count.
+    """
+
+    cell: Cell
+    word: Any
+    rooms: Any
+    counts: bool
+
+
+def _kept(w: Writer, function: Any, head: Any, cells: Sequence[Cell]) -> tuple[Any, list[_Kept]]:
+    """Keep the arguments of a block; give the builder for what comes after."""
     loop = w.loop(function, head)
     found: list[tuple[Cell, Any, Any]] = []
     for cell in cells:
@@ -225,11 +272,13 @@ def write_scatter(w: Writer, cells: Sequence[Cell], stride: int) -> None:
             rooms.append((address, lanes.type.element))
         found.append((cell, known, rooms))
     after = loop.close()
-    words = [None if known is None else known() for _, known, _ in found]
-    _each_row(function, after, stride, found, words)
+    return after, [
+        _Kept(cell, None if known is None else known(), at, counts=True)
+        for cell, known, at in found
+    ]
 
 
-def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any]) -> None:
+def _each_row(function: Any, head: Any, stride: int, found: Sequence[_Kept]) -> None:
     """Write the loop over the set bits of the mask; it has at least one."""
     block, done = function.append_basic_block("row"), function.append_basic_block("done")
     b = ir.IRBuilder(block)
@@ -238,16 +287,43 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
     head.branch(block)
     kind = ir.FunctionType(I64, [I64, I1])
     lane = b.call(declare(b.module, "llvm.cttz.i64", kind), [rest, ir.Constant(I1, 1)])
+    _add_lane(function, b, lane, stride, found)
+    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
+    rest.add_incoming(less, b.block)
+    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
+    ir.IRBuilder(done).ret_void()
+
+
+def _every_row(function: Any, head: Any, stride: int, found: Sequence[_Kept]) -> Any:
+    """Write a loop over all rows for a mask without gaps; give the builder for other masks."""
+    block, some, done = (function.append_basic_block(name) for name in ("all", "some", "end"))
+    head.cbranch(head.icmp_signed("==", function.args[2], ir.Constant(I64, -1)), block, some)
+    b = ir.IRBuilder(block)
+    first = b.phi(I64, "first")
+    first.add_incoming(ir.Constant(I64, 0), head.block)
+    for step in range(_UNROLLED):
+        lane = b.add(first, ir.Constant(I64, step))
+        _add_lane(function, b, lane, stride, found)
+    following = b.add(first, ir.Constant(I64, _UNROLLED))
+    first.add_incoming(following, b.block)
+    b.cbranch(b.icmp_unsigned("<", following, ir.Constant(I64, 64)), block, done)
+    ir.IRBuilder(done).ret_void()
+    return ir.IRBuilder(some)
+
+
+def _add_lane(function: Any, b: Any, lane: Any, stride: int, found: Sequence[_Kept]) -> None:
+    """Add one row to the state of its group."""
     group = load(b, b.add(function.args[3], b.mul(lane, ir.Constant(I64, 8))), I64)
     state = b.add(function.args[4], b.mul(group, ir.Constant(I64, stride)))
-    for (cell, _, rooms), word in zip(found, words, strict=True):
+    for cell, word, rooms, count in found:
         at = b.add(state, ir.Constant(I64, cell.offset))
         one = ir.Constant(I64, 1)
         bit = one if word is None else b.and_(b.lshr(word, lane), one)
         if cell.spread:
             add_row(b, at, lane, bit, rooms)
             continue
-        add_count(b, at, bit)
+        if count:
+            add_count(b, at, bit)
         for number, (address, element) in enumerate(rooms):
             size = ir.Constant(I64, element_bytes(element))
             value = load(b, b.add(address, b.mul(lane, size)), element)
@@ -255,9 +331,29 @@ def _each_row(function: Any, head: Any, stride: int, found: Any, words: list[Any
                 nothing = ir.Constant(element, identity(cell, element))
                 value = b.select(b.trunc(bit, I1), value, nothing)
             update(cell, b, at, number, widened(cell, b, value))
-    less = b.and_(rest, b.sub(rest, ir.Constant(I64, 1)))
-    rest.add_incoming(less, b.block)
-    b.cbranch(b.icmp_unsigned("!=", less, ir.Constant(I64, 0)), block, done)
+
+
+def write_join(w: Writer, cells: Sequence[Cell], stride: int, counted: Sequence[bool]) -> None:
+    """Write `join(states, others, count)`: as many states into states, one after the other."""
+    function, head = w.begin("join", 3, result=False)
+    block, done = function.append_basic_block("state"), function.append_basic_block("done")
+    states, others, count = function.args
+    b = ir.IRBuilder(block)
+    number = b.phi(I64, "number")
+    number.add_incoming(ir.Constant(I64, 0), head.block)
+    head.branch(block)
+    place = b.mul(number, ir.Constant(I64, stride))
+    to, source = b.add(states, place), b.add(others, place)
+    for cell, counts in zip(cells, counted, strict=True):
+        at, other = (b.add(start, ir.Constant(I64, cell.offset)) for start in (to, source))
+        if cell.kind == "count" or counts:
+            add_count(b, at, load(b, other, I64))
+        for part in range(cell.parts):
+            offset = ir.Constant(I64, 8 + cell.element_bytes * part)
+            update(cell, b, at, part, load(b, b.add(other, offset), cell.element))
+    following = b.add(number, ir.Constant(I64, 1))
+    number.add_incoming(following, block)
+    b.cbranch(b.icmp_unsigned("<", following, count), block, done)
     ir.IRBuilder(done).ret_void()
 
 
@@ -266,10 +362,16 @@ def widened(cell: Cell, b: Any, value: Any) -> Any:
     return value if value.type == cell.element else b.sext(value, cell.element)
 
 
-def write_slots(w: Writer, keys: Sequence[Node]) -> None:
-    """Write `keys` for a small domain: the one word is the sum of value minus low times stride."""
-    function, head = w.begin("keys", 3)
+def write_slots(w: Writer, keys: Sequence[Node], name: str = "keys") -> None:
+    """Write `keys`, or what `name` says, for a small domain: the one word is the slot."""
+    function, head = w.begin(name, 3)
     loop = w.loop(function, head)
+    store(loop.body, slots_of(loop, keys), word_at(loop, function.args[2], 0))
+    loop.close().ret(ir.Constant(I64, 0))
+
+
+def slots_of(loop: Loop, keys: Sequence[Node]) -> Any:
+    """Give the slots of keys in small domains: the sum of value minus low times stride."""
     total = constant(I64, 0)
     for number, node in enumerate(keys):
         value, b = loop.value(node), loop.body
@@ -284,8 +386,7 @@ def write_slots(w: Writer, keys: Sequence[Node]) -> None:
             codes = b.select(flags(b, value.valid), codes, null)
         stride = _splat(loop, "stride", number)
         total = b.add(total, b.mul(codes, stride))
-    store(loop.body, total, _word_at(loop, function.args[2], 0))
-    loop.close().ret(ir.Constant(I64, 0))
+    return total
 
 
 def _extended(b: Any, data: Any, element: Any) -> Any:
@@ -296,7 +397,8 @@ def _splat(loop: Loop, kind: str, number: int) -> Any:
     return loop.splat(loop.slot(kind, str(number)))
 
 
-def _word_at(loop: Loop, target: Any, number: int) -> Any:
+def word_at(loop: Loop, target: Any, number: int) -> Any:
+    """Give where this iteration's part of word `number` of a block of keys goes."""
     place = loop.body.mul(loop.lane, ir.Constant(I64, 8))
     return loop.body.add(loop.body.add(target, place), ir.Constant(I64, 512 * number))
 
@@ -345,7 +447,7 @@ def write_keys(w: Writer, keys: Sequence[Node | TextKey]) -> int:
     if nullable:
         words += nulls
     for number, word in enumerate(words):
-        store(loop.body, word, _word_at(loop, function.args[2], number))
+        store(loop.body, word, word_at(loop, function.args[2], number))
     loop.prefetch()
     loop.close().ret(ir.Constant(I64, 0))
     return len(words)
@@ -373,4 +475,4 @@ def _text_words(w: Writer, function: Any, b: Any, key: TextKey) -> Any:
 
 
 def _loaded(loop: Loop, room: Any, words: int) -> list[Any]:
-    return [load(loop.body, _word_at(loop, room, n), vector(I64)) for n in range(words)]
+    return [load(loop.body, word_at(loop, room, n), vector(I64)) for n in range(words)]

@@ -24,6 +24,7 @@ from wherry.render.buckets import bucket_places, side_by_side
 from wherry.render.dealt import Dealt
 from wherry.render.output import Selection, gather_parts, gathers_parts, keep_rows
 from wherry.render.top_k import first_places
+from wherry.render.waiting import Waiting
 
 RowNumbers = np.ndarray[Any, Any]
 
@@ -73,12 +74,12 @@ class Several:
 
 
 Piece: TypeAlias = Any
-"""What a stage makes: a RecordBatch, a Table, Deferred, Dealt or Encoded rows, or Several."""
+"""What a stage makes: a RecordBatch, Table, Deferred, Dealt, Waiting, Encoded or Several."""
 
 
 def piece_bytes(piece: Piece) -> int:
     """Give the bytes of a piece's rows, or of the stream they are encoded as."""
-    known = isinstance(piece, Deferred | Several | Dealt | Encoded)
+    known = isinstance(piece, Deferred | Several | Dealt | Waiting | Encoded)
     return int(piece.nbytes) if known else referenced_bytes(batches_of(piece))
 
 
@@ -143,17 +144,18 @@ def gather(pieces: Sequence[Piece], steps: Arrangement, pool: SegmentPool) -> pa
     schema = parts[0].schema
     rows = sum(part.num_rows for part in parts)
     names = {key.column for step in steps if isinstance(step, Order) for key in step.by}
+    located: _Located = {}
     keys = {
-        name: _written([part.columns[index] for part in parts], None, pool)
+        name: _written([part.columns[index] for part in parts], None, pool, located)
         for index, name in enumerate(schema.names)
         if name in names
     }
     places = places_of(keys, rows, steps)
     columns = [
-        _written([part.columns[index] for part in parts], places, pool)
+        _written([part.columns[index] for part in parts], places, pool, located)
         for index in range(len(schema.names))
     ]
-    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def choose(batch: pa.RecordBatch, steps: Arrangement) -> Deferred:
@@ -168,13 +170,24 @@ def _deferred(piece: Piece) -> Deferred:
     return piece if isinstance(piece, Deferred) else choose(piece, ())
 
 
+_Located = dict[tuple[int, ...], tuple[RowNumbers, RowNumbers]]
+"""By the ids of row numbers and places: the part of each row, and its number there."""
+
+
 def _written(
-    parts: list[tuple[pa.Array, RowNumbers | None]], places: RowNumbers | None, pool: SegmentPool
+    parts: list[tuple[pa.Array, RowNumbers | None]],
+    places: RowNumbers | None,
+    pool: SegmentPool,
+    located: _Located,
 ) -> pa.Array:
     """Write one column: the rows of all parts, or those of them that `places` numbers."""
     arrays = [array for array, _ in parts]
     if len(arrays) > 1 and gathers_parts(arrays):
-        return gather_parts(arrays, *_located(parts, places), pool)
+        # Columns of a piece mostly have the same rows: where those are is computed once.
+        key = (id(places), *(id(numbers) for _, numbers in parts))
+        if key not in located:
+            located[key] = _located(parts, places)
+        return gather_parts(arrays, *located[key], pool)
     if len(arrays) > 1 and all(chosen is not None for _, chosen in parts):
         # pyarrow would put whole columns together to take a few rows of them.
         parts = [(take(array, pa.array(chosen)), None) for array, chosen in parts]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -21,17 +20,16 @@ from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
 from wherry.render.ascending import PROBE
-from wherry.render.bind import Chunk, values_address
-from wherry.render.dealt import Dealt
+from wherry.render.domains import addresses, seen, slots_in, with_domains
 from wherry.render.encode import Domain, slot_arrays
 from wherry.render.few import group_few
 from wherry.render.grouped import Found, Start, Task, bound, taken_over, with_texts
-from wherry.render.loop import Slot
 from wherry.render.many import MANY_GROUPS, group_many
 from wherry.render.passes import Forms, PassPlan
 from wherry.render.prepare import Prepared
 from wherry.render.state import Matrix, stride
 from wherry.render.textkeys import longest_text, number_texts, words_for
+from wherry.render.waiting import Waiting
 
 _group_by = skeletons("group_by")
 
@@ -46,17 +44,17 @@ def group(
     pool: SegmentPool,
     start: Start | None = None,
     *,
-    deals: bool = False,
-) -> Found | Dealt:
+    waits: bool = False,
+) -> Found | Waiting:
     """Give the groups of a chunk.
 
     Parameters
     ----------
     start : Start, optional
         What is grouped already of a chunk whose groups are not few.
-    deals : bool
-        Whoever merges groups takes rows that are dealt into partitions as well: those of a chunk
-        that hardly share keys.
+    waits : bool
+        Whoever merges groups takes rows that are not grouped as well: those of a chunk that hardly
+        share keys.
     """
     forms = None if plan.spreads or start is not None else _forms(plan, prepared, BLOCK)
     if forms is not None:
@@ -67,13 +65,13 @@ def group(
     forms = _forms(plan, prepared, None)
     if forms is None:
         prepared, forms = _numbered(plan, prepared, start), ()
-    # Where rows may be dealt, a table for many keys does not tell that they hardly share them.
-    most = MANY_GROUPS if deals else max(_SMALL, 2 * prepared.chunk.rows)
+    # Where rows may wait, a table for many keys does not tell that they hardly share them.
+    most = MANY_GROUPS if waits else max(_SMALL, 2 * prepared.chunk.rows)
     domains = _domains(plan, prepared, most) if _addressable(plan, prepared, most) else None
     if domains is None:
         task = bound(plan, prepared, literals, "hashed", forms)
-        return group_many(task, start, literals, pool, deals=deals)
-    prepared = replace(prepared, chunk=_with_domains(prepared.chunk, domains))
+        return group_many(task, start, literals, pool, waits=waits)
+    prepared = replace(prepared, chunk=with_domains(prepared.chunk, domains))
     return _direct(bound(plan, prepared, literals, "direct"), domains, start)
 
 
@@ -133,18 +131,13 @@ def _domains(plan: PassPlan, prepared: Prepared, most: int) -> tuple[Domain, ...
             found.append(Domain(0, len(texts), t))
         elif pa.types.is_boolean(t):
             found.append(Domain(0, 2, t))
-        elif isinstance(key, Column) and key.name in prepared.chunk.columns and _addresses(t):
-            found.append(_seen(prepared.chunk.columns[key.name], rows))
+        elif isinstance(key, Column) and key.name in prepared.chunk.columns and addresses(t):
+            found.append(seen(prepared.chunk.columns[key.name], rows))
         else:
             return None
-        if prod(d.size + 1 for d in found) > most:
+        if slots_in(found) > most:
             return None
     return tuple(found) or None
-
-
-def _addresses(t: pa.DataType) -> bool:
-    """Tell whether values of a type are integers that can address a table."""
-    return (pa.types.is_integer(t) or pa.types.is_temporal(t)) and not pa.types.is_uint64(t)
 
 
 def _first_values(plan: PassPlan, prepared: Prepared) -> np.ndarray[Any, Any] | None:
@@ -153,7 +146,7 @@ def _first_values(plan: PassPlan, prepared: Prepared) -> np.ndarray[Any, Any] | 
     if not isinstance(key, Column) or key.name not in prepared.chunk.columns:
         return None
     column = prepared.chunk.columns[key.name]
-    if not _addresses(column.type) or column.null_count or len(column) < PROBE * BLOCK:
+    if not addresses(column.type) or column.null_count or len(column) < PROBE * BLOCK:
         return None
     signed = "u" if pa.types.is_unsigned_integer(column.type) else "i"
     width = column.type.bit_width // 8
@@ -170,31 +163,9 @@ def _addressable(plan: PassPlan, prepared: Prepared, most: int) -> bool:
     return not ascend and int(values.max()) - int(values.min()) <= most
 
 
-def _seen(column: pa.Array, rows: int) -> Domain:
-    if not rows:
-        return Domain(0, 0, column.type)
-    found, t = np.empty(2, np.int64), column.type
-    signed = int(not pa.types.is_unsigned_integer(t))
-    width = t.bit_width // 8
-    _group_by.bounds(values_address(column), width, signed, rows, found.ctypes.data)
-    low, high = found.tolist()
-    return Domain(low, high - low + 1, t)
-
-
-def _with_domains(chunk: Chunk, domains: Sequence[Domain]) -> Chunk:
-    numbers: dict[Slot, int] = dict(chunk.numbers)
-    step = 1
-    for number, domain in enumerate(domains):
-        numbers["low", str(number)] = domain.low
-        numbers["size", str(number)] = domain.size
-        numbers["stride", str(number)] = step
-        step *= domain.size + 1
-    return replace(chunk, numbers=numbers)
-
-
 def _direct(task: Task, domains: Sequence[Domain], start: Start | None) -> Found:
     chunk, cells = task.chunk, task.code.cells
-    slots = prod(d.size + 1 for d in domains)
+    slots = slots_in(domains)
     most = min(slots, chunk.rows)
     table = np.full(slots, -1, np.int32)
     seen, progress = np.empty(most, np.int64), np.zeros(3, np.int64)

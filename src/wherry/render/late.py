@@ -8,6 +8,7 @@ by block functions, over the rows that are still wanted. The sink runs over rows
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from wherry.data.chunk import column_bytes
-from wherry.data.late import LateRows, count, narrowed
+from wherry.data.late import LateRows, ValueTest, count, narrowed
 from wherry.data.late import Rows as Kept
 from wherry.data.segment import SegmentPool
 from wherry.data.types import value_type
@@ -28,7 +29,7 @@ from wherry.ir.stage import Pass, Rows, Stage, input_columns
 from wherry.ir.work import costs_of
 from wherry.kernels.layout import BLOCK
 from wherry.kernels.skeletons import skeletons
-from wherry.render.bind import bind_slots
+from wherry.render.bind import LITERALS, bind_slots
 from wherry.render.intervals import Bounds
 from wherry.render.output import Selection, keep_rows
 from wherry.render.passes import PassPlan, plan_pass
@@ -89,6 +90,7 @@ class LatePass:
         self._needs = frozenset(input_columns(Pass(None, step.sink)))
         self._plans: dict[tuple[_Numbers, bool], tuple[PassPlan, Preparer]] = {}
         self._lock = threading.Lock()
+        self._tests: tuple[npt.NDArray[np.uint8], tuple[ValueTest, ...]] | None = None
         self._nulls: tuple[tuple[Literal, ...], dict[str, bool]] | None = None
         self._terms = conjuncts(step.predicate)
         self._columns = [_columns(term) for term in self._terms]
@@ -135,8 +137,11 @@ class LatePass:
         """Narrow the rows by what dictionaries answer; give the other terms."""
         left: list[int] = []
         found: list[tuple[float, str, npt.NDArray[np.bool_]]] = []
-        dead = False
+        native = self._native(run)
+        dead = native is not None and not run.count
         for name, terms in self._groups.items():
+            if native is not None and name in native:
+                continue
             if dead and self._residual.isdisjoint(terms):
                 continue
             passing = None if name is None else self._passing(run, name, terms)
@@ -157,6 +162,46 @@ class LatePass:
                 kept = run.rows.matching(name, passing, run.kept)
                 run.keep(kept, count(kept, run.rows.stored_rows))
         return sorted(left)
+
+    def _native(self, run: _Reading) -> frozenset[str] | None:
+        """Narrow the rows by what skeletons answer alone; give the columns they did that for."""
+        tests = self._value_tests(run)
+        chosen = [test for test in tests if run.rows.testable(test.name)]
+        if not chosen:
+            return None
+        found = run.rows.choose(chosen, run.kept)
+        if found is None:
+            return None
+        kept, rows = found
+        if kept is not None:
+            run.keep(kept, rows)
+        return frozenset(test.name for test in chosen)
+
+    def _value_tests(self, run: _Reading) -> tuple[ValueTest, ...]:
+        """Give the terms that one column's values answer without more than a block function."""
+        kept = self._tests
+        if kept is None or kept[0] is not run.packed:
+            null = self._null_passes(run.literals)
+            found = []
+            for name, terms in self._groups.items():
+                if name is not None and not null[name] and self._residual.isdisjoint(terms):
+                    found += self._value_test(name, tuple(terms), run.packed)
+            kept = self._tests = run.packed, tuple(found)
+        return kept[1]
+
+    def _value_test(
+        self, name: str, terms: _Numbers, packed: npt.NDArray[np.uint8]
+    ) -> list[ValueTest]:
+        plan, _ = self._plan(terms, mask=True)
+        if plan.residuals or plan.lookups or plan.encoded or plan.fields:
+            return []
+        code = plan.compiled(frozenset())
+        if not all(slot in {LITERALS, ("values", name)} for slot in code.slots):
+            return []
+        literals = packed.ctypes.data
+        context = array("q", [literals if slot == LITERALS else 0 for slot in code.slots])
+        places = tuple(n for n, slot in enumerate(code.slots) if slot != LITERALS)
+        return [ValueTest(name, code.addresses["mask"], context, places)]
 
     def _passing(self, run: _Reading, name: str, terms: list[int]) -> npt.NDArray[np.bool_] | None:
         """Tell which values of a column satisfy the terms; None if that has to be told by row.

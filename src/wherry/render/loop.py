@@ -198,6 +198,21 @@ class Loop:
         rest = [*operand, ir.Constant(I64, test)]
         return self.head.call(pointer, [base, data, self._row, needed, *rest])
 
+    def test_codes(self, table: str, column: str, codes: pa.DataType) -> Any:
+        """Give the word of the block's rows whose code is of a table's few true ones."""
+
+        def make() -> Any:
+            kind = ir.PointerType(ir.FunctionType(I64, [I64] * 5))
+            pointer = self.head.inttoptr(self.slot("test", "codes"), kind)
+            every = ir.Constant(I64, -1)
+            valid = self.word("valid", column) if column in self.variant.nullable else every
+            place = self.slot("values", f"codes of {column}")
+            width = ir.Constant(I64, codes.bit_width // 8)
+            few = self.slot("few", table)
+            return self.head.call(pointer, [place, width, self._row, few, valid])
+
+        return self.once(("codes", table), make)
+
     def splat(self, scalar: Any) -> Any:
         """Give a vector with `scalar` in every lane, made before the loop."""
         return splat(self.head, scalar)

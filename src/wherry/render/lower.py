@@ -133,17 +133,33 @@ def _(node: Lookup, loop: Loop) -> Value:
     if known is not None:
         codes = loop.body.select(flags(loop.body, known), codes, last)
     name = str(node.number)
-    boolean = pa.types.is_boolean(node.type)
-    found = _gather(
-        loop, loop.slot("table", name), codes, I32 if boolean else stored_element(node.type)
-    )
-    data = loop.body.bitcast(_nonzero(loop, found), BITS) if boolean else found
+    if pa.types.is_boolean(node.type):
+        data = _chosen(loop, codes, node)
+    else:
+        data = _gather(loop, loop.slot("table", name), codes, stored_element(node.type))
     if pa.types.is_decimal(node.type):
         data = to_width(loop.body, data, element_of(node, loop.variant), signed=True)
     if f"table {name}" not in loop.variant.nullable:
         return Value(data)
     sure = _gather(loop, loop.slot("known", name), codes, I32)
     return Value(data, loop.body.bitcast(_nonzero(loop, sure), BITS))
+
+
+def _chosen(loop: Loop, codes: Any, node: Lookup) -> Any:
+    """Give the bits of the lanes whose entry is true: few codes are compared, or all looked up."""
+    name, b = str(node.number), loop.body
+    word = loop.test_codes(name, node.column, node.codes)
+    count = loop.once(("few", name), lambda: load(loop.head, loop.slot("few", name), I64))
+    few, many, following = (loop.block(x) for x in ("few", "many", "chosen"))
+    b.cbranch(b.icmp_signed(">", count, ir.Constant(I64, 0)), few, many)
+    b.position_at_end(few)
+    found = [(loop.slice(word), few)]
+    b.branch(following)
+    b.position_at_end(many)
+    entries = _gather(loop, loop.slot("table", name), codes, I32)
+    found.append((b.bitcast(_nonzero(loop, entries), BITS), b.block))
+    b.branch(following)
+    return loop.meet(following, found)
 
 
 @lower.register

@@ -1,4 +1,4 @@
-"""Many groups of one chunk: by runs as long as keys ascend, then by hash, or rows dealt by key."""
+"""Many groups of one chunk: by runs as long as keys ascend, then by hash; or its rows wait."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from wherry.kernels.skeletons import skeletons
 from wherry.render.ascending import by_runs
 from wherry.render.bind import Chunk
 from wherry.render.columns import Strided, key_columns
-from wherry.render.dealt import Dealt, deal, select
+from wherry.render.dealt import select
 from wherry.render.grouped import Found, Start, Task, taken_over, with_texts
 from wherry.render.room import scratch
 from wherry.render.state import stride
 from wherry.render.textkeys import TextKey
+from wherry.render.waiting import Waiting
 
 _group_by = skeletons("group_by")
 
@@ -76,14 +77,14 @@ class _Room:
 
 
 def group_many(
-    task: Task, start: Start | None, literals: Any, pool: SegmentPool, *, deals: bool
-) -> Found | Dealt:
-    """Give the groups of a chunk, by runs as long as keys ascend, then by hash; or its rows, dealt.
+    task: Task, start: Start | None, literals: Any, pool: SegmentPool, *, waits: bool
+) -> Found | Waiting:
+    """Give the groups of a chunk, by runs as long as keys ascend, then by hash; or its rows.
 
     Parameters
     ----------
-    deals : bool
-        Whether rows may be dealt if they hardly share keys.
+    waits : bool
+        Whether rows may wait if they hardly share keys.
     """
     words, cells, chunk = task.code.key_words, task.code.cells, task.chunk
     progress, room = np.zeros(3, np.int64), _Room(words, stride(cells))
@@ -96,12 +97,12 @@ def group_many(
         return Found(keys, runs, int(progress[2]), cells, counted=counted)
     if runs is not None:
         known, states = runs.keys, runs.states(room.stride)
-    room.grow(max(_FIRST_GROUPS, len(known) + BLOCK), 0)
+    # Tables have twice as many slots, and those are a power of two.
+    room.grow(1 << (max(_FIRST_GROUPS, len(known) + BLOCK) - 1).bit_length(), 0)
     room.enter(known, states)
-    if not _by_hash(task, room, progress, deals=deals):
+    if not _by_hash(task, room, progress, waits=waits):
         passed = select(task.address("mask"), task.contexts, chunk)
-        nullable = task.prepared.nullable
-        return deal(task.plan, chunk, nullable, literals, passed, pool=pool)
+        return Waiting(task.plan, chunk, task.prepared.nullable, literals, *passed)
     groups = int(progress[1])
     keys = with_texts(task, _keys(task, Strided(room.seen, 8 * words, groups, pool)))
     found = Strided(room.states, room.stride, groups, pool)
@@ -114,8 +115,8 @@ def _keys(task: Task, fields: Strided) -> list[pa.Array]:
     return key_columns(types, task.code.key_widths, task.code.key_words, fields)
 
 
-def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, deals: bool) -> bool:
-    """Group the rest of the chunk; give up if its rows may be dealt and hardly share keys."""
+def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, waits: bool) -> bool:
+    """Group the rest of the chunk; give up if its rows may wait and hardly share keys."""
     chunk, capacity = task.chunk, room.capacity
     begin = np.frombuffer(task.code.begin or b"\0", np.uint8)
     space = np.empty((room.words + 1) * BLOCK, np.int64)
@@ -131,7 +132,7 @@ def _by_hash(task: Task, room: _Room, progress: np.ndarray[Any, Any], *, deals: 
             begin.ctypes.data, space.ctypes.data, progress.ctypes.data,
         ):  # fmt: skip
             return True
-        if deals and _hardly_shared(progress, chunk):
+        if waits and _hardly_shared(progress, chunk):
             return False
         capacity *= _GROWTH
         room.grow(capacity, int(progress[1]))

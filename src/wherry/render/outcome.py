@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 from wherry.data.decoding import Packed
 from wherry.devices.work import Work
 from wherry.render.gather import Piece, piece_bytes, several
+from wherry.render.ledger import written
+from wherry.render.sums import Sums, read_sums
 
 PASSED: Final = "columns pass through by reference"
 
@@ -19,7 +22,7 @@ class ChunkOutput:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch, Deferred or Several
+    batch : pyarrow.RecordBatch, Deferred, Several, or Sums for `together` to read
         The result.
     rows_in, rows_selected : int
         Rows given, and how many of them passed the first predicate.
@@ -60,7 +63,14 @@ def passed_on(pieces: Sequence[Piece]) -> ChunkOutput:
 
 
 def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
-    """Give what a program made of chunks, one by one and in order, as one output."""
+    """Give what a program made of chunks, one by one and in order, as one output.
+
+    Raises
+    ------
+    InputError
+        If a total needs more digits than there are.
+    """
+    outputs = _read(outputs)
     if len(outputs) == 1:
         return outputs[0]
     return ChunkOutput(
@@ -74,3 +84,26 @@ def together(outputs: Sequence[ChunkOutput]) -> ChunkOutput:
         fallbacks=tuple(dict.fromkeys(why for output in outputs for why in output.fallbacks)),
         packed=tuple(part for output in outputs for part in output.packed),
     )
+
+
+def _read(outputs: Sequence[ChunkOutput]) -> list[ChunkOutput]:
+    """Give outputs with neighbours' totals read, those of one variant together."""
+    found = list[ChunkOutput]()
+    codes = groupby(outputs, lambda o: id(o.batch.code) if isinstance(o.batch, Sums) else None)
+    for code, each in codes:
+        alike = list(each)
+        if code is None:
+            found += alike
+            continue
+        made = read_sums([output.batch for output in alike])
+        copied = written(made)
+        whole = replace(
+            alike[0],
+            batch=made,
+            rows_in=sum(output.rows_in for output in alike),
+            rows_selected=sum(output.rows_selected for output in alike),
+            copied_bytes=copied,
+            work=sum((output.work for output in alike), Work(write_bytes=copied)),
+        )
+        found.append(whole)
+    return found

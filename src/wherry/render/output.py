@@ -70,7 +70,7 @@ class Selection:
         return found
 
 
-_COMPRESSED = frozenset({1, 2, 4, 8, 16})
+COMPRESSED = frozenset({1, 2, 4, 8, 16})
 """Widths that a compress-store knows; values of others are copied one by one."""
 
 
@@ -111,7 +111,7 @@ def allocate(pool: SegmentPool, nbytes: int) -> pa.Buffer:
 def _fixed(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Buffer:
     width = value_width(array.type)
     target, source = allocate(pool, selection.count * width), values_address(array)
-    if width not in _COMPRESSED:
+    if width not in COMPRESSED:
         rows = selection.numbers
         _kernels.gather_bytes(width, source, rows.ctypes.data, len(rows), target.address)
     elif selection.order is None and selection.words is not None:
@@ -127,7 +127,7 @@ def _fixed(array: pa.Array, selection: Selection, pool: SegmentPool) -> pa.Buffe
 def gathers_parts(arrays: Sequence[pa.Array]) -> bool:
     """Tell whether `gather_parts` knows the type of some arrays, and none of them has nulls."""
     t = arrays[0].type
-    plain = layout_of(t) == "fixed" and value_width(t) in _COMPRESSED
+    plain = layout_of(t) == "fixed" and value_width(t) in COMPRESSED
     return plain and not any(array.null_count for array in arrays)
 
 

@@ -25,7 +25,7 @@ from wherry.render.reference import run_step
 class Part:
     """A pass, or None at the beginning, and the orders and takes that follow it.
 
-    `groups` says that it groups by keys that may be dealt or joined.
+    `groups` says that it groups by keys whose rows may wait for others or be joined.
     """
 
     plan: PassPlan | None

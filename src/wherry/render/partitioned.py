@@ -11,7 +11,7 @@ the answer is 64 sequences in turn: which one is next follows from their first r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -29,19 +29,19 @@ from wherry.render.bind import Chunk
 from wherry.render.columns import key_columns
 from wherry.render.dealt import BITS, Dealt, deal
 from wherry.render.loop import Variant
+from wherry.render.ordered import Ordered, Part
 from wherry.render.passes import PassPlan
 from wherry.render.records import Layout, key_width, write_fold
 from wherry.render.room import scratch
-from wherry.render.state import Cell, initial, layout, read
+from wherry.render.state import Cell, dense, layout, read
 from wherry.render.team import Team, alone, each
+from wherry.render.waiting import Waiting
 
 _radix = skeletons("radix")
 
 _PARTS: Final = 1 << BITS
 _FIRST_GROUPS: Final = 1024
 _GROWTH: Final = 4
-_RANGE: Final = 1 << 19
-"""Rows whose groups are ordered at a time: their bits and ranks fit the second-level cache."""
 MANY: Final = 1 << 16
 """Partial rows from which on threads and partitions pay."""
 
@@ -58,27 +58,17 @@ class _Job:
     keep: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The groups of a partition in order of first appearance: keys, first rows and states."""
-
-    groups: int
-    seen: np.ndarray[Any, Any]
-    firsts: np.ndarray[Any, Any]
-    states: np.ndarray[Any, Any]
-
-
-def merge(
-    pieces: Sequence[Dealt | pa.RecordBatch],
+def merge_hashed(
+    pieces: Sequence[Dealt | Waiting | pa.RecordBatch],
     plan: PassPlan,
     pool: SegmentPool,
     team: Team = alone,
-) -> pa.RecordBatch:
-    """Give the groups of all pieces, in order of first appearance.
+) -> tuple[pa.RecordBatch, int]:
+    """Give the groups of all pieces, in order of first appearance, and the bytes of records made.
 
     Parameters
     ----------
-    pieces : sequence of Dealt or RecordBatch
+    pieces : sequence of Dealt, Waiting or RecordBatch
         Rows, or partial rows; at least one.
     plan : PassPlan
         The pass that merges partial rows; `can_deal` is true of it.
@@ -88,30 +78,28 @@ def merge(
 
     def dealt(number: int) -> Dealt:
         piece = pieces[number]
+        if isinstance(piece, Waiting):
+            return piece.dealt(pool)
         return piece if isinstance(piece, Dealt) else _deal_batch(plan, piece, pool)
 
     found = each(team, len(pieces), dealt)
     cells = layout(plan.calls, Variant(plan.bounds, frozenset()))
-    counted = tuple(
-        any(p.layout.sources[n].kind == "value" and p.layout.sources[n].bit >= 0 for p in found)
-        for n in range(len(cells))
-    )
-    cells, begin = _dense(cells, counted)
-    job = _job(found, cells, counted, begin, plan.folder)
+    counted = tuple(any(p.layout.counts(n) for p in found) for n in range(len(cells)))
+    cells, begin = dense(cells, counted)
+    job = _job(found, cells, counted, begin or bytes(8), plan.folder)
     hint = [_FIRST_GROUPS]
     parts = each(team, _PARTS, lambda part: _group(part, job, hint, pool))
-    span = sum(piece.span for piece in found)
-    ordered = _Ordered(parts, span, pool, team)
+    ordered = Ordered(parts, sum(piece.span for piece in found), pool, team)
     types = plan.out_schema.types
-    keys = ordered.of([part.seen for part in parts])
     named = types[: len(plan.keys)]
+    keys = ordered.of([part.seen for part in parts])
     columns = key_columns(named, tuple(map(key_width, named)), job.words, keys)
     states = ordered.of([part.states for part in parts])
     columns += [
         read(cell, states, counted=count) for cell, count in zip(cells, counted, strict=True)
     ]
-    columns = [c if c.type.equals(t) else c.cast(t) for c, t in zip(columns, types, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, names=plan.out_schema.names)
+    made = sum(d.nbytes for d, piece in zip(found, pieces, strict=True) if d is not piece)
+    return plan.batch_of(columns), made
 
 
 def _deal_batch(plan: PassPlan, batch: pa.RecordBatch, pool: SegmentPool) -> Dealt:
@@ -122,47 +110,42 @@ def _deal_batch(plan: PassPlan, batch: pa.RecordBatch, pool: SegmentPool) -> Dea
     return deal(plan, chunk, nullable, np.zeros(2, np.int64), (None, batch.num_rows), pool=pool)
 
 
-def _dense(
-    cells: Sequence[Cell], counted: Sequence[bool]
-) -> tuple[tuple[Cell, ...], np.ndarray[Any, Any]]:
-    """Give cells without counts that are not counted, and the state before any row.
-
-    Such a cell begins 8 bytes before its value, where another's bytes are.
-    """
-    found, state = [], b""
-    for cell, count in zip(cells, counted, strict=True):
-        begin = initial([cell])
-        if cell.kind != "count" and not count:
-            found.append(replace(cell, offset=len(state) - 8))
-            begin = begin[8:]
-        else:
-            found.append(replace(cell, offset=len(state)))
-        state += begin
-    return tuple(found), np.frombuffer(state or bytes(8), np.uint8)
-
-
 def _job(
     pieces: Sequence[Dealt],
     cells: tuple[Cell, ...],
     counted: tuple[bool, ...],
-    begin: np.ndarray[Any, Any],
+    begin: bytes,
     folder: Path,
 ) -> _Job:
+    table, keep = piece_table(pieces, cells, counted, len(begin), folder)
+    words = max(piece.layout.key_words for piece in pieces)
+    rows = np.sum([piece.counts for piece in pieces], axis=0)
+    return _Job(table, len(pieces), words, np.frombuffer(begin, np.uint8), rows, keep)
+
+
+def piece_table(
+    pieces: Sequence[Dealt],
+    cells: tuple[Cell, ...],
+    counted: tuple[bool, ...],
+    stride: int,
+    folder: Path,
+) -> tuple[np.ndarray[Any, Any], list[Any]]:
+    """Give where the records of pieces are, as skeletons take it, and what keeps them there.
+
+    Parameters
+    ----------
+    cells, counted, stride
+        The states that records are added to.
+    """
     table = np.zeros((len(pieces), PIECE_WORDS), np.int64)
     keep: list[Any] = [pieces]
     base = 0
     for row, piece in zip(table, pieces, strict=True):
-        address, code = _fold(piece.layout, cells, counted, len(begin), folder)
+        address, code = _fold(piece.layout, cells, counted, stride, folder)
         keep.append(code)
-        row[:] = (
-            piece.pages.address, piece.numbers.address, piece.following.ctypes.data,
-            piece.first.ctypes.data, piece.counts.ctypes.data, 8 * piece.layout.words,
-            piece.layout.key_words, address, base,
-        )  # fmt: skip
+        row[:] = piece.piece(address, base)
         base += piece.span
-    words = max(piece.layout.key_words for piece in pieces)
-    rows = np.sum([piece.counts for piece in pieces], axis=0)
-    return _Job(table, len(pieces), words, begin, rows, keep)
+    return table, keep
 
 
 @lru_cache(maxsize=256)
@@ -175,7 +158,7 @@ def _fold(
     return code.addresses["fold"], code
 
 
-def _group(part: int, job: _Job, hint: list[int], pool: SegmentPool) -> _Part:
+def _group(part: int, job: _Job, hint: list[int], pool: SegmentPool) -> Part:
     """Group one partition.
 
     `hint` is how many groups others had: it sizes tables, and no answer depends on it.
@@ -204,7 +187,7 @@ def _group(part: int, job: _Job, hint: list[int], pool: SegmentPool) -> _Part:
         bits = _table_bits(expected)
     groups = int(progress[2])
     hint[0] = max(hint[0], groups)
-    return _Part(groups, seen, firsts, states)
+    return Part(groups, seen, firsts, states)
 
 
 def _table_bits(groups: int) -> int:
@@ -221,62 +204,3 @@ def _rooms(
     seen = room(8 * words, np.int64).reshape(capacity, words)
     states = room(width, np.uint8).reshape(capacity, width)
     return seen, room(8, np.int64), states
-
-
-class _Ordered:
-    """The order of the groups of all partitions: that of their first rows."""
-
-    def __init__(self, parts: Sequence[_Part], span: int, pool: SegmentPool, team: Team) -> None:
-        self.pool, self.team = pool, team
-        self.groups = sum(part.groups for part in parts)
-        edges = np.arange(0, span + _RANGE, _RANGE)
-        # Row a: how many groups of each partition begin before edge a.
-        self.lows = np.stack(
-            [np.searchsorted(p.firsts[: p.groups], edges) for p in parts], axis=1
-        ).astype(np.int64)
-        self.starts = self.lows.sum(axis=1)
-        self.numbers = np.frombuffer(pool.allocate(self.groups), np.uint8)
-        firsts = np.array([p.firsts.ctypes.data for p in parts], np.int64)
-
-        def order(number: int) -> None:
-            words = _RANGE // BLOCK
-            bitmap, ranks = scratch("bitmap", words * 8), scratch("ranks", words * 8)
-            _radix.order_range(
-                firsts.ctypes.data, self.lows[number].ctypes.data,
-                self.lows[number + 1].ctypes.data, len(parts), int(edges[number]),
-                bitmap.ctypes.data, words, ranks.ctypes.data,
-                self.numbers.ctypes.data + int(self.starts[number]),
-            )  # fmt: skip
-
-        each(team, len(edges) - 1, order)
-
-    def of(self, rooms: Sequence[np.ndarray[Any, Any]]) -> _InOrder:
-        """Give the fields of what lies a row a group, an array a partition."""
-        starts = np.array([room.ctypes.data for room in rooms], np.int64)
-        return _InOrder(self, starts, rooms[0].strides[0], rooms)
-
-
-@dataclass(frozen=True, slots=True)
-class _InOrder:
-    """Fields of the groups of all partitions, in order of first appearance."""
-
-    order: _Ordered
-    addresses: np.ndarray[Any, Any]
-    step: int
-    keep: Sequence[np.ndarray[Any, Any]]
-
-    def field(self, offset: int, dtype: Any) -> np.ndarray[Any, Any]:
-        """Give the field at a byte of the row."""
-        order, size = self.order, np.dtype(dtype).itemsize
-        target = np.frombuffer(order.pool.allocate(order.groups * size), dtype)
-
-        def take(number: int) -> None:
-            low, high = int(order.starts[number]), int(order.starts[number + 1])
-            cursors = self.addresses + offset + order.lows[number] * self.step
-            _radix.take_ordered(
-                order.numbers.ctypes.data + low, high - low, cursors.ctypes.data, self.step, size,
-                target.ctypes.data + low * size,
-            )  # fmt: skip
-
-        each(order.team, len(order.starts) - 1, take)
-        return target

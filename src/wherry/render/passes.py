@@ -209,7 +209,7 @@ class PassPlan:
         name: str,
         nullable: frozenset[str],
         write: Callable[[fn.Writer], Any],
-        beside: Compiled | None = None,
+        beside: Compiled | Extra | None = None,
     ) -> Extra:
         """Give the block function `name` that `write` writes, compiled when it is first needed.
 

@@ -44,27 +44,30 @@ from wherry.render.gather import (
     piece_bytes,
     referenced_rows,
 )
-from wherry.render.late import Residual, late_pass
+from wherry.render.late import Chosen, Residual, late_pass
 from wherry.render.ledger import account, writes_all, written
 from wherry.render.matches import builds_read
 from wherry.render.outcome import PASSED, ChunkOutput, together
 from wherry.render.part import Making, Part, run_part
-from wherry.render.partitioned import MANY, merge
+from wherry.render.partitioned import MANY
 from wherry.render.passes import plan_pass
 from wherry.render.prepare import Preparer
 from wherry.render.reference import check_stage
 from wherry.render.runs import in_a_row
-from wherry.render.share import Bound, bind_together, binds_together, totals_of
+from wherry.render.share import Bound, binds_together
 from wherry.render.share_groups import Grouping, Made
-from wherry.render.share_rows import rows_of
-from wherry.render.state import Matrix, read
+from wherry.render.share_run import binds_after, bound_of, share_of
+from wherry.render.share_top import BoundOrder, bind_order, first_of, orders_together
+from wherry.render.slotted import merge
+from wherry.render.sums import can_sum, sum_up
 from wherry.render.team import Team, alone
 from wherry.render.top_k import is_sorted_by_pyarrow
+from wherry.render.waiting import Waiting
 
 _CHOSEN = "rows are chosen, and written where they meet"
 _REFERENCED = "rows are cut by reference"
 _GATHERED = "rows are written once, where they meet"
-_DEALT = "rows are dealt by key, and grouped where they meet"
+_WAITS = "rows wait where they lie, and are grouped where they meet"
 _JOINED = "groups of chunks follow each other, and are joined by reference"
 _MERGED = "groups are written once, in order of first appearance"
 
@@ -81,8 +84,9 @@ class Program:
         for chunks without nulls.
     residuals : tuple of str
         Which expression or step runs through pyarrow, and why; empty if none does.
-    binds : bool
-        Whether chunks of a share can be bound together, for `run_bound`.
+    binds, orders : bool
+        Whether chunks of a share can be bound together, for `run_bound`: if what is made of them
+        is written, and if it is not because what comes next on this device puts it in order.
     groups : bool
         Whether it ends with groups: `run_bound` may deal rows then, and defers nothing else.
     looks_up : bool
@@ -108,10 +112,12 @@ class Program:
         self.groups = bool(sinks) and isinstance(sinks[-1], Groups)
         plans = [part.plan for part in self._parts]
         alike = len(plans) == 1 and plans[0] is not None and binds_together(plans[0])
-        self.binds = alike and not self._parts[0].after
+        self.binds = alike and binds_after(self._parts[0])
+        self.orders = len(self._parts) == 1 and orders_together(self._parts[0])
         self.looks_up = any(plan is not None and plan.lookups for plan in plans)
         self._late = late_pass(stage, schema, bounds, folder)
         self.reads_late = self._late is not None
+        self._sums = len(self._parts) == 1 and can_sum(self._parts[0])
         self._rest = self._after_first(folder)
         self._packed: tuple[tuple[Literal, ...], np.ndarray[Any, Any]] | None = None
 
@@ -164,7 +170,7 @@ class Program:
         ----------
         defer : bool
             What comes next on this device takes rows that are not written yet: those that are only
-            chosen, if it orders or cuts them, or dealt by key, if it merges groups.
+            chosen, if it orders or cuts them, or that wait for others, if it merges groups.
 
         Raises
         ------
@@ -185,7 +191,7 @@ class Program:
     ) -> tuple[ChunkOutput, pa.RecordBatch] | None:
         """Give what the program makes of rows that are read as it goes: what `run` gives of them.
 
-        With it come the columns that it may refer to, as they were read.
+        With it come the columns that it may refer to, as read. Totals are left to `together`.
 
         Only if it `reads_late`. None if it has to `run` over all of them: perhaps there is no
         answer, which must not depend on what was read.
@@ -203,11 +209,25 @@ class Program:
             chosen = self._late.choose(rows, literals, making.packed, pool)
         except (Residual, InputError):
             return None
+        summed = self._summed(making, chosen, rows.rows) if self._sums else None
+        if summed is not None:
+            return summed, chosen.read
         first = replace(self._parts[0], plan=chosen.plan, preparer=chosen.preparer)
         only = len(self._parts) == 1
         made = making.run(first, chosen.batch, rows.rows, chosen.texts, last=only)
         made = self._through(making, made, self._parts[1:])
         return self._output(making, made, chosen.read, rows.rows), chosen.read
+
+    def _summed(self, making: Making, chosen: Chosen, rows: int) -> ChunkOutput | None:
+        """Give the totals of chosen rows, still to be read; None if they have to be tried apart."""
+        if (found := sum_up(chosen, making)) is None:
+            return None
+        sums, selected = found
+        costs = self._parts[0].costs
+        assert costs is not None
+        making.counter.add_pass(costs, rows, selected, chosen.texts)
+        why = _why(self.stage, copied=1)
+        return ChunkOutput(sums, rows, selected, 0, 0, why, making.counter.work(0))
 
     def _making(self, literals: tuple[Literal, ...], pool: SegmentPool, *, defer: bool) -> Making:
         defers = defer and (self._chooses or self._deals)
@@ -224,12 +244,10 @@ class Program:
         """Give what was made of `rows` rows; `given` are columns that it may refer to."""
         selected = rows if making.selected is None else making.selected
         counter, slowly = making.counter, making.fallbacks
-        if isinstance(made, Dealt):
-            work = counter.work(made.nbytes)
-            return ChunkOutput(made, rows, selected, 0, made.nbytes, _DEALT, work, slowly)
-        if isinstance(made, Deferred):
+        if isinstance(made, Deferred | Waiting):
+            why = _CHOSEN if isinstance(made, Deferred) else _WAITS
             work = counter.work(0)
-            return ChunkOutput(made, rows, selected, made.nbytes, 0, _CHOSEN, work, slowly)
+            return ChunkOutput(made, rows, selected, made.nbytes, 0, why, work, slowly)
         referenced, copied = 0, 0
         if self._refers:
             owners = builds_read(self.stage, making.literals) if self._joins else ()
@@ -241,12 +259,12 @@ class Program:
 
     def bind(
         self, batches: Sequence[pa.RecordBatch], literals: tuple[Literal, ...]
-    ) -> Bound | None:
+    ) -> Bound | BoundOrder | None:
         """Give chunks bound for `run_bound`; only if the program `binds`.
 
         They serve any literals, unless the program looks values up by code (`looks_up`). None if
-        a value to look up cannot be computed, or a text is too long to be compared with others by
-        words: then each chunk must `run` alone.
+        a value to look up cannot be computed, a text is too long to be compared with others by
+        words, or chunks are better sorted each: then each must `run` alone.
 
         Parameters
         ----------
@@ -254,27 +272,27 @@ class Program:
             In order; they must stay where they are as long as what is given is used.
         """
         part = self._parts[0]
+        if self.orders:
+            return bind_order(part, batches)
         assert self.binds
-        assert part.plan is not None
-        assert part.preparer is not None
-        assert part.costs is not None
         try:
-            return bind_together(part.plan, part.preparer, part.costs, batches, literals)
+            return bound_of(part, batches, literals)
         except InputError:
             return None
 
     def run_bound(
         self,
-        bound: Bound,
+        bound: Bound | BoundOrder,
         literals: tuple[Literal, ...],
         pool: SegmentPool,
         team: Team,
         *,
         defer: bool = False,
-    ) -> ChunkOutput:
+    ) -> ChunkOutput | None:
         """Give what the program makes of chunks that were bound together, on all threads of `team`.
 
-        The same rows in the same order as `run` on each chunk, whatever thread does which.
+        The same rows in the same order as `run` on each chunk, whatever thread does which; of a
+        program that `orders`, those that are first in all of them. None if each must `run` alone.
 
         Parameters
         ----------
@@ -286,29 +304,27 @@ class Program:
         InputError
             If a value cannot be computed.
         """
+        made: Piece
+        if isinstance(bound, BoundOrder):
+            made, rows, work = first_of(bound, team), bound.rows, bound.counter.work(0)
+            if made is None:
+                return None
+            return ChunkOutput(made, rows, rows, made.nbytes, 0, _CHOSEN, work)
         part, packed = self._parts[0], self._pack(literals)
         assert part.plan is not None
         assert part.costs is not None
         if self.groups:
             deals = defer and self._deals
             found = Grouping(part.plan, bound, literals, packed, pool, deals).run(team)
-            return together([self._grouped(bound, made, part.costs, pool) for made in found])
-        made: Piece
-        if isinstance(part.plan.step.sink, Totals):
-            states, selected = totals_of(bound, packed, team)
-            fields = Matrix(states)
-            arrays = [read(cell, fields) for cell in bound.code.cells]
-            made = part.plan.batch_of(arrays)
-            referenced, copied = 0, written(made)
-        else:
-            kept = rows_of(part.plan, bound, packed, pool, team)
-            made, referenced, copied = kept.rows, kept.referenced, kept.copied
-            selected = made.num_rows
-        counter, rows = Counter(), int(bound.rows.sum())
+            return together([self._grouped(bound, each, part.costs, pool) for each in found])
+        made, selected = share_of(part, bound, packed, pool, team)
+        counter, rows = Counter(), bound.layout.rows
         counter.add_pass(part.costs, rows, selected, int(bound.texts.sum()))
-        work = counter.work(copied)
-        why = _why(self.stage, copied)
-        return ChunkOutput(made, rows, selected, referenced, copied, why, work)
+        counter.add_after(part.after, selected)
+        why, work = _why(self.stage, made.copied), counter.work(made.copied)
+        return ChunkOutput(
+            made.rows, rows, selected, made.referenced, made.copied, why, work
+        )  # fmt: skip
 
     def _grouped(self, bound: Bound, groups: Made, costs: Costs, pool: SegmentPool) -> ChunkOutput:
         """Give the groups of neighbouring chunks that were bound together as an output."""
@@ -389,8 +405,8 @@ class Program:
         if not first.groups or first.plan is None:
             return False
         plain = not (first.plan.residuals or first.plan.lookups)
-        dealt = any(isinstance(piece, Dealt) for piece in pieces)
-        return dealt or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
+        waits = any(isinstance(piece, Dealt | Waiting) for piece in pieces)
+        return waits or (plain and sum(piece.num_rows for piece in pieces) >= MANY)
 
     def _run_merge(
         self,
@@ -413,8 +429,8 @@ class Program:
         row = in_a_row(first.plan, pieces, group, team)
         joined = row is not None
         if row is None:
-            groups = merge(pieces, first.plan, pool, team)
-            row = [groups], referenced_bytes([groups])
+            groups, dealt = merge(pieces, first.plan, pool, team)
+            row = [groups], referenced_bytes([groups]) + dealt
         batches, copied = row
         counter.add_groups(first.costs, sum(batch.num_rows for batch in batches))
         work, why = counter.work(copied), _JOINED if joined else _MERGED
@@ -535,7 +551,7 @@ def _skeletons(step: Pass) -> str:
         case Rows():
             used = "filter.select, filter.compact" if step.predicate else "columns by reference"
         case Groups():
-            used = "few.few, group_by.direct or group_by.hashed; runs or radix if groups are many"
+            used = "few.few, group_by.direct or group_by.hashed; runs, slots or radix if many"
         case Matches():
             used = "join.find, join.expand, filter.gather"
         case _:
@@ -547,7 +563,7 @@ def _arrangement(step: Step) -> str:
     if isinstance(step, Order):
         keys = ", ".join(f"{k.column}{' descending' if k.descending else ''}" for k in step.by)
         if step.buckets is not None:
-            return f"deal (buckets.order, filter.gather) into {step.buckets} by {keys}"
+            return f"deal (buckets.number, buckets.deal) into {step.buckets} by {keys}"
         if step.count is None:
             return f"order (pyarrow sort_indices, filter.gather) by {keys}"
         return f"first {step.count} (top_k.candidates, filter.gather) by {keys}"

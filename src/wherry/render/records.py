@@ -5,7 +5,7 @@ aggregates, and words of their validity bits. Keys have as many words as their t
 is proven of a chunk, and arguments are written as partial values are, so that records of rows and
 records of rows of partial values can be folded into the same states.
 
-record(context, row, target) -> 0          64 records
+record(context, row, target) -> 0          64 records, column by column
 fold(records, count, ids, states)          records into the state of their group
 """
 
@@ -21,7 +21,7 @@ from llvmlite import ir
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import type_of
 from wherry.render.encode import NULL_BITS
-from wherry.render.functions import Writer
+from wherry.render.functions import Writer, slots_of, word_at
 from wherry.render.keys import key_parts
 from wherry.render.loop import (
     F32,
@@ -91,6 +91,11 @@ class Layout:
         """Give the words of key and null bits."""
         return sum(self.key_widths) + self.null_words
 
+    def counts(self, number: int) -> bool:
+        """Tell whether an aggregate takes values that not every row has, so that they count."""
+        source = self.sources[number]
+        return source.kind == "value" and source.bit >= 0
+
 
 def key_width(t: pa.DataType) -> int:
     """Give the words of a key of type `t`, whatever is known of its values."""
@@ -103,7 +108,24 @@ def write_record(w: Writer, keys: Sequence[Node], calls: Sequence[Call]) -> Layo
     loop = w.loop(function, head)
     widths = tuple(key_width(type_of(node)) for node in keys)
     words, nulls = _keys(loop, keys, widths)
-    words += nulls
+    return _recorded(loop, function, words + nulls, calls, (widths, len(nulls)))
+
+
+def write_slot_record(w: Writer, keys: Sequence[Node], calls: Sequence[Call]) -> Layout:
+    """Write `slot_record`, a record for keys of small domains, whose one word is their slot."""
+    function, head = w.begin("slot_record", 3)
+    loop = w.loop(function, head)
+    return _recorded(loop, function, [slots_of(loop, keys)], calls, ((1,), 0))
+
+
+def _recorded(
+    loop: Loop,
+    function: Any,
+    words: list[Any],
+    calls: Sequence[Call],
+    key: tuple[tuple[int, ...], int],
+) -> Layout:
+    """Write the words of keys and what aggregates take behind them, column by column."""
     found: dict[tuple[Node, bool], tuple[int, int]] = {}
     bits: list[Node] = []
     known: list[Any] = []
@@ -130,8 +152,10 @@ def write_record(w: Writer, keys: Sequence[Node], calls: Sequence[Call]) -> Layo
         sources.append(Source("value", *found[form], bit))
     valid = len(words)
     words += _bit_words(loop, known)
-    _side_by_side(function, loop, head, words)
-    return Layout(widths, len(nulls), tuple(sources), valid, len(words))
+    for number, word in enumerate(words):
+        store(loop.body, word, word_at(loop, function.args[2], number))
+    loop.close().ret(ir.Constant(I64, 0))
+    return Layout(*key, tuple(sources), valid, len(words))
 
 
 def _keys(loop: Loop, keys: Sequence[Node], widths: Sequence[int]) -> tuple[list[Any], list[Any]]:
@@ -187,32 +211,6 @@ def _argument(loop: Loop, call: Call, data: Any) -> list[Any]:
     assert call.argument is not None
     unsigned = pa.types.is_unsigned_integer(type_of(call.argument))
     return [(b.zext if unsigned else b.sext)(data, vector(I64))]
-
-
-def _side_by_side(function: Any, loop: Loop, head: Any, words: Sequence[Any]) -> None:
-    """Write the words of 64 rows: column by column in lanes, then row by row."""
-    room = head.alloca(ir.ArrayType(I64, 64 * len(words)))
-    room.align = 64
-    address = head.ptrtoint(room, I64)
-    place = loop.body.mul(loop.lane, ir.Constant(I64, 8))
-    for number, word in enumerate(words):
-        at = loop.body.add(loop.body.add(address, place), ir.Constant(I64, 512 * number))
-        store(loop.body, word, at)
-    after = loop.close()
-    block, done = function.append_basic_block("row"), function.append_basic_block("done")
-    b = ir.IRBuilder(block)
-    row = b.phi(I64, "row")
-    row.add_incoming(ir.Constant(I64, 0), after.block)
-    after.branch(block)
-    source = b.add(address, b.mul(row, ir.Constant(I64, 8)))
-    target = b.add(function.args[2], b.mul(row, ir.Constant(I64, 8 * len(words))))
-    for number in range(len(words)):
-        word = load(b, b.add(source, ir.Constant(I64, 512 * number)), I64)
-        store(b, word, b.add(target, ir.Constant(I64, 8 * number)))
-    following = b.add(row, ir.Constant(I64, 1))
-    row.add_incoming(following, block)
-    b.cbranch(b.icmp_unsigned("<", following, ir.Constant(I64, 64)), block, done)
-    ir.IRBuilder(done).ret(ir.Constant(I64, 0))
 
 
 def write_fold(

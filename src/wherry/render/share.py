@@ -24,6 +24,7 @@ from wherry.render.bind import LITERALS, Chunk, bind_slots, values_address
 from wherry.render.grouping import common_forms
 from wherry.render.passes import Compiled, Forms, PassPlan
 from wherry.render.prepare import Prepared, Preparer
+from wherry.render.share_layout import Layout, layout_of
 from wherry.render.state import stride
 from wherry.render.team import APART, AT_ONCE, Team, alone
 
@@ -46,10 +47,11 @@ class Bound:
     contexts : numpy.ndarray
         int64 of shape (chunks, 2, slots): for the whole blocks and for the padded rest. The entry
         of the literals is set for each run.
-    sources : numpy.ndarray
-        int64 of shape (chunks, plain outputs): where the values lie.
     plain : tuple of int
-        Outputs that are stored columns of a fixed width and without nulls in any chunk.
+        Outputs that are stored columns of a fixed width and without nulls in any chunk, the widest
+        first.
+    layout : Layout
+        Where the rows of these lie, and the room that those chosen need.
     texts : numpy.ndarray
         int64, of each chunk: bytes of text that the pass's terms read.
     keep : list
@@ -65,19 +67,24 @@ class Bound:
     rows: Array
     code: Compiled
     contexts: Array
-    sources: Array
     plain: tuple[int, ...]
+    layout: Layout
     texts: Array
     keep: list[Any]
     forms: Forms
     texts_of: Array
 
-    def table(self, literals: Array, targets: Array) -> tuple[Array, Array]:
-        """Give the rows that the skeletons take, and the contexts they point to."""
+    def contexts_with(self, literals: Array) -> Array:
+        """Give the contexts of a run, which has these literals."""
         contexts = self.contexts.copy()
         slot = self.code.slots.get(LITERALS)
         if slot is not None:
             contexts[:, :, slot] = literals.ctypes.data
+        return contexts
+
+    def table(self, literals: Array, targets: Array) -> tuple[Array, Array]:
+        """Give the rows that the skeletons take, and the contexts they point to."""
+        contexts = self.contexts_with(literals)
         made = np.zeros((len(self.rows), 6), np.int64)
         first, step = int(contexts.ctypes.data), contexts.strides[0]
         made[:, 0] = first + step * np.arange(len(made))
@@ -120,7 +127,9 @@ def bind_together(
     """Give chunks of a pass that `binds_together`, bound; None if one variant does not suit all."""
     ready = [preparer.prepare(batch, literals) for batch in batches]
     chunks = [prepared.chunk for prepared in ready]
-    plain = tuple(n for n, node in enumerate(plan.outputs) if _is_plain(node, chunks))
+    types = plan.out_schema.types
+    outputs = [n for n, node in enumerate(plan.outputs) if _is_plain(node, chunks)]
+    plain = tuple(sorted(outputs, key=lambda number: -width_of(types[number])))
     nullable = frozenset[str]().union(*(prepared.nullable for prepared in ready))
     groups = isinstance(plan.step.sink, Groups)
     forms = common_forms(plan, ready) if groups else ()
@@ -139,9 +148,9 @@ def bind_together(
     sources = [[values_address(chunk.columns[name]) for name in names] for chunk in chunks]
     texts = [sum(column_bytes(batch.column(name)) for name in costs.texts) for batch in batches]
     rows = np.array([chunk.rows for chunk in chunks], np.int64)
-    places = np.array(sources, np.int64).reshape(len(chunks), len(names))
+    layout = layout_of(rows, [width_of(types[number]) for number in plain], sources)
     return Bound(
-        tuple(batches), tuple(ready), rows, code, contexts, places, plain,
+        tuple(batches), tuple(ready), rows, code, contexts, plain, layout,
         np.array(texts, np.int64), keep, forms, _numbered([prepared.texts for prepared in ready]),
     )  # fmt: skip
 

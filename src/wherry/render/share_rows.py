@@ -8,6 +8,7 @@ lie in one byte, and where a text goes depends on the texts before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -16,26 +17,29 @@ import pyarrow as pa
 from wherry.data.chunk import column_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
-from wherry.kernels.layout import BLOCK, INDEX_BYTES, STAGE_BYTES
+from wherry.kernels.layout import BLOCK, COLUMN_WORDS, FOUND_WORDS, INDEX_BYTES, STAGE_BYTES
 from wherry.kernels.skeletons import skeletons
-from wherry.render.gather import Several
+from wherry.render.gather import Piece, Several
 from wherry.render.ledger import account
 from wherry.render.output import Selection, compute_column, keep_rows
 from wherry.render.passes import PassPlan
-from wherry.render.share import Array, Bound, width_of
+from wherry.render.room import scratch
+from wherry.render.share import Array, Bound
 from wherry.render.team import AT_ONCE, Team, alone, each
 
-_share, _compact = skeletons("share"), skeletons("compact")
+_keep, _compact = skeletons("keep"), skeletons("compact")
 _LINE: Final = 64
 _STREAMED: Final = 1 << 22
 """From this many bytes on, what is written goes past the caches: nothing would be left there."""
+_TOGETHER: Final = 1 << 20
+"""Up to so many bytes, a buffer of their own or another thread costs more than the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """Rows of a share, in order, with the bytes that are the chunks' own and those that are new."""
 
-    rows: Several
+    rows: Piece
     referenced: int
     copied: int
 
@@ -46,159 +50,160 @@ class _Chosen:
 
     Attributes
     ----------
-    table, contexts : numpy.ndarray
-        As `Bound.table` gave them; the last column of the table says how many rows passed.
-    words : pyarrow.Buffer or None
-        What the table's targets point into: the selections; None if every row passed.
+    contexts : numpy.ndarray
+        As `Bound.contexts_with` gave them.
+    found : numpy.ndarray
+        int64 of shape (chunks + 1, FOUND_WORDS), as `keep.line_up` leaves it.
+    written : int
+        Rows of chunks that do not keep all of theirs.
+    words, room : numpy.ndarray or None
+        uint8, the selections, and rows that were fetched at once; None if every row passed.
     """
 
-    table: Array
     contexts: Array
-    words: pa.Buffer | None
-
-    @property
-    def counts(self) -> Array:
-        """How many rows of each chunk passed."""
-        found: Array = self.table[:, 5]
-        return found
+    found: Array
+    written: int
+    words: Array | None = None
+    room: Array | None = None
 
     def selection(self, bound: Bound, chunk: int) -> Selection:
         """Give the selection of one chunk."""
-        rows, count = int(bound.rows[chunk]), int(self.counts[chunk])
+        rows, count = int(bound.rows[chunk]), int(self.found[chunk, 0])
         if self.words is None:
             return Selection(rows, count)
-        first = int(self.table[chunk, 4]) - self.words.address
-        words = np.frombuffer(self.words, np.int64, -(-rows // BLOCK), first)
+        first = int(bound.layout.share[chunk, 2])
+        words = self.words[first : first + -(-rows // BLOCK) * 8].view(np.int64)
         return Selection(rows, count, words)
+
+    def place(self, chunk: int) -> tuple[int, int]:
+        """Give where the two contexts of a chunk lie."""
+        first = int(self.contexts.ctypes.data) + chunk * self.contexts.strides[0]
+        return first, first + self.contexts.strides[1]
+
+
+_Run = tuple[int, int, int, int]
+"""Chunks that make a batch, as a range, and which of the rows that are written are theirs."""
 
 
 def rows_of(
     plan: PassPlan, bound: Bound, literals: Array, pool: SegmentPool, team: Team
 ) -> Written:
     """Give the rows that passed; columns of chunks that keep all rows are references."""
-    chosen = _choose(plan, bound, literals, pool, team)
-    written = (chosen.counts > 0) & (chosen.counts < bound.rows)
-    runs = _runs(chosen.counts, bound.rows)
-    columns = _compacted(plan, bound, chosen, written, runs, pool=pool, team=team)
+    chosen = _choose(plan, bound, literals, team)
+    columns = _placed(plan, bound, chosen, pool=pool, team=team)
+    runs = _runs(bound, chosen)
     if len(bound.plain) == len(plan.outputs):
-        return _joined(plan, bound, chosen, runs, columns)
+        return _joined(plan, bound, runs, columns)
     return _one_by_one(plan, bound, chosen, runs, columns, pool=pool, team=team)
 
 
-def _choose(
-    plan: PassPlan, bound: Bound, literals: Array, pool: SegmentPool, team: Team
-) -> _Chosen:
+def _choose(plan: PassPlan, bound: Bound, literals: Array, team: Team) -> _Chosen:
+    contexts, layout = bound.contexts_with(literals), bound.layout
+    found = np.empty((layout.chunks + 1, FOUND_WORDS), np.int64)
+    share, at = layout.addresses[0], int(found.ctypes.data)
     if plan.predicate is None:
-        table, contexts = bound.table(literals, np.zeros(len(bound.rows), np.int64))
-        table[:, 5] = bound.rows
-        return _Chosen(table, contexts, None)
-    # Whole lines for each chunk, because threads that write to one line wait for each other.
-    ends = np.cumsum(-(-bound.rows // (BLOCK * 8)) * _LINE)
-    words = pool.allocate(int(ends[-1]) + _LINE)
-    targets = words.address + np.concatenate([[0], ends[:-1]])
-    table, contexts = bound.table(literals, targets)
-    mask, place, count = bound.code.addresses["mask"], int(table.ctypes.data), len(table)
+        found[:-1, 0] = bound.rows
+        return _Chosen(contexts, found, _keep.line_up(share, at, layout.chunks))
+    # What is needed until the rows are written is this thread's own, for the next query again.
+    words, room = scratch("selections", layout.words), scratch("fetched", layout.room)
+    mask, slots, first = bound.code.addresses["mask"], contexts.shape[2], int(contexts.ctypes.data)
+    here, there = int(words.ctypes.data), int(room.ctypes.data)
+    _, shape, sources = layout.addresses
 
     def work(counter: int) -> None:
-        while _share.select_each(mask, place, count, counter, AT_ONCE):
-            pass
-
-    (team if count > 1 else alone)(work)
-    return _Chosen(table, contexts, words)
-
-
-def _runs(counts: Array, rows: Array) -> list[tuple[int, int]]:
-    """Give the chunks, as ranges, that make a batch: whole ones alone, those between together."""
-    found: list[tuple[int, int]] = []
-    first = 0
-    for chunk in [*np.flatnonzero((counts == rows) & (rows > 0)).tolist(), len(rows)]:
-        kept = np.flatnonzero(counts[first:chunk])
-        if len(kept):
-            found.append((first + int(kept[0]), chunk))
-        if chunk < len(rows):
-            found.append((chunk, chunk + 1))
-        first = chunk + 1
-    return found
-
-
-def _compacted(
-    plan: PassPlan,
-    bound: Bound,
-    chosen: _Chosen,
-    written: Array,
-    runs: list[tuple[int, int]],
-    *,
-    pool: SegmentPool,
-    team: Team,
-) -> dict[int, list[pa.Array]]:
-    """Give the plain columns of each run that is written, by the run's first chunk."""
-    types = [plan.out_schema.types[number] for number in bound.plain]
-    widths = [width_of(t) for t in types]
-    pairs = np.zeros((len(bound.rows), len(types), 2), np.int64)
-    pairs[:, :, 0] = bound.sources
-    made: dict[int, list[pa.Array]] = {}
-    for first, last in runs:
-        if not written[first] or not types:
-            continue
-        counts = chosen.counts[first:last]
-        ends = np.cumsum(counts)
-        rows = int(ends[-1])
-        buffers = [pool.allocate(rows * width) for width in widths]
-        for number, (buffer, width) in enumerate(zip(buffers, widths, strict=True)):
-            pairs[first:last, number, 1] = buffer.address + (ends - counts) * width
-        made[first] = [
-            pa.Array.from_buffers(t, rows, [None, buffer], 0)
-            for t, buffer in zip(types, buffers, strict=True)
-        ]
-    if made:
-        _write(widths, chosen.table, written, pairs, team)
-    return made
-
-
-def _write(widths: list[int], table: Array, written: Array, pairs: Array, team: Team) -> None:
-    jobs = np.ascontiguousarray(np.stack([table[:, 1], table[:, 3], table[:, 4], written], axis=1))
-    order = sorted(range(len(widths)), key=lambda number: -widths[number])
-    pairs, widths = np.ascontiguousarray(pairs[:, order]), [widths[number] for number in order]
-    counts = np.array([widths.count(width) for width in (16, 8, 4, 2, 1)], np.int64)
-    streamed = int(int(table[written, 5].sum()) * sum(widths) >= _STREAMED)
-    count = len(widths)
-
-    def work(counter: int) -> None:
-        area = np.empty(count * STAGE_BYTES + INDEX_BYTES + _LINE, np.uint8)
-        stage = -(-area.ctypes.data // _LINE) * _LINE
-        columns = np.zeros((count, 6), np.int64)
-        columns[:, 0] = widths
-        columns[:, 3] = stage + STAGE_BYTES * np.arange(count)
-        while _compact.compact_each(
-            jobs.ctypes.data, len(jobs), pairs.ctypes.data, columns.ctypes.data,
-            counts.ctypes.data, count,
-            stage + STAGE_BYTES * count, streamed, counter, AT_ONCE,
+        waiting = int(scratch("waiting", 2 * BLOCK * 8).ctypes.data)
+        while _keep.keep_each(
+            mask, first, slots, share, at, layout.chunks, shape, sources, here, there,
+            layout.shift, waiting, counter, AT_ONCE,
         ):  # fmt: skip
             pass
 
-    (team if len(jobs) > 1 else alone)(work)
+    (team if layout.chunks > 1 else alone)(work)
+    return _Chosen(contexts, found, _keep.line_up(share, at, layout.chunks), words, room)
+
+
+def _runs(bound: Bound, chosen: _Chosen) -> list[_Run]:
+    """Give what makes a batch: whole chunks alone, those between them together."""
+    count, counts = bound.layout.chunks, chosen.found[:-1, 0]
+    if not chosen.found[count, 0]:
+        return [(0, count, 0, chosen.written)] if chosen.written else []
+    found: list[_Run] = []
+    first = done = 0
+    for chunk in [*np.flatnonzero((counts == bound.rows) & (counts > 0)).tolist(), count]:
+        end = int(chosen.found[chunk, 2]) if chunk < count else chosen.written
+        if end > done:
+            found.append((first, chunk, done, end))
+        if chunk < count:
+            found.append((chunk, chunk + 1, end, end))
+        first, done = chunk + 1, end
+    return found
+
+
+def _placed(
+    plan: PassPlan, bound: Bound, chosen: _Chosen, *, pool: SegmentPool, team: Team
+) -> list[pa.Array]:
+    """Give the plain columns of all rows that are written."""
+    layout, rows = bound.layout, chosen.written
+    if not rows or not layout.widths:
+        return []
+    assert chosen.words is not None
+    assert chosen.room is not None
+    buffers = _buffers([rows * width for width in layout.widths], pool)
+    targets = np.array([buffer.address for buffer in buffers], np.int64)
+    share, shape, sources = layout.addresses
+    found, words, room, places = (
+        int(a.ctypes.data) for a in (chosen.found, chosen.words, chosen.room, targets)
+    )
+    streamed = int(rows * sum(layout.widths) >= _STREAMED)
+    own = INDEX_BYTES + len(layout.widths) * (STAGE_BYTES + COLUMN_WORDS * 8)
+
+    def work(counter: int) -> None:
+        area = int(scratch("stages", own).ctypes.data)
+        while _compact.place_each(
+            share, found, layout.chunks, shape, sources, words, room, places, area, streamed,
+            counter, AT_ONCE,
+        ):  # fmt: skip
+            pass
+
+    # What was fetched is copied before another thread would be awake.
+    (team if chosen.found[layout.chunks, 1] and layout.chunks > 1 else alone)(work)
+    types = plan.out_schema.types
+    return [
+        pa.Array.from_buffers(types[number], rows, [None, buffer], 0)
+        for number, buffer in zip(bound.plain, buffers, strict=True)
+    ]
+
+
+def _buffers(sizes: list[int], pool: SegmentPool) -> list[pa.Buffer]:
+    """Give a buffer for each size; small ones share memory, which costs less than their own."""
+    if sum(sizes) > _TOGETHER:
+        return [pool.allocate(size) for size in sizes]
+    places = [0, *accumulate(-(-size // _LINE) * _LINE for size in sizes)]
+    whole = pool.allocate(places[-1])
+    return [whole.slice(place, size) for place, size in zip(places, sizes, strict=False)]
 
 
 def _joined(
     plan: PassPlan,
     bound: Bound,
-    chosen: _Chosen,
-    runs: list[tuple[int, int]],
-    columns: dict[int, list[pa.Array]],
+    runs: list[_Run],
+    columns: list[pa.Array],
 ) -> Written:
     """Give a batch for each run, all of whose columns are plain."""
     parts: list[pa.RecordBatch] = []
     referenced = copied = 0
-    width = sum(map(width_of, plan.out_schema.types))
-    for first, _ in runs:
-        whole = first not in columns
-        made = [_stored(plan, bound, first, n) for n in bound.plain] if whole else columns[first]
-        parts.append(pa.RecordBatch.from_arrays(made, names=plan.out_schema.names))
-        if whole:
+    width = sum(bound.layout.widths)
+    for first, _, start, end in runs:
+        if end == start:
+            made = [_stored(plan, bound, first, number) for number in range(len(plan.outputs))]
             referenced += sum(map(column_bytes, made))
         else:
-            copied += parts[-1].num_rows * width
-    rows = int(chosen.counts.sum())
+            cut = columns if len(runs) == 1 else [c.slice(start, end - start) for c in columns]
+            by_number = dict(zip(bound.plain, cut, strict=True))
+            made = [by_number[number] for number in range(len(cut))]
+            copied += (end - start) * width
+        parts.append(pa.RecordBatch.from_arrays(made, schema=plan.out_schema))
+    rows = sum(part.num_rows for part in parts)
     return Written(Several(tuple(parts), rows, referenced + copied), referenced, copied)
 
 
@@ -212,21 +217,21 @@ def _one_by_one(
     plan: PassPlan,
     bound: Bound,
     chosen: _Chosen,
-    runs: list[tuple[int, int]],
-    columns: dict[int, list[pa.Array]],
+    runs: list[_Run],
+    columns: list[pa.Array],
     *,
     pool: SegmentPool,
     team: Team,
 ) -> Written:
-    """Give a batch for each chunk: plain columns are cut from their run's, others are made now."""
+    """Give a batch for each chunk: plain columns are cut from all rows', others are made now."""
     jobs: list[tuple[int, list[pa.Array]]] = []
-    for first, last in runs:
-        start = 0
+    for first, last, start, end in runs:
+        at = start
         for chunk in range(first, last):
-            count = int(chosen.counts[chunk])
+            count = int(chosen.found[chunk, 0])
             if count:
-                jobs.append((chunk, [c.slice(start, count) for c in columns.get(first, [])]))
-            start += count
+                jobs.append((chunk, [c.slice(at, count) for c in columns if end > start]))
+            at += count
 
     def make(number: int) -> tuple[pa.RecordBatch, int, int]:
         chunk, cut = jobs[number]
@@ -234,8 +239,8 @@ def _one_by_one(
 
     made = each(team, len(jobs), make)
     referenced, copied = (sum(m[place] for m in made) for place in (1, 2))
-    rows = int(chosen.counts.sum())
     parts = tuple(m[0] for m in made)
+    rows = sum(part.num_rows for part in parts)
     return Written(Several(parts, rows, referenced + copied), referenced, copied)
 
 
@@ -249,7 +254,7 @@ def _batch(
     pool: SegmentPool,
 ) -> tuple[pa.RecordBatch, int, int]:
     selection = chosen.selection(bound, chunk)
-    place = int(chosen.table[chunk, 0]), int(chosen.table[chunk, 2])
+    place = chosen.place(chunk)
     arrays: dict[int, pa.Array] = dict(zip(bound.plain, cut, strict=True)) if cut else {}
     for number, node in enumerate(plan.outputs):
         if number in arrays:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Final, Protocol
 
@@ -218,6 +218,23 @@ def initial(cells: Sequence[Cell]) -> bytes:
         for _ in range(cell.parts):
             found += packed(cell.element, value).ljust(cell.element_bytes, b"\0")
     return found
+
+
+def dense(cells: Sequence[Cell], counted: Sequence[bool]) -> tuple[tuple[Cell, ...], bytes]:
+    """Give cells without counts that are not counted, and the state before any row.
+
+    Such a cell begins 8 bytes before its value, where another's bytes are.
+    """
+    found, state = [], b""
+    for cell, count in zip(cells, counted, strict=True):
+        begin = initial([cell])
+        if cell.kind != "count" and not count:
+            found.append(replace(cell, offset=len(state) - 8))
+            begin = begin[8:]
+        else:
+            found.append(replace(cell, offset=len(state)))
+        state += begin
+    return tuple(found), state
 
 
 def packed(element: Any, value: float) -> bytes:

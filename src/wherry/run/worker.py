@@ -41,6 +41,7 @@ from wherry.render.join_table import table_of
 from wherry.render.outcome import ChunkOutput, passed_on, together
 from wherry.render.program import Program, render
 from wherry.render.share import Bound
+from wherry.render.share_top import BoundOrder
 from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
 from wherry.run.shares import units
@@ -73,6 +74,14 @@ class Installed:
     wanted: tuple[Parameter, ...]
     literals: dict[str, tuple[Literal, ...]] = field(default_factory=dict)
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)
+    _read: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
+
+    def read(self, first: int, last: int) -> frozenset[int]:
+        """Give which parameters the segments first..last read."""
+        if (first, last) not in self._read:
+            here = parameters(self.plan.segments[first : last + 1])
+            self._read[first, last] = frozenset(parameter.index for parameter in here)
+        return self._read[first, last]
 
 
 @lru_cache(maxsize=256)
@@ -181,8 +190,7 @@ class Worker:
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
             )
         joins = any(is_build(p.type) for p in wanted)
-        here = installed.plan.segments[continuation.first : continuation.last + 1]
-        read = {parameter.index for parameter in parameters(here)} if joins else set()
+        read = installed.read(continuation.first, continuation.last) if joins else frozenset()
         found = tuple(
             Literal(self._value(value, p.type, rows=p.index in read), p.type)
             for p, value in zip(wanted, continuation.values, strict=True)
@@ -296,10 +304,12 @@ class Worker:
         def task() -> ChunkOutput:
             defers = self._defers(hop)
             binds = program.binds and (program.groups or not defers)
-            bound = self._bound(hop, program, refs) if binds else None
+            orders = program.orders and defers
+            bound = self._bound(hop, program, refs) if binds or orders else None
             if bound is not None:
                 made = program.run_bound(bound, hop.literals, self.pool, team, defer=defers)
-                return self._encoded(hop, made)
+                if made is not None:
+                    return self._encoded(hop, made)
             todo = self._units(hop, program, refs)
 
             def one(number: int) -> ChunkOutput:
@@ -344,14 +354,18 @@ class Worker:
             outputs.append(self._output(hop, batch, reading))
         return together(outputs)
 
-    def _bound(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+    def _bound(
+        self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
+    ) -> Bound | BoundOrder | None:
         if self._source(hop).decodes:
             return None
         literals = hop.literals if program.looks_up else ()
         key = (hop.installed.digest, hop.segments, tuple(refs), literals)
         return _bounds.get(self._source(hop), key, lambda: self._bind(hop, program, refs))
 
-    def _bind(self, hop: Hop, program: Program, refs: Sequence[ChunkRef]) -> Bound | None:
+    def _bind(
+        self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
+    ) -> Bound | BoundOrder | None:
         return program.bind([self.read(hop, ref) for ref in refs], hop.literals)
 
     def run_gathered(

@@ -11,7 +11,7 @@ from wherry.base.errors import InputError, Refused
 from wherry.validate.point import Point
 from wherry.validate.prediction import Family, Known, Prediction, Shape
 from wherry.validate.question import question_of
-from wherry.validate.units import in_unit
+from wherry.validate.units import in_unit, unit_word
 
 _WORDS = {
     "offload": {"offload", "push", "push-down", "pushdown", "rpq", "near", "dpu", "device"},
@@ -70,7 +70,8 @@ class Refusal:
 def judge(point: Point, family: Family, known: Known) -> Outcome | Refusal:
     """Predict a point and compare, or say why not; an error of the point's file is a reason too."""
     if point.kind == "calibration":
-        return Refusal(point.id, f"calibration: sets {family.figures(point.workload)}")
+        reason = f"calibration: sets {family.figures(point.workload)}"
+        return Refusal(point.id, reason + _in_sample(point, family, known))
     if point.kind == "method":
         return Refusal(point.id, "method: about another simulator's error, not about a device")
     try:
@@ -81,9 +82,23 @@ def judge(point: Point, family: Family, known: Known) -> Outcome | Refusal:
         return Refusal(point.id, str(error))
 
 
+def _in_sample(point: Point, family: Family, known: Known) -> str:
+    """Give, in words, what the model makes of a single value that may have set its figures."""
+    try:
+        amounts = family.predict(question_of(point), known).amounts
+        again = [in_unit(amount, point.unit) for amount in amounts]
+    except InputError:
+        return ""
+    if len(again) != 1 or not isinstance(point.value, int | float):
+        return ""
+    return f"; the model gives {again[0]:.4g} for {point.value:.4g} {unit_word(point.unit)}"
+
+
 def _compared(point: Point, prediction: Prediction) -> Outcome:
     if prediction.winner:
         return _decided(point, prediction)
+    if point.kind == "decision":
+        raise Refused("decision", ["this source's decisions have no model"])
     if not prediction.amounts:
         return _within(point, prediction)
     predicted = [in_unit(amount, point.unit) for amount in prediction.amounts]

@@ -30,7 +30,7 @@ _SIZE_KEY = re.compile(
 _COUNT_KEY = re.compile(
     r"(threads?|client_threads|cores|jobs|queue_depth|qd|drives|gpus|hops|nodes|csds|devices|clients|query|queries"
     r"|pipelines|layers|iterations|tpch_gb|scale_factor|selectivity(_pct)?|throttle(_pct)?"
-    r"|lengths?|offered_gbps|compute_[mu]?s|hot_\w*_?m?s)",
+    r"|lengths?|offered_gbps|\w*compute\w*|hot_\w*_?m?s)",
     re.IGNORECASE,
 )
 _SIZE_TEXT = re.compile(r"\b\d+(?:\.\d+)?\s*[KMGT]i?B\b", re.IGNORECASE)
@@ -100,10 +100,9 @@ def bytes_of(question: Question, *names: str, thousand: int = 10**3) -> list[int
             if match and key.lower().startswith(name):
                 unit = match["unit"] or ""
                 return [_size(item, unit, thousand) for item in _listed(value)]
-    if not names:
-        found = [_size(text, "", thousand) for text in _SIZE_TEXT.findall(question.workload)]
-        if found:
-            return found
+    found = [_size(text, "", thousand) for text in _SIZE_TEXT.findall(question.workload)]
+    if found:
+        return found
     wanted = " or ".join(names) or "bytes, size_kB, buffer_KiB ..."
     raise Refused("size", [f"the point states no size ({wanted})"])
 

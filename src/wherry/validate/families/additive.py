@@ -18,6 +18,8 @@ _SETS = (("", "nothing of a profile: the rate of one device alone describes the 
 
 
 def _predict(question: Question, known: Known) -> Prediction:
+    if question.kind == "calibration":
+        raise Refused("calibration", ["the rate of one device is no sum"])
     if question.kind == "range":
         raise Refused("abstract", ["only the abstract was read: no device's rate alone"])
     drives = count_of(question, "csds", r"\b(\d+) CSDs?")

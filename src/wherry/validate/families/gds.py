@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from wherry.base.errors import Refused
@@ -19,7 +20,7 @@ from wherry.devices.profile import Profile
 from wherry.validate.hardware import path_of, profile_on
 from wherry.validate.prediction import Family, Known, Prediction
 from wherry.validate.question import Question, bytes_of, count_of, number_of
-from wherry.validate.units import Amount, gb_per_s, ns
+from wherry.validate.units import UNITS, gb_per_s, ns, share
 
 _SETS = (("", "[[path]] peer-read of the GPU, [media] read_gb_per_s of the drives"),)
 _LAYERS = 3
@@ -94,26 +95,32 @@ def _kvikio(question: Question, known: Known) -> Prediction:
 
 def _layers(question: Question, profiles: tuple[Profile, ...], rate: Fraction) -> Prediction:
     """Read the next layer while one computes: each step takes the longer of the two."""
-    read = over_ns(bytes_of(question, "layer", "bytes", "size")[0], rate)
-    compute = _compute_ns(question)
+    read = over_ns(bytes_of(question, "layer", "bytes", "size", "read")[0], rate)
+    compute = max(1, _compute_ns(question))
     layers = count_of(question, "layers", r"\b(\d+) layers", _LAYERS)
     steps = [max(read, compute)] * (layers - 1) + [compute]
     whole = sum(steps) if layers > 1 else max(read, compute)
     alone = compute * layers
-    amount = ns(whole) if question.asks_time else Amount("share", Fraction(whole, alone) - 1)
+    amount = ns(whole) if question.asks_time else share(Fraction(whole, alone) - 1)
     mechanism = "the longer of reading and computing for each layer but the last, which is there"
     return Prediction(mechanism, "composition", profiles, (amount,))
 
 
 def _compute_ns(question: Question) -> int:
-    for key, scale in (("compute_ms", 10**6), ("compute_s", 10**9), ("compute_us", 10**3)):
-        value = number_of(question, key, r"(?!)")
-        if value is not None:
-            return rounded(Fraction(repr(value)) * scale)
-    value = number_of(question, "compute", r"(\d+(?:\.\d+)?) ?ms (?:of )?compute")
-    if value is None:
+    """Give the time of computing one layer: work that is asked for, and stated with it."""
+    for key in question.given:
+        unit = re.search(r"compute\w*?_([mu]?s)(?:_|$)", key)
+        if unit:
+            return _time(number_of(question, key, r"(?!)"), unit[1])
+    said = question.says(r"(\d+(?:\.\d+)?) ?([mu]?s) (?:of )?compute")
+    said = said or question.says(r"compute (?:of )?(\d+(?:\.\d+)?) ?([mu]?s)")
+    if said is None:
         raise Refused("compute", ["the point does not state the time of computing a layer"])
-    return rounded(Fraction(repr(value)) * 10**6)
+    return _time(float(said[1]), said[2])
+
+
+def _time(amount: float | None, unit: str) -> int:
+    return rounded(Fraction(repr(amount or 0.0)) * UNITS[unit][1])
 
 
 FARM = Family("FarmGPU GPUDirect Storage report", r"FarmGPU", _SETS, _shared)

@@ -36,6 +36,9 @@ def _predict(question: Question, known: Known) -> Prediction:
         return _working_set(question, profile)
     if question.says(r"resident threads|occupancy"):
         return _occupancy(question, profile)
+    if question.says("launch overhead"):
+        start = launched_ns(profile, 0, graph=_in_a_graph(question))
+        return Prediction("start of a queued launch", "kernel", (profile,), (ns(start),))
     if question.says(r"queued .*kernel|per queued"):
         return _launches(question, profile)
     raise Refused("workload", [f"no model of {question.workload!r}"])
@@ -82,7 +85,7 @@ def _occupancy(question: Question, profile: Profile) -> Prediction:
 
 
 def _launches(question: Question, profile: Profile) -> Prediction:
-    graph = bool(question.runs_on("graph") or question.says("graph"))
+    graph = _in_a_graph(question)
     sizes = bytes_of(question, "bytes", "size")
     times = [launched_ns(profile, size, graph=graph) for size in sizes]
     return Prediction(
@@ -96,6 +99,10 @@ def _launches(question: Question, profile: Profile) -> Prediction:
         ),
         shape="knee" if len(sizes) > 2 else None,
     )
+
+
+def _in_a_graph(question: Question) -> bool:
+    return bool(question.runs_on("graph") or question.says("graph"))
 
 
 def _both_ways(question: Question, known: Known) -> Prediction:

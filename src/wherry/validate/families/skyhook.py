@@ -64,7 +64,7 @@ def scan_ns(question: Question, profile: Profile, *, pushed: bool) -> int:
         if not left:
             raise Refused("throttle_pct", ["nothing is left of the client's processor"])
         return crew_ns(stored, min(threads, hardware), [decode * left], [receive])
-    part = _percent(question, "selectivity_pct", r"(\d+(?:\.\d+)?) ?% of the rows", None)
+    part = _percent(question, "selectivity_pct", r"(\d+(?:\.\d+)?) ?%", None)
     result = [receive * stored / (part * rows)] if part else []
     return crew_ns(stored, min(threads, nodes * hardware), [decode], result)
 
