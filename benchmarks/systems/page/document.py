@@ -72,7 +72,7 @@ def _judged(found: Report) -> list[str]:
         tag("h2", "Speed-up over the host alone"),
         heat.speedups(rows, titles),
         tag("h2", "Where offload wins: rows that pass by columns") if maps else "",
-        maps,
+        tag("div", maps, class_="beside") if maps else "",
         tag("h2", "Placement of each workload"),
         *(_placements(rows, system) for system in systems),
     ]

@@ -33,8 +33,17 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -
         tag("tr", tag("th", row[0], scope="row"), *(_cell(cell) for cell in row[1:]))
         for row in rows
     ]
-    whole = tag("table", tag("caption", text(caption)), tag("thead", head), tag("tbody", *body))
-    return tag("div", whole, class_="wide")
+    whole = tag("table", tag("thead", head), tag("tbody", *body), aria_label=caption)
+    said = tag("p", text(caption), class_="caption")
+    return tag("div", said, tag("div", whole, class_="wide"))
+
+
+def drawing(width: int, height: int, label: str, caption: str, *drawn: str) -> str:
+    """Give a drawing with its caption; on a narrow page it scrolls by itself."""
+    box = f"0 0 {width} {height}"
+    picture = tag("svg", *drawn, viewBox=box, role="img", aria_label=label)
+    said = tag("figcaption", text(caption))
+    return tag("figure", tag("div", picture, class_="wide"), said)
 
 
 def _cell(markup: str) -> str:

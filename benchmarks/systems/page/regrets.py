@@ -7,10 +7,10 @@ from math import log10
 
 from wherry.benchmarks.systems.cell import Row
 from wherry.benchmarks.systems.judge import PLANNER
-from wherry.benchmarks.systems.page.markup import percent, table, tag, text
+from wherry.benchmarks.systems.page.markup import drawing, percent, table, tag, text
 from wherry.benchmarks.systems.summary import Losses
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 340, 56, 14, 16, 96
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 340, 72, 14, 16, 96
 _LEAST = 0.001
 """Regrets below a thousandth stand at the left edge of the logarithmic axis."""
 _DASHES = ("", "7 3", "2 3", "10 3 2 3", "4 4", "1 3", "12 4")
@@ -44,8 +44,8 @@ def shares(rows: Sequence[Row]) -> str:
     for number, (name, values) in enumerate(lines.items()):
         drawn += _line(number, name, sorted(values), top)
     label = "share of cells with at most so much regret, modelled, for the planner and each rule"
-    picture = tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label)
-    return tag("figure", picture, tag("figcaption", text(f"{label}; higher and left is better")))
+    caption = f"{label}; higher and left is better"
+    return drawing(_WIDTH, _HEIGHT, label, caption, *drawn)
 
 
 def _x(value: float, top: float) -> float:
@@ -72,6 +72,11 @@ def _axes(top: int) -> str:
     middle = (_LEFT + _WIDTH - _RIGHT) // 2
     name = text("regret: modelled time / best modelled time - 1 (logarithmic)")
     drawn.append(tag("text", name, x=middle, y=_y(0) + 34, text_anchor="middle", class_="dim"))
+    turned = f"rotate(-90 12 {_y(0.5)})"
+    name = text("share of cells")
+    drawn.append(
+        tag("text", name, x=12, y=_y(0.5), transform=turned, text_anchor="middle", class_="dim")
+    )
     return "".join(drawn)
 
 

@@ -17,21 +17,23 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; padding-top: .6rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .3rem 0 .6rem; max-width: 75ch; }
-.dim, caption, figcaption { color: var(--dim); }
-caption { text-align: left; padding: .2rem 0; font-size: .9rem; }
-.wide { overflow-x: auto; margin: .4rem 0 1rem; }
+.dim, .caption, figcaption { color: var(--dim); }
+.caption, figcaption { font-size: .9rem; margin: .4rem 0 .2rem; }
+.wide { overflow-x: auto; margin: 0 0 .8rem; }
+.beside { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; }
+.beside > div { max-width: 19rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .18rem .5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th[scope=row] { text-align: left; font-weight: 500; position: sticky; left: 0;
   background: var(--bg); max-width: 11rem; overflow: hidden; text-overflow: ellipsis; }
 th[scope=col] { font-weight: 600; vertical-align: bottom; }
-td.left { text-align: left; }
+th[scope=col]:first-child, td.left { text-align: left; }
 td.wins { background: color-mix(in srgb, var(--wins) calc(var(--v) * 1%), var(--bg)); }
 td.loses { background: color-mix(in srgb, var(--loses) calc(var(--v) * 1%), var(--bg)); }
 details { margin: .3rem 0; } summary { cursor: pointer; padding: .15rem 0; }
 figure { margin: .6rem 0 1rem; }
-svg { width: 100%; height: auto; display: block; max-width: 60rem; }
+svg { width: 100%; height: auto; display: block; min-width: 40rem; max-width: 60rem; }
 svg text { fill: var(--fg); font: 12px system-ui, sans-serif; } svg .dim { fill: var(--dim); }
 svg .axis { stroke: var(--line); fill: none; } svg .line { fill: none; stroke-width: 2; }
 .read { fill: var(--read); } .move { fill: var(--move); } .run { fill: var(--run); }

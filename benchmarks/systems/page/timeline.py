@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wherry.base.events import Span
 from wherry.base.units import format_ns
-from wherry.benchmarks.systems.page.markup import tag, text
+from wherry.benchmarks.systems.page.markup import drawing, tag, text
 
 _LANES = 8
 """Resources shown: those that are busy longest."""
@@ -44,10 +44,9 @@ def timeline(spans: Sequence[Span], label: str) -> str:
         drawn.append(tag("text", text(name), x=_LEFT - 8, y=y + 14, text_anchor="end"))
         drawn += _bars(used[name], begin, end, y)
     height = _TOP + len(lanes) * _ROW + 40
-    picture = tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {height}", role="img", aria_label=label)
     more = len(used) - len(lanes)
     said = f"{label}; {more} less busy resources are not shown" if more else label
-    return tag("figure", picture, tag("figcaption", text(said)))
+    return drawing(_WIDTH, height, label, said, *drawn)
 
 
 def _axis(lanes: int, length: int) -> str:

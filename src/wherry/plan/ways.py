@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 Way = dict[str, int]
@@ -97,7 +98,7 @@ def _burst(
     name: str,
     one: OnWay,
     users: Mapping[str, tuple[int, ...]],
-    same: Set[int],
+    same: AbstractSet[int],
     rounds: Mapping[str, tuple[int, int]],
 ) -> int:
     """Give how long the last chunk waits where it meets the last ones of other homes.
