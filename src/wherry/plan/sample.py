@@ -17,6 +17,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.ir.build import Build
 from wherry.ir.expr import Node
+from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
 from wherry.ir.stage import Groups as AsGroups
 from wherry.ir.stage import Pass
@@ -38,10 +39,13 @@ def sampled(query: Query) -> Query:
     if query.sampled:
         return query
     # What is known of a query outlives its source, so a query must not be kept there.
-    if "sampled" not in query.known:
+    # Queries whose joins are of the same size share it, but not their rows.
+    builds = (literal.value for literal in query.literals if is_build(literal.type))
+    key = ("sampled", *(build.digest for build in builds if isinstance(build, Build)))
+    if key not in query.known:
         found = _sampled(query)
-        query.known["sampled"] = (found.flows, found.within, found.sampled, found.known)
-    flows, within, rows, known = query.known["sampled"]
+        query.known[key] = (found.flows, found.within, found.sampled, found.known)
+    flows, within, rows, known = query.known[key]
     if not rows:
         return query
     return replace(query, flows=flows, within=within, sampled=rows, known=known)
@@ -49,8 +53,11 @@ def sampled(query: Query) -> Query:
 
 def _sampled(query: Query) -> Query:
     near, keys = near_flow(query), _keys(query)
-    steps = next((s.steps for s in query.segments if s.kind == "near"), ())
-    if (near.exact and not keys) or not simple(steps) or not _rows_here(query):
+    if not _rows_here(query):
+        return query
+    bound = bind(query.plan.segments, query.literals)
+    steps = next((s.steps for s in bound if s.kind == "near"), ())
+    if (near.exact and not keys) or not simple(steps):
         return query
     if not query.chunks or query.scan.source.decodes:
         return query
