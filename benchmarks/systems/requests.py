@@ -60,7 +60,7 @@ def _range(tables: Tables, key: int) -> Pipeline:
     return scan(tables[TABLE]).filter(*wanted).select(*_OUT)
 
 
-_KEY: Final = 100_001
+_KEY: Final = 10_017
 _SQL: Final = f"select {', '.join(_OUT)} from {TABLE} where o_orderkey"
 SINGLE: Final = (
     Question(

@@ -24,7 +24,7 @@ from wherry.devices.profile import Profile
 from wherry.devices.routes import Lane, Link
 from wherry.devices.system import System, lanes
 from wherry.devices.topology import relays
-from wherry.plan.ways import OnWay, Shape, Way, shapes_of
+from wherry.plan.ways import OnWay, Shape, Way, shapes_of, spend
 from wherry.plan.window import window_of
 
 MESSAGE_BYTES = 160
@@ -153,14 +153,12 @@ class Account:
         rest = max(0, media_alone_ns(profile, nbytes) - occupied)
         return {f"media {device}": occupied, "alone": rest + media_latency_ns(profile)}
 
-    def window(self, device: str, way: Way, times: int) -> int:
-        """Charge `times` chunks that are on their way for so long; give that time.
+    def window(self, device: str, inside: int, times: int) -> None:
+        """Charge `times` chunks that are on their way for so long.
 
         Little's law: a device has only so many on their way at once (gds-doc-cpuonly).
         """
-        inside = sum(way.values())
         self.use(f"window {device}", inside * times // max(1, window_of(self.profile(device))))
-        return inside
 
     def compute(self, asked: Demand, device: str, times: int) -> Way:
         """Charge `times` runs of a program; give where one of them spends time."""
@@ -246,12 +244,6 @@ class Account:
         runs = -(-busy * units // max(1, alone))
         rounds = -(-runs // units) * alone
         return max(busy, rounds) + rest - (alone - alone // units)
-
-
-def spend(way: Way, more: Way) -> None:
-    """Add what is spent further along a way."""
-    for resource, ns in more.items():
-        way[resource] = way.get(resource, 0) + ns
 
 
 def added(system: System, parts: Iterable[Account]) -> Account:

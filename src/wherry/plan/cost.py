@@ -26,7 +26,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.work import keep_work, reading_work
 from wherry.ops.estimate import Estimate
-from wherry.plan.account import MESSAGE_BYTES, Account, Cost, added, spend
+from wherry.plan.account import MESSAGE_BYTES, Account, Cost, added
 from wherry.plan.expected import stage_work
 from wherry.plan.placement import (
     Homes,
@@ -39,7 +39,7 @@ from wherry.plan.placement import (
 )
 from wherry.plan.placement import Way as ChunksWay
 from wherry.plan.query import Query, builds_of
-from wherry.plan.ways import OnWay, Way
+from wherry.plan.ways import Way, on_way, spend
 
 __all__ = ["Cost", "Costs", "alone_ns", "predict", "readers_of"]
 
@@ -189,23 +189,24 @@ class Costs:
         query = self.query
         for flow in flows:
             nbytes, place, inside = query.reading.media_bytes, flow.home, 0
-            way = account.read(place, nbytes, flow.times)
+            legs = [account.read(place, nbytes, flow.times)]
             if flow.sites and flow.sites[0] != place:
-                spend(way, account.signal(flow.sites[0], place))
+                legs.append(account.signal(flow.sites[0], place))
             for stage, target in zip(flow.stages, flow.sites, strict=True):
                 if target != place:
-                    spend(way, account.carry(place, target, nbytes, flow.times))
+                    legs.append(account.carry(place, target, nbytes, flow.times))
                 first = stage is flow.stages[0]
                 asked = self.asked(target, stage, len(query.chunks), reads=first)
-                spend(way, account.compute(asked, target, flow.times))
+                legs.append(account.compute(asked, target, flow.times))
                 if first:
-                    inside = account.window(target, way, flow.times)
+                    inside = sum(sum(leg.values()) for leg in legs)
+                    account.window(target, inside, flow.times)
                 place, nbytes = target, self.out_bytes(stage.last)
             if not self._merges:
                 # The parts of the answer travel while other chunks are on their way.
-                spend(way, _answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
+                legs.append(_answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
             devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
-            account.ways.append(OnWay(way, flow.number, devices, flow.times, inside))
+            account.ways.append(on_way(legs, flow.number, devices, flow.times, inside))
 
     def asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
         """Give what one of `parts` runs of a stage asks of a device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -25,6 +25,8 @@ class OnWay:
         How many chunks go it.
     inside : int
         Nanoseconds of it until the first program has run: so long the chunk is in its window.
+    again : frozenset of str
+        Resources that it comes to more than once.
     """
 
     way: Way
@@ -32,11 +34,30 @@ class OnWay:
     devices: tuple[str, ...]
     times: int
     inside: int
+    again: frozenset[str]
 
     @property
     def ns(self) -> int:
         """The time of the chunk if nothing else runs."""
         return sum(self.way.values())
+
+
+def on_way(
+    legs: Iterable[Way], number: int, devices: tuple[str, ...], times: int, inside: int
+) -> OnWay:
+    """Give the way that legs make one after the other."""
+    way: Way = {}
+    again: set[str] = set()
+    for leg in legs:
+        again.update(name for name in leg if name in way and name != "alone")
+        spend(way, leg)
+    return OnWay(way, number, devices, times, inside, frozenset(again))
+
+
+def spend(way: Way, more: Way) -> None:
+    """Add what is spent further along a way."""
+    for resource, ns in more.items():
+        way[resource] = way.get(resource, 0) + ns
 
 
 @dataclass(frozen=True, slots=True)
