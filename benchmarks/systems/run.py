@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from wherry.base.errors import WherryError
 from wherry.base.events import Span
+from wherry.base.units import Measured
 from wherry.benchmarks.compare import difference
 from wherry.benchmarks.second_opinion import ask
 from wherry.benchmarks.systems import maps, requests, sweep
@@ -33,6 +35,7 @@ EXTRA: Final = {
 }
 """What is no row of its own: it is asked for by name like a workload."""
 Begin = Callable[[str], None]
+_Taken = TypeVar("_Taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Report:
         Workload by workload, system by system.
     spans : dict of (str, str) to tuple of Span
         Of the planner's choice, by workload and system; not in JSON.
+    counting, simulating : Measured
+        What taking counts and comparing answers took here, and all the rest; not in JSON.
     """
 
     machine: str
@@ -57,6 +62,8 @@ class Report:
     serve: tuple[Served, ...]
     maps: tuple[Map, ...]
     spans: dict[tuple[str, str], tuple[Span, ...]]
+    counting: Measured
+    simulating: Measured
 
     def plain(self) -> dict[str, Any]:
         """Give what JSON has."""
@@ -92,6 +99,7 @@ def run(
     WherryError
         An answer is not DuckDB's.
     """
+    started = time.perf_counter_ns()
     rows: list[Row] = []
     spans: dict[tuple[str, str], tuple[Span, ...]] = {}
     counted = _Counted(tables)
@@ -103,15 +111,22 @@ def run(
             cell = cell_of(name, system, counts)
             rows.append(cell.row)
             spans[name, system.name] = cell.spans
+        counted.forget(name, names)
+    tenants = _tenants(counted, names, systems, begin)
+    served = _served(counted, names, systems, asked, begin)
+    maps_found = _maps(counted, names, systems, begin)
+    took = time.perf_counter_ns() - started
     return Report(
         machine=load_reference().title,
         scale_factor=scale_factor,
         rows=tuple(rows),
         summary=summary(rows) if rows else {},
-        tenants=_tenants(counted, names, systems, begin),
-        serve=_served(tables, names, systems, asked, begin),
-        maps=_maps(counted, names, systems, begin),
+        tenants=tenants,
+        serve=served,
+        maps=maps_found,
         spans=spans,
+        counting=Measured(counted.took_ns),
+        simulating=Measured(took - counted.took_ns),
     )
 
 
@@ -121,17 +136,38 @@ class _Counted:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._known: dict[str, Counts] = {}
+        self.took_ns = 0
 
     def of(self, name: str) -> Counts:
         if name not in self._known:
-            question = WORKLOADS[name]
-            pipeline = question.pipeline(self._tables)
-            wanted = ask(question.sql, self._tables)
-            found = difference(pipeline.collect(), wanted, ordered=question.ordered)
-            if found is not None:
-                raise WherryError(f"{name}: not DuckDB's answer: {found}")
-            self._known[name] = record(pipeline)
+            self._known[name] = self._timed(lambda: self._taken(name))
         return self._known[name]
+
+    def forget(self, name: str, names: Sequence[str]) -> None:
+        """Let counts go, with the memory that their programs filled, unless they come again."""
+        again = {*TENANTS} if MIXED in names else set()
+        if MAPS in names:
+            again.update(sweep.name_of(one, maps.WIDTH) for one in sweep.SHARES)
+        if name not in again:
+            del self._known[name]
+
+    def requests(self) -> list[Counts]:
+        return self._timed(lambda: [record(one) for one in requests.different(self._tables)])
+
+    def _taken(self, name: str) -> Counts:
+        question = WORKLOADS[name]
+        pipeline = question.pipeline(self._tables)
+        wanted = ask(question.sql, self._tables)
+        found = difference(pipeline.collect(), wanted, ordered=question.ordered)
+        if found is not None:
+            raise WherryError(f"{name}: not DuckDB's answer: {found}")
+        return record(pipeline)
+
+    def _timed(self, take: Callable[[], _Taken]) -> _Taken:
+        started = time.perf_counter_ns()
+        found = take()
+        self.took_ns += time.perf_counter_ns() - started
+        return found
 
 
 def _tenants(
@@ -149,12 +185,12 @@ def _tenants(
 
 
 def _served(
-    tables: Tables, names: Sequence[str], systems: Sequence[System], asked: int, begin: Begin
+    counted: _Counted, names: Sequence[str], systems: Sequence[System], asked: int, begin: Begin
 ) -> tuple[Served, ...]:
     if SERVE not in names:
         return ()
     begin(f"{SERVE}: counts")
-    different = [record(pipeline) for pipeline in requests.different(tables)]
+    different = counted.requests()
     found = []
     for system in systems:
         begin(f"{SERVE} on {system.name}")
@@ -168,7 +204,7 @@ def _maps(
     if MAPS not in names:
         return ()
     begin(f"{MAPS}: counts")
-    by_share = {s: counted.of(sweep.name_of(s, maps.WIDTH)) for s in sweep.SHARES}
+    by_share = {one: counted.of(sweep.name_of(one, maps.WIDTH)) for one in sweep.SHARES}
     found = []
     for system in systems:
         begin(f"{MAPS} on {system.name}")

@@ -1,7 +1,7 @@
 """What `wherry bench systems` is made of: the oracle, the stream, answers, the page."""
 
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -129,7 +129,7 @@ def test_a_wider_link_makes_nothing_slower(report):
 
 def test_the_page_is_well_formed_and_needs_no_network(report):
     page = document(report)
-    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
+    root = ET.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
     assert not re.search(r"(https?:)?//|@import|url\(|<script|<link|src=", page)
     assert "prefers-color-scheme: dark" in page
     assert len(list(root.iter("svg"))) > len(report.rows)

@@ -77,11 +77,5 @@ def test_rows_of_a_join_that_has_not_run_are_not_looked_at():
     def size_only(side, keys):
         return build_of(run(side).table, keys).known
 
-    assert sampled(query_of_known(lines, size_only)).sampled == 0
-
-
-def query_of_known(pipeline, make):
-    from wherry.plan.query import _query
-
-    ready = with_builds(pipeline, make)
-    return _query(ready.source, ready.operators, ready.schema)
+    assert sampled(query_of(with_builds(lines, size_only))).sampled == 0
+    assert sampled(made(lines)).sampled > 0

@@ -138,6 +138,9 @@ def _show(found: Report) -> None:
     _show_tenants(found)
     _show_served(found)
     _show_summary(found)
+    took = format_ns(found.counting.ns), format_ns(found.simulating.ns)
+    say()
+    say(f"  counts and answers took {took[0]}, placing and simulating {took[1]}, both measured")
 
 
 def _show_tenants(found: Report) -> None:
