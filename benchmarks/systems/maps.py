@@ -1,10 +1,12 @@
 """Where offload wins as one link gets wider: the sweep's shares by the bandwidth of a link.
 
-The link is the narrowest one between a drive and the host, with all that are like it.
+The link is the one between drives and host that is narrowest for the drives that share it, with all
+links of the same bandwidth.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -46,7 +48,7 @@ class Map:
     Attributes
     ----------
     link : str
-        The narrowest between the first drive and the host; all links of its bandwidth change.
+        The narrowest between drives and host, shared by so many; all of its bandwidth change.
     gb_per_s : float
         What it has in the system as it is.
     """
@@ -60,9 +62,10 @@ class Map:
 def map_of(system: System, by_share: Mapping[float, Counts]) -> Map:
     """Give the map of a system over the sweep's workloads of `WIDTH` columns."""
     homes = homes_of(next(iter(by_share.values())).query, system)
-    way = lanes(system, homes.devices[0], system.host)
-    lane = min(way, key=lambda lane: system.links[lane.link].bandwidth_gb_per_s.value)
-    narrow = system.links[lane.link].bandwidth_gb_per_s
+    shared = Counter(lane for home in homes.devices for lane in lanes(system, home, system.host))
+    widths = {lane: system.links[lane.link].bandwidth_gb_per_s for lane in shared}
+    lane = min(shared, key=lambda lane: widths[lane].value / shared[lane])
+    narrow = widths[lane]
     points = []
     for gb_per_s in BANDWIDTHS:
         changed = _with_bandwidth(system, narrow, gb_per_s)
