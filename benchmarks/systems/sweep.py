@@ -53,7 +53,7 @@ def pipeline_of(share: float, width: int) -> Callable[[Tables], Pipeline]:
 
 
 def sql_of(share: float, width: int) -> str:
-    """Give the same question in SQL."""
+    """Give the same question in SQL; DuckDB keeps the order of insertion, as we do."""
     columns = ", ".join(COLUMNS[:width])
     least = f"greatest(1, round_even({share!r} * (select max(p_partkey) from part), 0))"
     return f"select {columns} from lineitem where l_partkey <= {least}"

@@ -17,7 +17,6 @@ WORKLOADS: Final[dict[str, Question]] = {
                 sweep.title_of(share, width),
                 sweep.pipeline_of(share, width),
                 sweep.sql_of(share, width),
-                ordered=False,
             )
             for share in sweep.SHARES
             for width in sweep.WIDTHS
