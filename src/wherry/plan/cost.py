@@ -34,7 +34,6 @@ from wherry.plan.placement import (
     Stage,
     dealt,
     homes_of,
-    stages_of,
     stages_on,
 )
 from wherry.plan.placement import Way as ChunksWay
@@ -80,6 +79,7 @@ class Costs:
     _parts: dict[object, Account] = field(default_factory=dict)
     _works: dict[object, Work] = field(default_factory=dict)
     _demands: dict[object, Demand] = field(default_factory=dict)
+    _stages: dict[tuple[str, ...], tuple[Stage, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
@@ -95,7 +95,8 @@ class Costs:
 
     def route(self, placement: Placement) -> Account:
         """Give what is charged before the first chunk is read."""
-        stages = _stages(self.query, placement)
+        every = [stage for way in placement.ways for stage in self._cut(way.sites)]
+        stages = tuple(dict.fromkeys(every))
         users = self._users(stages) if self.cold else frozenset()
         builds = stages if any(self.query.builds) else ()
         first = tuple(
@@ -137,7 +138,7 @@ class Costs:
             if segment.kind in {"merge", "respond"}
         )
         ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
-        cut = [stage for stage in stages_of(self.query.segments, placement) if not stage.chunkwise]
+        cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
 
         def made() -> Account:
             account = Account(self.system)
@@ -170,13 +171,19 @@ class Costs:
         for home in dict.fromkeys(homes.of_chunk):
             counts = Counter(dealt(weights, homes.of_chunk.count(home)))
             for number, way in enumerate(ways):
-                every = stages_on(self.query.segments, way.sites)
+                every = self._cut(way.sites)
                 stages = tuple(stage for stage in every if stage.chunkwise)
                 sites = tuple(homes.device(stage.site, home) for stage in stages)
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:
                     found.append(_Flow(home, number, counts[number], stages, sites, answers))
         return found
+
+    def _cut(self, sites: tuple[str, ...]) -> tuple[Stage, ...]:
+        """Give the stages that run if all chunks go one way."""
+        if sites not in self._stages:
+            self._stages[sites] = stages_on(self.query.segments, sites)
+        return self._stages[sites]
 
     def _work(self, stage: Stage, parts: int) -> Work:
         key = (stage.first, stage.last, parts)
@@ -272,12 +279,6 @@ class _Flow:
     @property
     def last(self) -> str:
         return self.sites[-1] if self.sites else self.home
-
-
-def _stages(query: Query, placement: Placement) -> tuple[Stage, ...]:
-    """Give the stages of all ways, each once."""
-    every = [stage for way in placement.ways for stage in stages_on(query.segments, way.sites)]
-    return tuple(dict.fromkeys(every))
 
 
 def _at(site: str, homes: Homes) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ def dealt(weights: Sequence[int], count: int) -> list[int]:
 
     Deterministic, and the first n of more chunks are dealt as n are.
     """
+    if len(weights) == 1:
+        return [0] * count
     whole, given, found = sum(weights), [0] * len(weights), []
     for number in range(1, count + 1):
         behind = [
