@@ -1,7 +1,7 @@
 """Find the cheapest placements exactly, without pricing all: branch and bound over three parts.
 
-Chunks' ways come first, those whose busiest resource is least busy before others: no way on to an
-answer makes that less. Once the ways left cannot beat what was found, the search ends.
+Chunks' ways come first, those that come to least by themselves before others (their busiest
+resource, by time): no way on to an answer makes that less. Once the ways left cannot beat what was found, the search ends.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
-from wherry.plan.account import Account, Cost
+from wherry.plan.account import Cost
 from wherry.plan.cost import Costs
+from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import GATE, HOME, Placement, Way
 
 
 @dataclass(order=True, frozen=True, slots=True)
 class Found:
-    """A placement and its cost; ordered by time, and by the order of sites between equals."""
+    """A placement and its cost; ordered by what it comes to, and by the order of sites."""
 
-    ns: int
+    value: int
     places: tuple[int, ...]
     placement: Placement = field(compare=False)
     cost: Cost = field(compare=False)
 
 
-def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple[list[Found], int]:
+def cheapest(
+    costs: Costs, allowed: Sequence[Sequence[str]], keep: int, score: Score = BY_TIME
+) -> tuple[list[Found], int]:
     """Give the `keep` cheapest placements, and how many are possible.
 
     Parameters
@@ -36,6 +39,8 @@ def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple
         Prices placements of the query on the system.
     allowed : sequence of sequence of str
         For each segment, the sites that may run it.
+    score : Score
+        What is made small; what it gives for a part bounds every placement that has the part.
     """
     if not all(allowed):
         return [], 0
@@ -43,30 +48,30 @@ def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple
     # The first segment routes; after those that chunks go through come the merge and the answer.
     rest = 2 if merges else 0
     apart = range(1, len(allowed) - rest)
-    ways = sorted(_ways(costs, allowed, apart, merges=merges), key=lambda pair: pair[0])
+    ways = sorted(_ways(costs, allowed, apart, score, merges=merges), key=lambda pair: pair[0])
     tails = allowed[len(allowed) - rest :]
     found: list[Found] = []
     for least, sites in ways:
-        if len(found) == keep and least > found[-1].ns:
+        if len(found) == keep and least > found[-1].value:
             break
         for tail in product(*tails):
             known = Placement((allowed[0][0], *sites, *tail))
-            if len(found) == keep and _least(costs.gather(known)) > found[-1].ns:
+            if len(found) == keep and score.least(costs.gather(known)) > found[-1].value:
                 continue
             for router in allowed[0]:
                 placement = Placement((router, *sites, *tail))
                 cost = costs.of(placement)
                 pairs = zip(allowed, placement.sites, strict=True)
                 places = tuple(list(every).index(site) for every, site in pairs)
-                insort(found, Found(cost.time.ns, places, placement, cost))
+                insort(found, Found(score.of(cost), places, placement, cost))
                 del found[keep:]
     return found, len(ways) * len(allowed[0]) * prod(map(len, tails))
 
 
 def _ways(
-    costs: Costs, allowed: Sequence[Sequence[str]], apart: range, *, merges: bool
+    costs: Costs, allowed: Sequence[Sequence[str]], apart: range, score: Score, *, merges: bool
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Give the ways that chunks may go, each with the least time of any placement that has it.
+    """Give the ways that chunks may go, each with the least that placements with it come to.
 
     An answer assembled at `home` or `gate` leaves from the devices that made its parts, so it
     needs the last program there too.
@@ -76,8 +81,4 @@ def _ways(
         if not merges and sites[-1] in (HOME, GATE) and sites[-2:-1] != sites[-1:]:
             continue
         whole = (*others[: apart.start], *sites, *others[apart.stop :])
-        yield _least(costs.chunks((Way(whole, 1),))), sites
-
-
-def _least(part: Account) -> int:
-    return max(part.busy.values(), default=0) + part.barrier
+        yield score.least(costs.chunks((Way(whole, 1),))), sites
