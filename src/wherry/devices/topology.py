@@ -51,6 +51,18 @@ class System(msgspec.Struct, frozen=True, dict=True):
         return dict.fromkeys((*self.devices, *self.switches, self.client))
 
     @cached_property
+    def kinds(self) -> dict[str, int]:
+        """What kind each device is of; see `kind_of`."""
+        numbers: dict[object, int] = {}
+        ends = (self.host, self.client)
+        return {
+            name: numbers.setdefault(
+                (profile, *(_links(self, name, end) for end in ends)), len(numbers)
+            )
+            for name, profile in self.devices.items()
+        }
+
+    @cached_property
     def graph(self) -> Graph:
         """The links, ready to be searched; built once, as the links never change."""
         return Graph(self.links)
@@ -70,6 +82,21 @@ def route(system: System, a: str, b: str) -> tuple[Link, ...]:
         A node that does not exist, or no way between the two.
     """
     return tuple(system.links[lane.link] for lane in lanes(system, a, b))
+
+
+def kind_of(system: System, name: str) -> int:
+    """Give the kind of a device.
+
+    Two are of one kind if they have one profile, and equal links lead to the host and the client.
+    """
+    return system.kinds[name]
+
+
+def _links(system: System, name: str, end: str) -> tuple[object, ...]:
+    return tuple(
+        (link.bandwidth_gb_per_s, link.latency_us, link.duplex, link.both_ways_share)
+        for link in route(system, name, end)
+    )
 
 
 def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:

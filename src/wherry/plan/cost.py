@@ -78,22 +78,32 @@ class Costs:
     _parts: dict[object, Account] = field(default_factory=dict)
     _works: dict[object, Work] = field(default_factory=dict)
     _demands: dict[object, Demand] = field(default_factory=dict)
+    _cuts: dict[object, tuple[Stage, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
+        self._merges = any(segment.kind == "merge" for segment in self.query.segments)
+        last = -1 if self._merges else None
+        kinds = [segment.kind for segment in self.query.segments]
+        self._places = [n for n in range(len(kinds))[1:last] if kinds[n] != "merge"]
+        self._rest = [n for n, kind in enumerate(kinds) if kind in {"merge", "respond"}]
 
     def of(self, placement: Placement) -> Cost:
         """Give the cost of a placement."""
-        parts = (
-            self.route(placement),
-            self.chunks(placement.ways),
-            self.gather(placement),
+        return self.together(
+            self.route(placement), self.chunks(placement.ways), self.gather(placement)
         )
+
+    def together(self, *parts: Account) -> Cost:
+        """Give the cost of parts: no more than of any placement that has them all.
+
+        Nothing that a part asks for makes another term of the cost smaller.
+        """
         return added(self.system, parts).cost()
 
     def route(self, placement: Placement) -> Account:
         """Give what is charged before the first chunk is read."""
-        stages = _stages(self.query, placement)
+        stages = self._stages(placement)
         users = self._users(stages) if self.cold else frozenset()
         builds = stages if any(self.query.builds) else ()
         first = tuple(
@@ -134,24 +144,17 @@ class Costs:
         """Give what is charged where chunks meet, and after."""
         if not self._merges:
             return Account(self.system)
-        rest = tuple(
-            site
-            for segment, site in zip(self.query.segments, placement.sites, strict=True)
-            if segment.kind in {"merge", "respond"}
-        )
+        rest = tuple([placement.sites[number] for number in self._rest])
         ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
-        cut = [stage for stage in stages_of(self.query.segments, placement) if not stage.chunkwise]
 
         def made() -> Account:
             account = Account(self.system)
+            every = stages_of(self.query.segments, placement)
+            cut = [stage for stage in every if not stage.chunkwise]
             self._gather(account, self._flows(placement.ways), cut, placement.sites[-1])
             return account
 
         return self._part(("gather", ends, rest), made)
-
-    @property
-    def _merges(self) -> bool:
-        return any(segment.kind == "merge" for segment in self.query.segments)
 
     def _part(self, key: object, made: Callable[[], Account]) -> Account:
         if key not in self._parts:
@@ -160,9 +163,16 @@ class Costs:
 
     def _apart(self, way: ChunksWay) -> tuple[str, ...]:
         """Give the sites of the segments that chunks go through, and of an answer of them."""
-        end = -1 if self._merges else None
-        pairs = list(zip(self.query.segments, way.sites, strict=True))[1:end]
-        return tuple(site for segment, site in pairs if segment.kind != "merge")
+        return tuple([way.sites[number] for number in self._places])
+
+    def _stages(self, placement: Placement) -> tuple[Stage, ...]:
+        """Give the stages of all ways, each once."""
+        key = placement.split or placement.sites
+        if key not in self._cuts:
+            segments = self.query.segments
+            every = (stage for way in placement.ways for stage in stages_on(segments, way.sites))
+            self._cuts[key] = tuple(dict.fromkeys(every))
+        return self._cuts[key]
 
     def _users(self, stages: tuple[Stage, ...]) -> frozenset[str]:
         return frozenset(d for stage in stages for d in _at(stage.site, self._homes))
@@ -264,12 +274,6 @@ class _Flow:
     @property
     def last(self) -> str:
         return self.sites[-1] if self.sites else self.home
-
-
-def _stages(query: Query, placement: Placement) -> tuple[Stage, ...]:
-    """Give the stages of all ways, each once."""
-    every = [stage for way in placement.ways for stage in stages_on(query.segments, way.sites)]
-    return tuple(dict.fromkeys(every))
 
 
 def _at(site: str, homes: Homes) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
 from wherry.plan.cost import Cost, readers_of
 from wherry.plan.flips import Flip, flips
-from wherry.plan.objective import TIME, Weights
+from wherry.plan.objective import TIME
 from wherry.plan.place import Choice, Wish, host_only, place
 from wherry.plan.placement import Placement, homes_of, stages_of
 from wherry.plan.query import Query

@@ -1,7 +1,7 @@
 """Find the cheapest placements exactly, without pricing all: branch and bound over three parts.
 
-Chunks' ways come first, those that come to least by themselves before others (their busiest
-resource, by time): no way on to an answer makes that less. Once the ways left cannot beat what was found, the search ends.
+Chunks' ways come first, those that come to least by themselves before others: no way on to an
+answer makes that less. Once the ways left cannot beat what was found, the search ends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def cheapest(
     allowed : sequence of sequence of str
         For each segment, the sites that may run it.
     score : Score
-        What is made small; what it gives for a part bounds every placement that has the part.
+        What is made small; what parts come to bounds every placement that has them.
     """
     if not all(allowed):
         return [], 0
@@ -56,7 +56,12 @@ def cheapest(
             break
         for tail in product(*tails):
             known = Placement((allowed[0][0], *sites, *tail))
-            if len(found) == keep and score.least(costs.gather(known)) > found[-1].value:
+            parts = costs.chunks(known.ways), costs.gather(known)
+            # Two quick looks before the routers are tried: parts alone, and both together.
+            if len(found) == keep and (
+                score.least(*parts) > found[-1].value
+                or score.of(costs.together(*parts)) > found[-1].value
+            ):
                 continue
             for router in allowed[0]:
                 placement = Placement((router, *sites, *tail))
@@ -81,4 +86,4 @@ def _ways(
         if not merges and sites[-1] in (HOME, GATE) and sites[-2:-1] != sites[-1:]:
             continue
         whole = (*others[: apart.start], *sites, *others[apart.stop :])
-        yield score.least(costs.chunks((Way(whole, 1),))), sites
+        yield score.of(costs.together(costs.chunks((Way(whole, 1),)))), sites
