@@ -82,6 +82,7 @@ class Costs:
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
+        self._chunks_at = Counter(self._homes.of_chunk)
         self._merges = any(segment.kind == "merge" for segment in self.query.segments)
         last = -1 if self._merges else None
         kinds = [segment.kind for segment in self.query.segments]
@@ -180,11 +181,11 @@ class Costs:
     def _flows(self, ways: Ways) -> list[_Flow]:
         weights, homes = [way.weight for way in ways], self._homes
         found = []
-        for home in dict.fromkeys(homes.of_chunk):
-            counts = Counter(dealt(weights, homes.of_chunk.count(home)))
+        every = [stages_on(self.query.segments, way.sites) for way in ways]
+        for home, chunks in self._chunks_at.items():
+            counts = Counter(dealt(weights, chunks)) if len(ways) > 1 else {0: chunks}
             for number, way in enumerate(ways):
-                every = stages_on(self.query.segments, way.sites)
-                stages = tuple(stage for stage in every if stage.chunkwise)
+                stages = tuple(stage for stage in every[number] if stage.chunkwise)
                 sites = tuple(homes.device(stage.site, home) for stage in stages)
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:

@@ -52,13 +52,12 @@ class Score:
         """Give what a cost comes to."""
         return self._sum(cost.time.ns, cost.busy)
 
-    def least(self, *parts: Account) -> int:
-        """Give what any placement that has these parts comes to at least, at a quick look."""
-        longest = max((max(part.busy.values(), default=0) for part in parts), default=0)
-        found = self.whole * (longest + sum(part.setup + part.barrier for part in parts))
-        return found + sum(
-            each * part.busy.get(name, 0) for part in parts for name, each in self.busy
-        )
+    def more(self, part: Account) -> int:
+        """Give what a part adds at least to what others come to.
+
+        Setup and barrier add up, and so do busy times; the busiest resource may be another one.
+        """
+        return self._sum(part.setup + part.barrier, part.busy)
 
     def _sum(self, ns: int, busy: Mapping[str, int]) -> int:
         return self.whole * ns + sum(each * busy.get(name, 0) for name, each in self.busy)

@@ -1,18 +1,20 @@
-"""Find the cheapest placements exactly, without pricing all: branch and bound over three parts.
+"""Find the cheapest placements exactly, without pricing all: best first, bound by parts.
 
-Chunks' ways come first, those that come to least by themselves before others: no way on to an
-answer makes that less. Once the ways left cannot beat what was found, the search ends.
+Sites are settled in three steps: the way of chunks, where they meet and the answer leaves, and who
+routes. What the settled parts come to by themselves is at most what any placement with them comes
+to, so that the search ends once everything left begins with more than what was found.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
 from itertools import product
-from math import prod
 
-from wherry.plan.account import Cost
+from wherry.plan.account import Account, Cost
 from wherry.plan.cost import Costs
 from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import GATE, HOME, Placement, Way
@@ -48,42 +50,81 @@ def cheapest(
     # The first segment routes; after those that chunks go through come the merge and the answer.
     rest = 2 if merges else 0
     apart = range(1, len(allowed) - rest)
-    ways = sorted(_ways(costs, allowed, apart, score, merges=merges), key=lambda pair: pair[0])
-    tails = allowed[len(allowed) - rest :]
-    found: list[Found] = []
-    for least, sites in ways:
-        if len(found) == keep and least > found[-1].value:
-            break
-        for tail in product(*tails):
-            known = Placement((allowed[0][0], *sites, *tail))
-            parts = costs.chunks(known.ways), costs.gather(known)
-            # Two quick looks before the routers are tried: parts alone, and both together.
-            if len(found) == keep and (
-                score.least(*parts) > found[-1].value
-                or score.of(costs.together(*parts)) > found[-1].value
-            ):
-                continue
-            for router in allowed[0]:
-                placement = Placement((router, *sites, *tail))
-                cost = costs.of(placement)
-                pairs = zip(allowed, placement.sites, strict=True)
-                places = tuple(list(every).index(site) for every, site in pairs)
-                insort(found, Found(score.of(cost), places, placement, cost))
+    ways = list(_ways(allowed, apart, merges=merges))
+    tails = list(product(*allowed[len(allowed) - rest :]))
+    search = _Search(costs, allowed, score)
+    for sites in ways:
+        search.add_way(sites, tails)
+    return search.best(keep), len(ways) * len(allowed[0]) * len(tails)
+
+
+@dataclass
+class _Search:
+    """What is left to look at, what comes to least at the front of a heap.
+
+    A node is a number of sites that are settled, and what every placement with them comes to at
+    least; the sooner a look is enough, the fewer placements are priced.
+    """
+
+    costs: Costs
+    allowed: Sequence[Sequence[str]]
+    score: Score
+    nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
+    pushed: int = 0
+
+    def push(self, least: int, look: Callable[[], Found | None]) -> None:
+        # Numbers keep the heap from comparing functions, and equal nodes in their order.
+        self.pushed += 1
+        heappush(self.nodes, (least, self.pushed, look))
+
+    def best(self, keep: int) -> list[Found]:
+        """Look on until nothing that is left can come to less than what was found."""
+        found: list[Found] = []
+        while self.nodes and (len(found) < keep or self.nodes[0][0] <= found[-1].value):
+            _, _, look = heappop(self.nodes)
+            one = look()
+            if one is not None:
+                insort(found, one)
                 del found[keep:]
-    return found, len(ways) * len(allowed[0]) * prod(map(len, tails))
+        return found
+
+    def add_way(self, sites: tuple[str, ...], tails: Sequence[tuple[str, ...]]) -> None:
+        """Add all placements with a way of chunks."""
+        router = self.allowed[0][0]
+        chunks = self.costs.chunks((Way((router, *sites, *tails[0]), 1),))
+        least = self.score.of(self.costs.together(chunks))
+
+        def look() -> None:
+            for tail in tails:
+                known = Placement((router, *sites, *tail))
+                gather = self.costs.gather(known)
+                quick = least + self.score.more(gather)
+                self.push(quick, partial(self._add_tail, known, (chunks, gather)))
+
+        self.push(least, look)
+
+    def _add_tail(self, known: Placement, parts: tuple[Account, ...]) -> None:
+        least = self.score.of(self.costs.together(*parts))
+        for router in self.allowed[0]:
+            placement = Placement((router, *known.sites[1:]))
+            quick = least + self.score.more(self.costs.route(placement))
+            self.push(quick, partial(self._price, placement))
+
+    def _price(self, placement: Placement) -> Found:
+        cost = self.costs.of(placement)
+        pairs = zip(self.allowed, placement.sites, strict=True)
+        places = tuple(list(every).index(site) for every, site in pairs)
+        return Found(self.score.of(cost), places, placement, cost)
 
 
 def _ways(
-    costs: Costs, allowed: Sequence[Sequence[str]], apart: range, score: Score, *, merges: bool
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Give the ways that chunks may go, each with the least that placements with it come to.
+    allowed: Sequence[Sequence[str]], apart: range, *, merges: bool
+) -> Iterator[tuple[str, ...]]:
+    """Give the ways that chunks may go.
 
     An answer assembled at `home` or `gate` leaves from the devices that made its parts, so it
     needs the last program there too.
     """
-    others = [every[0] for every in allowed]
     for sites in product(*(allowed[number] for number in apart)):
-        if not merges and sites[-1] in (HOME, GATE) and sites[-2:-1] != sites[-1:]:
-            continue
-        whole = (*others[: apart.start], *sites, *others[apart.stop :])
-        yield score.of(costs.together(costs.chunks((Way(whole, 1),)))), sites
+        if merges or sites[-1] not in (HOME, GATE) or sites[-2:-1] == sites[-1:]:
+            yield sites
