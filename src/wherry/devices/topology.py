@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,20 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     devices: tuple[str, ...]
     layout: Literal["files"]
+
+
+class Leg(NamedTuple):
+    """One lane of a way, and what carrying bytes over it occupies.
+
+    `name` is the resource (both directions of a half-duplex link are one), `back` the other
+    direction if being busy there slows this one, `relays` the memories that stage its bytes.
+    """
+
+    lane: str
+    link: Link
+    name: str
+    back: str | None
+    relays: tuple[str, ...]
 
 
 class System(msgspec.Struct, frozen=True, dict=True):
@@ -61,6 +75,11 @@ class System(msgspec.Struct, frozen=True, dict=True):
             )
             for name, profile in self.devices.items()
         }
+
+    @cached_property
+    def legs(self) -> dict[tuple[str, str], tuple[Leg, ...]]:
+        """The ways that were asked for, with what their lanes occupy; see `legs`."""
+        return {}
 
     @cached_property
     def graph(self) -> Graph:
@@ -108,6 +127,27 @@ def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     if found is None:
         raise InputError(f"system {system.name!r}: no link leads from {a!r} to {b!r}")
     return found
+
+
+def legs(system: System, a: str, b: str) -> tuple[Leg, ...]:
+    """Give the route from `a` to `b` with what its lanes occupy; found once."""
+    found = system.legs.get((a, b))
+    if found is None:
+        way = lanes(system, a, b)
+        staged = relays(system, way)
+        found = tuple(_leg(system, lane, names) for lane, names in zip(way, staged, strict=True))
+        system.legs[a, b] = found
+    return found
+
+
+def _leg(system: System, lane: Lane, staged: tuple[str, ...]) -> Leg:
+    link = system.links[lane.link]
+    name, back = f"link {lane}", None
+    if link.duplex == "half":
+        name = f"link {'<->'.join(link.ends)}"
+    elif link.both_ways_share is not None:
+        back = f"link {lane.target}->{lane.source}"
+    return Leg(str(lane), link, name, back, staged)
 
 
 def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:

@@ -33,7 +33,6 @@ from wherry.plan.placement import (
     Stage,
     dealt,
     homes_of,
-    stages_of,
     stages_on,
 )
 from wherry.plan.placement import Way as ChunksWay
@@ -79,6 +78,8 @@ class Costs:
     _works: dict[object, Work] = field(default_factory=dict)
     _demands: dict[object, Demand] = field(default_factory=dict)
     _cuts: dict[object, tuple[Stage, ...]] = field(default_factory=dict)
+    _flows_of: dict[object, list[_Flow]] = field(default_factory=dict)
+    _routes: dict[object, Account] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
@@ -88,6 +89,14 @@ class Costs:
         kinds = [segment.kind for segment in self.query.segments]
         self._places = [n for n in range(len(kinds))[1:last] if kinds[n] != "merge"]
         self._rest = [n for n, kind in enumerate(kinds) if kind in {"merge", "respond"}]
+
+    def with_query(self, query: Query) -> Costs:
+        """Give the costs of the same query with other numbers of rows on its way.
+
+        How chunks lie and stages are cut, and the way to them, are the same.
+        """
+        shared = {"_cuts": self._cuts, "_flows_of": self._flows_of, "_routes": self._routes}
+        return Costs(query, self.system, self.cold, **shared)  # type: ignore[arg-type]
 
     def of(self, placement: Placement) -> Cost:
         """Give the cost of a placement."""
@@ -104,13 +113,7 @@ class Costs:
 
     def route(self, placement: Placement) -> Account:
         """Give what is charged before the first chunk is read."""
-        stages = self._stages(placement)
-        users = self._users(stages) if self.cold else frozenset()
-        builds = stages if any(self.query.builds) else ()
-        first = tuple(
-            dict.fromkeys(stage.site for stage in stages if stage.first == stages[0].first)
-        )
-        router = placement.sites[0]
+        router, (first, users, builds) = placement.sites[0], self.before(placement)
 
         def made() -> Account:
             account = Account(self.system)
@@ -121,11 +124,23 @@ class Costs:
             account.setup += _ship(account, self.query, self._homes, builds)
             return account
 
-        return self._part(("route", router, first, users, builds), made)
+        return _once(self._routes, (router, first, users, builds), made)
+
+    def before(
+        self, placement: Placement
+    ) -> tuple[tuple[str, ...], frozenset[str], tuple[Stage, ...]]:
+        """Give what `route` follows from besides the router.
+
+        The sites that begin, the devices that get the plan, and the stages that need builds.
+        """
+        stages = self._stages(placement)
+        begins = dict.fromkeys(s.site for s in stages if s.first == stages[0].first)
+        users = self._users(stages) if self.cold else frozenset()
+        return tuple(begins), users, stages if any(self.query.builds) else ()
 
     def chunks(self, ways: Ways) -> Account:
         """Give what is charged for chunks on these ways, until they meet."""
-        key = ("chunks", tuple((self._apart(way), way.weight) for way in ways))
+        key = tuple((self._apart(way), way.weight) for way in ways)
 
         def made() -> Account:
             account = Account(self.system)
@@ -139,7 +154,7 @@ class Costs:
                 )
             return account
 
-        return self._part(key, made)
+        return _once(self._parts, ("chunks", key), made)
 
     def gather(self, placement: Placement) -> Account:
         """Give what is charged where chunks meet, and after."""
@@ -150,17 +165,11 @@ class Costs:
 
         def made() -> Account:
             account = Account(self.system)
-            every = stages_of(self.query.segments, placement)
-            cut = [stage for stage in every if not stage.chunkwise]
+            cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
             self._gather(account, self._flows(placement.ways), cut, placement.sites[-1])
             return account
 
-        return self._part(("gather", ends, rest), made)
-
-    def _part(self, key: object, made: Callable[[], Account]) -> Account:
-        if key not in self._parts:
-            self._parts[key] = made()
-        return self._parts[key]
+        return _once(self._parts, ("gather", ends, rest), made)
 
     def _apart(self, way: ChunksWay) -> tuple[str, ...]:
         """Give the sites of the segments that chunks go through, and of an answer of them."""
@@ -168,20 +177,25 @@ class Costs:
 
     def _stages(self, placement: Placement) -> tuple[Stage, ...]:
         """Give the stages of all ways, each once."""
-        key = placement.split or placement.sites
-        if key not in self._cuts:
-            segments = self.query.segments
-            every = (stage for way in placement.ways for stage in stages_on(segments, way.sites))
-            self._cuts[key] = tuple(dict.fromkeys(every))
-        return self._cuts[key]
+        if not placement.split:
+            return self._cut(placement.sites)
+        every = (stage for way in placement.ways for stage in self._cut(way.sites))
+        return tuple(dict.fromkeys(every))
+
+    def _cut(self, sites: tuple[str, ...]) -> tuple[Stage, ...]:
+        if sites[1:] not in self._cuts:  # routing is no stage
+            self._cuts[sites[1:]] = stages_on(self.query.segments, sites)
+        return self._cuts[sites[1:]]
 
     def _users(self, stages: tuple[Stage, ...]) -> frozenset[str]:
         return frozenset(d for stage in stages for d in _at(stage.site, self._homes))
 
     def _flows(self, ways: Ways) -> list[_Flow]:
-        weights, homes = [way.weight for way in ways], self._homes
-        found = []
-        every = [stages_on(self.query.segments, way.sites) for way in ways]
+        weights, homes, found = [way.weight for way in ways], self._homes, list[_Flow]()
+        key = tuple((self._apart(way), way.weight) for way in ways)
+        if key in self._flows_of:
+            return self._flows_of[key]
+        every = [self._cut(way.sites) for way in ways]
         for home, chunks in self._chunks_at.items():
             counts = Counter(dealt(weights, chunks)) if len(ways) > 1 else {0: chunks}
             for number, way in enumerate(ways):
@@ -190,6 +204,7 @@ class Costs:
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:
                     found.append(_Flow(home, counts[number], stages, sites, answers))
+        self._flows_of[key] = found
         return found
 
     def _work(self, stage: Stage, parts: int) -> Work:
@@ -275,6 +290,13 @@ class _Flow:
     @property
     def last(self) -> str:
         return self.sites[-1] if self.sites else self.home
+
+
+def _once(parts: dict[object, Account], key: object, made: Callable[[], Account]) -> Account:
+    found = parts.get(key)
+    if found is None:
+        found = parts[key] = made()
+    return found
 
 
 def _at(site: str, homes: Homes) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ class _Search:
     allowed: Sequence[Sequence[str]]
     score: Score
     nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
+    routers: dict[object, list[tuple[str, int]]] = field(default_factory=dict)
     pushed: int = 0
 
     def push(self, least: int, look: Callable[[], Found | None]) -> None:
@@ -105,10 +106,16 @@ class _Search:
 
     def _add_tail(self, known: Placement, parts: tuple[Account, ...]) -> None:
         least = self.score.of(self.costs.together(*parts))
-        for router in self.allowed[0]:
+        key = self.costs.before(known)
+        if key not in self.routers:
+            every = ((router, Placement((router, *known.sites[1:]))) for router in self.allowed[0])
+            self.routers[key] = [
+                (router, self.score.more(self.costs.route(placement)))
+                for router, placement in every
+            ]
+        for router, more in self.routers[key]:
             placement = Placement((router, *known.sites[1:]))
-            quick = least + self.score.more(self.costs.route(placement))
-            self.push(quick, partial(self._price, placement))
+            self.push(least + more, partial(self._price, placement))
 
     def _price(self, placement: Placement) -> Found:
         cost = self.costs.of(placement)
