@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import product
+from operator import itemgetter
 
 from wherry.plan.account import Account, Cost
 from wherry.plan.cost import Costs
@@ -70,7 +71,8 @@ class _Search:
     allowed: Sequence[Sequence[str]]
     score: Score
     nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
-    routers: dict[object, list[tuple[str, int]]] = field(default_factory=dict)
+    tails: dict[str, list[tuple[int, int, Account, tuple[str, ...]]]] = field(default_factory=dict)
+    routers: dict[object, list[tuple[int, int, str]]] = field(default_factory=dict)
     pushed: int = 0
 
     def push(self, least: int, look: Callable[[], Found | None]) -> None:
@@ -94,28 +96,55 @@ class _Search:
         router = self.allowed[0][0]
         chunks = self.costs.chunks((Way((router, *sites, *tails[0]), 1),))
         least = self.score.of(self.costs.together(chunks))
+        self.push(least, partial(self._add_tails, least, chunks, (router, *sites), tails))
 
-        def look() -> None:
-            for tail in tails:
-                known = Placement((router, *sites, *tail))
-                gather = self.costs.gather(known)
-                quick = least + self.score.more(gather)
-                self.push(quick, partial(self._add_tail, known, (chunks, gather)))
+    def _add_tails(
+        self,
+        least: int,
+        chunks: Account,
+        sites: tuple[str, ...],
+        tails: Sequence[tuple[str, ...]],
+    ) -> None:
+        # What follows the chunks hangs on where they were last, not on their way there.
+        ends = sites[-1]
+        if ends not in self.tails:
+            known = ((Placement((*sites, *tail)), tail) for tail in tails)
+            parts = ((self.costs.gather(placement), tail) for placement, tail in known)
+            self.tails[ends] = sorted(
+                ((self.score.more(part), n, part, tail) for n, (part, tail) in enumerate(parts)),
+                key=itemgetter(0, 1),
+            )
+        self._next_tail(least, chunks, sites, 0)
 
-        self.push(least, look)
+    def _next_tail(self, least: int, chunks: Account, sites: tuple[str, ...], number: int) -> None:
+        """Add the tail that adds least of those not yet added, and then what is left."""
+        every = self.tails[sites[-1]]
+        if number < len(every):
+            more, _, gather, tail = every[number]
+            placement, parts = Placement((*sites, *tail)), (chunks, gather)
+            self.push(least + more, partial(self._add_tail, placement, parts))
+            self.push(least + more, partial(self._next_tail, least, chunks, sites, number + 1))
 
     def _add_tail(self, known: Placement, parts: tuple[Account, ...]) -> None:
-        least = self.score.of(self.costs.together(*parts))
         key = self.costs.before(known)
         if key not in self.routers:
             every = ((router, Placement((router, *known.sites[1:]))) for router in self.allowed[0])
-            self.routers[key] = [
-                (router, self.score.more(self.costs.route(placement)))
-                for router, placement in every
+            more = [
+                (self.score.more(self.costs.route(placement)), n, router)
+                for n, (router, placement) in enumerate(every)
             ]
-        for router, more in self.routers[key]:
-            placement = Placement((router, *known.sites[1:]))
-            self.push(least + more, partial(self._price, placement))
+            self.routers[key] = sorted(more)
+        least = self.score.of(self.costs.together(*parts))
+        self._next_router(least, known, self.routers[key], 0)
+
+    def _next_router(
+        self, least: int, known: Placement, routers: list[tuple[int, int, str]], number: int
+    ) -> None:
+        if number < len(routers):
+            more, _, router = routers[number]
+            self.push(least + more, partial(self._price, Placement((router, *known.sites[1:]))))
+            later = partial(self._next_router, least, known, routers, number + 1)
+            self.push(least + more, later)
 
     def _price(self, placement: Placement) -> Found:
         cost = self.costs.of(placement)
