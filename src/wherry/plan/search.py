@@ -89,6 +89,8 @@ class _Search:
             if one is not None:
                 insort(found, one)
                 del found[keep:]
+        # What is left points back here: without it, the query goes with its last name.
+        self.nodes.clear()
         return found
 
     def add_way(self, sites: tuple[str, ...], tails: Sequence[tuple[str, ...]]) -> None:
