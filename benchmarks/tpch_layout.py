@@ -31,13 +31,13 @@ _CODES = pa.dictionary(pa.int8(), pa.utf8())
 def store(parquet: Path, folder: Path, files: int, batch_rows: int = 65536) -> None:
     """Write `parquet` to `folder` as `files` files of equal rows, one batch in memory at a time."""
     stored = _Parquet(parquet)
-    rows = -(-stored.rows // files)
+    rows, digits = -(-stored.rows // files), max(2, len(str(files - 1)))
     folder.mkdir()
     batches = stored.batches(batch_rows)
     left: list[pa.RecordBatch] = []
     for index in range(files):
         part = _take(batches, left, rows)
-        path = folder / f"part-{index:02}.arrow"
+        path = folder / f"part-{index:0{digits}}.arrow"
         write_ipc(path, stored.schema, _rebatch(part, batch_rows))
 
 

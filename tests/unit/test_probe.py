@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from wherry.base.errors import InputError
-from wherry.devices import proc
+from wherry.devices import bandwidth, proc
 from wherry.devices.probe import (
     Machine,
     find_cuda,
@@ -129,3 +129,21 @@ def test_a_kernel_without_a_version_is_refused(root):
 def test_a_module_is_found_with_the_version_of_its_distribution():
     assert find_module("msgspec").detail == f"msgspec {msgspec.__version__}"
     assert find_module("wherry_no_such").detail == "module 'wherry_no_such' is not installed"
+
+
+def test_the_rate_of_memory_is_measured_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(bandwidth.platformdirs, "user_cache_dir", lambda _: str(tmp_path))
+    measured = []
+    rates = iter(({1: 10.0, 2: 20.0}, {1: 9.0, 2: 21.0}, {1: 11.0, 2: 22.0}))
+    monkeypatch.setattr(bandwidth, "usable_cores", lambda: 2)
+    monkeypatch.setattr(bandwidth, "_measured", lambda n: measured.append(n) or next(rates))
+    assert bandwidth.read_gb_per_s(1) == 10.0
+    assert bandwidth.read_gb_per_s(2) == 20.0
+    assert len(measured) == 1
+    # A neighbour can only slow it down: the best is kept.
+    assert bandwidth.read_gb_per_s(1, anew=True) == 10.0
+    assert bandwidth.read_gb_per_s(2) == 21.0
+    (kept,) = tmp_path.rglob("*.json")
+    kept.write_bytes(kept.read_bytes()[:-3])
+    assert bandwidth.read_gb_per_s(1) == 11.0
+    assert len(measured) == 3

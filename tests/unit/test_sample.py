@@ -109,8 +109,12 @@ def test_the_choice_under_doubt_has_the_least_largest_regret(tmp_path):
     times = [[predict(world, SYSTEM, p).time.ns for world in worlds] for p in every]
     best = [min(column) for column in zip(*times, strict=True)]
     regrets = [max(n / b for n, b in zip(row, best, strict=True)) - 1 for row in times]
-    assert choice.regret == pytest.approx(min(regrets))
-    assert choice.chosen.placement in every
+    mine = [predict(world, SYSTEM, choice.chosen.placement).time.ns for world in worlds]
+    # A split is no placement that is listed; it may be better than all of them.
+    best = [min(pair) for pair in zip(best, mine, strict=True)]
+    assert choice.regret <= min(regrets) + 1e-9
+    assert choice.regret == pytest.approx(max(n / b for n, b in zip(mine, best, strict=True)) - 1)
+    assert choice.chosen.placement in every or choice.chosen.placement.split
 
 
 def test_without_doubt_the_cheapest_is_chosen(table):

@@ -109,4 +109,7 @@ def test_what_cannot_be_is_refused_with_reasons(rows):
 def test_rules_give_placements_that_run(rows, name, title):
     asked = query(rows, title)
     placement = RULES[name](asked, SYSTEM)
-    assert predict(asked, SYSTEM, placement).time >= place(asked, SYSTEM).chosen.cost.time
+    choice = place(asked, SYSTEM)
+    # Where it is in doubt how many rows pass, the cheapest at the best guess need not be chosen.
+    least = min(one.cost.time for one in (choice.chosen, *choice.others))
+    assert predict(asked, SYSTEM, placement).time >= least

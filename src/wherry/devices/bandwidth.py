@@ -1,16 +1,22 @@
-"""How fast this machine reads memory now: one number per number of threads, measured once."""
+"""How fast this machine reads memory: one number per number of threads, measured and kept."""
 
 from __future__ import annotations
 
 import mmap
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from hashlib import blake2b
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
-from wherry.devices.proc import usable_cores
+from wherry.devices.proc import cpu_name, memory_bytes, usable_cores
 
 # Large against any core's own cache. The first touch of fresh memory costs more than all the
 # reading (0.2 s for this much, in huge pages), so it is touched once and read several times.
@@ -18,16 +24,52 @@ ARRAY_BYTES = 128 << 20
 _PASSES = 5
 
 
-def read_gb_per_s(threads: int) -> float:
+def read_gb_per_s(threads: int, *, anew: bool = False) -> float:
     """Give the best of five passes of `threads` threads over 128 MiB, in GB/s (1e9 bytes).
 
     The best and not the mean, because what is wanted is what the memory can do, and a neighbour
     can only slow it down. numpy's reduction stays up to a sixth below what a fused kernel reads
-    (16-17 against 19 GB/s on the development machine). Kept, so that one process has one answer.
+    (16-17 against 19 GB/s on the development machine).
+
+    Measuring takes longer than many a query, so what was found is kept in the user's cache for
+    this processor, these cores and this memory.
+
+    Parameters
+    ----------
+    anew : bool
+        Measure once more in this process; what is kept is the best of all.
     """
     usual = (1, usable_cores())
-    found = _measured(usual if threads in usual else (threads,))
-    return found[threads]
+    counts = usual if threads in usual else (threads,)
+    kept = _kept(_kept_path())
+    if anew or not all(str(count) in kept for count in counts):
+        for count, rate in _measured(counts).items():
+            kept[str(count)] = max(rate, kept.get(str(count), 0.0))
+        _keep(_kept_path(), kept)
+    return kept[str(threads)]
+
+
+def _kept_path() -> Path:
+    name = f"{cpu_name()} {usable_cores()} {memory_bytes()}"
+    folder = Path(platformdirs.user_cache_dir("wherry")) / "machines"
+    return folder / f"{blake2b(name.encode(), digest_size=8).hexdigest()}.json"
+
+
+def _kept(path: Path) -> dict[str, float]:
+    """Give what is kept; nothing if the file is not there, or not as it was written."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _keep(path: Path, rates: dict[str, float]) -> None:
+    """Keep rates, all of them or none; a machine that cannot write measures again."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(msgspec.json.encode(rates))
+        Path(file.name).replace(path)
 
 
 @cache

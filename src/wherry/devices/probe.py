@@ -79,7 +79,7 @@ def probe(root: Path = ROOT) -> Machine:
         cpu=cpu_name(root),
         features=cpu_features(root),
         memory_bytes=memory_bytes(root),
-        read_gb_per_s_one_thread=read_gb_per_s(1),
+        read_gb_per_s_one_thread=read_gb_per_s(1, anew=True),
         read_gb_per_s_all_threads=read_gb_per_s(cores),
         kernel=kernel_release(root),
         python=platform.python_version(),

@@ -33,7 +33,7 @@ _STARTS_FROM = "sapphire-rapids"
 def this_machine() -> System:
     """Give this machine as a system: device `cpu0` is host, client and home of every dataset.
 
-    Datasets live in its memory, so `cpu0` has no `[media]`. Measured once per process (0.3 s).
+    Datasets live in its memory, so `cpu0` has no `[media]`. Measured once per machine (0.3 s).
     """
     return System(
         name=THIS_MACHINE,

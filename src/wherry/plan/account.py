@@ -6,7 +6,7 @@ is charged once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wherry.base.units import Modelled
@@ -24,6 +24,7 @@ from wherry.devices.profile import Profile
 from wherry.devices.routes import Link
 from wherry.devices.system import System, lanes
 from wherry.devices.topology import legs
+from wherry.plan.ways import OnWay, Shape, Way, shapes_of, spend
 from wherry.plan.window import window_of
 
 MESSAGE_BYTES = 160
@@ -31,9 +32,6 @@ MESSAGE_BYTES = 160
 
 _LONG = 1 << 40
 """Bytes of a transfer whose rounding does not matter."""
-
-Way = dict[str, int]
-"""Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +75,12 @@ class Account:
     ----------
     setup, barrier : int
         Nanoseconds that nothing overlaps, before the first chunk and after the last.
-    ways : list of Way
+    ways : list of OnWay
         One chunk's way from each home.
+    shapes : list of Shape
+        The ways that differ in more than names; `shape` finds them.
+    begins : dict of str to int
+        Nanoseconds after setup until a device can begin: it has its message, and builds.
     busy, link_bytes : dict
         As in `Cost`; that both ways of a link are busy at once is not in it yet.
     slowed : dict of str to (str, Link)
@@ -90,7 +92,9 @@ class Account:
     system: System
     setup: int = 0
     barrier: int = 0
-    ways: list[Way] = field(default_factory=list)
+    ways: list[OnWay] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+    begins: dict[str, int] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
     slowed: dict[str, tuple[str, Link]] = field(default_factory=dict)
@@ -143,13 +147,12 @@ class Account:
         rest = max(0, media_alone_ns(profile, nbytes) - occupied)
         return {f"media {device}": occupied, "alone": rest + media_latency_ns(profile)}
 
-    def window(self, device: str, way: Way, times: int) -> None:
+    def window(self, device: str, inside: int, times: int) -> None:
         """Charge `times` chunks that are on their way for so long.
 
         Little's law: a device has only so many on their way at once (gds-doc-cpuonly).
         """
-        window = window_of(self.profile(device))
-        self.use(f"window {device}", sum(way.values()) * times // max(1, window))
+        self.use(f"window {device}", inside * times // max(1, window_of(self.profile(device))))
 
     def compute(self, asked: Demand, device: str, times: int) -> Way:
         """Charge `times` runs of a program; give where one of them spends time."""
@@ -171,9 +174,19 @@ class Account:
         """Give the cost of the placement whose account this is."""
         self._slow_both_ways()
         longest = max(self.busy.values(), default=0)
+        begins = [self._begin(one) for one in self.ways]
+        first = min(begins, default=max(self.begins.values(), default=0))
+        ends = (self._through(shape, begins) for shape in self.shapes)
         # What is busiest may lie beyond the chunks' ways, where answers leave.
-        fill = max(0, max(map(self._through, self.ways), default=longest) - longest)
-        return Cost(self.setup, fill, self.barrier, self.busy, self.link_bytes)
+        fill = max(0, max(ends, default=first + longest) - first - longest)
+        return Cost(self.setup + first, fill, self.barrier, self.busy, self.link_bytes)
+
+    def shape(self) -> None:
+        """Find the ways that are alike, once all are known."""
+        self.shapes = shapes_of(self.ways, self.busy, self.rounds)
+
+    def _begin(self, one: OnWay) -> int:
+        return sum(self.begins.get(device, 0) for device in one.devices)
 
     def _slow_both_ways(self) -> None:
         """Stretch lanes for as long as both ways of their link are busy, if that is all the time.
@@ -190,14 +203,31 @@ class Account:
             self.use(name, more)
         self.slowed = {}
 
-    def _through(self, way: Way) -> int:
-        """Give the time until one home's chunks are through.
+    def _through(self, shape: Shape, begins: Sequence[int]) -> int:
+        """Give the time until the chunks of a home are through.
 
         Each resource on the way is busy with all that it is asked, and one chunk's way beside it is
         overlapped by nothing; whichever takes longest decides.
         """
-        whole = sum(way.values())
-        return max(self._until(name, way, whole) for name in way)
+        one, whole = shape.one, shape.one.ns
+        mine, same = begins[shape.number], min(begins) == max(begins)
+        longest = mine + self._windows(shape)
+        for name, burst in shape.bursts.items():
+            # What several ways share begins with the first of them.
+            begin = mine if same else min(begins[number] for number in shape.users[name])
+            longest = max(longest, begin + self._until(name, one.way, whole) + burst)
+        return longest
+
+    def _windows(self, shape: Shape) -> int:
+        """Give the time of windows that follow each other: a chunk waits for one to be through.
+
+        Within a window chunks follow each other as fast as the busiest resource lets them.
+        """
+        one = shape.one
+        size = max(1, window_of(self.profile(one.devices[0])))
+        rounds, more = divmod(shape.chunks - 1, size)
+        pace = max(self.busy.get(name, 0) for name in one.way) // shape.chunks
+        return (rounds + 1) * one.inside + more * pace + one.ns - one.inside
 
     def _until(self, name: str, way: Way, whole: int) -> int:
         busy, rest = self.busy.get(name, 0), whole - way[name]
@@ -210,12 +240,6 @@ class Account:
         return max(busy, rounds) + rest - (alone - alone // units)
 
 
-def spend(way: Way, more: Way) -> None:
-    """Add what is spent further along a way."""
-    for resource, ns in more.items():
-        way[resource] = way.get(resource, 0) + ns
-
-
 def added(system: System, parts: Iterable[Account]) -> Account:
     """Give the account of parts together."""
     whole = Account(system)
@@ -223,6 +247,8 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         whole.setup += part.setup
         whole.barrier += part.barrier
         whole.ways += part.ways
+        whole.shapes += part.shapes
+        whole.begins |= part.begins
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)
         whole.slowed |= part.slowed

@@ -2,11 +2,12 @@
 
     time = setup + max over resources of (demand / capacity) + fill + barrier
 
-Setup is what happens before the first byte is read, the way of the builds of joins included;
-resources are media, links and cores, each busy for the sum of what it is asked; fill is what one
-chunk spends outside the busiest resource on its way, which nothing overlaps; barrier is what
-follows the last chunk: the merge, and the answer's way to the client. It is a bottleneck model with
-a pipeline's fill; the simulator is the judge of it.
+Setup is what happens before the first byte is read, until the first device has the builds of its
+joins; resources are media, links and cores, each busy for the sum of what it is asked; fill is what
+one chunk spends outside the busiest resource on its way, which nothing overlaps, and how much later
+its devices may begin than the first one; barrier is what follows the last chunk: the merge, and the
+answer's way to the client. It is a bottleneck model with a pipeline's fill; the simulator is the
+judge of it.
 
 A placement has three parts that hardly depend on each other: the way to where chunks are read, the
 chunks' ways, and what happens where they meet. `Costs` charges each part once.
@@ -25,7 +26,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.work import keep_work, reading_work
 from wherry.ops.estimate import Estimate
-from wherry.plan.account import MESSAGE_BYTES, Account, Cost, Way, added, spend
+from wherry.plan.account import MESSAGE_BYTES, Account, Cost, added
 from wherry.plan.expected import stage_work
 from wherry.plan.placement import (
     Homes,
@@ -37,6 +38,7 @@ from wherry.plan.placement import (
 )
 from wherry.plan.placement import Way as ChunksWay
 from wherry.plan.query import Query, builds_of
+from wherry.plan.ways import Way, on_way, spend
 
 __all__ = ["Cost", "Costs", "alone_ns", "predict", "readers_of"]
 
@@ -58,7 +60,7 @@ def predict(query: Query, system: System, placement: Placement, *, cold: bool = 
 def alone_ns(query: Query, system: System, placement: Placement) -> int:
     """Give the modelled time of one chunk along its way if nothing else runs; the longest way's."""
     ways = Costs(query, system).chunks(placement.ways).ways
-    return max((sum(way.values()) for way in ways), default=0)
+    return max((way.ns for way in ways), default=0)
 
 
 @dataclass
@@ -121,7 +123,8 @@ class Costs:
             if self.cold:
                 installs = [install_ns(account.profile(device)) for device in users - {router}]
                 account.setup += install_ns(account.profile(router)) + max(installs, default=0)
-            account.setup += _ship(account, self.query, self._homes, builds)
+            for device, ns in _ship(account, self.query, self._homes, builds).items():
+                account.begins[device] = account.begins.get(device, 0) + ns
             return account
 
         return _once(self._routes, (router, first, users, builds), made)
@@ -144,14 +147,8 @@ class Costs:
 
         def made() -> Account:
             account = Account(self.system)
-            flows = self._flows(ways)
-            self._chunks(account, flows)
-            if not self._merges:
-                # The parts of the answer travel meanwhile; one part's way follows the last chunk.
-                nbytes = _out_bytes(self.query, -1)
-                account.barrier = max(
-                    (_answer(account, f.last, f.answers, nbytes, f.times) for f in flows), default=0
-                )
+            self._chunks(account, self._flows(ways))
+            account.shape()
             return account
 
         return _once(self._parts, ("chunks", key), made)
@@ -203,7 +200,7 @@ class Costs:
                 sites = tuple(homes.device(stage.site, home) for stage in stages)
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:
-                    found.append(_Flow(home, counts[number], stages, sites, answers))
+                    found.append(_Flow(home, number, counts[number], stages, sites, answers))
         self._flows_of[key] = found
         return found
 
@@ -217,22 +214,27 @@ class Costs:
         """Charge reading, moving and running chunks, and keep one chunk's way of each flow."""
         query = self.query
         for flow in flows:
-            nbytes, place = query.reading.media_bytes, flow.home
-            way = account.read(place, nbytes, flow.times)
+            nbytes, place, inside = query.reading.media_bytes, flow.home, 0
+            legs = [account.read(place, nbytes, flow.times)]
             if flow.sites and flow.sites[0] != place:
-                spend(way, account.signal(flow.sites[0], place))
+                legs.append(account.signal(flow.sites[0], place))
             for stage, target in zip(flow.stages, flow.sites, strict=True):
                 if target != place:
-                    spend(way, account.carry(place, target, nbytes, flow.times))
+                    legs.append(account.carry(place, target, nbytes, flow.times))
                 first = stage is flow.stages[0]
-                asked = self._asked(target, stage, len(query.chunks), reads=first)
-                spend(way, account.compute(asked, target, flow.times))
+                asked = self.asked(target, stage, len(query.chunks), reads=first)
+                legs.append(account.compute(asked, target, flow.times))
                 if first:
-                    account.window(target, way, flow.times)
-                place, nbytes = target, _out_bytes(query, stage.last)
-            account.ways.append(way)
+                    inside = sum(sum(leg.values()) for leg in legs)
+                    account.window(target, inside, flow.times)
+                place, nbytes = target, self.out_bytes(stage.last)
+            if not self._merges:
+                # The parts of the answer travel while other chunks are on their way.
+                legs.append(_answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
+            devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
+            account.ways.append(on_way(legs, flow.number, devices, flow.times, inside))
 
-    def _asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
+    def asked(self, device: str, stage: Stage, parts: int, *, reads: bool = False) -> Demand:
         """Give what one of `parts` runs of a stage asks of a device."""
         key = (device, stage.first, stage.last, parts, reads)
         if key not in self._demands:
@@ -247,6 +249,11 @@ class Costs:
             )
         return self._demands[key]
 
+    def out_bytes(self, segment: int) -> int:
+        """Give the bytes that come out of a segment for one chunk."""
+        flow: Estimate = self.query.flows[segment]
+        return int(flow.rows * flow.row_bytes / max(1, len(self.query.chunks)))
+
     def _gather(
         self, account: Account, flows: list[_Flow], stages: list[Stage], responds: str
     ) -> None:
@@ -257,12 +264,12 @@ class Costs:
                 # Rows that were merged travel at once, and nothing else does meanwhile.
                 account.barrier += _moved(account, query, stage, place)
             else:
-                nbytes = _out_bytes(query, stage.first - 1)
+                nbytes = self.out_bytes(stage.first - 1)
                 for flow in flows:
                     if flow.last != stage.site:
                         account.carry(flow.last, stage.site, nbytes, flow.times)
             place = stage.site
-            asked = self._asked(place, stage, 1)
+            asked = self.asked(place, stage, 1)
             memory = account.profile(place).memory
             meets = query.flows[stage.first - 1], query.flows[stage.last]
             held = sum(flow.rows * flow.row_bytes for flow in meets)
@@ -270,18 +277,19 @@ class Costs:
             alone = max(asked.alone_ns, asked.beyond_ns if beyond else 0)
             account.barrier += alone + asked.waiting_ns
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
-        account.barrier += _answer(account, place, responds, nbytes, 1)
+        account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
 
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
-    """Chunks that lie on one device and go one way: `times` of them, through `stages` at `sites`.
+    """Chunks that lie on one device and go way `number`: `times`, through `stages` at `sites`.
 
     `last` is where they are when they are through, `answers` where an answer made of them alone
     leaves from.
     """
 
     home: str
+    number: int
     times: int
     stages: tuple[Stage, ...]
     sites: tuple[str, ...]
@@ -311,30 +319,35 @@ def _route(account: Account, query: Query, router: str, first: list[str]) -> Non
     work = Work(filter_terms=len(query.chunks))
     account.setup += account.message(account.system.client, router)
     account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
-    account.setup += max(account.message(router, device) for device in first)
+    for device in dict.fromkeys(first):
+        account.begins[device] = account.message(router, device)
 
 
-def _ship(account: Account, query: Query, homes: Homes, stages: tuple[Stage, ...]) -> int:
-    """Give the time until every device has the builds it reads, all sent by the client.
+def _ship(
+    account: Account, query: Query, homes: Homes, stages: tuple[Stage, ...]
+) -> dict[str, int]:
+    """Give the time until each device has the builds it reads, all sent by the client.
 
-    They share its links: the fullest lane decides, then what the slowest device does with them.
+    They share its links, first come first served: the fullest lane of those before it and its own
+    decides, then what the device does with them.
     """
     client, system = account.system.client, account.system
     busy: dict[str, int] = {}
-    longest = 0
+    found: dict[str, int] = {}
     for device, builds in readers_of(query, homes, stages).items():
-        profile, alone = account.profile(device), 0
+        profile, alone, fullest = account.profile(device), 0, 0
         for build in builds:
             for lane in lanes(system, client, device):
                 link, name = system.links[lane.link], str(lane)
                 busy[name] = busy.get(name, 0) + transfer_ns(link, build.nbytes)
+                fullest = max(fullest, busy[name])
                 sent = account.link_bytes.get(name, 0)
                 account.link_bytes[name] = sent + build.nbytes + MESSAGE_BYTES
                 # The device's refusal, the rows, and the message once more.
                 alone += 3 * latency_ns(link)
             alone += receive_ns(profile) + core_ns(keep_work(build), profile, load_reference())
-        longest = max(longest, alone)
-    return max(busy.values(), default=0) + longest
+        found[device] = fullest + alone
+    return found
 
 
 def readers_of(
@@ -349,12 +362,6 @@ def readers_of(
     return {device: tuple(builds) for device, builds in found.items()}
 
 
-def _out_bytes(query: Query, segment: int) -> int:
-    """Give the bytes that come out of a segment for one chunk."""
-    flow: Estimate = query.flows[segment]
-    return int(flow.rows * flow.row_bytes / max(1, len(query.chunks)))
-
-
 def _moved(account: Account, query: Query, stage: Stage, source: str) -> int:
     """Charge the way of what the stage before made, all of it; give the time it takes."""
     if source == stage.site:
@@ -363,10 +370,10 @@ def _moved(account: Account, query: Query, stage: Stage, source: str) -> int:
     return sum(account.carry(source, stage.site, int(flow.rows * flow.row_bytes)).values())
 
 
-def _answer(account: Account, place: str, sender: str, nbytes: int, times: int) -> int:
-    """Charge `times` parts of an answer from where they are made to the client; give one's time."""
+def _answer(account: Account, place: str, sender: str, nbytes: int, times: int) -> Way:
+    """Charge `times` parts of an answer from where they are made to the client; give one's way."""
     way: Way = {}
     if sender != place:
         spend(way, account.carry(place, sender, nbytes, times))
     spend(way, account.carry(sender, account.system.client, nbytes, times))
-    return sum(way.values())
+    return way

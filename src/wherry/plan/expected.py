@@ -31,22 +31,29 @@ def stage_work(query: Query, stage: Stage, parts: int) -> Work:
 def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
     program = stage_of(query.segments[stage.first : stage.last + 1])
     near, made = query.flows[stage.first], query.flows[stage.last]
-    rows = int(query.flows[stage.first - 1].rows / parts)
+    apart, rows = int(near.rows / parts), int(query.flows[stage.first - 1].rows / parts)
+    groups = int((made.rows if stage.chunkwise else query.within.grouped) / parts)
     counter = Counter()
     for step in program.steps:
-        if isinstance(step, Pass):
-            selected = rows if step.predicate is None else int(near.rows / parts)
-            costs = costs_of(step)
-            counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
-            counter.add_groups(costs, int(made.rows / parts))
-            if isinstance(step.sink, Matches):
-                counter.hash_rows += int(made.rows / parts)
-                builds = builds_of(query, stage.first, stage.last)
-                counter.state_bytes = max(build.state_bytes for build in builds)
-            rows = selected if isinstance(step.sink, Rows) else int(made.rows / parts)
-        else:
+        if not isinstance(step, Pass):
             counter.add_after((step,), rows)
             rows = rows if step.count is None else min(rows, step.count)
+            continue
+        matches = isinstance(step.sink, Matches)
+        passed = int(query.within.passed / parts) if matches else apart
+        selected = rows if step.predicate is None else min(rows, passed)
+        costs = costs_of(step)
+        counter.add_pass(costs, rows, selected, int(rows * TEXT_BYTES * len(costs.texts)))
+        if matches:
+            rows = apart
+            counter.hash_rows += rows
+            builds = builds_of(query, stage.first, stage.last)
+            counter.state_bytes = max(build.state_bytes for build in builds)
+        elif isinstance(step.sink, Rows):
+            rows = selected
+        else:
+            rows = groups
+            counter.add_groups(costs, groups)
     return counter.work(_written(program.steps, int(made.rows * made.row_bytes / parts)))
 
 

@@ -74,6 +74,33 @@ class Plan:
         return {name: (low, high) for name, low, high in self.bounds}
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
+
+    chunk: float | None = None
+    every: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Rows that appear inside a segment, so that no flow tells of them.
+
+    Attributes
+    ----------
+    passed : float
+        That reach the first join which adds columns; what comes out if there is none.
+    grouped : float
+        That the operator makes where chunks meet, before those after it choose among them.
+    groups : Groups
+        What is known of their number besides statistics.
+    """
+
+    passed: float
+    grouped: float
+    groups: Groups
+
+
 @dataclass(frozen=True)
 class Query:
     """A pipeline, checked, pruned and cut, with everything placement needs to know.
@@ -97,6 +124,7 @@ class Query:
     plan: Plan
     chunks: tuple[ChunkRef, ...]
     flows: tuple[Estimate, ...]
+    within: Within
     reading: Reading
     schema: pa.Schema
     plan_bytes: bytes
@@ -200,7 +228,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
     segments = tuple(_ordered(segment, stored) for segment in segments)
     plan, literals = _plan(scan, segments, stored)
     chunks = needed_chunks(source, _first_steps(segments))
-    flows = _flows(segments, (operators, respond), stored, chunks)
+    flows, within = _flows(segments, (operators, respond), stored, chunks)
     reading = mean_reading(scan, chunks, stored.row_bytes)
     encoded = encode(plan)
     return Query(
@@ -211,6 +239,7 @@ def _query(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) -
         plan=plan,
         chunks=chunks,
         flows=flows,
+        within=within,
         reading=reading,
         schema=schema,
         plan_bytes=encoded,
@@ -275,21 +304,19 @@ def _flows(
     operators: tuple[tuple[Operator, ...], Respond],
     stored: Estimate,
     chunks: tuple[ChunkRef, ...],
-) -> tuple[Estimate, ...]:
+) -> tuple[tuple[Estimate, ...], Within]:
     """Give what comes out of each segment, summed over chunks; routing gives what is scanned."""
     rows = float(sum(ref.rows for ref in chunks))
     scanned = replace(stored, rows_low=rows, rows=rows, rows_high=rows)
     apart, _ = split(operators[0])
-    near = reduce(lambda flow, operator: operator.estimate(flow), apart, scanned)
-    return _after_near(segments, operators, (scanned, near), len(chunks), Groups())
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
-
-    chunk: float | None = None
-    every: float | None = None
+    near, passed = scanned, None
+    for operator in apart:
+        if passed is None and isinstance(operator, Join) and operator.how in {"inner", "left"}:
+            passed = near.rows
+        near = operator.estimate(near)
+    passed = near.rows if passed is None else passed
+    flows, grouped = _after_near(segments, operators, (scanned, near), len(chunks), Groups())
+    return flows, Within(passed, grouped, Groups())
 
 
 def near_flow(query: Query) -> Estimate:
@@ -297,38 +324,55 @@ def near_flow(query: Query) -> Estimate:
     return query.flows[[segment.kind for segment in query.segments].index("near")]
 
 
-def with_near(query: Query, near: Estimate, groups: Groups | None = None) -> Query:
-    """Give the query as if `near` came out of the operators that work chunk by chunk."""
+def with_near(
+    query: Query, near: Estimate, groups: Groups | None = None, passed: float | None = None
+) -> Query:
+    """Give the query as if `near` came out of the operators that work chunk by chunk.
+
+    Parameters
+    ----------
+    groups : Groups, optional
+        Numbers of groups; as in the query if not given, and at most one a row.
+    passed : float, optional
+        Rows that reach the first join; as in the query if not given.
+    """
     operators, respond = query.operators[:-1], query.operators[-1]
     assert isinstance(respond, Respond)
-    known, count = groups or Groups(), len(query.chunks)
-    flows = _after_near(query.segments, (operators, respond), (query.flows[0], near), count, known)
-    return replace(query, flows=flows, known={})
+    known, count = groups or query.within.groups, len(query.chunks)
+    given = query.flows[0], near
+    flows, grouped = _after_near(query.segments, (operators, respond), given, count, known)
+    within = Within(query.within.passed if passed is None else passed, grouped, known)
+    return replace(query, flows=flows, within=within, known={})
 
 
 def _after_near(
     segments: tuple[Segment, ...],
     operators: tuple[tuple[Operator, ...], Respond],
-    flows: tuple[Estimate, Estimate],
+    flows_in: tuple[Estimate, Estimate],
     chunks: int,
     groups: Groups,
-) -> tuple[Estimate, ...]:
+) -> tuple[tuple[Estimate, ...], float]:
+    """Give what comes out of each segment, and the rows that the first gathering operator makes."""
     (_, together), respond = split(operators[0]), operators[1]
-    (scanned, near), count = flows, max(1, chunks)
-    partial = merged = near
+    (scanned, near), count = flows_in, max(1, chunks)
+    partial = merged = first = near
     if together:
-        each = _known(estimate_near(together[0], _times(near, 1 / count)), groups.chunk)
+        given = _times(near, 1 / count)
+        each = _known(estimate_near(together[0], given), groups.chunk, given.rows)
         partial = _times(each, count)
-        first = _known(together[0].estimate(near), groups.every)
+        first = _known(together[0].estimate(near), groups.every, near.rows)
         merged = reduce(lambda flow, operator: operator.estimate(flow), together[1:], first)
     answer = respond.estimate(merged)
     by_kind = {"routing": scanned, "near": near, "partial": partial, "merge": merged}
-    return tuple(by_kind.get(segment.kind, answer) for segment in segments)
+    flows = tuple(by_kind.get(segment.kind, answer) for segment in segments)
+    return flows, first.rows
 
 
-def _known(flow: Estimate, rows: float | None) -> Estimate:
+def _known(flow: Estimate, rows: float | None, most: float) -> Estimate:
+    """Give the flow with a number of groups that is known, one a row of the `most` at most."""
     if rows is None:
         return flow
+    rows = min(rows, most)
     return replace(
         flow, rows_low=min(flow.rows_low, rows), rows=rows, rows_high=max(flow.rows_high, rows)
     )

@@ -56,9 +56,7 @@ def least_regret(
     # A join may make any number of rows; no world has infinitely many.
     for rows in filter(isfinite, dict.fromkeys((near.rows_low, near.rows_high))):
         flow = replace(near, rows_low=rows, rows=rows, rows_high=rows)
-        world = replace(
-            costs, query=with_near(costs.query, flow), _parts={}, _works={}, _demands={}
-        )
+        world = costs.with_query(with_near(costs.query, flow))
         worlds.append(world)
         tried += [one.placement for one in cheapest(world, allowed, _TRIED, score)[0]]
     tried = list(dict.fromkeys(tried))

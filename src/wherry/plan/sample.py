@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wherry.base.errors import InputError
-from wherry.ir.expr import Node, columns_of
+from wherry.ir.build import Build
+from wherry.ir.expr import Node
+from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
 from wherry.ir.stage import Groups as AsGroups
-from wherry.ir.stage import Pass, Rows
+from wherry.ir.stage import Pass
+from wherry.ir.types import is_build
 from wherry.ops.estimate import Estimate
+from wherry.plan.looked import look, simple
 from wherry.plan.query import Groups, Query, near_flow, with_near
 
 SAMPLE_ROWS = 4096
@@ -36,65 +39,61 @@ def sampled(query: Query) -> Query:
     if query.sampled:
         return query
     # What is known of a query outlives its source, so a query must not be kept there.
-    if "sampled" not in query.known:
+    # Queries whose joins are of the same size share it, but not their rows.
+    builds = (literal.value for literal in query.literals if is_build(literal.type))
+    key = ("sampled", *(build.digest for build in builds if isinstance(build, Build)))
+    if key not in query.known:
         found = _sampled(query)
-        query.known["sampled"] = (found.flows, found.sampled, found.known)
-    flows, rows, known = query.known["sampled"]
-    return replace(query, flows=flows, sampled=rows, known=known) if rows else query
+        query.known[key] = (found.flows, found.within, found.sampled, found.known)
+    flows, within, rows, known = query.known[key]
+    if not rows:
+        return query
+    return replace(query, flows=flows, within=within, sampled=rows, known=known)
 
 
 def _sampled(query: Query) -> Query:
     near, keys = near_flow(query), _keys(query)
-    step = _step(query, "near")
-    whole = step is not None and isinstance(step.sink, Rows)
-    if (near.exact and not keys) or not whole or any(query.builds):
+    if not _rows_here(query):
+        return query
+    bound = bind(query.plan.segments, query.literals)
+    steps = next((s.steps for s in bound if s.kind == "near"), ())
+    if (near.exact and not keys) or not simple(steps):
         return query
     if not query.chunks or query.scan.source.decodes:
         return query
-    assert step is not None
     try:
         rows = _rows(query)
-        mask = _mask(step, rows)
-        passed = _keys_of(step, rows.filter(pa.array(mask)), keys)
+        looked = look(steps, rows)
+        passed = pa.table(
+            [evaluate(key, looked.rows) for _, key in keys], [name for name, _ in keys]
+        )
     except (InputError, pa.ArrowException):
         return query  # a run will say what no row can be computed for
-    near = _passing(near, query.flows[0].rows, mask)
+    scanned = query.flows[0].rows
+    counts = np.bincount(looked.origin, minlength=rows.num_rows)
+    near = _passing(near, scanned, counts)
     found = _groups(passed, near.rows) if keys else None
     if found is None:
         groups = Groups()
     else:
         groups = Groups(_different(found, near.rows / len(query.chunks)), found)
-    return replace(with_near(query, near, groups), sampled=rows.num_rows)
+    reached = scanned * looked.passed / max(1, rows.num_rows)
+    return replace(with_near(query, near, groups, reached), sampled=rows.num_rows)
 
 
-def _step(query: Query, kind: str) -> Pass | None:
-    """Give the one pass that a segment is, if it is one."""
-    steps = next((s.steps for s in query.segments if s.kind == kind), ())
-    return steps[0] if len(steps) == 1 and isinstance(steps[0], Pass) else None
+def _rows_here(query: Query) -> bool:
+    """Tell whether the rows of all joins are at hand, not only what is expected of them."""
+    builds = (literal.value for literal in query.literals if is_build(literal.type))
+    return all(isinstance(build, Build) for build in builds)
 
 
 def _keys(query: Query) -> tuple[tuple[str, Node], ...]:
     """Give what the rows that pass are grouped by, if they are."""
-    step = _step(query, "partial")
-    return step.sink.keys if step is not None and isinstance(step.sink, AsGroups) else ()
-
-
-def _mask(step: Pass, rows: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell of each row whether it passes."""
-    if step.predicate is None:
-        return np.ones(rows.num_rows, bool)
-    passes = pc.fill_null(evaluate(step.predicate, rows), False)
-    return np.asarray(passes.to_numpy(zero_copy_only=False))
-
-
-def _keys_of(step: Pass, rows: pa.RecordBatch, keys: tuple[tuple[str, Node], ...]) -> pa.Table:
-    """Give what rows that pass are grouped by."""
-    outputs = dict(step.sink.outputs) if isinstance(step.sink, Rows) else {}
-    needed = {name: outputs[name] for _, key in keys for name in columns_of(key)}
-    given = pa.RecordBatch.from_arrays(
-        [evaluate(node, rows) for node in needed.values()], names=list(needed)
-    )
-    return pa.table([evaluate(key, given) for _, key in keys], [name for name, _ in keys])
+    steps = next((s.steps for s in query.segments if s.kind == "partial"), ())
+    step = steps[0] if len(steps) == 1 else None
+    if isinstance(step, Pass) and isinstance(step.sink, AsGroups):
+        return step.sink.keys
+    return ()
 
 
 def _rows(query: Query) -> pa.RecordBatch:
@@ -121,24 +120,30 @@ def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-def _passing(near: Estimate, scanned: float, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Estimate:
-    """Give how many rows pass: the share of the sample, and Wilson's interval around it.
+def _passing(
+    near: Estimate, scanned: float, counts: np.ndarray[Any, np.dtype[np.int64]]
+) -> Estimate:
+    """Give how many rows come of all, by how many come of each row of the sample.
 
-    Neighbours are often alike, so a row is worth as much as the spread between runs says.
+    The share of the sample, and Wilson's interval around it; neighbours are often alike, so a row
+    is worth as much as the spread between runs says. Where rows match several, a normal interval.
     """
-    share = float(mask.mean())
-    if mask.size == scanned:
-        passed = float(mask.sum())
-        return replace(near, rows_low=passed, rows=passed, rows_high=passed)
-    runs = mask[: mask.size // RUN_ROWS * RUN_ROWS].reshape(-1, RUN_ROWS).mean(axis=1)
+    each = float(counts.mean())
+    if counts.size == scanned:
+        made = float(counts.sum())
+        return replace(near, rows_low=made, rows=made, rows_high=made)
+    runs = counts[: counts.size // RUN_ROWS * RUN_ROWS].reshape(-1, RUN_ROWS).mean(axis=1)
     spread = float(runs.var(ddof=1)) / runs.size
-    worth = share * (1 - share) / spread if spread else mask.size
-    n, z2 = min(max(worth, runs.size), mask.size), _Z * _Z
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    if counts.max() > 1:
+        middle, half = each, _Z * sqrt(spread)
+    else:
+        worth = each * (1 - each) / spread if spread else counts.size
+        n, z2 = min(max(worth, runs.size), counts.size), _Z * _Z
+        middle = (each + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z * sqrt(each * (1 - each) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     low = max(near.rows_low, scanned * max(0.0, middle - half))
-    high = min(near.rows_high, scanned * min(1.0, middle + half))
-    guess = min(max(scanned * share, low), high)
+    high = min(near.rows_high, scanned * (middle + half))
+    guess = min(max(scanned * each, low), high)
     return replace(near, rows_low=min(low, guess), rows=guess, rows_high=max(high, guess))
 
 

@@ -1,0 +1,1 @@
+"""Would an accelerator pay? Workloads on every system, each placement judged by the simulator."""

@@ -1,0 +1,98 @@
+"""One query on one system: what the planner and each rule chose, and the best there is.
+
+Every time here is that of a simulated run from counts, so that who chooses by a wrong prediction is
+charged for it. The oracle is the least of all possible placements and of the splits that anybody
+chose: they are simulated in the order of a bound that none of them can beat, until the next bound
+is no better than what was found. Devices that differ in their names only are tried once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from wherry.benchmarks.systems.informed import Informed
+from wherry.devices.system import System
+from wherry.plan.place import host_only, place
+from wherry.plan.placement import Placement, placements, possible_sites, refusals
+from wherry.plan.rules import RULES
+from wherry.plan.search import cheapest
+from wherry.plan.split import split
+from wherry.sim.recorded import Counts
+from wherry.sim.replay import Replayed, replay
+
+PLANNER: Final = "planner"
+HOST: Final = "host-only"
+ORACLE: Final = "oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A query on a system.
+
+    Attributes
+    ----------
+    placements : mapping of str to Placement
+        By who chose: the planner, the host alone, the oracle, each rule.
+    runs : mapping of Placement to Replayed
+        Every placement that was simulated.
+    possible : int
+        How many placements nothing refuses.
+    bound_ns : int
+        However chunks are split, the busiest resource is busy for so long (by linear program).
+    predicted_ns : int
+        What the planner expected of its choice.
+    """
+
+    placements: Mapping[str, Placement]
+    runs: Mapping[Placement, Replayed]
+    possible: int
+    bound_ns: int
+    predicted_ns: int
+
+    def run(self, who: str) -> Replayed:
+        """Give the run of somebody's choice."""
+        return self.runs[self.placements[who]]
+
+
+def judge(system: System, counts: Counts) -> Judged:
+    """Give the choices for one query; what runs before its joins is not in it."""
+    query = counts.query
+    chosen = place(query, system).chosen
+    alone = place(query, system, pins=host_only(query, system)).chosen
+    found = {PLANNER: chosen.placement, HOST: alone.placement}
+    found |= {name: rule(query, system) for name, rule in RULES.items()}
+    costs = Informed(query, system, counts=counts)
+    refused = refusals(query, system)
+    allowed = [
+        [site for site in sites if site not in no]
+        for sites, no in zip(possible_sites(query, system), refused, strict=True)
+    ]
+    first = cheapest(costs, allowed, 1)[0][0]
+    shares = split(query, costs, allowed, first.placement)
+    tried = dict.fromkeys((*found.values(), *(() if shares is None else (shares.placement,))))
+    runs = {placement: replay(system, placement, counts) for placement in tried}
+    every = list(placements(query, system, refused))
+    found[ORACLE] = _best(system, costs, every, runs)
+    bound = None if shares is None else shares.bound_ns
+    if bound is None:
+        bound = max(first.cost.busy.values(), default=0)
+    return Judged(found, runs, len(every), bound, chosen.cost.time.ns)
+
+
+def _best(
+    system: System, costs: Informed, every: list[Placement], runs: dict[Placement, Replayed]
+) -> Placement:
+    """Give the best placement; those that may be it are simulated, and added to `runs`."""
+    bounds = sorted((costs.bound_ns(one), number) for number, one in enumerate(every))
+    best = min(runs, key=lambda one: runs[one].time.ns)
+    for bound, number in bounds:
+        if bound >= runs[best].time.ns:
+            break
+        one = every[number]
+        if one not in runs:
+            runs[one] = replay(system, one, costs.counts)
+        if runs[one].time.ns < runs[best].time.ns:
+            best = one
+    return best
