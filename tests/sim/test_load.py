@@ -62,7 +62,24 @@ def test_a_busy_drive_pushes_work_back_to_the_host_as_a_simulation_says(counts):
         }
         planned = min(sites, key=lambda site: predicted[site].chosen.cost.time)
         simulated = {site: beside_tenants(counts, p, share) for site, p in sites.items()}
-        print(share, {k: v.chosen.cost.time for k, v in predicted.items()}, simulated)
         assert planned == min(simulated, key=simulated.get), simulated
         taken.append(planned)
     assert taken == ["home", "host0"]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_predicted_times_beside_tenants_that_come_at_random(counts, share):
+    pins = {"near": "home", "partial": "home"}
+    near = place(counts.query, SYSTEM, pins=pins).chosen.placement
+    alone = used_ns(replay_many(SYSTEM, [(near, counts)])[0].spans, SYSTEM)
+    interval = alone["cores csd0"] / share
+    load = {f"cores {name}": share for name in ("csd0", "csd1")}
+    load |= {f"media {name}": alone["media csd0"] / interval for name in ("csd0", "csd1")}
+    predicted = place(counts.query, SYSTEM, pins=pins, load=load).chosen.cost.time.ns
+    # Each is a tenant of the others; the first ones find too little company.
+    gaps = np.random.default_rng(3).exponential(interval, 150)
+    runs = replay_many(
+        SYSTEM, [(near, counts)] * 150, arrivals=np.cumsum(gaps).astype(int).tolist()
+    )
+    simulated = np.mean([run.time.ns for run in runs[20:]])
+    assert predicted == pytest.approx(simulated, rel=0.3)
