@@ -211,11 +211,12 @@ class Account:
         """
         one, whole = shape.one, shape.one.ns
         mine, same = begins[shape.number], min(begins) == max(begins)
-        longest = mine + self._windows(shape)
+        longest, way = mine + self._windows(shape), one.way
         for name, burst in shape.bursts.items():
             # What several ways share begins with the first of them.
             begin = mine if same else min(begins[number] for number in shape.users[name])
-            longest = max(longest, begin + self._until(name, one.way, whole) + burst)
+            until = begin + self._until(name, way[name], whole) + burst
+            longest = max(longest, until)
         return longest
 
     def _windows(self, shape: Shape) -> int:
@@ -229,8 +230,8 @@ class Account:
         pace = max(self.busy.get(name, 0) for name in one.way) // shape.chunks
         return (rounds + 1) * one.inside + more * pace + one.ns - one.inside
 
-    def _until(self, name: str, way: Way, whole: int) -> int:
-        busy, rest = self.busy.get(name, 0), whole - way[name]
+    def _until(self, name: str, alone_ns: int, whole: int) -> int:
+        busy, rest = self.busy.get(name, 0), whole - alone_ns
         if name not in self.rounds:
             return busy + rest
         # Cores run chunks side by side: what does not fill a round of them takes a whole one.

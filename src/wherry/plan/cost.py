@@ -161,10 +161,11 @@ class Costs:
         ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
 
         def made() -> Account:
-            account = Account(self.system)
             cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
-            self._gather(account, self._flows(placement.ways), cut, placement.sites[-1])
-            return account
+            flows, site = self._flows(placement.ways), cut[0].site
+            meet = _once(self._parts, ("meet", ends, site), lambda: self._meet(flows, cut[0]))
+            after = _once(self._parts, ("after", rest), lambda: self._after(cut, rest[-1]))
+            return added(self.system, (meet, after))
 
         return _once(self._parts, ("gather", ends, rest), made)
 
@@ -254,20 +255,22 @@ class Costs:
         flow: Estimate = self.query.flows[segment]
         return int(flow.rows * flow.row_bytes / max(1, len(self.query.chunks)))
 
-    def _gather(
-        self, account: Account, flows: list[_Flow], stages: list[Stage], responds: str
-    ) -> None:
-        """Charge what happens where the chunks meet, and the answer's way to the client."""
-        query, place = self.query, ""
+    def _meet(self, flows: list[_Flow], stage: Stage) -> Account:
+        """Charge the way of chunks to where they meet."""
+        account = Account(self.system)
+        nbytes = self.out_bytes(stage.first - 1)
+        for flow in flows:
+            if flow.last != stage.site:
+                account.carry(flow.last, stage.site, nbytes, flow.times)
+        return account
+
+    def _after(self, stages: list[Stage], responds: str) -> Account:
+        """Charge what happens once chunks have met, and the answer's way to the client."""
+        account, query, place = Account(self.system), self.query, ""
         for stage in stages:
             if place:
                 # Rows that were merged travel at once, and nothing else does meanwhile.
                 account.barrier += _moved(account, query, stage, place)
-            else:
-                nbytes = self.out_bytes(stage.first - 1)
-                for flow in flows:
-                    if flow.last != stage.site:
-                        account.carry(flow.last, stage.site, nbytes, flow.times)
             place = stage.site
             asked = self.asked(place, stage, 1)
             memory = account.profile(place).memory
@@ -278,6 +281,7 @@ class Costs:
             account.barrier += alone + asked.waiting_ns
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
         account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
+        return account
 
 
 @dataclass(frozen=True, slots=True)
