@@ -103,7 +103,7 @@ class Costs:
     def of(self, placement: Placement) -> Cost:
         """Give the cost of a placement."""
         return self.together(
-            self.route(placement), self.chunks(placement.ways), self.gather(placement)
+            self.route(placement), self.chunks(placement.ways), *self.gather(placement)
         )
 
     def together(self, *parts: Account) -> Cost:
@@ -153,21 +153,26 @@ class Costs:
 
         return _once(self._parts, ("chunks", key), made)
 
-    def gather(self, placement: Placement) -> Account:
-        """Give what is charged where chunks meet, and after."""
+    def gather(self, placement: Placement) -> tuple[Account, ...]:
+        """Give what is charged for the way to where chunks meet, and what is charged after."""
         if not self._merges:
-            return Account(self.system)
+            return ()
         rest = tuple([placement.sites[number] for number in self._rest])
         ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
 
-        def made() -> Account:
-            cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
-            flows, site = self._flows(placement.ways), cut[0].site
-            meet = _once(self._parts, ("meet", ends, site), lambda: self._meet(flows, cut[0]))
-            after = _once(self._parts, ("after", rest), lambda: self._after(cut, rest[-1]))
-            return added(self.system, (meet, after))
+        def met() -> Account:
+            stage = next(s for s in self._cut(placement.sites) if not s.chunkwise)
+            return self._meet(self._flows(placement.ways), stage)
 
-        return _once(self._parts, ("gather", ends, rest), made)
+        def after() -> Account:
+            cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
+            return self._after(cut, rest[-1])
+
+        # Which stages follow each other hangs on the sites from the merge on.
+        return (
+            _once(self._parts, ("meet", ends, rest[0]), met),
+            _once(self._parts, ("after", rest), after),
+        )
 
     def _apart(self, way: ChunksWay) -> tuple[str, ...]:
         """Give the sites of the segments that chunks go through, and of an answer of them."""

@@ -71,7 +71,9 @@ class _Search:
     allowed: Sequence[Sequence[str]]
     score: Score
     nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
-    tails: dict[str, list[tuple[int, int, Account, tuple[str, ...]]]] = field(default_factory=dict)
+    tails: dict[str, list[tuple[int, int, tuple[Account, ...], tuple[str, ...]]]] = field(
+        default_factory=dict
+    )
     routers: dict[object, list[tuple[int, int, str]]] = field(default_factory=dict)
     pushed: int = 0
 
@@ -113,7 +115,10 @@ class _Search:
             known = ((Placement((*sites, *tail)), tail) for tail in tails)
             parts = ((self.costs.gather(placement), tail) for placement, tail in known)
             self.tails[ends] = sorted(
-                ((self.score.more(part), n, part, tail) for n, (part, tail) in enumerate(parts)),
+                (
+                    (sum(map(self.score.more, part)), n, part, tail)
+                    for n, (part, tail) in enumerate(parts)
+                ),
                 key=itemgetter(0, 1),
             )
         self._next_tail(least, chunks, sites, 0)
@@ -123,7 +128,7 @@ class _Search:
         every = self.tails[sites[-1]]
         if number < len(every):
             more, _, gather, tail = every[number]
-            placement, parts = Placement((*sites, *tail)), (chunks, gather)
+            placement, parts = Placement((*sites, *tail)), (chunks, *gather)
             self.push(least + more, partial(self._add_tail, placement, parts))
             self.push(least + more, partial(self._next_tail, least, chunks, sites, number + 1))
 
