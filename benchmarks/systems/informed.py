@@ -38,7 +38,7 @@ class Informed(Costs):
         Whatever a resource is busy with, the smallest chunk has to come to it first, and to leave.
         """
         ways = placement.ways
-        parts = self.route(placement), self.chunks(ways), self.gather(placement)
+        parts = self.route(placement), self.chunks(ways), *self.gather(placement)
         whole, smallest = added(self.system, parts), self._smallest.chunks(ways)
         busy = {n: ns for n, ns in whole.busy.items() if not n.startswith(_UNSURE)}
         longest = max((ns + _beside(name, smallest) for name, ns in busy.items()), default=0)

@@ -75,7 +75,9 @@ def judge(system: System, counts: Counts) -> Judged:
     runs = {placement: replay(system, placement, counts) for placement in tried}
     every = list(placements(query, system, refused))
     found[ORACLE] = _best(system, costs, every, runs)
-    bound = max(first.cost.busy.values(), default=0) if shares is None else shares.bound_ns
+    bound = None if shares is None else shares.bound_ns
+    if bound is None:
+        bound = max(first.cost.busy.values(), default=0)
     return Judged(found, runs, len(every), bound, chosen.cost.time.ns)
 
 

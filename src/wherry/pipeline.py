@@ -40,6 +40,7 @@ from wherry.ops.with_columns import with_columns
 if TYPE_CHECKING:
     from wherry.data.arrow_write import Written
     from wherry.plan.explain import Explanation
+    from wherry.plan.objective import Objective
     from wherry.session import Pins, Result, SystemLike
 
 _SHARDS_MAX = 4096
@@ -235,14 +236,23 @@ class Pipeline:
         *,
         placement: Pins | None = None,
         cold: bool = False,
+        objective: Objective = "time",
+        load: Mapping[str, float] | None = None,
+        analyze: bool = False,
     ) -> Explanation:
         """Give where the pipeline would run on a system, why, and why not elsewhere.
 
         `print` it, or read its fields; every predicted time in it is modelled. Parameters are
         those of `run`.
+
+        Parameters
+        ----------
+        analyze : bool
+            Also run the pipeline, and show predicted against actual for every term of its cost.
         """
         session = _session()
-        return session.explain(self, system, session.Options(pins=placement or {}, cold=cold))
+        options = session.Options(placement or {}, False, cold, objective, load or {})
+        return session.explain(self, system, options, analyze=analyze)
 
     def run(
         self,
@@ -251,6 +261,8 @@ class Pipeline:
         placement: Pins | None = None,
         strict: bool = False,
         cold: bool = False,
+        objective: Objective = "time",
+        load: Mapping[str, float] | None = None,
     ) -> Result:
         """Run the pipeline and give the answer with the account of how it was made.
 
@@ -265,14 +277,21 @@ class Pipeline:
         cold : bool
             Let emulated devices lack the query's plan at first: installing it takes time, and the
             planner counts that.
+        objective : "time", "money", "energy", or mapping, optional
+            What the placement is chosen by; `{"time": 1.0, "energy": 0.2}` weighs them, each as a
+            share of what it is on the host alone.
+        load : mapping of str to float, optional
+            Busy share, from 0 to below 1, of devices or resources that other tenants use:
+            `{"csd0": 0.7, "link csd1->pcie0": 0.2}`; the planner counts on what is left.
 
         Raises
         ------
         Refused
-            If no placement is possible, with every reason.
+            If no placement is possible, with every reason, or if devices of the system lack the
+            figures that the objective needs.
         """
         session = _session()
-        options = session.Options(pins=placement or {}, strict=strict, cold=cold)
+        options = session.Options(placement or {}, strict, cold, objective, load or {})
         return session.run(self, system, options)
 
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:

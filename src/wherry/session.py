@@ -30,10 +30,12 @@ from wherry.ops.select import type_bytes
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
-from wherry.plan.place import Choice, host_only, place
+from wherry.plan.objective import Objective, weights_of
+from wherry.plan.place import Choice, Wish, choice_for, host_only
 from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare
 from wherry.plan.sample import sampled
+from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
 from wherry.run.crew import crew as running
@@ -44,6 +46,7 @@ from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
 from wherry.sim.recorded import Counts
 from wherry.sim.recorded import record as counts_of
+from wherry.trace.analysis import analysis
 from wherry.trace.perfetto import chrome_trace
 from wherry.trace.receipt import Receipt, receipts
 from wherry.trace.timeline import Timeline
@@ -129,18 +132,52 @@ class Options:
     cold : bool
         Emulated devices lack the plan at first; otherwise an earlier run has installed it. Where
         stages run, and how long it takes, then counts the installation.
+    objective : "time", "money", "energy", or mapping of them to weights
+        What placements are chosen by. In a weighting each counts as a share of what the query on
+        the host alone comes to. Devices without the figures are refused by name.
+    load : mapping of str to float
+        What other tenants keep busy, as a share of the time: devices (`csd0`) or resources
+        (`cores csd0`). The planner counts on what is left; an emulated run has no other tenants.
     """
 
     pins: Pins = field(default_factory=dict)
     strict: bool = False
     cold: bool = False
+    objective: Objective = "time"
+    load: Mapping[str, float] = field(default_factory=dict)
 
 
 def explain(
-    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+    declared: Declared,
+    system: SystemLike = THIS_MACHINE,
+    options: Options | None = None,
+    *,
+    analyze: bool = False,
 ) -> Explanation:
-    """Give where a pipeline would run on a system, why, and why not elsewhere."""
-    return _explained(declared, _system(system), options or Options())[1]
+    """Give where a pipeline would run on a system, why, and why not elsewhere.
+
+    Parameters
+    ----------
+    analyze : bool
+        Also run it, and give predicted against actual for every term of its cost.
+    """
+    found, chosen = _system(system), options or Options()
+    explanation = _explained(declared, found, chosen)[1]
+    return (
+        replace(explanation, analysis=_analyzed(declared, found, chosen))
+        if analyze
+        else explanation
+    )
+
+
+def _analyzed(declared: Declared, system: System, options: Options) -> Analysis:
+    journey, result = _runs([declared], system, options)[0]
+    before = sum(time.ns for time in journey.before.times)
+    time = type(result.time)(result.time.ns - before)
+    chosen = journey.choice.chosen
+    return analysis(
+        journey.query, system, chosen, result.timeline, time=time, before_ns=before
+    )  # fmt: skip
 
 
 def _explained(declared: Declared, system: System, options: Options) -> tuple[Query, Explanation]:
@@ -155,7 +192,9 @@ def _explained(declared: Declared, system: System, options: Options) -> tuple[Qu
     query = _prepared(with_builds(declared, expect), system)
     choice = _place(query, system, options)
     residuals = _residuals(query, choice)
-    return query, explain_choice(query, system, choice, residuals, cold=options.cold, builds=builds)
+    return query, explain_choice(
+        query, system, choice, residuals, wish=_wish(query, system, options), builds=builds
+    )
 
 
 def _for_builds(options: Options) -> Options:
@@ -224,12 +263,19 @@ def run_many(
     """Run pipelines on one system; emulated ones share its devices, `in_flight` at a time."""
     if in_flight < 1:
         raise InputError(f"in_flight is {in_flight}; at least 1 query has to be on its way")
-    found = _system(system)
-    workers = _workers(found, [d.source for d in declared])
-    journeys = [_journey(d, found, options or Options(), workers) for d in declared]
-    if found.name == THIS_MACHINE:
-        return [_measured(journey) for journey in journeys]
-    return _modelled(journeys, found, in_flight)
+    return [result for _, result in _runs(declared, _system(system), options, in_flight)]
+
+
+def _runs(
+    declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
+) -> list[tuple[_Journey, Result]]:
+    workers = _workers(system, [d.source for d in declared])
+    journeys = [_journey(d, system, options or Options(), workers) for d in declared]
+    if system.name == THIS_MACHINE:
+        results = [_measured(journey) for journey in journeys]
+    else:
+        results = _modelled(journeys, system, in_flight)
+    return list(zip(journeys, results, strict=True))
 
 
 def stream(
@@ -277,9 +323,17 @@ def _system(system: SystemLike) -> System:
 
 
 def _place(query: Query, system: System, options: Options) -> Choice:
+    return choice_for(query, system, _wish(query, system, options))
+
+
+def _wish(query: Query, system: System, options: Options) -> Wish:
     pins = options.pins
-    pins = host_only(query, system) if pins == HOST_ONLY else pins
-    return place(query, system, pins=pins, cold=options.cold)
+    return Wish.of(
+        host_only(query, system) if pins == HOST_ONLY else pins,
+        cold=options.cold,
+        weights=weights_of(options.objective),
+        load=options.load,
+    )
 
 
 def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:

@@ -67,7 +67,7 @@ def test_the_search_finds_what_trying_all_finds(rows, title, factor, cold):
     ]
     assert possible == len(every)
     wanted = sorted(every, key=lambda pair: pair[0])[:KEPT]
-    assert [(one.ns, one.placement) for one in found] == wanted
+    assert [(one.value, one.placement) for one in found] == wanted
 
 
 def test_a_split_is_faster_than_its_ways_where_both_have_room(rows):

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from wherry.base.errors import Refused, WherryError
-from wherry.cli import bench, demo, doctor, explain, profiles, run, validate, warm
+from wherry.cli import bench, calibrate, demo, doctor, explain, profiles, run, validate, warm
 from wherry.cli.output import say, show_json
 from wherry.cli.version import wherry_version
 
@@ -65,7 +65,7 @@ def app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     found.callback(invoke_without_command=True, epilog=_EXAMPLES)(_root)
-    for module in (demo, run, explain, validate, doctor, warm):
+    for module in (demo, run, explain, validate, calibrate, doctor, warm):
         name = module.__name__.rpartition(".")[2]
         found.command(name, epilog=module.EXAMPLES)(module.command)
     found.add_typer(bench.app(), name="bench")
@@ -79,6 +79,7 @@ Examples:
   wherry run q6 --system dpu-csd-host
   wherry explain my_query.py --system dpu-csd-host
   wherry validate
+  wherry calibrate
   wherry bench kernels
   wherry COMMAND --help
 """

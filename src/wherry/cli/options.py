@@ -8,6 +8,7 @@ from typing import Annotated, Final, get_args
 import typer
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.plan.objective import Objective, weights_of
 from wherry.plan.segments import Kind
 from wherry.session import HOST_ONLY, Pins
 
@@ -44,6 +45,23 @@ PlacementText = Annotated[
     ),
 ]
 
+ObjectiveText = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        metavar="WHAT",
+        help="time, money, energy, or weights such as time=1,energy=0.2.",
+    ),
+]
+LoadText = Annotated[
+    str | None,
+    typer.Option(
+        "--load",
+        metavar="SHARES",
+        help="What other tenants keep busy: csd0=0.7,link csd1->pcie0=0.2.",
+    ),
+]
+
 
 def pins_of(text: str | None) -> Pins:
     """Give the pins that `--placement` asks for.
@@ -65,3 +83,36 @@ def _pin(part: str) -> tuple[str, str]:
     if kind not in KINDS:
         raise unknown_name("segment", kind, KINDS)
     return kind, site
+
+
+def objective_of(text: str) -> Objective:
+    """Give the objective that `--objective` asks for.
+
+    >>> objective_of("energy"), objective_of("time=1,energy=0.2")
+    ('energy', {'energy': 0.2, 'time': 1.0})
+    """
+    given = _numbers("--objective", "QUANTITY=WEIGHT", text) if "=" in text else text
+    weights = weights_of(given)
+    return weights[0][0] if isinstance(given, str) else dict(weights)
+
+
+def load_of(text: str | None) -> dict[str, float]:
+    """Give the load that `--load` tells of.
+
+    >>> load_of("csd0=0.7,cores dpu0=0.5")
+    {'csd0': 0.7, 'cores dpu0': 0.5}
+    """
+    return {} if text is None else _numbers("--load", "NAME=SHARE", text)
+
+
+def _numbers(option: str, form: str, text: str) -> dict[str, float]:
+    found = {}
+    for part in text.split(","):
+        name, _, value = part.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"{option} is {form},...; got {part!r}")
+    return found

@@ -14,10 +14,14 @@ from wherry.cli.options import (
     Cold,
     Data,
     Json,
+    LoadText,
+    ObjectiveText,
     PlacementText,
     ScaleFactor,
     SystemName,
     Target,
+    load_of,
+    objective_of,
     pins_of,
 )
 from wherry.cli.output import (
@@ -60,6 +64,8 @@ def command(
         bool, typer.Option("--strict", help="Refuse what has no native program.")
     ] = False,
     cold: Cold = False,
+    objective: ObjectiveText = "time",
+    load: LoadText = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +90,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Run a query and show its answer, where it ran, and what that took."""
-    pins = pins_of(placement)
+    pins, chosen_by, busy = pins_of(placement), objective_of(objective), load_of(load)
     found = load_system(system)
     if output is None and (compression is not None or overwrite):
         raise InputError("--compression and --overwrite are of the file of --output, not given")
@@ -92,7 +98,7 @@ def command(
         raise InputError("--trace is not written when the answer goes to a file; possible: one")
     pipeline = load_target(target, sf, data)
     if output is not None:
-        options = Options(pins=pins or {}, strict=strict, cold=cold)
+        options = Options(pins or {}, strict, cold, chosen_by, busy)
         with progress() as begin:
             begin(f"{target} on {found.name}")
             written = write(
@@ -102,7 +108,9 @@ def command(
         return
     with progress() as begin:
         begin(f"{target} on {found.name}")
-        result = pipeline.run(found, placement=pins, strict=strict, cold=cold)
+        result = pipeline.run(
+            found, placement=pins, strict=strict, cold=cold, objective=chosen_by, load=busy
+        )
     if trace is not None:
         trace.write_bytes(result.trace)
     if as_json:

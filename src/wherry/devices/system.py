@@ -42,7 +42,7 @@ from wherry.devices.profile import (
 )
 from wherry.devices.routes import Lane, Link, shortest
 from wherry.devices.this_machine import THIS_MACHINE, this_machine
-from wherry.devices.topology import Dataset, System, home, lanes, nodes, route
+from wherry.devices.topology import Dataset, System, home, kind_of, lanes, nodes, route
 from wherry.devices.work import load_reference
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "check_shipped",
     "check_systems",
     "home",
+    "kind_of",
     "lanes",
     "load_system",
     "nodes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,20 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     devices: tuple[str, ...]
     layout: Literal["files"]
+
+
+class Leg(NamedTuple):
+    """One lane of a way, and what carrying bytes over it occupies.
+
+    `name` is the resource (both directions of a half-duplex link are one), `back` the other
+    direction if being busy there slows this one, `relays` the memories that stage its bytes.
+    """
+
+    lane: str
+    link: Link
+    name: str
+    back: str | None
+    relays: tuple[str, ...]
 
 
 class System(msgspec.Struct, frozen=True, dict=True):
@@ -51,6 +65,23 @@ class System(msgspec.Struct, frozen=True, dict=True):
         return dict.fromkeys((*self.devices, *self.switches, self.client))
 
     @cached_property
+    def kinds(self) -> dict[str, int]:
+        """What kind each device is of; see `kind_of`."""
+        numbers: dict[object, int] = {}
+        ends = (self.host, self.client)
+        return {
+            name: numbers.setdefault(
+                (profile, *(_links(self, name, end) for end in ends)), len(numbers)
+            )
+            for name, profile in self.devices.items()
+        }
+
+    @cached_property
+    def legs(self) -> dict[tuple[str, str], tuple[Leg, ...]]:
+        """The ways that were asked for, with what their lanes occupy; see `legs`."""
+        return {}
+
+    @cached_property
     def graph(self) -> Graph:
         """The links, ready to be searched; built once, as the links never change."""
         return Graph(self.links)
@@ -72,6 +103,21 @@ def route(system: System, a: str, b: str) -> tuple[Link, ...]:
     return tuple(system.links[lane.link] for lane in lanes(system, a, b))
 
 
+def kind_of(system: System, name: str) -> int:
+    """Give the kind of a device.
+
+    Two are of one kind if they have one profile, and equal links lead to the host and the client.
+    """
+    return system.kinds[name]
+
+
+def _links(system: System, name: str, end: str) -> tuple[object, ...]:
+    return tuple(
+        (link.bandwidth_gb_per_s, link.latency_us, link.duplex, link.both_ways_share)
+        for link in route(system, name, end)
+    )
+
+
 def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     """Give the route from `a` to `b` with the direction in which each link is used."""
     for node in (a, b):
@@ -81,6 +127,27 @@ def lanes(system: System, a: str, b: str) -> tuple[Lane, ...]:
     if found is None:
         raise InputError(f"system {system.name!r}: no link leads from {a!r} to {b!r}")
     return found
+
+
+def legs(system: System, a: str, b: str) -> tuple[Leg, ...]:
+    """Give the route from `a` to `b` with what its lanes occupy; found once."""
+    found = system.legs.get((a, b))
+    if found is None:
+        way = lanes(system, a, b)
+        staged = relays(system, way)
+        found = tuple(_leg(system, lane, names) for lane, names in zip(way, staged, strict=True))
+        system.legs[a, b] = found
+    return found
+
+
+def _leg(system: System, lane: Lane, staged: tuple[str, ...]) -> Leg:
+    link = system.links[lane.link]
+    name, back = f"link {lane}", None
+    if link.duplex == "half":
+        name = f"link {'<->'.join(link.ends)}"
+    elif link.both_ways_share is not None:
+        back = f"link {lane.target}->{lane.source}"
+    return Leg(str(lane), link, name, back, staged)
 
 
 def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:

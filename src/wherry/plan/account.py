@@ -21,9 +21,9 @@ from wherry.devices.charge import (
 )
 from wherry.devices.demand import Demand, programs_at_once
 from wherry.devices.profile import Profile
-from wherry.devices.routes import Lane, Link
+from wherry.devices.routes import Link
 from wherry.devices.system import System, lanes
-from wherry.devices.topology import relays
+from wherry.devices.topology import legs
 from wherry.plan.ways import OnWay, Shape, Way, shapes_of, spend
 from wherry.plan.window import window_of
 
@@ -107,27 +107,21 @@ class Account:
     def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> Way:
         """Charge `times` transfers to every lane of the way; give where one of them spends time."""
         way: Way = {}
-        legs = lanes(self.system, source, target)
-        for lane, staged in zip(legs, relays(self.system, legs), strict=True):
-            link = self.system.links[lane.link]
-            name, occupied = self._lane(lane, link), transfer_ns(link, nbytes)
-            for device in staged:
+        alone = 0
+        for leg in legs(self.system, source, target):
+            link, occupied = leg.link, transfer_ns(leg.link, nbytes)
+            for device in leg.relays:
                 memory = memory_ns(self.profile(device), nbytes)
                 self.use(f"bandwidth {device}", memory * times)
                 occupied = max(occupied, memory)
-            self.use(name, occupied * times)
-            self.link_bytes[str(lane)] = self.link_bytes.get(str(lane), 0) + nbytes * times
-            spend(way, {name: occupied, "alone": latency_ns(link)})
+            if leg.back is not None:
+                self.slowed[leg.name] = leg.back, link
+            self.use(leg.name, occupied * times)
+            self.link_bytes[leg.lane] = self.link_bytes.get(leg.lane, 0) + nbytes * times
+            way[leg.name] = way.get(leg.name, 0) + occupied
+            alone += latency_ns(link)
+        way["alone"] = alone
         return way
-
-    def _lane(self, lane: Lane, link: Link) -> str:
-        """Give the resource that a lane is: both directions of a half-duplex link are one."""
-        if link.duplex == "half":
-            return f"link {'<->'.join(link.ends)}"
-        name = f"link {lane}"
-        if link.both_ways_share is not None:
-            self.slowed[name] = f"link {lane.target}->{lane.source}", link
-        return name
 
     def signal(self, source: str, target: str) -> Way:
         """Give where a request of no size spends time."""
@@ -217,11 +211,12 @@ class Account:
         """
         one, whole = shape.one, shape.one.ns
         mine, same = begins[shape.number], min(begins) == max(begins)
-        longest = mine + self._windows(shape)
+        longest, way = mine + self._windows(shape), one.way
         for name, burst in shape.bursts.items():
             # What several ways share begins with the first of them.
             begin = mine if same else min(begins[number] for number in shape.users[name])
-            longest = max(longest, begin + self._until(name, one.way, whole) + burst)
+            until = begin + self._until(name, way[name], whole) + burst
+            longest = max(longest, until)
         return longest
 
     def _windows(self, shape: Shape) -> int:
@@ -235,8 +230,8 @@ class Account:
         pace = max(self.busy.get(name, 0) for name in one.way) // shape.chunks
         return (rounds + 1) * one.inside + more * pace + one.ns - one.inside
 
-    def _until(self, name: str, way: Way, whole: int) -> int:
-        busy, rest = self.busy.get(name, 0), whole - way[name]
+    def _until(self, name: str, alone_ns: int, whole: int) -> int:
+        busy, rest = self.busy.get(name, 0), whole - alone_ns
         if name not in self.rounds:
             return busy + rest
         # Cores run chunks side by side: what does not fill a round of them takes a whole one.

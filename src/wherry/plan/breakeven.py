@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from wherry.devices.system import System
 from wherry.plan.cost import predict
+from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import Placement
 from wherry.plan.query import Query, near_flow, with_near
 
@@ -14,7 +15,13 @@ _STEPS = 20
 
 
 def break_even(
-    query: Query, system: System, near: Placement, baseline: Placement, *, cold: bool = False
+    query: Query,
+    system: System,
+    near: Placement,
+    baseline: Placement,
+    *,
+    cold: bool = False,
+    score: Score = BY_TIME,
 ) -> float | None:
     """Give the share of rows at which `near` stops being predicted cheaper than `baseline`.
 
@@ -30,7 +37,7 @@ def break_even(
     def gains(share: float) -> bool:
         other = with_selectivity(query, share)
         ours, theirs = (predict(other, system, p, cold=cold) for p in (near, baseline))
-        return ours.time < theirs.time
+        return score.of(ours) < score.of(theirs)
 
     if gains(0.0) == gains(1.0):
         return None

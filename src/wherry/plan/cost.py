@@ -79,30 +79,43 @@ class Costs:
     _parts: dict[object, Account] = field(default_factory=dict)
     _works: dict[object, Work] = field(default_factory=dict)
     _demands: dict[object, Demand] = field(default_factory=dict)
-    _stages: dict[tuple[str, ...], tuple[Stage, ...]] = field(default_factory=dict)
+    _cuts: dict[object, tuple[Stage, ...]] = field(default_factory=dict)
+    _flows_of: dict[object, list[_Flow]] = field(default_factory=dict)
+    _routes: dict[object, Account] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._homes = homes_of(self.query, self.system)
+        self._chunks_at = Counter(self._homes.of_chunk)
+        self._merges = any(segment.kind == "merge" for segment in self.query.segments)
+        last = -1 if self._merges else None
+        kinds = [segment.kind for segment in self.query.segments]
+        self._places = [n for n in range(len(kinds))[1:last] if kinds[n] != "merge"]
+        self._rest = [n for n, kind in enumerate(kinds) if kind in {"merge", "respond"}]
+
+    def with_query(self, query: Query) -> Costs:
+        """Give the costs of the same query with other numbers of rows on its way.
+
+        How chunks lie and stages are cut, and the way to them, are the same.
+        """
+        shared = {"_cuts": self._cuts, "_flows_of": self._flows_of, "_routes": self._routes}
+        return Costs(query, self.system, self.cold, **shared)  # type: ignore[arg-type]
 
     def of(self, placement: Placement) -> Cost:
         """Give the cost of a placement."""
-        parts = (
-            self.route(placement),
-            self.chunks(placement.ways),
-            self.gather(placement),
+        return self.together(
+            self.route(placement), self.chunks(placement.ways), *self.gather(placement)
         )
+
+    def together(self, *parts: Account) -> Cost:
+        """Give the cost of parts: no more than of any placement that has them all.
+
+        Nothing that a part asks for makes another term of the cost smaller.
+        """
         return added(self.system, parts).cost()
 
     def route(self, placement: Placement) -> Account:
         """Give what is charged before the first chunk is read."""
-        every = [stage for way in placement.ways for stage in self._cut(way.sites)]
-        stages = tuple(dict.fromkeys(every))
-        users = self._users(stages) if self.cold else frozenset()
-        builds = stages if any(self.query.builds) else ()
-        first = tuple(
-            dict.fromkeys(stage.site for stage in stages if stage.first == stages[0].first)
-        )
-        router = placement.sites[0]
+        router, (first, users, builds) = placement.sites[0], self.before(placement)
 
         def made() -> Account:
             account = Account(self.system)
@@ -114,11 +127,23 @@ class Costs:
                 account.begins[device] = account.begins.get(device, 0) + ns
             return account
 
-        return self._part(("route", router, first, users, builds), made)
+        return _once(self._routes, (router, first, users, builds), made)
+
+    def before(
+        self, placement: Placement
+    ) -> tuple[tuple[str, ...], frozenset[str], tuple[Stage, ...]]:
+        """Give what `route` follows from besides the router.
+
+        The sites that begin, the devices that get the plan, and the stages that need builds.
+        """
+        stages = self._stages(placement)
+        begins = dict.fromkeys(s.site for s in stages if s.first == stages[0].first)
+        users = self._users(stages) if self.cold else frozenset()
+        return tuple(begins), users, stages if any(self.query.builds) else ()
 
     def chunks(self, ways: Ways) -> Account:
         """Give what is charged for chunks on these ways, until they meet."""
-        key = ("chunks", tuple((self._apart(way), way.weight) for way in ways))
+        key = tuple((self._apart(way), way.weight) for way in ways)
 
         def made() -> Account:
             account = Account(self.system)
@@ -126,64 +151,64 @@ class Costs:
             account.shape()
             return account
 
-        return self._part(key, made)
+        return _once(self._parts, ("chunks", key), made)
 
-    def gather(self, placement: Placement) -> Account:
-        """Give what is charged where chunks meet, and after."""
+    def gather(self, placement: Placement) -> tuple[Account, ...]:
+        """Give what is charged for the way to where chunks meet, and what is charged after."""
         if not self._merges:
-            return Account(self.system)
-        rest = tuple(
-            site
-            for segment, site in zip(self.query.segments, placement.sites, strict=True)
-            if segment.kind in {"merge", "respond"}
-        )
+            return ()
+        rest = tuple([placement.sites[number] for number in self._rest])
         ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
-        cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
 
-        def made() -> Account:
-            account = Account(self.system)
-            self._gather(account, self._flows(placement.ways), cut, placement.sites[-1])
-            return account
+        def met() -> Account:
+            stage = next(s for s in self._cut(placement.sites) if not s.chunkwise)
+            return self._meet(self._flows(placement.ways), stage)
 
-        return self._part(("gather", ends, rest), made)
+        def after() -> Account:
+            cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
+            return self._after(cut, rest[-1])
 
-    @property
-    def _merges(self) -> bool:
-        return any(segment.kind == "merge" for segment in self.query.segments)
-
-    def _part(self, key: object, made: Callable[[], Account]) -> Account:
-        if key not in self._parts:
-            self._parts[key] = made()
-        return self._parts[key]
+        # Which stages follow each other hangs on the sites from the merge on.
+        return (
+            _once(self._parts, ("meet", ends, rest[0]), met),
+            _once(self._parts, ("after", rest), after),
+        )
 
     def _apart(self, way: ChunksWay) -> tuple[str, ...]:
         """Give the sites of the segments that chunks go through, and of an answer of them."""
-        end = -1 if self._merges else None
-        pairs = list(zip(self.query.segments, way.sites, strict=True))[1:end]
-        return tuple(site for segment, site in pairs if segment.kind != "merge")
+        return tuple([way.sites[number] for number in self._places])
+
+    def _stages(self, placement: Placement) -> tuple[Stage, ...]:
+        """Give the stages of all ways, each once."""
+        if not placement.split:
+            return self._cut(placement.sites)
+        every = (stage for way in placement.ways for stage in self._cut(way.sites))
+        return tuple(dict.fromkeys(every))
+
+    def _cut(self, sites: tuple[str, ...]) -> tuple[Stage, ...]:
+        if sites[1:] not in self._cuts:  # routing is no stage
+            self._cuts[sites[1:]] = stages_on(self.query.segments, sites)
+        return self._cuts[sites[1:]]
 
     def _users(self, stages: tuple[Stage, ...]) -> frozenset[str]:
         return frozenset(d for stage in stages for d in _at(stage.site, self._homes))
 
     def _flows(self, ways: Ways) -> list[_Flow]:
-        weights, homes = [way.weight for way in ways], self._homes
-        found = []
-        for home in dict.fromkeys(homes.of_chunk):
-            counts = Counter(dealt(weights, homes.of_chunk.count(home)))
+        weights, homes, found = [way.weight for way in ways], self._homes, list[_Flow]()
+        key = tuple((self._apart(way), way.weight) for way in ways)
+        if key in self._flows_of:
+            return self._flows_of[key]
+        every = [self._cut(way.sites) for way in ways]
+        for home, chunks in self._chunks_at.items():
+            counts = Counter(dealt(weights, chunks)) if len(ways) > 1 else {0: chunks}
             for number, way in enumerate(ways):
-                every = self._cut(way.sites)
-                stages = tuple(stage for stage in every if stage.chunkwise)
+                stages = tuple(stage for stage in every[number] if stage.chunkwise)
                 sites = tuple(homes.device(stage.site, home) for stage in stages)
                 answers = homes.device(way.sites[-1], home)
                 if counts[number]:
                     found.append(_Flow(home, number, counts[number], stages, sites, answers))
+        self._flows_of[key] = found
         return found
-
-    def _cut(self, sites: tuple[str, ...]) -> tuple[Stage, ...]:
-        """Give the stages that run if all chunks go one way."""
-        if sites not in self._stages:
-            self._stages[sites] = stages_on(self.query.segments, sites)
-        return self._stages[sites]
 
     def _work(self, stage: Stage, parts: int) -> Work:
         key = (stage.first, stage.last, parts)
@@ -235,20 +260,22 @@ class Costs:
         flow: Estimate = self.query.flows[segment]
         return int(flow.rows * flow.row_bytes / max(1, len(self.query.chunks)))
 
-    def _gather(
-        self, account: Account, flows: list[_Flow], stages: list[Stage], responds: str
-    ) -> None:
-        """Charge what happens where the chunks meet, and the answer's way to the client."""
-        query, place = self.query, ""
+    def _meet(self, flows: list[_Flow], stage: Stage) -> Account:
+        """Charge the way of chunks to where they meet."""
+        account = Account(self.system)
+        nbytes = self.out_bytes(stage.first - 1)
+        for flow in flows:
+            if flow.last != stage.site:
+                account.carry(flow.last, stage.site, nbytes, flow.times)
+        return account
+
+    def _after(self, stages: list[Stage], responds: str) -> Account:
+        """Charge what happens once chunks have met, and the answer's way to the client."""
+        account, query, place = Account(self.system), self.query, ""
         for stage in stages:
             if place:
                 # Rows that were merged travel at once, and nothing else does meanwhile.
                 account.barrier += _moved(account, query, stage, place)
-            else:
-                nbytes = self.out_bytes(stage.first - 1)
-                for flow in flows:
-                    if flow.last != stage.site:
-                        account.carry(flow.last, stage.site, nbytes, flow.times)
             place = stage.site
             asked = self.asked(place, stage, 1)
             memory = account.profile(place).memory
@@ -259,6 +286,7 @@ class Costs:
             account.barrier += alone + asked.waiting_ns
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
         account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
+        return account
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +307,13 @@ class _Flow:
     @property
     def last(self) -> str:
         return self.sites[-1] if self.sites else self.home
+
+
+def _once(parts: dict[object, Account], key: object, made: Callable[[], Account]) -> Account:
+    found = parts.get(key)
+    if found is None:
+        found = parts[key] = made()
+    return found
 
 
 def _at(site: str, homes: Homes) -> tuple[str, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wherry.base.units import format_bytes, format_ns
+from wherry.devices.altered import loaded
 from wherry.devices.expense import Expense, expense
 from wherry.devices.system import System
 from wherry.ir.build import Known
 from wherry.plan.breakeven import break_even
 from wherry.plan.cost import Cost, readers_of
-from wherry.plan.place import Choice, host_only, place
+from wherry.plan.flips import Flip, flips
+from wherry.plan.objective import TIME
+from wherry.plan.place import Choice, Wish, host_only, place
 from wherry.plan.placement import Placement, homes_of, stages_of
 from wherry.plan.query import Query
+from wherry.plan.terms import Analysis
 
 _OTHERS_SHOWN = 5
 _SHOWN_SHARE = 0.01
@@ -37,7 +41,13 @@ class StageExplained:
 
 @dataclass(frozen=True, slots=True)
 class CostExplained:
-    """A predicted cost; every time is modelled, in nanoseconds."""
+    """A predicted cost; every time is modelled, in nanoseconds.
+
+    Attributes
+    ----------
+    score : float
+        What the objective comes to, as a share of what it comes to on the host alone.
+    """
 
     placement: str
     modelled_ns: int
@@ -47,6 +57,7 @@ class CostExplained:
     fill_ns: int
     barrier_ns: int
     link_bytes: Mapping[str, int]
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,14 @@ class Explanation:
         do not include theirs.
     expense : Expense or None
         Predicted energy and money of the chosen placement.
+    objective : dict of str to float
+        What placements are chosen by, and its weights.
+    load : dict of str to float
+        What other tenants keep busy; every predicted time counts them.
+    flips : tuple of Flip
+        The link bandwidths and numbers of cores at which chunks would be worked on elsewhere.
+    analysis : Analysis or None
+        Predicted against actual, if the query was run for it.
     """
 
     system: str
@@ -126,6 +145,10 @@ class Explanation:
     break_even_selectivity: float | None
     builds: tuple[BuildExplained, ...] = ()
     expense: Expense | None = None
+    objective: Mapping[str, float] = field(default_factory=lambda: dict(TIME))
+    load: Mapping[str, float] = field(default_factory=dict)
+    flips: tuple[Flip, ...] = ()
+    analysis: Analysis | None = None
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -137,7 +160,7 @@ def explain(
     choice: Choice,
     residuals: Sequence[tuple[str, ...]],
     *,
-    cold: bool = False,
+    wish: Wish | None = None,
     builds: Sequence[tuple[Known, Explanation]] = (),
 ) -> Explanation:
     """Give the explanation of a choice.
@@ -147,16 +170,23 @@ def explain(
     residuals : sequence of tuple of str
         For each stage, what of its program is not native and why; programs are rendered above
         this layer.
-    cold : bool
-        Whether the choice was made for devices that lack the plan.
+    wish : Wish, optional
+        How the choice was made.
     builds : sequence of (Known, Explanation)
         What is expected of the other sides of joins, and how they are made.
     """
+    wish = wish or Wish()
+    system, cold, score = loaded(system, dict(wish.load)), wish.cold, choice.score
     baseline = _baseline(query, system, cold=cold)
+    alone = max(1, score.of(baseline[1]))
     placement = choice.chosen.placement
     even = None
     if baseline[0] != placement:
-        even = break_even(query, system, placement, baseline[0], cold=cold)
+        even = break_even(query, system, placement, baseline[0], cold=cold, score=score)
+
+    def told(of: Placement, cost: Cost) -> CostExplained:
+        return _cost(query, of, cost, score.of(cost) / alone)
+
     return Explanation(
         system=system.name,
         cold=cold,
@@ -169,9 +199,9 @@ def explain(
         stored_bytes=query.reading.media_bytes * len(query.chunks),
         decoded_bytes=query.reading.decoded_bytes * len(query.chunks),
         stages=_stages(query, system, choice, residuals),
-        chosen=_cost(query, choice.chosen.placement, choice.chosen.cost),
-        host_only=_cost(query, *baseline),
-        others=tuple(_cost(query, a.placement, a.cost) for a in choice.others),
+        chosen=told(choice.chosen.placement, choice.chosen.cost),
+        host_only=told(*baseline),
+        others=tuple(told(a.placement, a.cost) for a in choice.others),
         possible=choice.possible,
         refused=tuple(
             RefusalExplained(segment.kind, site, reasons)
@@ -181,6 +211,9 @@ def explain(
         break_even_selectivity=even,
         builds=_builds(query, system, placement, builds),
         expense=_expense(system, choice.chosen.cost),
+        objective=dict(wish.weights),
+        load=dict(wish.load),
+        flips=flips(query, system, choice, wish),
     )
 
 
@@ -241,7 +274,7 @@ def _stages(
     return tuple(found)
 
 
-def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
+def _cost(query: Query, placement: Placement, cost: Cost, score: float) -> CostExplained:
     return CostExplained(
         placement=placement.describe(query.segments),
         modelled_ns=cost.time.ns,
@@ -251,25 +284,37 @@ def _cost(query: Query, placement: Placement, cost: Cost) -> CostExplained:
         fill_ns=cost.fill,
         barrier_ns=cost.barrier,
         link_bytes=cost.link_bytes,
+        score=score,
     )
 
 
 def _lines(e: Explanation) -> list[str]:
     lines = _plan_lines(e)
+    lines += [f"{name} is busy for {share:.0%} with others" for name, share in e.load.items()]
+    if e.objective != dict(TIME):
+        lines.append(f"chosen by {_weighed(e.objective)}")
     lines.append(f"programs {'to be installed first' if e.cold else 'installed before'}")
     if e.expense is not None and e.expense.energy:
         first, *more = e.expense.lines()
         lines += [f"spends {first}", *(f"  {line}" for line in more)]
     if e.regret > 0:
+        worse = "slower" if e.objective == dict(TIME) else "worse"
         lines.append(
-            f"at most {e.regret:.1%} slower than the best, if so many rows pass (modelled)"
+            f"at most {e.regret:.1%} {worse} than the best, if so many rows pass (modelled)"
         )
     lines += _comparison(e)
     lines += [
         f"refused: {refusal.segment} at {refusal.site}: {'; '.join(refusal.reasons)}"
         for refusal in e.refused
     ]
-    return lines
+    return lines if e.analysis is None else [*lines, *e.analysis.lines()]
+
+
+def _weighed(objective: Mapping[str, float]) -> str:
+    if len(objective) == 1:
+        return next(iter(objective))
+    shares = " + ".join(f"{weight:g} x {name}" for name, weight in objective.items())
+    return f"{shares}, each as a share of the host's alone"
 
 
 def _plan_lines(e: Explanation) -> list[str]:
@@ -337,8 +382,15 @@ def _comparison(e: Explanation) -> list[str]:
         lines.append(
             f"pays while less than {e.break_even_selectivity:.1%} of the rows pass (modelled)"
         )
+    lines += [flip.line() for flip in e.flips]
+    by_time = e.objective == dict(TIME)
     lines += [
         f"not {o.placement}: {format_ns(o.modelled_ns)} modelled, held by {o.bottleneck}"
+        + (
+            ""
+            if by_time
+            else f"; comes to {o.score / max(e.chosen.score, 1e-12):.3f} times as much"
+        )
         for o in e.others[:_OTHERS_SHOWN]
     ]
     dearer = e.possible - 1 - min(_OTHERS_SHOWN, len(e.others))

@@ -15,7 +15,7 @@ from itertools import product
 
 from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
-from wherry.devices.system import System, home, lanes, route
+from wherry.devices.system import System, home, kind_of, lanes
 from wherry.devices.work import absent_rates, load_reference
 from wherry.ir.work import kinds_of_work, reading_work
 from wherry.plan.query import Query, builds_of, segment_schemas
@@ -162,10 +162,12 @@ def stages_of(segments: tuple[Segment, ...], placement: Placement) -> tuple[Stag
 def stages_on(segments: tuple[Segment, ...], sites: tuple[str, ...]) -> tuple[Stage, ...]:
     """Give the stages that run if all chunks go one way."""
     found: list[Stage] = []
+    apart = True
     for index, (segment, site) in enumerate(zip(segments, sites, strict=True)):
+        apart = apart and segment.kind != "merge"
         if not segment.runs:
             continue
-        last, apart = found[-1] if found else None, chunkwise(segments, index)
+        last = found[-1] if found else None
         if last and last.site == site and last.chunkwise == apart:
             found[-1] = Stage(last.first, index, site, apart)
         else:
@@ -202,19 +204,8 @@ def unlike(system: System, also: Collection[str] = ()) -> list[str]:
     for name, profile in system.devices.items():
         if profile.runs_programs:
             only = name == system.host or name in also
-            seen.setdefault(name if only else (profile, _links(system, name)), name)
+            seen.setdefault(name if only else kind_of(system, name), name)
     return list(seen.values())
-
-
-def _links(system: System, name: str) -> tuple[object, ...]:
-    ends = (system.host, system.client)
-    return tuple(
-        tuple(
-            (link.bandwidth_gb_per_s, link.latency_us, link.duplex, link.both_ways_share)
-            for link in route(system, name, end)
-        )
-        for end in ends
-    )
 
 
 def refusals(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from wherry.plan.cost import Costs
+from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import Placement
 from wherry.plan.query import near_flow, with_near
 from wherry.plan.search import cheapest
@@ -29,7 +30,10 @@ class Steadiest:
 
 
 def least_regret(
-    costs: Costs, allowed: Sequence[Sequence[str]], ranked: Sequence[Placement]
+    costs: Costs,
+    allowed: Sequence[Sequence[str]],
+    ranked: Sequence[Placement],
+    score: Score = BY_TIME,
 ) -> Steadiest:
     """Give the placement whose largest regret is least.
 
@@ -41,6 +45,8 @@ def least_regret(
         For each segment, the sites that may run it.
     ranked : sequence of Placement
         The cheapest ones at the best guess, cheapest first.
+    score : Score
+        What a placement comes to: its time, or what else is made small.
     """
     near = near_flow(costs.query)
     if near.exact or len(ranked) == 1:
@@ -50,14 +56,13 @@ def least_regret(
     # A join may make any number of rows; no world has infinitely many.
     for rows in filter(isfinite, dict.fromkeys((near.rows_low, near.rows_high))):
         flow = replace(near, rows_low=rows, rows=rows, rows_high=rows)
-        world = replace(
-            costs, query=with_near(costs.query, flow), _parts={}, _works={}, _demands={}
-        )
+        world = costs.with_query(with_near(costs.query, flow))
         worlds.append(world)
-        tried += [one.placement for one in cheapest(world, allowed, _TRIED)[0]]
+        tried += [one.placement for one in cheapest(world, allowed, _TRIED, score)[0]]
     tried = list(dict.fromkeys(tried))
-    times = [[world.of(placement).time.ns for world in worlds] for placement in tried]
-    best = [min(column) for column in zip(*times, strict=True)]
+    times = [[score.of(world.of(placement)) for world in worlds] for placement in tried]
+    # What costs nothing in the best case is no worse than itself, and endlessly dear beside it.
+    best = [max(1, min(column)) for column in zip(*times, strict=True)]
     regrets = [max(ns / least for ns, least in zip(row, best, strict=True)) - 1 for row in times]
     least = min(range(len(tried)), key=lambda number: (regrets[number], times[number][0]))
     return Steadiest(tried[least], regrets[least])

@@ -1,33 +1,39 @@
-"""Find the cheapest placements exactly, without pricing all: branch and bound over three parts.
+"""Find the cheapest placements exactly, without pricing all: best first, bound by parts.
 
-Chunks' ways come first, those whose busiest resource is least busy before others: no way on to an
-answer makes that less. Once the ways left cannot beat what was found, the search ends.
+Sites are settled in three steps: the way of chunks, where they meet and the answer leaves, and who
+routes. What the settled parts come to by themselves is at most what any placement with them comes
+to, so that the search ends once everything left begins with more than what was found.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
 from itertools import product
-from math import prod
+from operator import itemgetter
 
 from wherry.plan.account import Account, Cost
 from wherry.plan.cost import Costs
+from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import GATE, HOME, Placement, Way
 
 
 @dataclass(order=True, frozen=True, slots=True)
 class Found:
-    """A placement and its cost; ordered by time, and by the order of sites between equals."""
+    """A placement and its cost; ordered by what it comes to, and by the order of sites."""
 
-    ns: int
+    value: int
     places: tuple[int, ...]
     placement: Placement = field(compare=False)
     cost: Cost = field(compare=False)
 
 
-def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple[list[Found], int]:
+def cheapest(
+    costs: Costs, allowed: Sequence[Sequence[str]], keep: int, score: Score = BY_TIME
+) -> tuple[list[Found], int]:
     """Give the `keep` cheapest placements, and how many are possible.
 
     Parameters
@@ -36,6 +42,8 @@ def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple
         Prices placements of the query on the system.
     allowed : sequence of sequence of str
         For each segment, the sites that may run it.
+    score : Score
+        What is made small; what parts come to bounds every placement that has them.
     """
     if not all(allowed):
         return [], 0
@@ -43,41 +51,123 @@ def cheapest(costs: Costs, allowed: Sequence[Sequence[str]], keep: int) -> tuple
     # The first segment routes; after those that chunks go through come the merge and the answer.
     rest = 2 if merges else 0
     apart = range(1, len(allowed) - rest)
-    ways = sorted(_ways(costs, allowed, apart, merges=merges), key=lambda pair: pair[0])
-    tails = allowed[len(allowed) - rest :]
-    found: list[Found] = []
-    for least, sites in ways:
-        if len(found) == keep and least > found[-1].ns:
-            break
-        for tail in product(*tails):
-            known = Placement((allowed[0][0], *sites, *tail))
-            if len(found) == keep and _least(costs.gather(known)) > found[-1].ns:
-                continue
-            for router in allowed[0]:
-                placement = Placement((router, *sites, *tail))
-                cost = costs.of(placement)
-                pairs = zip(allowed, placement.sites, strict=True)
-                places = tuple(list(every).index(site) for every, site in pairs)
-                insort(found, Found(cost.time.ns, places, placement, cost))
+    ways = list(_ways(allowed, apart, merges=merges))
+    tails = list(product(*allowed[len(allowed) - rest :]))
+    search = _Search(costs, allowed, score)
+    for sites in ways:
+        search.add_way(sites, tails)
+    return search.best(keep), len(ways) * len(allowed[0]) * len(tails)
+
+
+@dataclass
+class _Search:
+    """What is left to look at, what comes to least at the front of a heap.
+
+    A node is a number of sites that are settled, and what every placement with them comes to at
+    least; the sooner a look is enough, the fewer placements are priced.
+    """
+
+    costs: Costs
+    allowed: Sequence[Sequence[str]]
+    score: Score
+    nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
+    tails: dict[str, list[tuple[int, int, tuple[Account, ...], tuple[str, ...]]]] = field(
+        default_factory=dict
+    )
+    routers: dict[object, list[tuple[int, int, str]]] = field(default_factory=dict)
+    pushed: int = 0
+
+    def push(self, least: int, look: Callable[[], Found | None]) -> None:
+        # Numbers keep the heap from comparing functions, and equal nodes in their order.
+        self.pushed += 1
+        heappush(self.nodes, (least, self.pushed, look))
+
+    def best(self, keep: int) -> list[Found]:
+        """Look on until nothing that is left can come to less than what was found."""
+        found: list[Found] = []
+        while self.nodes and (len(found) < keep or self.nodes[0][0] <= found[-1].value):
+            _, _, look = heappop(self.nodes)
+            one = look()
+            if one is not None:
+                insort(found, one)
                 del found[keep:]
-    return found, len(ways) * len(allowed[0]) * prod(map(len, tails))
+        # What is left points back here: without it, the query goes with its last name.
+        self.nodes.clear()
+        return found
+
+    def add_way(self, sites: tuple[str, ...], tails: Sequence[tuple[str, ...]]) -> None:
+        """Add all placements with a way of chunks."""
+        router = self.allowed[0][0]
+        chunks = self.costs.chunks((Way((router, *sites, *tails[0]), 1),))
+        least = self.score.of(self.costs.together(chunks))
+        self.push(least, partial(self._add_tails, least, chunks, (router, *sites), tails))
+
+    def _add_tails(
+        self,
+        least: int,
+        chunks: Account,
+        sites: tuple[str, ...],
+        tails: Sequence[tuple[str, ...]],
+    ) -> None:
+        # What follows the chunks hangs on where they were last, not on their way there.
+        ends = sites[-1]
+        if ends not in self.tails:
+            known = ((Placement((*sites, *tail)), tail) for tail in tails)
+            parts = ((self.costs.gather(placement), tail) for placement, tail in known)
+            self.tails[ends] = sorted(
+                (
+                    (sum(map(self.score.more, part)), n, part, tail)
+                    for n, (part, tail) in enumerate(parts)
+                ),
+                key=itemgetter(0, 1),
+            )
+        self._next_tail(least, chunks, sites, 0)
+
+    def _next_tail(self, least: int, chunks: Account, sites: tuple[str, ...], number: int) -> None:
+        """Add the tail that adds least of those not yet added, and then what is left."""
+        every = self.tails[sites[-1]]
+        if number < len(every):
+            more, _, gather, tail = every[number]
+            placement, parts = Placement((*sites, *tail)), (chunks, *gather)
+            self.push(least + more, partial(self._add_tail, placement, parts))
+            self.push(least + more, partial(self._next_tail, least, chunks, sites, number + 1))
+
+    def _add_tail(self, known: Placement, parts: tuple[Account, ...]) -> None:
+        key = self.costs.before(known)
+        if key not in self.routers:
+            every = ((router, Placement((router, *known.sites[1:]))) for router in self.allowed[0])
+            more = [
+                (self.score.more(self.costs.route(placement)), n, router)
+                for n, (router, placement) in enumerate(every)
+            ]
+            self.routers[key] = sorted(more)
+        least = self.score.of(self.costs.together(*parts))
+        self._next_router(least, known, self.routers[key], 0)
+
+    def _next_router(
+        self, least: int, known: Placement, routers: list[tuple[int, int, str]], number: int
+    ) -> None:
+        if number < len(routers):
+            more, _, router = routers[number]
+            self.push(least + more, partial(self._price, Placement((router, *known.sites[1:]))))
+            later = partial(self._next_router, least, known, routers, number + 1)
+            self.push(least + more, later)
+
+    def _price(self, placement: Placement) -> Found:
+        cost = self.costs.of(placement)
+        pairs = zip(self.allowed, placement.sites, strict=True)
+        places = tuple(list(every).index(site) for every, site in pairs)
+        return Found(self.score.of(cost), places, placement, cost)
 
 
 def _ways(
-    costs: Costs, allowed: Sequence[Sequence[str]], apart: range, *, merges: bool
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Give the ways that chunks may go, each with the least time of any placement that has it.
+    allowed: Sequence[Sequence[str]], apart: range, *, merges: bool
+) -> Iterator[tuple[str, ...]]:
+    """Give the ways that chunks may go.
 
     An answer assembled at `home` or `gate` leaves from the devices that made its parts, so it
     needs the last program there too.
     """
-    others = [every[0] for every in allowed]
     for sites in product(*(allowed[number] for number in apart)):
-        if not merges and sites[-1] in (HOME, GATE) and sites[-2:-1] != sites[-1:]:
-            continue
-        whole = (*others[: apart.start], *sites, *others[apart.stop :])
-        yield _least(costs.chunks((Way(whole, 1),))), sites
-
-
-def _least(part: Account) -> int:
-    return max(part.busy.values(), default=0) + part.barrier
+        if merges or sites[-1] not in (HOME, GATE) or sites[-2:-1] == sites[-1:]:
+            yield sites

@@ -2,7 +2,8 @@
 
 With x the share of the chunks that goes each way, and b the busy time of a resource if all chunks
 went that way, the shares that minimise the largest sum of x b are a linear program, and its value
-is a bound: no split of these ways keeps the busiest resource busy for less.
+is a bound: no split of these ways keeps the busiest resource busy for less. By another objective
+than time, what devices are busy for is part of what is made small.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
 from wherry.plan.cost import Cost, Costs
+from wherry.plan.linear import least_busy
+from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import GATE, HOME, Placement, Way, stages_on
 from wherry.plan.query import Query
 from wherry.plan.segments import chunkwise
@@ -32,16 +37,21 @@ class Shares:
     ----------
     placement : Placement
         With at least two ways.
-    bound_ns : int
+    bound_ns : int or None
         Modelled: the busiest resource of any split of these ways is busy for at least this long.
+        None if shares were chosen by something else than time.
     """
 
     placement: Placement
-    bound_ns: int
+    bound_ns: int | None
 
 
 def split(
-    query: Query, costs: Costs, allowed: Sequence[Sequence[str]], first: Placement
+    query: Query,
+    costs: Costs,
+    allowed: Sequence[Sequence[str]],
+    first: Placement,
+    score: Score = BY_TIME,
 ) -> Shares | None:
     """Give the best split of the ways that agree with the first placement where chunks meet.
 
@@ -51,6 +61,8 @@ def split(
         For each segment, the sites that may run it.
     first : Placement
         The cheapest that is not split.
+    score : Score
+        What is made small.
 
     Returns
     -------
@@ -61,12 +73,12 @@ def split(
     every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
     alike = [Placement(sites) for sites in product(*every)]
     pairs = [(one, costs.of(one)) for one in alike if agree(query, first, one)]
-    # Two sites may be one device: then there is nothing to split, and scipy is not needed.
+    # Two sites may be one device: then there is nothing to split.
     unlike = {frozenset(cost.busy.items()): (one, cost) for one, cost in reversed(pairs)}
-    together = sorted(unlike.values(), key=lambda pair: pair[1].time)[:_WAYS]
+    together = sorted(unlike.values(), key=lambda pair: score.of(pair[1]))[:_WAYS]
     if len(together) < 2 or len(query.chunks) < 2:
         return None
-    shares, bound = _solve([cost for _, cost in together])
+    shares, bound = _solve([cost for _, cost in together], score)
     weights = [round(share * _PARTS) if share >= _LEAST else 0 for share in shares]
     ways = [
         Way(placement.sites, weight)
@@ -100,19 +112,13 @@ def agree(query: Query, one: Placement, other: Placement) -> bool:
     return cuts[0] == cuts[1]
 
 
-def _solve(costs: Sequence[Cost]) -> tuple[list[float], int]:
+def _solve(costs: Sequence[Cost], score: Score) -> tuple[list[float], int | None]:
     """Give the shares, and the least time that the busiest resource can be busy."""
-    # scipy takes longer to import than a plan without a split to make.
-    import numpy as np  # noqa: PLC0415
-    from scipy.optimize import linprog  # noqa: PLC0415
-
     resources = sorted({name for cost in costs for name in cost.busy})
     busy = np.array([[cost.busy.get(name, 0) for cost in costs] for name in resources], float)
-    scale = busy.max() or 1.0
-    above = np.hstack([busy / scale, -np.ones((len(resources), 1))])
-    goal = np.zeros(len(costs) + 1)
-    goal[-1] = 1.0
-    whole = np.append(np.ones(len(costs)), 0.0)[np.newaxis]
-    found = linprog(goal, A_ub=above, b_ub=np.zeros(len(resources)), A_eq=whole, b_eq=[1.0])
-    assert found.success  # any shares that add up to one satisfy it
-    return list(found.x[:-1]), int(found.fun * scale)
+    goal = [sum(each * cost.busy.get(name, 0) for name, each in score.busy) for cost in costs]
+    # Integers of a weighting may be longer than a float: only their ratio counts.
+    largest = max(score.whole, *(each for _, each in score.busy), 1)
+    weights = np.array([value / largest for value in goal], float)
+    shares, value = least_busy(busy, weights, score.whole / largest)
+    return list(shares), int(value) if score == BY_TIME else None

@@ -34,6 +34,25 @@ class Usage:
 
 def usage(spans: Iterable[Span], system: System, time_ns: int) -> Usage:
     """Give what the spans of one run, or of several at once, come to over `time_ns`."""
+    used, units = _used(spans, system)
+    whole = max(1, time_ns)
+    shares = {name: Fraction(ns, units[name] * whole) for name, ns in sorted(used.items())}
+    working = {
+        name: shares.get(f"{'cores' if profile.runs_programs else 'media'} {name}", Fraction(0))
+        for name, profile in system.devices.items()
+    }
+    busy = {name: float(share) for name, share in shares.items()}
+    return Usage(time_ns, busy, expense(system, working, time_ns))
+
+
+def used_ns(spans: Iterable[Span], system: System) -> dict[str, int]:
+    """Give for how long each resource was used; a use of one of its units counts as its share."""
+    used, units = _used(spans, system)
+    return {name: ns // units[name] for name, ns in used.items()}
+
+
+def _used(spans: Iterable[Span], system: System) -> tuple[dict[str, int], dict[str, int]]:
+    """Give the nanoseconds each resource was used, added over its units, and how many it has."""
     used: dict[str, int] = {}
     units: dict[str, int] = {}
     for span in spans:
@@ -47,14 +66,7 @@ def usage(spans: Iterable[Span], system: System, time_ns: int) -> Usage:
         used[span.resource] = used.get(span.resource, 0) + took
         if span.resource not in units:
             units[span.resource] = _units(span, system)
-    whole = max(1, time_ns)
-    shares = {name: Fraction(ns, units[name] * whole) for name, ns in sorted(used.items())}
-    working = {
-        name: shares.get(f"{'cores' if profile.runs_programs else 'media'} {name}", Fraction(0))
-        for name, profile in system.devices.items()
-    }
-    busy = {name: float(share) for name, share in shares.items()}
-    return Usage(time_ns, busy, expense(system, working, time_ns))
+    return used, units
 
 
 def _units(span: Span, system: System) -> int:
