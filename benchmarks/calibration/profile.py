@@ -9,7 +9,7 @@ from typing import Final
 
 from wherry.base.errors import InputError
 from wherry.benchmarks.calibration.rates import Rate
-from wherry.devices.bandwidth import ARRAY_BYTES, read_gb_per_s
+from wherry.devices.bandwidth import ARRAY_BYTES, measured_gb_per_s
 from wherry.devices.proc import cpu_clock_ghz, cpu_name, memory_bytes, usable_cores
 from wherry.devices.profile import OPERATOR_NAMES, REFERENCE_NAME, TYPE_FAMILIES, load_profile
 from wherry.devices.work import load_reference
@@ -70,7 +70,7 @@ def _lines(name: str, rates: Mapping[str, Rate]) -> Iterator[str]:
     yield from ("", "[memory]")
     yield _count("capacity_bytes", memory_bytes(), "measured: MemTotal of /proc/meminfo")
     source = f"measured: {cores} threads of numpy reading {ARRAY_BYTES >> 20} MiB, best of 5 passes"
-    yield _figure("bandwidth_gb_per_s", read_gb_per_s(cores), source)
+    yield _figure("bandwidth_gb_per_s", measured_gb_per_s(cores), source)
     size = _cache_bytes()
     if size is not None:
         yield from ("", "[cache]")

@@ -21,7 +21,7 @@ from wherry.benchmarks.kernels.limits import pinned_crew
 from wherry.benchmarks.kernels.measure import measure
 from wherry.benchmarks.kernels.messages import Bandwidth, Begun, Done, Failed, Job, Message
 from wherry.benchmarks.kernels.peers import installed
-from wherry.devices.bandwidth import read_gb_per_s
+from wherry.devices.bandwidth import measured_gb_per_s
 
 _PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
 
@@ -36,11 +36,14 @@ def main() -> None:
         _measure(job)
     except WherryError as error:
         _tell(Failed(str(error)))
+    except BrokenPipeError:
+        # Nobody reads any more: the parent was ended, and this process will be in a moment.
+        os._exit(1)
 
 
 def _measure(job: Job) -> None:
     threads = len(job.cores)
-    _tell(Bandwidth(threads, read_gb_per_s(threads)))
+    _tell(Bandwidth(threads, measured_gb_per_s(threads)))
     data = Data(Path(job.folder), job.scale_factor)
     asked, peers = questions(data), installed()
     with pinned_crew(job.cores) as crew:

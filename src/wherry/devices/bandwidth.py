@@ -24,12 +24,24 @@ ARRAY_BYTES = 128 << 20
 _PASSES = 5
 
 
-def read_gb_per_s(threads: int, *, anew: bool = False) -> float:
+def measured_gb_per_s(threads: int) -> float:
     """Give the best of five passes of `threads` threads over 128 MiB, in GB/s (1e9 bytes).
 
     The best and not the mean, because what is wanted is what the memory can do, and a neighbour
     can only slow it down. numpy's reduction stays up to a sixth below what a fused kernel reads
-    (16-17 against 19 GB/s on the development machine).
+    (16-17 against 19 GB/s on the development machine). Measured once in a process.
+    """
+    return _measured(_counts(threads))[threads]
+
+
+def _counts(threads: int) -> tuple[int, ...]:
+    """Give the numbers of threads that are measured together."""
+    usual = (1, usable_cores())
+    return usual if threads in usual else (threads,)
+
+
+def read_gb_per_s(threads: int, *, anew: bool = False) -> float:
+    """Give what `measured_gb_per_s` found at best on this machine, in any process.
 
     Measuring takes longer than many a query, so what was found is kept in the user's cache for
     this processor, these cores and this memory.
@@ -39,8 +51,7 @@ def read_gb_per_s(threads: int, *, anew: bool = False) -> float:
     anew : bool
         Measure once more in this process; what is kept is the best of all.
     """
-    usual = (1, usable_cores())
-    counts = usual if threads in usual else (threads,)
+    counts = _counts(threads)
     kept = _kept(_kept_path())
     if anew or not all(str(count) in kept for count in counts):
         for count, rate in _measured(counts).items():
