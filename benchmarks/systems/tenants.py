@@ -1,7 +1,8 @@
 """Two tenants at once on one system: their queries begin together and queue for its devices.
 
-The planner places each as if it were alone. What is best is the best pair of placements that
-somebody chose for either: the planner, its next best, the host alone, each rule.
+The planner places the longer one as if it were alone, and the other beside what that one keeps
+busy. What is best is the best pair of placements that somebody chose for either: the planner, its
+next best, the host alone, each rule.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from wherry.plan.placement import Placement
 from wherry.plan.rules import RULES
 from wherry.sim.recorded import Counts
 from wherry.sim.replay import replay_many
+from wherry.trace.usage import usage
 
 _KEPT: Final = 3
 """Of the planner's next best placements so many are tried."""
+_LOADED: Final = ("media ", "cores ", "link ", "engine ")
+"""Resources whose busy shares the planner can be told."""
+_MOST_BUSY: Final = 0.95
+"""A resource that is always busy would have no room for anybody; the tenant ends some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ def share(names: tuple[str, ...], system: System, both: tuple[Counts, ...]) -> S
         return known[pair]
 
     who = [_choices(counts, system) for counts in both]
+    _beside(who, both, system)
     by_name = {name: tuple(choices[name] for choices in who) for name in (PLANNER, HOST, *RULES)}
     every = (dict.fromkeys(choices.values()) for choices in who)
     best = min(max(times(pair)) for pair in product(*every))
@@ -91,6 +98,22 @@ def share(names: tuple[str, ...], system: System, both: tuple[Counts, ...]) -> S
         rules={name: max(times(by_name[name])) / best - 1 for name in RULES},
         tried=len(known),
     )
+
+
+def _beside(who: list[dict[str, Placement]], both: tuple[Counts, ...], system: System) -> None:
+    """Let the planner place the shorter one anew, beside what the longer one keeps busy."""
+    placed = [(choices[PLANNER], counts) for choices, counts in zip(who, both, strict=True)]
+    alone = [replay_many(system, [flight])[0] for flight in placed]
+    longer = max(range(len(alone)), key=lambda number: alone[number].time.ns)
+    run = alone[longer]
+    busy = usage(run.spans, system, run.time.ns).busy
+    load = {
+        name: min(share, _MOST_BUSY) for name, share in busy.items() if name.startswith(_LOADED)
+    }
+    for number, counts in enumerate(both):
+        if number != longer:
+            found = place(counts.query, system, load=load).chosen.placement
+            who[number] |= {"alone": who[number][PLANNER], PLANNER: found}
 
 
 def _choices(counts: Counts, system: System) -> dict[str, Placement]:
