@@ -2,16 +2,15 @@
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import ipc
 from scipy.optimize import linprog
+from support.days import days
 from support.devices import power, price
 from support.runs import faster_link, query_of
 
-from wherry import InputError, Refused, col, load_system, scan
+from wherry import InputError, Refused, col, load_system
 from wherry.plan.cost import Costs, predict
 from wherry.plan.linear import least_busy
 from wherry.plan.objective import score_of, weights_of
@@ -45,18 +44,7 @@ SYSTEM = priced(load_system("dpu-csd-host"))
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
-    for number in range(4):
-        table = pa.table(
-            {
-                "day": values.integers(0, 2500, 100_000).astype("int32"),
-                "price": values.integers(90_000, 10_500_000, 100_000),
-            }
-        )
-        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=25_000):
-                writer.write_batch(batch)
-    return scan(folder)
+    return days(tmp_path_factory.mktemp("rows"), rows=100_000, batch=25_000)
 
 
 @pytest.mark.parametrize("idle", [False, True])

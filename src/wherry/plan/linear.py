@@ -14,11 +14,14 @@ import numpy as np
 _ZERO = 1e-11
 """Of numbers scaled to one: what is nearer to nothing is nothing."""
 
+_STEPS = 50
+"""Steps a line and column: programs of plans take one or two."""
+
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def least_busy(busy: Numbers, goal: Numbers, height: float) -> tuple[Numbers, float]:
-    """Give the shares, and what they come to: goal . x + height max(busy x).
+def least_busy(busy: Numbers, goal: Numbers, height: float) -> tuple[Numbers, float] | None:
+    """Give the shares, and what they come to: goal . x + height max(busy x); or None.
 
     Parameters
     ----------
@@ -32,13 +35,17 @@ def least_busy(busy: Numbers, goal: Numbers, height: float) -> tuple[Numbers, fl
     scale = float(rows.max()) or 1.0
     each = max(float(np.abs(goal).max()), height * scale) or 1.0
     shares = _solve(rows / scale, goal / each, height * scale / each)
+    if shares is None:
+        return None
     shares = np.clip(shares, 0.0, None)
     shares /= shares.sum()
     return shares, float(goal @ shares) + height * float((busy @ shares).max())
 
 
-def _solve(rows: Numbers, goal: Numbers, height: float) -> Numbers:
+def _solve(rows: Numbers, goal: Numbers, height: float) -> Numbers | None:
     """Go from vertex to vertex, downhill, by Bland's rule, which never turns in a circle.
+
+    Exact numbers would not; rounded ones might, so the steps are counted, and None says that.
 
     The tableau has a line for each basic variable and a column for each other one, and the values
     last. Variables: the shares, then the height, then what each row falls short of it.
@@ -57,7 +64,7 @@ def _solve(rows: Numbers, goal: Numbers, height: float) -> Numbers:
     others = [*range(1, ways), ways]
     _pivot(table, fullest, ways - 1)
     basic[fullest], others[ways - 1] = others[ways - 1], basic[fullest]
-    while True:
+    for _ in range(_STEPS * (count + ways)):
         falling = [n for n in range(ways) if table[-1, n] < -_ZERO]
         if not falling:
             break
@@ -69,6 +76,8 @@ def _solve(rows: Numbers, goal: Numbers, height: float) -> Numbers:
         line = min(ties.tolist(), key=lambda n: basic[n])
         _pivot(table, line, column)
         basic[line], others[column] = others[column], basic[line]
+    else:
+        return None
     found = np.zeros(ways)
     for line, variable in enumerate(basic):
         if variable < ways:

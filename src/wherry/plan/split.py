@@ -67,7 +67,7 @@ def split(
     Returns
     -------
     Shares or None
-        None if no second way helps.
+        None if no second way helps, or none was found to.
     """
     apart = _apart(query)
     every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
@@ -78,7 +78,10 @@ def split(
     together = sorted(unlike.values(), key=lambda pair: score.of(pair[1]))[:_WAYS]
     if len(together) < 2 or len(query.chunks) < 2:
         return None
-    shares, bound = _solve([cost for _, cost in together], score)
+    solved = _solve([cost for _, cost in together], score)
+    if solved is None:
+        return None
+    shares, bound = solved
     weights = [round(share * _PARTS) if share >= _LEAST else 0 for share in shares]
     ways = [
         Way(placement.sites, weight)
@@ -112,7 +115,7 @@ def agree(query: Query, one: Placement, other: Placement) -> bool:
     return cuts[0] == cuts[1]
 
 
-def _solve(costs: Sequence[Cost], score: Score) -> tuple[list[float], int | None]:
+def _solve(costs: Sequence[Cost], score: Score) -> tuple[list[float], int | None] | None:
     """Give the shares, and the least time that the busiest resource can be busy."""
     resources = sorted({name for cost in costs for name in cost.busy})
     busy = np.array([[cost.busy.get(name, 0) for cost in costs] for name in resources], float)
@@ -120,5 +123,8 @@ def _solve(costs: Sequence[Cost], score: Score) -> tuple[list[float], int | None
     # Integers of a weighting may be longer than a float: only their ratio counts.
     largest = max(score.whole, *(each for _, each in score.busy), 1)
     weights = np.array([value / largest for value in goal], float)
-    shares, value = least_busy(busy, weights, score.whole / largest)
+    found = least_busy(busy, weights, score.whole / largest)
+    if found is None:
+        return None
+    shares, value = found
     return list(shares), int(value) if score == BY_TIME else None
