@@ -3,13 +3,11 @@
 import json
 
 import msgspec
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from support.days import days
 from support.runs import faster_link
 
-from wherry import col, load_system, scan
+from wherry import col, load_system
 from wherry.cli.output import plain
 
 SYSTEM = load_system("dpu-csd-host")
@@ -25,18 +23,7 @@ PIPELINES = {
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
-    for number in range(3):
-        table = pa.table(
-            {
-                "day": values.integers(0, 2500, 60_000).astype("int32"),
-                "price": values.integers(90_000, 10_500_000, 60_000),
-            }
-        )
-        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=15_000):
-                writer.write_batch(batch)
-    return scan(folder)
+    return days(tmp_path_factory.mktemp("rows"), files=3, rows=60_000, batch=15_000)
 
 
 def terms(told, kind):

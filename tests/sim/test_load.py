@@ -1,11 +1,10 @@
 """Other tenants: what the planner makes of their load is what a simulation of both says."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from support.days import days
 
-from wherry import col, load_system, scan
+from wherry import col, load_system
 from wherry.plan.place import place
 from wherry.session import record
 from wherry.sim.replay import replay_many
@@ -17,18 +16,7 @@ TENANTS = 60
 
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory):
-    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
-    for number in range(2):
-        table = pa.table(
-            {
-                "day": values.integers(0, 2500, 1_000_000).astype("int32"),
-                "price": values.integers(90_000, 10_500_000, 1_000_000),
-            }
-        )
-        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=50_000):
-                writer.write_batch(batch)
-    rows = scan(folder)
+    rows = days(tmp_path_factory.mktemp("rows"), files=2, rows=1_000_000)
     return record(rows.filter(col("day") < 100).agg(total=col("price").sum()))
 
 

@@ -1,12 +1,10 @@
 """Flip points: the decision is another one beyond them; and what other tenants leave."""
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from support.days import days
 from support.runs import query_of
 
-from wherry import InputError, col, load_system, scan
+from wherry import InputError, col, load_system
 from wherry.devices.altered import cores_times, loaded, with_cores, with_links
 from wherry.plan.flips import decision, flips
 from wherry.plan.place import Wish, choose, place
@@ -16,18 +14,7 @@ SYSTEM = load_system("dpu-csd-host")
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
-    for number in range(4):
-        table = pa.table(
-            {
-                "day": values.integers(0, 2500, 400_000).astype("int32"),
-                "price": values.integers(90_000, 10_500_000, 400_000),
-            }
-        )
-        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=50_000):
-                writer.write_batch(batch)
-    return scan(folder)
+    return days(tmp_path_factory.mktemp("rows"))
 
 
 def light(rows):

@@ -2,13 +2,11 @@
 
 from itertools import pairwise
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from support.days import days
 from support.runs import faster_link, query_of
 
-from wherry import Refused, col, count, load_system, scan
+from wherry import Refused, col, count, load_system
 from wherry.plan.cost import Costs, predict
 from wherry.plan.place import KEPT, place
 from wherry.plan.placement import placements, possible_sites, refusals
@@ -31,19 +29,7 @@ PIPELINES = {
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder, values = tmp_path_factory.mktemp("rows"), np.random.default_rng(7)
-    for number in range(4):
-        table = pa.table(
-            {
-                "day": values.integers(0, 2500, 400_000).astype("int32"),
-                "price": values.integers(90_000, 10_500_000, 400_000),
-                "flag": values.integers(0, 3, 400_000).astype("int8"),
-            }
-        )
-        with ipc.new_file(folder / f"part{number}.arrow", table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=50_000):
-                writer.write_batch(batch)
-    return scan(folder)
+    return days(tmp_path_factory.mktemp("rows"))
 
 
 def query(rows, title):
