@@ -281,11 +281,6 @@ def matching(
     return found if within is None else np.bitwise_and(found, within, out=found)
 
 
-def flag_table(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Give flags with room behind them, as `matching` takes them without a copy."""
-    return np.concatenate((flags, np.zeros(SLACK, np.bool_)))
-
-
 def _numbers(index_type: pa.DataType) -> int:
     return 1 << (index_type.bit_width - pa.types.is_signed_integer(index_type))
 

@@ -106,17 +106,7 @@ def merge(
     pool: SegmentPool,
     team: Team = alone,
 ) -> tuple[pa.RecordBatch, int]:
-    """Give the groups of all pieces, in order of first appearance, and the bytes of records made.
-
-    Parameters
-    ----------
-    pieces : sequence of Dealt, Waiting or RecordBatch
-        Rows, or partial rows; at least one.
-    plan : PassPlan
-        The pass that merges partial rows; `can_deal` is true of it.
-    team : Team
-        Who works on it; the answer does not depend on that.
-    """
+    """Give what `merge_hashed` gives of the same: by slots where the keys have a known domain."""
     waiting = [piece for piece in pieces if isinstance(piece, Waiting)]
     # Chunks of one program are read by one pass; what was stored before may differ.
     if len(waiting) == len(pieces) and all(p.plan is waiting[0].plan for p in waiting):
