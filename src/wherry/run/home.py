@@ -206,6 +206,7 @@ def matched(node: State, entry: Entry, found: Matched) -> None:
 def placed(node: State, entry: Entry, target: str) -> None:
     """Send a state that is driven anew to where it may go on; nowhere: ask again later."""
     if not target:
+        entry.avoid = ()
         return
     if target == node.name:
         entry.state, entry.where, entry.lease = RUNNING, "", 0
