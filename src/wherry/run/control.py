@@ -44,14 +44,14 @@ class Taken(Struct, frozen=True, array_like=True, gc=False, tag=1):
 class Passed(Struct, frozen=True, array_like=True, gc=False, tag=2):
     """To home: this hop was carried out here and came to `message`, which is on its way to `where`.
 
-    `message` is empty where it goes to home itself, or is no longer known. `leased` says that the
-    sender keeps something for the continuation, `life` which life of the sender used `receipt`.
+    `message` is empty if it is no longer known. `leased` says that the sender keeps something for
+    the continuation; `run` tells apart hops that were carried out twice.
     """
 
     id: Id
     epoch: Count
     hop: Count
-    life: Wide
+    run: Wide
     where: Name
     tenant: Name
     receipt: Receipt
@@ -65,7 +65,7 @@ class Noted(Struct, frozen=True, array_like=True, gc=False, tag=3):
     id: Id
     epoch: Count
     hop: Count
-    life: Wide
+    run: Wide
 
 
 class Alive(Struct, frozen=True, array_like=True, gc=False, tag=4):

@@ -206,7 +206,7 @@ class Pending(Struct, frozen=True, gc=False):
 
 
 class Woken(Struct, frozen=True, gc=False):
-    """The time of a parked one has come."""
+    """The time of a parked one has come, or the journal found that it cannot read its row."""
 
     id: bytes
 

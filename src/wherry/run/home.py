@@ -42,6 +42,7 @@ from wherry.run.message import (
 )
 from wherry.run.message import thaw as thaw_message
 from wherry.run.node import (
+    HOLDER,
     MS,
     Entry,
     State,
@@ -56,6 +57,7 @@ from wherry.run.node import (
     match,
     persist,
     resumed,
+    run_number,
     say,
 )
 from wherry.run.records import (
@@ -132,7 +134,7 @@ def _passed(node: State, sender: str, said: Passed, m: Message | None, entry: En
     records: list[Record] = []
     if said.receipt:
         used = Receipted(
-            said.id, said.epoch, said.hop, sender, said.tenant, said.receipt, said.life, told=True
+            said.id, said.epoch, said.hop, sender, said.tenant, said.receipt, said.run, told=True
         )
         records.append(used)
     ended = entry is None or entry.state == ENDED
@@ -146,7 +148,7 @@ def _passed(node: State, sender: str, said: Passed, m: Message | None, entry: En
             _advance(node, entry, m, said.message, where=said.where, records=records, send=False)
         else:
             persist(node, *records)
-    say(node, sender, Noted(said.id, said.epoch, said.hop, said.life))
+    say(node, sender, Noted(said.id, said.epoch, said.hop, said.run))
     if ended:
         say(node, sender, Forget(said.id))
     elif entry is not None and said.epoch < entry.epoch:
@@ -490,10 +492,9 @@ def _receipt(node: State, m: Message, receipt: bytes) -> list[Record]:
     """Give the record of what a step used that was carried out at home itself."""
     if not receipt:
         return []
-    return [Receipted(m.id, m.epoch, m.hop, node.name, m.tenant, receipt, node.life, told=True)]
-
-
-_HOLDER = b"node:"
+    return [
+        Receipted(m.id, m.epoch, m.hop, node.name, m.tenant, receipt, run_number(node), told=True)
+    ]
 
 
 def _holds(node: State, entry: Entry, name: str) -> list[Record]:
@@ -503,13 +504,13 @@ def _holds(node: State, entry: Entry, name: str) -> list[Record]:
     entry.holders[name] = node.wall + keep_ns
     if not entry.renew:
         entry.renew = node.now + entry.message.lease_ms * MS
-    return [] if known else [Leased(_HOLDER + name.encode(), entry.id, node.wall + keep_ns)]
+    return [] if known else [Leased(HOLDER + name.encode(), entry.id, node.wall + keep_ns)]
 
 
 def _let_go(entry: Entry, name: str) -> list[Record]:
     if entry.holders.pop(name, None) is None:
         return []
-    return [Leased(_HOLDER + name.encode(), entry.id, 0)]
+    return [Leased(HOLDER + name.encode(), entry.id, 0)]
 
 
 def _ask_to_forget(node: State, entry: Entry) -> None:
@@ -534,7 +535,7 @@ def _renew(node: State, entry: Entry, keep_ns: int) -> None:
 
 def _remember(entry: Entry, records: tuple[Record, ...]) -> None:
     for r in records:
-        if isinstance(r, Leased) and r.until_ns and r.resource.startswith(_HOLDER):
-            entry.holders[r.resource[len(_HOLDER) :].decode()] = r.until_ns
+        if isinstance(r, Leased) and r.until_ns and r.resource.startswith(HOLDER):
+            entry.holders[r.resource[len(HOLDER) :].decode()] = r.until_ns
         elif isinstance(r, Stepped) and r.hop == 0:
             entry.fallback = r.message

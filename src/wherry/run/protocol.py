@@ -56,7 +56,7 @@ from wherry.run.delivery import (
     Woken,
 )
 from wherry.run.message import PERFORM, Message, thaw
-from wherry.run.node import Entry, State, Telling, load, match, persist, say
+from wherry.run.node import Entry, Keeping, State, Telling, load, match, persist, say
 from wherry.run.records import AWAY, ENDED, PARKED, PASSED, RUNNING, Held, Signal
 from wherry.run.records import Forgotten as ForgottenRecord
 
@@ -110,8 +110,10 @@ class Node(State):
                     visit.entry_due(self, timed)
             elif isinstance(timed, Telling):
                 visit.telling_due(self, timed)
-            else:
+            elif isinstance(timed, Keeping):
                 visit.keeping_due(self, timed)
+            else:
+                del self.lacking[timed.digest]
 
     def _performed(self, event: Performed) -> None:
         entry = self._current(event.message)

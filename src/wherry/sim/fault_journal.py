@@ -44,8 +44,6 @@ class Journal:
         self.ids: dict[bytes, set[Key]] = {}
         """The keys of each id."""
         self.pending: list[tuple[Record, ...]] = []
-        self.damage: dict[Key, str] = {}
-        """Rows that were found damaged and set aside."""
         self.receipts: dict[Key, bytes] = {}
         """Every receipt that was ever durable here: what this node counts."""
 
@@ -83,23 +81,19 @@ class Journal:
             if record is not None:
                 found.append(record)
             elif key[0] in {HELD, ANSWERED}:
-                damage = self.damage[key]
+                damage = _damage(key, self.rows[key])
         return tuple(found), damage
 
     def counted(self, name: str) -> dict[Key, bytes]:
         """Give the receipts of the steps that this node itself carried out."""
-        return {
-            (k[4], k[1], k[2], k[3], k[5]): v for k, v in self.receipts.items() if k[4] == name
-        }
+        return {(k[4], k[1], k[2], k[3], k[5]): v for k, v in self.receipts.items() if k[4] == name}
 
     def read(self, key: Key) -> Record | None:
-        """Read a row; a damaged one is set aside and reported."""
+        """Read a row; None: it is damaged, and stays so until it is written again."""
         row = self.rows[key]
         number, body = key[0], row[4:]
         assert isinstance(number, int)
         if crc32(body) != int.from_bytes(row[:4], "little"):
-            self.damage[key] = f"{TABLES[number]} row of {len(row)} bytes: its checksum does not fit"
-            self._drop(key)
             return None
         return _decoders[number](body)
 
@@ -137,6 +131,12 @@ class Journal:
             del self.ids[_id(key)]
 
 
+def _damage(key: Key, row: bytes) -> str:
+    number = key[0]
+    assert isinstance(number, int)
+    return f"{TABLES[number]} row of {len(row)} bytes: its checksum does not fit"
+
+
 def key_of(record: Record) -> Key:
     """Give the table and primary key of a record."""
     if isinstance(record, Held):
@@ -150,7 +150,7 @@ def key_of(record: Record) -> Key:
     if isinstance(record, Signal):
         return (SIGNAL, b"", record.name, record.number)
     if isinstance(record, Receipted):
-        return (RECEIPTED, record.id, record.epoch, record.hop, record.node, record.life)
+        return (RECEIPTED, record.id, record.epoch, record.hop, record.node, record.run)
     if isinstance(record, Answered):
         return (ANSWERED, record.id)
     assert isinstance(record, Code)

@@ -133,12 +133,8 @@ def _onward(
     if letter in "swt":
         wait = 0 if letter == "w" else (20 + 37 * (total % 11)) * MS
         event = "" if letter == "s" else event_name(m.id, op)
-        return park(
-            at + 1, frame, wait_ns=wait, event=event, flags=flags, receipt=used, kept=kept
-        )
-    return go(
-        target(ops, op, frame, here, nodes), at, frame, flags=flags, receipt=used, kept=kept
-    )
+        return park(at + 1, frame, wait_ns=wait, event=event, flags=flags, receipt=used, kept=kept)
+    return go(target(ops, op, frame, here, nodes), at, frame, flags=flags, receipt=used, kept=kept)
 
 
 def target(ops: str, op: int, frame: bytes, here: str, nodes: tuple[str, ...]) -> str:

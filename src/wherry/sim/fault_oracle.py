@@ -1,11 +1,11 @@
 """What a schedule of faults did wrong: nothing, one hopes.
 
-    answers     each caller that waits is told once, and what it is told is right: the value, or an error
-                that says what truly happened
-    effects     one that may take place once takes place at most once, and exactly once if the answer
-                does not say that it is unknown; one with a key is only repeated with that key
-    rest        no state, timer, lease, row kept or message that waits is left anywhere
-    receipts    what home has on record is what each node counted, exactly
+answers     each caller that waits is told once, and what it is told is right: the value, or an error
+            that says what truly happened
+effects     one that may take place once takes place at most once, and exactly once if the answer
+            does not say that it is unknown; one with a key is only repeated with that key
+rest        no state, timer, lease, row kept or message that waits is left anywhere
+receipts    what home has on record is what each node counted, exactly
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _receipts(world: World) -> Iterator[str]:
     billed: dict[tuple[Any, ...], bytes] = {}
     for key in tuple(home.rows):
         if key[0] == RECEIPTED and isinstance(r := home.read(key), Receipted):
-            billed[r.node, r.id, r.epoch, r.hop, r.life] = r.receipt
+            billed[r.node, r.id, r.epoch, r.hop, r.run] = r.receipt
     counted: dict[tuple[Any, ...], bytes] = {}
     for site in world.sites.values():
         counted |= site.counted if site.journal is None else site.journal.counted(site.name)

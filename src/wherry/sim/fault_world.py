@@ -107,7 +107,9 @@ class World:
         self.cut: dict[tuple[str, str], int] = {}
         durable = r.getrandbits(3)
         self.sites = {
-            name: Site(name, Journal(owner=name == "home") if not n or durable >> n - 1 & 1 else None)
+            name: Site(
+                name, Journal(owner=name == "home") if not n or durable >> n - 1 & 1 else None
+            )
             for n, name in enumerate(NAMES)
         }
         self.survive = r.random() < 0.5
@@ -151,12 +153,16 @@ class World:
     def _plan(self) -> None:
         r = self.random
         for number in range(2 if "second" in self.on else 1):
-            ops = "".join(r.choice("gqueislwgqu" if n % 2 else "gqueisltgq") for n in range(r.randint(2, 5)))
+            ops = "".join(
+                r.choice("gqueislwgqu" if n % 2 else "gqueisltgq") for n in range(r.randint(2, 5))
+            )
             ops = _sound(ops)
             id_ = bytes((number + 1, *r.randbytes(15)))
             body = ops.encode()
             code = Code(digest(body), "program", body)
-            deadline = EPOCH + r.randint(50, 900) * MS if "ask" in self.on and r.random() < 0.3 else 0
+            deadline = (
+                EPOCH + r.randint(50, 900) * MS if "ask" in self.on and r.random() < 0.3 else 0
+            )
             message = Message(
                 id_, RUN, 1, 0, code.digest, 0, "home", "t", model.entry(), lease_ms=LEASE_MS,
                 deadline_ns=deadline,
@@ -190,6 +196,7 @@ class World:
             for site in self.sites.values():
                 site.offset = r.randint(-HOUR, HOUR)
         if "flip" in self.on:
+            self.at(HORIZON + 100 * MS, self.scrub)
             for _ in range(r.randint(1, 3)):
                 self.at(r.randint(0, 600) * MS, self.flip)
 
@@ -249,7 +256,6 @@ class World:
             self.unsure.update((site.name, *t.key) for t in node.telling.values() if t.record)
             self.lost_rows += len(site.segments)
             site.segments.clear()
-            site.counted = {k: v for k, v in site.counted.items()}
         else:
             pending = len(site.journal.pending)
             flip = r.getrandbits(20) if r.random() < 0.3 else -1
@@ -320,12 +326,26 @@ class World:
 
     def signal(self, name: str) -> None:
         """Have an event arrive, with the same number each time it is sent."""
-        self.ask(Signalled(name, b"1", model.event_payload(name)))
+        if self.sites["home"].node is None:
+            self.at(self.now + 100 * MS, self.signal, name)
+        else:
+            self.ask(Signalled(name, b"1", model.event_payload(name)))
 
     def alarm(self, wake_ns: int, id_: bytes) -> None:
         """Have a parked one woken when home's clock says so."""
         home = self.sites["home"]
         self.at(max(self.now, wake_ns - EPOCH - home.offset), self.wake, wake_ns, id_)
+
+    def scrub(self) -> None:
+        """Read every row of home's journal, and say which continuations have damaged ones."""
+        home = self.sites["home"]
+        if home.node is None:
+            self.at(self.now + 100 * MS, self.scrub)
+            return
+        assert home.journal is not None
+        for id_ in sorted(home.journal.ids):
+            if id_ and home.journal.of(id_)[1]:
+                self.deliver(home, Woken(id_))
 
     def alarms_anew(self) -> None:
         """Look again which parked ones are due: the clock jumped."""
@@ -397,7 +417,7 @@ class World:
         if journal is None:
             for x in command.records:
                 if type(x) is Receipted and not x.told:
-                    key = (site.name, x.id, x.epoch, x.hop, x.life)
+                    key = (site.name, x.id, x.epoch, x.hop, x.run)
                     site.counted[key] = x.receipt
             return
         journal.pending.append(command.records)
@@ -461,7 +481,9 @@ class World:
         self.deliver(site, Executed(m, outcome), life)
 
     def _perform(self, site: Site, command: Perform) -> None:
-        self.at(self.now + int(self.random.random() * 5 * MS), self._performed, site, site.life, command)
+        self.at(
+            self.now + int(self.random.random() * 5 * MS), self._performed, site, site.life, command
+        )
 
     def _performed(self, site: Site, life: int, command: Perform) -> None:
         if site.life != life:
@@ -475,7 +497,13 @@ class World:
             self.crash(site)
             return
         event = Performed(m, VALUE, model.effect_result(total))
-        self.at(max(self.now, site.paused) + int(self.random.random() * 5 * MS), self.deliver, site, event, life)
+        self.at(
+            max(self.now, site.paused) + int(self.random.random() * 5 * MS),
+            self.deliver,
+            site,
+            event,
+            life,
+        )
 
     def _place(self, site: Site, command: Place) -> None:
         m = command.message
@@ -524,7 +552,7 @@ class World:
 
     def _release(self, site: Site, command: Release) -> None:
         if site.segments.pop(command.resource, None) is not None:
-            self.lost_rows += 1
+            self.lost_rows += self.waiting[command.id]
 
     def _stop(self, site: Site, command: Stop) -> None:
         """Let the step go on: what it comes to arrives when nobody asks for it."""
