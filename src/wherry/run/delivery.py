@@ -227,7 +227,7 @@ class Cancel(Struct, frozen=True, gc=False):
 
 
 class Resume(Struct, frozen=True, gc=False):
-    """Drive a continuation anew now; wake it if it is parked."""
+    """Drive a continuation anew now; let the time come that a parked one waits for."""
 
     id: bytes
 

@@ -213,9 +213,12 @@ class Node(State):
         kept = event.records
         visit.leases_restored(self, kept)
         h = next((r for r in kept if isinstance(r, Held)), None)
-        if event.damage and self.owns:
-            home.damaged(self, event.id, event.damage, kept)
-        elif event.damage:
+        damage = event.damage
+        if h is not None and h.state not in {ENDED, PARKED} and h.program not in self.programs:
+            damage = damage or _no_program(h)
+        if damage and self.owns:
+            home.damaged(self, event.id, damage, kept)
+        elif damage:
             persist(self, ForgottenRecord(event.id))
         elif h is not None and h.state == ENDED:
             home.end_restored(self, event.id, kept)
@@ -238,12 +241,14 @@ class Node(State):
     def _with(self, event: Event, kept: Loaded) -> None:
         """Handle an event of a continuation that is parked, ended, or not known."""
         parked, wake_ns = None, 0
-        if kept.damage:
-            home.damaged(self, kept.id, kept.damage, kept.records)
-        else:
-            h = next((r for r in kept.records if isinstance(r, Held)), None)
-            if h is not None and h.state == PARKED:
-                parked, wake_ns = home.parked(self, h, kept.records), h.wake_ns
+        damage = kept.damage
+        h = next((r for r in kept.records if isinstance(r, Held)), None)
+        if h is not None and h.state == PARKED and h.program not in self.programs:
+            damage = damage or _no_program(h)
+        if damage:
+            home.damaged(self, kept.id, damage, kept.records)
+        elif h is not None and h.state == PARKED:
+            parked, wake_ns = home.parked(self, h, kept.records), h.wake_ns
         if isinstance(event, Received):
             said = control.thaw(event.data, self.key)
             assert isinstance(said, Passed | Alive)
@@ -257,8 +262,9 @@ class Node(State):
         elif parked is not None and isinstance(event, Cancel):
             self.entries[parked.id] = parked
             home.cut_short(self, parked, event.error)
-        elif parked is not None and (isinstance(event, Resume) or 0 < wake_ns <= self.wall):
-            home.woken(self, parked)
+        elif parked is not None and wake_ns:
+            if isinstance(event, Resume) or wake_ns <= self.wall:
+                home.woken(self, parked)
 
     def _matched(self, event: Matched) -> None:
         if event.signal is None:
@@ -273,6 +279,10 @@ class Node(State):
         """Look for the next pair of this name, once the last one is on record."""
         del self.matching[name]
         match(self, name)
+
+
+def _no_program(h: Held) -> str:
+    return f"Code row {h.program.hex()}: the program cannot be read"
 
 
 _RULES: Final[dict[type, Callable[[Node, Any], None]]] = {

@@ -98,25 +98,23 @@ class Journal:
         return _decoders[number](body)
 
     def _put(self, record: Record) -> None:
-        kind = type(record)
         rows = self.rows
-        if kind is Forgotten:
+        if isinstance(record, Forgotten):
             for key in tuple(self.ids.get(record.id, ())):
                 if key[0] in {HELD, STEPPED}:
                     self._drop(key)
             return
         key = key_of(record)
-        if kind is Leased and not record.until_ns:
+        gone = isinstance(record, Leased) and not record.until_ns
+        if isinstance(record, Receipted):
+            gone = record.told and not self.owner
+        if gone:
             if key in rows:
                 self._drop(key)
             return
-        if kind is Receipted and record.told and not self.owner:
-            if key in rows:
-                self._drop(key)
+        if isinstance(record, Signal) and not record.taken and key in rows:
             return
-        if kind is Signal and not record.taken and key in rows:
-            return
-        if kind is Receipted:
+        if isinstance(record, Receipted):
             self.receipts.setdefault(key, record.receipt)
         body = _encode(record)
         if key not in rows:

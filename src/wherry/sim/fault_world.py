@@ -172,7 +172,7 @@ class World:
             self.at(r.randint(0, 100) * MS * number, self.submit, id_)
             for op, letter in enumerate(ops):
                 if letter == "w":
-                    for time in (r.randint(0, 400) * MS, HORIZON + 50 * MS):
+                    for time in (r.randint(0, 400) * MS, HORIZON + 150 * MS):
                         self.at(time, self.signal, model.event_name(id_, op))
             if "ask" in self.on:
                 if r.random() < 0.3:
@@ -213,9 +213,14 @@ class World:
             site.name, KEY, site.life, owns=site.name == "home", timing=TIMING
         )
         self.say(site.name, "starts, life", site.life)
-        journal = site.journal
-        if journal is None or not journal.rows:
-            return
+        if site.journal is not None and site.journal.rows:
+            self._restore(site, node, site.journal)
+        if site.name == "home":
+            for id_, waiting in self.waiting.items():
+                if waiting:
+                    self.at(self.now + self.random.randint(0, 5) * MS, self.ask, Attach(id_))
+
+    def _restore(self, site: Site, node: protocol.Node, journal: Journal) -> None:
         life = site.life
         names: set[str] = set()
         for key in tuple(journal.rows):
@@ -240,10 +245,6 @@ class World:
         for event in restored:
             if site.life == life:
                 self.deliver(site, event)
-        if site.name == "home":
-            for id_, waiting in self.waiting.items():
-                if waiting:
-                    self.at(self.now + self.random.randint(0, 5) * MS, self.ask, Attach(id_))
 
     def crash(self, site: Site) -> None:
         """End the life of a node, whatever it was doing."""
@@ -329,7 +330,9 @@ class World:
         if self.sites["home"].node is None:
             self.at(self.now + 100 * MS, self.signal, name)
         else:
-            self.ask(Signalled(name, b"1", model.event_payload(name)))
+            damaged = any(f[:2] == ("home", SIGNAL) for f in self.flipped)
+            number = b"2" if damaged and self.now > HORIZON else b"1"
+            self.ask(Signalled(name, number, model.event_payload(name)))
 
     def alarm(self, wake_ns: int, id_: bytes) -> None:
         """Have a parked one woken when home's clock says so."""
