@@ -10,8 +10,8 @@
     Matched    a waiting one and its event     Match     look for such a pair      -> Matched
     Woken      a parked one is due             Report    tell the caller the end
     Signalled  an event arrived                Release   let go of what was kept
-    Cancel, Resume, Attach  asked by a person  Stop      a step need not go on
-    Program    a program is here
+    Cancel, Resume, Migrate, Attach: asked     Stop      a step need not go on
+    Program    a program is in the journal
     Restored, Pending, Tick
 
 Commands are carried out in order, and what follows a `Persist` is not carried out before its
@@ -232,6 +232,16 @@ class Resume(Struct, frozen=True, gc=False):
     id: bytes
 
 
+class Migrate(Struct, frozen=True, gc=False):
+    """Have a parked continuation of program `old` go on with `new`, which is in the journal."""
+
+    id: bytes
+    old: bytes
+    new: bytes
+    position: int
+    frame: bytes
+
+
 class Attach(Struct, frozen=True, gc=False):
     """A caller waits for the end of a continuation."""
 
@@ -250,7 +260,7 @@ class Tick(Struct, frozen=True, gc=False):
 
 Event = (
     Submit | Received | Executed | Performed | Placed | Loaded | Restored | Matched | Woken
-    | Pending | Signalled | Cancel | Resume | Attach | Program | Tick
+    | Pending | Migrate | Signalled | Cancel | Resume | Attach | Program | Tick
 )  # fmt: skip
 
 

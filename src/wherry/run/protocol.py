@@ -22,7 +22,7 @@ from collections.abc import Callable
 from heapq import heappop
 from typing import Any, Final
 
-from wherry.run import control, home, visit
+from wherry.run import control, home, owned, visit
 from wherry.run.control import (
     Alive,
     Fenced,
@@ -43,6 +43,7 @@ from wherry.run.delivery import (
     Executed,
     Loaded,
     Matched,
+    Migrate,
     Pending,
     Performed,
     Placed,
@@ -139,19 +140,16 @@ class Node(State):
     def _program(self, event: Program) -> None:
         self.programs[event.code.digest] = event.code.body
 
-    def _tick(self, event: Tick) -> None:
-        """Do nothing but what time asks for, which follows every event."""
-
-    def _asked(self, event: Cancel | Resume | Attach | Woken) -> None:
+    def _asked(self, event: Cancel | Resume | Attach | Woken | Migrate) -> None:
         """Do what is asked of one continuation; if it is not in memory, the journal knows it."""
         entry = self.entries.get(event.id)
         if entry is None or entry.state == ENDED:
             if entry is None or isinstance(event, Attach):
                 load(self, event.id, event)
         elif isinstance(event, Cancel):
-            home.cut_short(self, entry, event.error)
+            owned.cut_short(self, entry, event.error)
         elif isinstance(event, Resume) and entry.state in {AWAY, PASSED}:
-            home.redrive(self, entry, entry.message)
+            owned.redrive(self, entry, entry.message)
 
     def _executed(self, event: Executed) -> None:
         m = event.message
@@ -259,12 +257,17 @@ class Node(State):
             if parked is not None:
                 home.matched(self, parked, event)
             self._matched_on(event.name)
-        elif parked is not None and isinstance(event, Cancel):
+        elif parked is not None:
+            self._with_parked(event, parked, wake_ns)
+
+    def _with_parked(self, event: Event, parked: Entry, wake_ns: int) -> None:
+        if isinstance(event, Cancel):
             self.entries[parked.id] = parked
-            home.cut_short(self, parked, event.error)
-        elif parked is not None and wake_ns:
-            if isinstance(event, Resume) or wake_ns <= self.wall:
-                home.woken(self, parked)
+            owned.cut_short(self, parked, event.error)
+        elif isinstance(event, Migrate):
+            home.migrated(self, parked, event, wake_ns)
+        elif wake_ns and (isinstance(event, Resume) or wake_ns <= self.wall):
+            home.woken(self, parked)
 
     def _matched(self, event: Matched) -> None:
         if event.signal is None:
@@ -298,10 +301,11 @@ _RULES: Final[dict[type, Callable[[Node, Any], None]]] = {
     Signalled: Node._signalled,
     Woken: Node._asked,
     Cancel: Node._asked,
+    Migrate: Node._asked,
     Resume: Node._asked,
     Attach: Node._asked,
     Program: Node._program,
-    Tick: Node._tick,
+    Tick: lambda _node, _event: None,
 }
 _SAID: Final[dict[type, Callable[[Node, Received, Any], None]]] = {
     Taken: Node._acknowledged,

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from wherry.run.records import Receipted
-from wherry.sim import fault_model as model
-from wherry.sim.fault_journal import ANSWERED, CODE, EFFECT, RECEIPTED, SIGNAL
-from wherry.sim.fault_world import EVENTS_MAX, Site, World
+from wherry.sim.faults import model
+from wherry.sim.faults.journal import ANSWERED, CODE, EFFECT, RECEIPTED, SIGNAL
+from wherry.sim.faults.world import EVENTS_MAX, Site, World
 
 
 def check(world: World) -> list[str]:

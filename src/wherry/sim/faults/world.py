@@ -47,8 +47,8 @@ from wherry.run.delivery import (
 from wherry.run.message import RUN, VALUE, Message
 from wherry.run.node import Timing
 from wherry.run.records import PARKED, Code, Held, Leased, Receipted, Record, Signal
-from wherry.sim import fault_model as model
-from wherry.sim.fault_journal import CODE, HELD, SIGNAL, Journal
+from wherry.sim.faults import model
+from wherry.sim.faults.journal import CODE, HELD, SIGNAL, Journal
 
 MS: Final = 1_000_000
 HOUR: Final = 3600 * 1000 * MS
