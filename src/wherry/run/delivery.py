@@ -233,11 +233,15 @@ class Resume(Struct, frozen=True, gc=False):
 
 
 class Migrate(Struct, frozen=True, gc=False):
-    """Have a parked continuation of program `old` go on with `new`, which is in the journal."""
+    """Have a continuation that is parked at this epoch and hop go on with another program.
+
+    The program is in the journal, and this node was told of it.
+    """
 
     id: bytes
-    old: bytes
-    new: bytes
+    epoch: int
+    hop: int
+    program: bytes
     position: int
     frame: bytes
 

@@ -210,10 +210,10 @@ def matched(node: State, entry: Entry, found: Matched) -> None:
 def migrated(node: State, entry: Entry, to: Migrate, wake_ns: int) -> None:
     """Have a parked one wait with another program; it keeps what it waits for."""
     m = entry.message
-    if m.program != to.old or to.new not in node.programs:
+    if (m.epoch, m.hop) != (to.epoch, to.hop) or to.program not in node.programs:
         return
     entry.message = structs.replace(
-        m, hop=m.hop + 1, program=to.new, position=to.position, frame=to.frame
+        m, hop=m.hop + 1, program=to.program, position=to.position, frame=to.frame
     )
     entry.hop, entry.data = m.hop + 1, frozen(node, entry.message)
     persist(node, held(entry, wake_ns=wake_ns, event=parking(m.operand)[1]))

@@ -1,8 +1,8 @@
 """How the state of a continuation changes at the node that owns it.
 
-`home.py` says on which events; here is what then goes on record, and what is done after it. An owned
-state that is elsewhere has a lease; a parked one has a time or an event that wakes it, is not in
-memory and has no timer; one that has ended has no timer but that which asks nodes to forget.
+`home.py` says on which events; here is what then goes on record, and what is done after it. An
+owned state that is elsewhere has a lease; a parked one has a time or an event that wakes it, is not
+in memory and has no timer; one that has ended has no timer but that which asks nodes to forget.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def _park(node: State, entry: Entry, records: list[Record]) -> None:
 
 
 def unpark(node: State, entry: Entry) -> None:
+    """Have one that was parked in memory again."""
     node.entries[entry.id] = entry
     set_deadline(node, entry)
     if entry.holders:
@@ -184,8 +185,6 @@ def perform_again(node: State, entry: Entry) -> None:
 
 def end(node: State, entry: Entry, *, failed: bool, value: bytes, records: list[Record]) -> None:
     """Record the one answer, tell it, and have nodes forget what they keep."""
-    if entry.where:
-        records += holds(node, entry, entry.where)
     entry.state, entry.where, entry.data, entry.tries = ENDED, "", b"", 0
     entry.retry = entry.lease = entry.renew = entry.deadline = 0
     records.append(Answered(entry.id, failed, value, node.wall))
@@ -209,7 +208,8 @@ def cut_short(node: State, entry: Entry, error: bytes) -> None:
     """End one with an error while something is done for it."""
     if entry.state == RUNNING:
         node.out.append(Stop(entry.id, entry.epoch, entry.hop))
-    end(node, entry, failed=True, value=error, records=[])
+    records = holds(node, entry, entry.where) if entry.where else []
+    end(node, entry, failed=True, value=error, records=records)
 
 
 def ask_to_forget(node: State, entry: Entry) -> None:
@@ -227,18 +227,21 @@ def ask_to_forget(node: State, entry: Entry) -> None:
 
 
 def renew(node: State, entry: Entry, keep_ns: int) -> None:
+    """Ask nodes to keep for so long what they keep."""
     for name in entry.holders:
         if name != node.name:
             say(node, name, Renew(entry.id, keep_ns))
 
 
 def sign_of_life(node: State, entry: Entry) -> None:
+    """Begin the lease of one that is elsewhere anew."""
     if entry.state in {AWAY, PASSED}:
         entry.lease = node.now + entry.message.lease_ms * MS
         arm_entry(node, entry)
 
 
 def set_deadline(node: State, entry: Entry) -> None:
+    """Have it end when the deadline of its call passes."""
     deadline = entry.message.deadline_ns
     if deadline:
         entry.deadline = node.now + max(1, deadline - node.wall)
@@ -255,12 +258,14 @@ def holds(node: State, entry: Entry, name: str) -> list[Record]:
 
 
 def let_go(entry: Entry, name: str) -> list[Record]:
+    """Remember that a node keeps nothing for it any more."""
     if entry.holders.pop(name, None) is None:
         return []
     return [Leased(HOLDER + name.encode(), entry.id, 0)]
 
 
 def remember(entry: Entry, records: tuple[Record, ...]) -> None:
+    """Put what the journal has beside the state of it back in place."""
     for r in records:
         if isinstance(r, Leased) and r.until_ns and r.resource.startswith(HOLDER):
             entry.holders[r.resource[len(HOLDER) :].decode()] = r.until_ns

@@ -177,7 +177,7 @@ class Node(State):
         said = control.thaw(data, self.key)
         _SAID[type(said)](self, event, said)
 
-    def _shipped(self, event: Received, said: Ship) -> None:
+    def _shipped(self, _event: Received, said: Ship) -> None:
         for waited in visit.shipped(self, said):
             self._received(waited)
 

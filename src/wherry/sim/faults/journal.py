@@ -7,7 +7,8 @@ after a crash, be torn, or be gone; a durable row may have a bit flipped later. 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from zlib import crc32
 
 import msgspec
@@ -25,18 +26,32 @@ from wherry.run.records import (
     Stepped,
 )
 
-Key = tuple[object, ...]
+Key = tuple[Any, ...]
+"""Table, id (empty: of no continuation), and what else is the row's primary key."""
 _FRAME: Final = struct.Struct("<II")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _TYPES: Final = (Held, Stepped, Effect, Leased, Signal, Receipted, Answered, Code)
-_NUMBERS: Final = {kind: number for number, kind in enumerate(_TYPES)}
-_decoders: Final = tuple(msgspec.msgpack.Decoder(kind).decode for kind in _TYPES)
 HELD, STEPPED, EFFECT, LEASED, SIGNAL, RECEIPTED, ANSWERED, CODE = range(len(_TYPES))
+FORGOTTEN: Final = len(_TYPES)
 TABLES: Final = tuple(kind.__name__ for kind in _TYPES)
+_NUMBERS: Final = {kind: number for number, kind in enumerate((*_TYPES, Forgotten))}
+_decoders: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
+    msgspec.msgpack.Decoder(kind).decode for kind in (*_TYPES, Forgotten)
+)
+_KEYS: Final[tuple[Callable[[Any], Key], ...]] = (
+    lambda r: (HELD, r.id),
+    lambda r: (STEPPED, r.id, r.hop),
+    lambda r: (EFFECT, r.id, r.key),
+    lambda r: (LEASED, r.id, r.resource),
+    lambda r: (SIGNAL, b"", r.name, r.number),
+    lambda r: (RECEIPTED, r.id, r.epoch, r.hop, r.node, r.run),
+    lambda r: (ANSWERED, r.id),
+    lambda r: (CODE, b"", r.digest),
+)
 
 
 class Journal:
-    """Rows by key, as bytes; `owner` says that it is home's, which keeps receipts for good."""
+    """Rows by key, as bytes; `owner`: it is home's, which keeps receipts for good."""
 
     def __init__(self, *, owner: bool) -> None:
         self.owner = owner
@@ -47,12 +62,16 @@ class Journal:
         self.receipts: dict[Key, bytes] = {}
         """Every receipt that was ever durable here: what this node counts."""
 
-    def sync(self) -> None:
-        """Make what is pending durable."""
+    def sync(self) -> list[Held]:
+        """Make what is pending durable; give those that are parked until a time now."""
+        parked = []
         for batch in self.pending:
             for record in batch:
                 self._put(record)
+                if type(record) is Held and record.wake_ns:
+                    parked.append(record)
         self.pending.clear()
+        return parked
 
     def crash(self, survive: int, cut: int, flip: int) -> None:
         """End with so many pending batches written, the next one cut short after `cut` bytes.
@@ -61,10 +80,10 @@ class Journal:
         """
         pending, self.pending = self.pending, []
         for number, batch in enumerate(pending[: survive + 1]):
-            rows = _encode([(_NUMBERS.get(type(r), -1), _encode(r)) for r in batch])
+            rows = _encode([(_NUMBERS[type(r)], _encode(r)) for r in batch])
             frame = _FRAME.pack(len(rows), crc32(rows)) + rows
             if number == survive:
-                frame = frame[: min(cut, len(frame) - 1)]
+                frame = frame[:cut] if flip < 0 or cut < len(frame) else frame
                 if flip >= 0 and frame:
                     torn = bytearray(frame)
                     torn[flip % len(frame)] ^= 1 << flip % 8
@@ -81,7 +100,7 @@ class Journal:
             if record is not None:
                 found.append(record)
             elif key[0] in {HELD, ANSWERED}:
-                damage = _damage(key, self.rows[key])
+                damage = f"{TABLES[key[0]]} row: its checksum does not fit"
         return tuple(found), damage
 
     def counted(self, name: str) -> dict[Key, bytes]:
@@ -91,74 +110,43 @@ class Journal:
     def read(self, key: Key) -> Record | None:
         """Read a row; None: it is damaged, and stays so until it is written again."""
         row = self.rows[key]
-        number, body = key[0], row[4:]
-        assert isinstance(number, int)
+        body = row[4:]
         if crc32(body) != int.from_bytes(row[:4], "little"):
             return None
-        return _decoders[number](body)
+        return _decoders[key[0]](body)
 
     def _put(self, record: Record) -> None:
-        rows = self.rows
         if isinstance(record, Forgotten):
-            for key in tuple(self.ids.get(record.id, ())):
-                if key[0] in {HELD, STEPPED}:
-                    self._drop(key)
-            return
-        key = key_of(record)
-        gone = isinstance(record, Leased) and not record.until_ns
-        if isinstance(record, Receipted):
-            gone = record.told and not self.owner
-        if gone:
-            if key in rows:
+            for key in [k for k in self.ids.get(record.id, ()) if k[0] in {HELD, STEPPED}]:
                 self._drop(key)
             return
-        if isinstance(record, Signal) and not record.taken and key in rows:
+        key = _KEYS[_NUMBERS[type(record)]](record)
+        known = key in self.rows
+        if self._ends(record):
+            if known:
+                self._drop(key)
             return
         if isinstance(record, Receipted):
             self.receipts.setdefault(key, record.receipt)
+        elif isinstance(record, Signal) and known and not record.taken:
+            return
         body = _encode(record)
-        if key not in rows:
-            self.ids.setdefault(_id(key), set()).add(key)
-        rows[key] = crc32(body).to_bytes(4, "little") + body
+        self.rows[key] = crc32(body).to_bytes(4, "little") + body
+        if not known:
+            self.ids.setdefault(key[1], set()).add(key)
+
+    def _ends(self, record: Record) -> bool:
+        """Whether a record says that its row may go."""
+        if isinstance(record, Leased):
+            return not record.until_ns
+        return isinstance(record, Receipted) and record.told and not self.owner
 
     def _drop(self, key: Key) -> None:
         del self.rows[key]
-        keys = self.ids[_id(key)]
+        keys = self.ids[key[1]]
         keys.discard(key)
         if not keys:
-            del self.ids[_id(key)]
-
-
-def _damage(key: Key, row: bytes) -> str:
-    number = key[0]
-    assert isinstance(number, int)
-    return f"{TABLES[number]} row of {len(row)} bytes: its checksum does not fit"
-
-
-def key_of(record: Record) -> Key:
-    """Give the table and primary key of a record."""
-    if isinstance(record, Held):
-        return (HELD, record.id)
-    if isinstance(record, Stepped):
-        return (STEPPED, record.id, record.hop)
-    if isinstance(record, Effect):
-        return (EFFECT, record.id, record.key)
-    if isinstance(record, Leased):
-        return (LEASED, record.id, record.resource)
-    if isinstance(record, Signal):
-        return (SIGNAL, b"", record.name, record.number)
-    if isinstance(record, Receipted):
-        return (RECEIPTED, record.id, record.epoch, record.hop, record.node, record.run)
-    if isinstance(record, Answered):
-        return (ANSWERED, record.id)
-    assert isinstance(record, Code)
-    return (CODE, b"", record.digest)
-
-
-def _id(key: Key) -> bytes:
-    id_ = key[1]
-    assert isinstance(id_, bytes)
-    return id_
+            del self.ids[key[1]]
 
 
 def _recovered(frame: bytes) -> list[Record]:
@@ -169,7 +157,4 @@ def _recovered(frame: bytes) -> list[Record]:
     rows = frame[_FRAME.size :]
     if len(rows) != length or crc32(rows) != checksum:
         return []
-    return [
-        Forgotten(msgspec.msgpack.decode(body)[0]) if number < 0 else _decoders[number](body)
-        for number, body in msgspec.msgpack.decode(rows)
-    ]
+    return [_decoders[number](body) for number, body in msgspec.msgpack.decode(rows)]

@@ -3,32 +3,59 @@
 A program is a row of letters, and its steps are pure functions of the state, as those of a movable
 are. `expected` says what a run must come to.
 
-    g  a hop to a device              e  an effect that may take place once
-    q  a query that leaves rows       i  an effect that may be repeated with its key
-    u  reads those rows where they are  s  a sleep
-    l  a hop to the same device       w  an event          t  an event that never comes
+    g  a hop to a device                  e  an effect that may take place once
+    q  a query that leaves rows           i  an effect that may be repeated with its key
+    u  reads those rows where they are    s  a sleep
+    l  a hop to the same node             w  an event          t  an event that never comes
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from wherry.run.delivery import Kept, Outcome, answer, failed, go, lost, park, perform
 from wherry.run.message import ERROR, REFERS, TIMED_OUT, UNKNOWN, Message
 
-_FRAME: Final = struct.Struct("<QHB")
-_NOWHERE: Final = 255
-MASK: Final = (1 << 61) - 1
 MS: Final = 1_000_000
 LOST: Final = b"rows lost"
+CANCELLED: Final = b"cancelled"
+PLAIN: Final = {"g": 2, "q": 3, "l": 4, "s": 5, "t": 6}
+"""What the ops add that have no result."""
+_UNKNOWN: Final = 7
+_FRAME: Final = struct.Struct("<QHB")
+_NOWHERE: Final = 255
 
 Segments = dict[bytes, int]
+"""Rows that a node keeps, by name."""
+
+
+class Place(NamedTuple):
+    """Where a step is carried out: the program, the node, all nodes, and the rows kept here."""
+
+    ops: str
+    here: str
+    nodes: tuple[str, ...]
+    segments: Segments
+
+
+class Values(NamedTuple):
+    """The live values: the total, which effects are unknown, and which rows are where."""
+
+    total: int
+    unknown: int
+    owner: int
+    resource: bytes
+
+
+def entry() -> bytes:
+    """Give the frame a run begins with."""
+    return _frozen(Values(1, 0, _NOWHERE, b""))
 
 
 def mixed(total: int, value: int) -> int:
     """Give the next total: every op, in its place, counts."""
-    return (total * 31 + value + 1) & MASK
+    return (total * 31 + value + 1) & ((1 << 61) - 1)
 
 
 def effect_result(total: int) -> bytes:
@@ -51,7 +78,7 @@ def expected(ops: str, id_: bytes, unknown: int) -> bytes:
     total, rows = 1, 0
     for op, letter in enumerate(ops):
         if letter in "ei":
-            value = 7 if unknown >> op & 1 else total ^ 0x5A5A
+            value = _UNKNOWN if unknown >> op & 1 else total ^ 0x5A5A
         elif letter == "w":
             value = int.from_bytes(event_payload(event_name(id_, op)), "little")
         elif letter == "u":
@@ -60,91 +87,34 @@ def expected(ops: str, id_: bytes, unknown: int) -> bytes:
             value = PLAIN[letter]
         total = mixed(total, value)
         if letter == "q":
-            rows = rows_of(total)
+            rows = _rows_of(total)
     return struct.pack("<QH", total, unknown)
 
 
-PLAIN: Final = {"g": 2, "q": 3, "l": 4, "s": 5, "t": 6}
-"""What the ops add that have no result."""
-
-
-def rows_of(total: int) -> int:
-    """Give what the rows say that a query left which came to this total."""
-    return total & 0xFFFF
-
-
-def step(
-    ops: str, m: Message, here: str, nodes: tuple[str, ...], segments: Segments, used: bytes
-) -> Outcome:
-    """Carry out a step at node `here`, whose kept rows are `segments`; it used `used`."""
-    total, unknown, owner = _FRAME.unpack_from(m.frame)
-    resource = m.frame[_FRAME.size :]
-    at = m.position
-    op = (at >> 1) - 1
+def step(place: Place, m: Message, used: bytes) -> Outcome:
+    """Carry out a step; it used `used`."""
+    values = _thawed(m.frame)
+    op = (m.position >> 1) - 1
     kept: tuple[Kept, ...] = ()
-    if at & 1:
-        total, unknown = _given(ops[op], m, op, total, unknown)
-    elif at:
+    if m.position & 1:
+        values = _given(place.ops[op], m, op, values)
+    elif m.position:
         if m.given == ERROR:
             return failed(LOST, receipt=used)
-        letter = ops[op]
+        letter = place.ops[op]
+        if letter == "u":
+            if values.resource not in place.segments:
+                return lost(LOST, position=m.position, frame=m.frame, receipt=used)
+            total = mixed(values.total, place.segments[values.resource])
+            values = Values(total, values.unknown, _NOWHERE, b"")
+        else:
+            values = values._replace(total=mixed(values.total, PLAIN[letter]))
         if letter == "q":
             resource = m.id[:2] + bytes((op, m.hop & 255, m.epoch & 255))
-            total = mixed(total, PLAIN["q"])
-            segments[resource] = rows_of(total)
-            owner, kept = nodes.index(here), (Kept(resource, 64),)
-        elif letter == "u":
-            if resource not in segments:
-                return lost(LOST, position=at, frame=m.frame, receipt=used)
-            total = mixed(total, segments[resource])
-            owner, resource = _NOWHERE, b""
-        else:
-            total = mixed(total, PLAIN[letter])
-    frame = _FRAME.pack(total, unknown, owner) + resource
-    return _onward(ops, m, op + 1, here, nodes, frame, used, kept)
-
-
-def _given(letter: str, m: Message, op: int, total: int, unknown: int) -> tuple[int, int]:
-    if letter in "ei":
-        if m.given == UNKNOWN:
-            return mixed(total, 7), unknown | 1 << op
-        return mixed(total, int.from_bytes(m.operand, "little")), unknown
-    if letter == "w":
-        return mixed(total, int.from_bytes(m.operand, "little")), unknown
-    if letter == "t":
-        return mixed(total, PLAIN["t"] if m.given == TIMED_OUT else 0), unknown
-    return mixed(total, PLAIN["s"]), unknown
-
-
-def _onward(
-    ops: str, m: Message, op: int, here: str, nodes: tuple[str, ...], frame: bytes, used: bytes,
-    kept: tuple[Kept, ...],
-) -> Outcome:  # fmt: skip
-    total, unknown, owner = _FRAME.unpack_from(frame)
-    if op == len(ops):
-        return answer(struct.pack("<QH", total, unknown), receipt=used, kept=kept)
-    flags = 0 if owner == _NOWHERE else REFERS
-    letter, at = ops[op], 2 * op + 2
-    if letter in "ei":
-        call = struct.pack("<BQ", op, total)
-        return perform(
-            at + 1, frame, call, once=letter == "e", flags=flags, receipt=used, kept=kept
-        )
-    if letter in "swt":
-        wait = 0 if letter == "w" else (20 + 37 * (total % 11)) * MS
-        event = "" if letter == "s" else event_name(m.id, op)
-        return park(at + 1, frame, wait_ns=wait, event=event, flags=flags, receipt=used, kept=kept)
-    return go(target(ops, op, frame, here, nodes), at, frame, flags=flags, receipt=used, kept=kept)
-
-
-def target(ops: str, op: int, frame: bytes, here: str, nodes: tuple[str, ...]) -> str:
-    """Give the node for an op: rows are read where they are, all else where the total says."""
-    total, _, owner = _FRAME.unpack_from(frame)
-    if ops[op] == "u":
-        return nodes[owner]
-    if ops[op] == "l":
-        return here
-    return nodes[1 + (total + op) % (len(nodes) - 1)]
+            place.segments[resource] = _rows_of(values.total)
+            kept = (Kept(resource, 64),)
+            values = values._replace(owner=place.nodes.index(place.here), resource=resource)
+    return _onward(place, m.id, op + 1, values, receipt=used, kept=kept)
 
 
 def placed(ops: str, m: Message, nodes: tuple[str, ...], avoid: tuple[str, ...]) -> str:
@@ -153,11 +123,56 @@ def placed(ops: str, m: Message, nodes: tuple[str, ...], avoid: tuple[str, ...])
     if m.position & 1 or m.position == 0:
         return nodes[0]
     if ops[op] == "u":
-        return target(ops, op, m.frame, nodes[0], nodes)
+        return nodes[_thawed(m.frame).owner]
     possible = [name for name in nodes[1:] if name not in avoid]
     return possible[m.epoch % len(possible)] if possible else ""
 
 
-def entry(unknown: int = 0) -> bytes:
-    """Give the frame a run begins with."""
-    return _FRAME.pack(1, unknown, _NOWHERE)
+def _given(letter: str, m: Message, op: int, values: Values) -> Values:
+    """Put the result of an op in."""
+    value, unknown = PLAIN.get(letter, 0), values.unknown
+    if letter in "ei" and m.given == UNKNOWN:
+        value, unknown = _UNKNOWN, unknown | 1 << op
+    elif letter in "eiw":
+        value = int.from_bytes(m.operand, "little")
+    elif letter == "t" and m.given != TIMED_OUT:
+        value = 0
+    return values._replace(total=mixed(values.total, value), unknown=unknown)
+
+
+def _onward(place: Place, id_: bytes, op: int, values: Values, **left: Any) -> Outcome:
+    """Run to the next await, which is that of `op`."""
+    if op == len(place.ops):
+        value = struct.pack("<QH", values.total, values.unknown)
+        return answer(value, **left)
+    flags = 0 if values.owner == _NOWHERE else REFERS
+    letter, at, frame = place.ops[op], 2 * op + 2, _frozen(values)
+    if letter in "ei":
+        call = struct.pack("<BQ", op, values.total)
+        once = letter == "e"
+        return perform(at + 1, frame, call, once=once, flags=flags, **left)
+    if letter in "swt":
+        wait = 0 if letter == "w" else (20 + 37 * (values.total % 11)) * MS
+        event = "" if letter == "s" else event_name(id_, op)
+        return park(at + 1, frame, wait_ns=wait, event=event, flags=flags, **left)
+    if letter == "u":
+        target = place.nodes[values.owner]
+    elif letter == "l":
+        target = place.here
+    else:
+        target = place.nodes[1 + (values.total + op) % (len(place.nodes) - 1)]
+    return go(target, at, frame, flags=flags, **left)
+
+
+def _rows_of(total: int) -> int:
+    """Give what the rows say that a query left which came to this total."""
+    return total & 0xFFFF
+
+
+def _frozen(values: Values) -> bytes:
+    return _FRAME.pack(values.total, values.unknown, values.owner) + values.resource
+
+
+def _thawed(frame: bytes) -> Values:
+    total, unknown, owner = _FRAME.unpack_from(frame)
+    return Values(total, unknown, owner, frame[_FRAME.size :])
