@@ -1,0 +1,67 @@
+"""Runs many schedules, one after the other, and says which went wrong."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from typing import NamedTuple
+
+from wherry.sim.faults import oracle
+from wherry.sim.faults.plan import HORIZON, MS
+from wherry.sim.faults.world import World
+
+
+class Found(NamedTuple):
+    """A schedule that went wrong: its seed, and what it did."""
+
+    seed: int
+    violations: tuple[str, ...]
+
+
+def violations(seed: int, trace: list[str] | None = None) -> tuple[str, ...]:
+    """Run the schedule of a seed; give what it did wrong."""
+    world = World(seed, trace)
+    try:
+        if seed % 4:
+            world.run()
+        else:
+            _watched(world)
+        return tuple(oracle.check(world))
+    except Exception as problem:  # noqa: BLE001  a fault of the protocol is what is looked for
+        last = traceback.extract_tb(problem.__traceback__)[-1]
+        return (f"{type(problem).__name__}: {problem} in {last.name}, line {last.lineno}",)
+
+
+def searched(first: int, count: int, most: int = 0) -> list[Found]:
+    """Run the schedules of `count` seeds; give those that went wrong, `most` at most (0: all).
+
+    The collector of cycles runs between schedules instead of in them, which is a fifth faster.
+    """
+    found: list[Found] = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for seed in range(first, first + count):
+            wrong = violations(seed)
+            if wrong:
+                found.append(Found(seed, wrong))
+                if len(found) == most:
+                    break
+            if seed % 500 == 499:
+                gc.collect()
+    finally:
+        if collecting:
+            gc.enable()
+    return found
+
+
+def _watched(world: World) -> None:
+    """Run a schedule, and look at its invariants all the way."""
+
+    def look() -> None:
+        world.wrong += oracle.invariants(world)
+        if world.now < HORIZON and not world.wrong:
+            world.at(world.now + 10 * MS, look)
+
+    world.at(0, look)
+    world.run()
