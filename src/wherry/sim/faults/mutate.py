@@ -29,6 +29,8 @@ MODULES: Final = (
     "wherry.sim.faults.model",
     "wherry.sim.faults.journal",
     "wherry.sim.faults.plan",
+    "wherry.sim.faults.shown",
+    "wherry.sim.faults.watch",
     "wherry.sim.faults.carry",
     "wherry.sim.faults.world",
     "wherry.sim.faults.oracle",
