@@ -208,6 +208,8 @@ class Node(State):
 
     def _restored(self, event: Restored) -> None:
         """Go on where the journal says that this node was."""
+        if event.id in self.entries:
+            return
         kept = event.records
         visit.leases_restored(self, kept)
         h = next((r for r in kept if isinstance(r, Held)), None)

@@ -35,12 +35,6 @@ MUTANTS: Final = (
         'b"".join((header, home, tenant, operand, frame))',
         'b"".join((header, home, tenant, frame, operand))',
     ),
-    Mutant(
-        "a step begun with another state counts as the same",
-        _MESSAGE,
-        "    state.update(m.frame)\n",
-        "",
-    ),
     # What a visited node does
     Mutant(
         "an older epoch is not refused",
@@ -239,12 +233,6 @@ MUTANTS: Final = (
         "nobody asks for a program",
         _VISIT,
         "    say(node, m.home, Need(m.program))\n",
-        "",
-    ),
-    Mutant(
-        "recorded outcomes are sent again though their rows are lost",
-        _VISIT,
-        "        and not m.flags & FRESH\n        and not (entry.message.flags & REFERS and m.id not in node.keeping)\n",
         "",
     ),
     Mutant(
@@ -543,7 +531,7 @@ MUTANTS: Final = (
         "a batch is written in part",
         _JOURNAL,
         "            for record in _recovered(frame):\n",
-        "            for record in batch[: survive % 2 + 1] if number == survive else _recovered(frame):\n",
+        "            for record in batch[:1] if number == survive else _recovered(frame):\n",
     ),
     Mutant(
         "commands do not wait for the batch before them",

@@ -26,17 +26,15 @@ from wherry.run.delivery import (
     Send,
     Tick,
 )
-from wherry.run.message import Message
+from wherry.run.message import FRESH, Message
 from wherry.run.node import HOLDER
 from wherry.run.records import AWAY, ENDED, PARKED, PASSED, RUNNING, Held, Receipted
 from wherry.run.records import Forgotten as ForgottenRecord
 from wherry.sim.faults.journal import ANSWERED, CODE, HELD, LEASED
+from wherry.sim.faults.plan import CALM
 
 if TYPE_CHECKING:
     from wherry.sim.faults.world import Site, World
-
-CALM: Final = frozenset({"second", "skew", "upgrade"})
-"""Faults in spite of which nothing is lost or late."""
 
 
 class Known(NamedTuple):
@@ -78,6 +76,15 @@ class Watch:
             ]
             self._say(site, _answered(site, said, before, answers))
             self._say(site, _after(site, said, before))
+            if isinstance(said, Message) and said.flags & FRESH:
+                self._say(
+                    site,
+                    _fresh(
+                        said,
+                        commands,
+                        [self._read(c.data) for c in commands if isinstance(c, Send)],
+                    ),
+                )
         elif isinstance(event, Executed) and event.outcome.receipt:
             kept = [r for c in commands if isinstance(c, Persist) for r in c.records]
             if not any(
@@ -191,6 +198,14 @@ def _answered(site: Site, said: Any, before: Known | None, answers: list[Any]) -
             yield "does not say that an epoch is over"
         if before.state == ENDED and Forget not in kinds:
             yield "does not say that all is over"
+
+
+def _fresh(said: Message, commands: list[Command], sent: list[Any]) -> Iterator[str]:
+    """Whether a hop whose rows were lost is carried out, and not answered from the record."""
+    executes = any(isinstance(command, Execute) for command in commands)
+    onward = any(isinstance(m, Message | Passed) and m.id == said.id for m in sent)
+    if onward and not executes:
+        yield "answers a hop whose rows were lost from its record"
 
 
 def _after(site: Site, said: Any, before: Known | None) -> Iterator[str]:

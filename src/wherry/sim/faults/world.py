@@ -39,7 +39,7 @@ from wherry.sim.faults.watch import Watch, invariants
 
 KEY: Final = b"schedules of faults".ljust(32, b".")
 TIMING: Final = Timing(
-    retry_ns=30 * MS, doublings=4, tries=6, leases_kept=4, parked_keep_ns=60_000 * MS
+    retry_ns=30 * MS, doublings=3, tries=3, leases_kept=4, parked_keep_ns=60_000 * MS
 )
 EVENTS_MAX: Final = 20_000
 """A schedule that has not come to rest after so many events never will."""
@@ -156,7 +156,7 @@ class World:
         self.lives += 1
         site.life = self.lives
         site.held = None
-        site.tick = 0
+        site.tick = site.paused = 0
         node = site.node = protocol.Node(
             site.name, KEY, site.life, owns=site is self.home, timing=TIMING
         )
@@ -187,7 +187,7 @@ class World:
             self.lost_rows += 1
         for event in events:
             if site.life == life:
-                self.deliver(site, event)
+                self.deliver(site, event, life)
         assert site.node is node or site.life != life
 
     def crash(self, site: Site) -> None:
