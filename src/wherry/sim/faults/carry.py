@@ -72,10 +72,18 @@ def _persist(world: World, site: Site, command: Persist) -> None:
     journal.pending.append(command.records)
     if world.slow and world.now < HORIZON and world.random.random() < world.slow:
         site.held = []
-        time = world.now + world.random.randint(1, 30) * MS
+        time = world.now + world.random.randint(2, 30) * MS
         world.at(time, _durable, world, site, site.life)
+        if world.crashing and world.random.random() < 0.15:
+            world.at(time - MS, _torn, world, site, site.life)
     else:
         _sync(world, journal)
+
+
+def _torn(world: World, site: Site, life: int) -> None:
+    """End a node while it waits for a batch to be durable."""
+    if site.life == life and site.held is not None:
+        world.crash(site)
 
 
 def _durable(world: World, site: Site, life: int) -> None:

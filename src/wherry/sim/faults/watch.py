@@ -251,6 +251,8 @@ def _leases_on_record(site: Site) -> Iterator[str]:
     if site.journal is None or site.node is None:
         return
     for id_, here in site.node.keeping.items():
-        for resource in here:
+        for resource, keeping in here.items():
+            if not keeping.due:
+                yield "keeps rows without an end"
             if (LEASED, id_, resource) not in site.journal.rows:
                 yield "keeps rows, and that is not on record"
