@@ -43,6 +43,7 @@ class Known(NamedTuple):
     epoch: int
     state: int
     where: str
+    told: bool
 
 
 class Watch:
@@ -61,7 +62,7 @@ class Watch:
         entry = None
         if site.node is not None:
             entry = site.node.entries.get(getattr(self._read(event.data), "id", b""))
-        return None if entry is None else Known(entry.epoch, entry.state, entry.where)
+        return None if entry is None else Known(entry.epoch, entry.state, entry.where, entry.told)
 
     def handled(
         self, site: Site, event: Event, before: Known | None, commands: list[Command]
@@ -222,8 +223,10 @@ def _after(site: Site, said: Any, before: Known | None) -> Iterator[str]:
                 yield "does not renew a lease"
     elif before is None or entry is not None or node.owns:
         return
-    elif isinstance(said, Taken) and any(
-        key[:3] == (said.id, said.epoch, said.hop - 1) for key in node.telling
+    elif (
+        isinstance(said, Taken)
+        and not before.told
+        and any(key[:3] == (said.id, said.epoch, said.hop - 1) for key in node.telling)
     ):
         yield "drops a state that home does not have"
     elif isinstance(said, Noted) and before.state == AWAY and before.where != "home":

@@ -287,7 +287,7 @@ class World:
         assert home.journal is not None
         if key in home.journal.rows:
             if home.journal.read(key) is None and self.now > HORIZON:
-                self.ask(Signalled(model.EVENT, number + b"'", model.PAYLOAD))
+                self.signal(number + b"'")
             return
         if home.node is not None:
             self.ask(Signalled(model.EVENT, number, model.PAYLOAD))
