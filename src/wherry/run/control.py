@@ -149,5 +149,5 @@ def thaw(data: bytes, key: bytes) -> Control:
     body = opened(data, key, MAGIC, _LEAST, CONTROL_BYTES_MAX)
     try:
         return _decode(memoryview(body)[6:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise CorruptError(f"control message at offset 6: {problem}") from None

@@ -140,7 +140,8 @@ class Watch:
             entry = site.node.entries.get(said.id)
             if entry is not None and (entry.epoch, entry.hop) == (said.epoch, said.hop + 1):
                 self._say(site, _on_record(site, said.id, said.epoch, said.hop + 1, "tells of"))
-            self._say(site, _leases_on_record(site))
+            if not self.world.slow:
+                self._say(site, _leases_on_record(site))
 
     def _read(self, data: bytes) -> Any:
         try:
