@@ -431,6 +431,14 @@ def test_an_effect_is_on_record_before_it_begins_and_its_result_before_anything_
     assert home.say(Performed(begun.message, VALUE, b"result")) == []
 
 
+def test_an_effect_that_ends_after_its_continuation_changes_nothing():
+    home = home_with(go("csd", 2, b"frame"))
+    home.hear(passed_of(home, perform(5, b"f", b"call", once=True), leased=True))
+    begun = message.thaw(home.rows[Held].message, KEY)
+    home.say(Cancel(ID, b"enough"))
+    assert home.say(Performed(begun, VALUE, b"result")) == []
+
+
 def restarted(home, *kinds_kept):
     other = Bench("home", life=2)
     other.say(Program(CODE))

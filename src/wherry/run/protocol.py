@@ -118,7 +118,7 @@ class Node(State):
 
     def _performed(self, event: Performed) -> None:
         entry = self._current(event.message)
-        if entry is not None and entry.message.kind == PERFORM:
+        if entry is not None and entry.state == RUNNING and entry.message.kind == PERFORM:
             home.performed(self, entry, event.given, event.value)
 
     def _placed(self, event: Placed) -> None:

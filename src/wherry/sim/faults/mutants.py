@@ -358,6 +358,12 @@ MUTANTS: Final = (
         "    go_on(node, entry, given, value, [done])\n    node.out = [c for c in node.out if type(c).__name__ != 'Persist']\n",
     ),
     Mutant(
+        "an effect that ends after its continuation wakes it",
+        _PROTOCOL,
+        "if entry is not None and entry.state == RUNNING and entry.message.kind == PERFORM:",
+        "if entry is not None and entry.message.kind == PERFORM:",
+    ),
+    Mutant(
         "an effect has another key when it is repeated",
         _OWNED,
         '    return m.id + m.hop.to_bytes(4, "little")',

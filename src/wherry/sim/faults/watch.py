@@ -136,12 +136,11 @@ class Watch:
             self.once.add(command.data)
         if isinstance(said, Taken):
             self._say(site, _on_record(site, said.id, said.epoch, said.hop, "acknowledges"))
-        elif isinstance(said, Passed) and said.message and site.node is not None:
+        elif isinstance(said, Passed) and site.node is not None and not self.world.slow:
             entry = site.node.entries.get(said.id)
             if entry is not None and (entry.epoch, entry.hop) == (said.epoch, said.hop + 1):
                 self._say(site, _on_record(site, said.id, said.epoch, said.hop + 1, "tells of"))
-            if not self.world.slow:
-                self._say(site, _leases_on_record(site))
+            self._say(site, _leases_on_record(site))
 
     def _read(self, data: bytes) -> Any:
         try:

@@ -310,8 +310,7 @@ class World:
         record = home.journal.read((HELD, id_))
         if isinstance(record, Held) and record.state == PARKED and record.position:
             code = code_of(self.jobs[id_].ops, version)
-            home.journal.pending.append((code,))
-            home.journal.sync()
+            home.journal.put(code)
             self.upgraded.add(id_)
             self.ask(Program(code))
             m = message.thaw(record.message, KEY)
