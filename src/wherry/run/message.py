@@ -258,7 +258,7 @@ def thaw(data: bytes, key: bytes) -> Message:
         raise _unfit(kind, flags, given, reserved)
     if max(epoch, hop) >= COUNT_MAX or lease < LEASE_MS_MIN:
         raise CorruptError(
-            f"message: epoch {epoch}, hop {hop} or lease {lease} ms at offsets 28, 8, 60; possible: "
+            f"message: epoch {epoch}, hop {hop}, lease {lease} ms at offsets 28, 8, 60; possible: "
             f"less than {COUNT_MAX}, at least {LEASE_MS_MIN} ms"
         )
     if homes > NAME_BYTES_MAX or tenants > NAME_BYTES_MAX:

@@ -116,7 +116,7 @@ def _job(r: Random, seed: int, number: int, on: frozenset[str]) -> Job:
     code = code_of(ops)
     deadline = 0
     if "ask" in on and r.random() < 0.3:
-        deadline = START + r.randint(50, 900) * MS
+        deadline = START + r.randint(20, 400) * MS
     id_ = bytes((number + 1,)) + digest(seed.to_bytes(8, "little", signed=False))[1:]
     message = Message(
         id_, RUN, 1, 0, code.digest, 0, "home", "t", model.entry(), lease_ms=LEASE_MS,
@@ -140,7 +140,7 @@ def _asked(
             asked.append((HORIZON + 150 * MS, "signal", (event,)))
     if "ask" in on:
         if r.random() < 0.3:
-            asked.append((r.randint(1, 800) * MS, "cancel", (id_,)))
+            asked.append((r.randint(1, 250) * MS, "cancel", (id_,)))
         if r.random() < 0.3:
             asked.append((r.randint(1, 800) * MS, "resume", (id_,)))
     if "upgrade" in on:

@@ -7,7 +7,7 @@ ends by time. These rules see it happen. They are looked at in every fourth sche
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.base.errors import CorruptError
 from wherry.run import control, message
@@ -27,10 +27,10 @@ from wherry.run.delivery import (
     Tick,
 )
 from wherry.run.message import FRESH, Message
-from wherry.run.node import HOLDER
+from wherry.run.node import HOLDER, Entry
 from wherry.run.records import AWAY, ENDED, PARKED, PASSED, RUNNING, Held, Receipted
 from wherry.run.records import Forgotten as ForgottenRecord
-from wherry.sim.faults.journal import ANSWERED, CODE, HELD, LEASED
+from wherry.sim.faults.journal import ANSWERED, CODE, HELD, LEASED, Journal
 from wherry.sim.faults.plan import CALM
 
 if TYPE_CHECKING:
@@ -102,12 +102,7 @@ class Watch:
         if isinstance(command, Send):
             self._sent(site, command)
         elif isinstance(command, Execute):
-            m = command.message
-            begun = self.begun.setdefault((site.name, site.life, m.id), set())
-            if any(epoch > m.epoch or (epoch, hop) == (m.epoch, m.hop) for epoch, hop in begun):
-                self.world.wrong.append(f"{site.name} begins hop {m.hop} of epoch {m.epoch} again")
-            begun.add((m.epoch, m.hop))
-            self._say(site, _on_record(site, m.id, m.epoch, m.hop, "begins"))
+            self._begins(site, command.message)
         elif isinstance(command, Perform):
             m = command.message
             self._say(site, _on_record(site, m.id, m.epoch, m.hop, "performs"))
@@ -121,6 +116,13 @@ class Watch:
                     self.begun.pop((site.name, site.life, r.id), None)
         elif isinstance(command, Place) and self.calm:
             self.world.wrong.append("a hop is driven anew, and nothing was wrong")
+
+    def _begins(self, site: Site, m: Message) -> None:
+        begun = self.begun.setdefault((site.name, site.life, m.id), set())
+        if any(epoch > m.epoch or (epoch, hop) == (m.epoch, m.hop) for epoch, hop in begun):
+            self.world.wrong.append(f"{site.name} begins hop {m.hop} of epoch {m.epoch} again")
+        begun.add((m.epoch, m.hop))
+        self._say(site, _on_record(site, m.id, m.epoch, m.hop, "begins"))
 
     def _sent(self, site: Site, command: Send) -> None:
         said = self._read(command.data)
@@ -159,29 +161,35 @@ def invariants(world: World) -> Iterator[str]:
     home = world.home
     if home.node is None or home.journal is None:
         return
-    durable = home.held is None
     for entry in home.node.entries.values():
-        name = f"{entry.id[:1].hex()} at hop {entry.hop}"
-        if entry.state in {AWAY, PASSED} and not (entry.lease and entry.due):
-            yield f"{name} is elsewhere and has no lease"
-        elif entry.state == PARKED:
-            yield f"{name} is parked and in memory"
-        elif entry.state == ENDED and (entry.lease or entry.deadline or entry.renew):
-            yield f"{name} has ended and has a timer"
-        if entry.state != ENDED:
-            if entry.message.deadline_ns and not entry.deadline:
-                yield f"{name} has a deadline and no timer for it"
-            if entry.holders and not entry.renew:
-                yield f"{name} has rows elsewhere and does not renew their leases"
-        for holder in entry.holders:
-            row = (LEASED, entry.id, HOLDER + holder.encode())
-            if durable and row not in home.journal.rows:
-                yield f"{name} has rows at {holder}, and that is not on record"
+        yield from _timers(entry)
+        if home.held is None:
+            yield from _holders(entry, home.journal)
     for key in home.journal.rows:
         if key[0] == HELD:
             held = home.journal.read(key)
             if isinstance(held, Held) and held.state == PARKED and not (held.wake_ns or held.event):
                 yield f"{held.id[:1].hex()} is parked and nothing wakes it"
+
+
+def _timers(entry: Entry) -> Iterator[str]:
+    name = f"{entry.id[:1].hex()} at hop {entry.hop}"
+    if entry.state in {AWAY, PASSED} and not (entry.lease and entry.due):
+        yield f"{name} is elsewhere and has no lease"
+    if entry.state == PARKED:
+        yield f"{name} is parked and in memory"
+    if entry.state == ENDED and (entry.lease or entry.deadline or entry.renew):
+        yield f"{name} has ended and has a timer"
+    if entry.state != ENDED and entry.message.deadline_ns and not entry.deadline:
+        yield f"{name} has a deadline and no timer for it"
+    if entry.state != ENDED and entry.holders and not entry.renew:
+        yield f"{name} has rows elsewhere and does not renew their leases"
+
+
+def _holders(entry: Entry, journal: Journal) -> Iterator[str]:
+    for holder in entry.holders:
+        if (LEASED, entry.id, HOLDER + holder.encode()) not in journal.rows:
+            yield f"{entry.id[:1].hex()} has rows at {holder}, and that is not on record"
 
 
 def _answered(site: Site, said: Any, before: Known | None, answers: list[Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from wherry.run.delivery import (
     Event,
     Migrate,
     Pending,
+    Perform,
     Program,
     Received,
     Restored,
@@ -106,6 +107,8 @@ class World:
         self.reports: dict[bytes, list[tuple[bool, bytes]]] = {id_: [] for id_ in self.jobs}
         self.effects: dict[tuple[bytes, int], list[bytes]] = {}
         """The keys under which each effect took place."""
+        self.performing: dict[bytes, Perform] = {}
+        """Effects that are under way."""
         self.flipped: set[Key] = set()
         self.unsure: set[Key] = set()
         """Receipts that died with a node that counts in memory."""
@@ -339,6 +342,16 @@ class World:
             return
         if self.trace is not None:
             self.say(site.name, "<-", shown(event, KEY))
+        commands = self._handled(site, node, event)
+        if commands:
+            carry.out(self, site, commands)
+        if site.node is node:
+            due = node.next_ns
+            if due and (not site.tick or due < site.tick):
+                site.tick = due
+                self.at(max(self.now, due), self.tick, site, site.life)
+
+    def _handled(self, site: Site, node: protocol.Node, event: Event) -> list[Command]:
         wall = START + self.now + site.offset
         before = None
         if self.watch is not None and isinstance(event, Received):
@@ -348,16 +361,10 @@ class World:
         except CorruptError as problem:
             if not self.noise:
                 self.wrong.append(f"{site.name} refused a message that is right: {problem}")
-            return
+            return []
         if self.watch is not None:
             self.watch.handled(site, event, before, commands)
-        if commands:
-            carry.out(self, site, commands)
-        if site.node is node:
-            due = node.next_ns
-            if due and (not site.tick or due < site.tick):
-                site.tick = due
-                self.at(max(self.now, due), self.tick, site, site.life)
+        return commands
 
     def tick(self, site: Site, life: int) -> None:
         """Say that time passed."""
