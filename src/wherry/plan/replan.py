@@ -210,33 +210,26 @@ def _ways(*going: Sequence[Going]) -> tuple[Way, ...]:
     return tuple(Way(sites, count) for sites, count in found.items())
 
 
-def _rows(going: Sequence[Going]) -> int:
-    return sum(ref.rows for each in going for ref in each.chunks)
-
-
 def _thinkable(
     query: Query, seen: Seen, left: Sequence[Going], begun: Sequence[Going]
 ) -> list[Query]:
     """Give the query as it may be for all that is not through: as seen last, and as sampled."""
     chunks = tuple(ref for each in (*begun, *left) for ref in each.chunks)
-    return [_rest(query, chunks, share) for share in _shares(query, seen, _rows(left))]
+    return [_rest(query, chunks, share) for share in _shares(query, seen)]
 
 
-def _shares(query: Query, seen: Seen, rows: int) -> list[float]:
-    """Give the shares of `rows` left that may pass."""
-    near, whole = near_flow(query), query.flows[0].rows
-    if not query.sampled or not rows:
-        return [seen.share, seen.mean]
-    # Chunks on their way are taken for what the sample says of all.
-    waiting = max(0.0, whole - seen.rows_in - rows) * near.rows / whole
-    low, guess, high = (
-        (made - seen.rows_out - waiting) / rows
-        for made in (near.rows_low, near.rows, near.rows_high)
-    )
-    refuted = high < 0 or (seen.rows_out <= seen.rows_in and low > 1)
-    if refuted:
-        return [seen.share, seen.mean]
-    return [seen.share, min(max(guess, 0.0), max(1.0, seen.high))]
+def _shares(query: Query, seen: Seen) -> list[float]:
+    """Give the shares of the rows not yet through that may pass."""
+    near, rows = near_flow(query), query.flows[0].rows - seen.rows_in
+    if query.sampled and rows > 0:
+        low, guess, high = (
+            (made - seen.rows_out) / rows for made in (near.rows_low, near.rows, near.rows_high)
+        )
+        # A sample that lies leaves too few rows for what is left, or more than can come of it.
+        most = max(1.0, seen.high)
+        if high >= 0 and low <= most:
+            return [seen.share, min(max(guess, 0.0), most)]
+    return [seen.share, seen.mean]
 
 
 def _rest(query: Query, chunks: tuple[ChunkRef, ...], share: float) -> Query:

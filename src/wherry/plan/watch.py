@@ -85,13 +85,24 @@ class Watch:
     pairs: tuple[tuple[int, int], ...] = ()
 
 
-def saw(watch: Watch, rows_in: int, rows_out: int) -> tuple[Watch, Seen | None]:
+def saw(
+    watch: Watch, rows_in: int, rows_out: int, *, late: bool = False
+) -> tuple[Watch, Seen | None]:
     """Give the watch once a chunk is through, and what is worth thinking about, if anything is.
 
     Chunks without rows tell nothing.
+
+    Parameters
+    ----------
+    late : bool
+        Whether the chunk was begun before the last switch: it is one of those that led there, and
+        belongs to no round any more.
     """
     if not rows_in or not watch.switches:
         return watch, None
+    if late:
+        total = watch.rows_in + rows_in, watch.rows_out + rows_out
+        return replace(watch, chunks=watch.chunks + 1, rows_in=total[0], rows_out=total[1]), None
     pairs = (*watch.pairs, (rows_in, rows_out))
     after = replace(
         watch,
@@ -117,7 +128,7 @@ def decided(watch: Watch, seen: Seen, *, switched: bool) -> Watch:
     """Give the watch once `seen` was thought about.
 
     Who stays has considered these shares too. Who switched planned with what was seen, and has
-    nothing else to compare with; chunks seen meanwhile belong to no round.
+    nothing else to compare with.
     """
     if switched:
         return replace(

@@ -259,6 +259,7 @@ class Machine:
     _planned: tuple[Way, ...] = ()
     _watch: Watch | None = None
     _thinking: bool = False
+    _before: set[int] = field(default_factory=set)
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -425,10 +426,11 @@ class Machine:
 
     def _observe(self, ran: Ran) -> list[Command]:
         """Count what passed; ask how to go on if it is worth it and shares wait to be begun."""
-        if ran.stage or ran.chunk == ALL or self._watch is None or self._thinking:
+        if ran.stage or ran.chunk == ALL or self._watch is None:
             return []
         made = ran.selected if self._watch.selects else ran.rows
-        self._watch, seen = saw(self._watch, ran.given, made)
+        late = ran.chunk in self._before or self._thinking
+        self._watch, seen = saw(self._watch, ran.given, made, late=late)
         left = self._left() if seen else []
         if seen is None or not left:
             return []
@@ -455,6 +457,7 @@ class Machine:
         if ways is None:
             return []
         self._planned, left = ways, self._left()
+        self._before = set(range(len(self._shares))).difference(left)
         self._deal(left)
         for unread in self._unread.values():
             unread.clear()
