@@ -167,20 +167,31 @@ def replanner(query: Query, system: System, choice: Choice, wish: Wish) -> Repla
     That is so if what passes is known, or cannot be seen where it runs, or if chunks have no other
     way that meets where this one does.
     """
-    near = near_flow(query)
-    scanned = query.flows[0].rows
-    placement = choice.chosen.placement
-    if near.exact or not scanned or len(query.chunks) <= round_of(len(query.chunks)):
+    key = ("watch", id(system), wish, choice.chosen.placement)
+    if key not in query.known:
+        # A query is not kept with what is known of it, which outlives its source.
+        query.known[key] = (system, _watch(query, system, choice))
+    watch: Watch | None = query.known[key][1]
+    if watch is None:
         return None
-    selects = _selects(query, placement)
-    if selects is None or len(alike(query, choice.allowed, placement)) < 2:
+    loaded_system = loaded(system, dict(wish.load))
+    return Replanner(query, loaded_system, choice.allowed, watch, wish.cold, choice.score)
+
+
+def _watch(query: Query, system: System, choice: Choice) -> Watch | None:
+    near, scanned = near_flow(query), query.flows[0].rows
+    placement, size = choice.chosen.placement, round_of(len(query.chunks))
+    if near.exact or not scanned or len(query.chunks) <= size:
+        return None
+    selects, homes = _selects(query, placement), homes_of(query, system)
+    # Two sites may be one device: then there is no other way.
+    ways = alike(query, choice.allowed, placement)
+    unlike = {tuple(map(homes.at, one.sites)) for one in ways}
+    if selects is None or len(unlike) < 2:
         return None
     # What statistics surely know holds; what they guess is all that can turn out wrong.
     low, high = (near.rows_low, near.rows_high) if query.sampled else (near.rows, near.rows)
-    watch = Watch(low / scanned, high / scanned, round_of(len(query.chunks)), selects)
-    return Replanner(
-        query, loaded(system, dict(wish.load)), choice.allowed, watch, wish.cold, choice.score
-    )
+    return Watch(low / scanned, high / scanned, size, selects)
 
 
 def _selects(query: Query, placement: Placement) -> bool | None:
