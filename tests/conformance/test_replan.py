@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 
+import pyarrow as pa
 import pytest
 from support.skewed import PASSING, skewed
 
 from wherry import Pipeline, col, count, load_system, scan, session
 from wherry.data.chunk import ChunkRef
+from wherry.data.encoded import decode
 from wherry.plan.place import Choice, Wish
 from wherry.plan.placement import Way
 from wherry.plan.query import Query
@@ -106,3 +108,21 @@ def test_the_account_is_that_of_what_ran(rows, title):
             assert made[stage, device] == sum(e.nbytes for e in mine)
         receipt = next(r for r in result.receipts if (r.stage, r.device) == (stage, device))
         assert receipt.core_ns >= sum(e.time.ns for e in mine) > 0
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("title", ["rows", "encoded", "totals", "first", "joined"])
+def test_the_executor_sends_shares_elsewhere_too(rows, title):
+    """This machine is one device; a system of several, carried out here and now, is not."""
+    pipeline, system = PIPELINES[title](rows), load_system("dpu-csd-host")
+    workers = session._workers(system, [pipeline.source])
+    journey = session._journey(pipeline, system, session.Options(), workers)
+    executor = session._executor(journey, 600)
+    pieces = list(executor.answer(journey.machine))
+    answer = session._answer(journey, pieces)
+    table = answer if isinstance(answer, pa.Table) else decode(answer)
+    assert table.equals(pipeline.collect())
+    assert len(executor.revisions) > 3
+    spans = [span.end_ns for span in executor.spans if span.kind == "replan"]
+    assert spans == [revision.at.ns for revision in executor.revisions]
+    assert len({e.device for e in journey.carrier.evidence if e.stage == 0}) > 1
