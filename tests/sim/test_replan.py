@@ -16,6 +16,7 @@ from wherry.plan.place import Wish, choice_for
 from wherry.plan.query import Query, near_flow
 from wherry.plan.replan import MARGIN, Replanner, replanner
 from wherry.plan.sample import sampled
+from wherry.plan.watch import Seen
 from wherry.session import record, run
 from wherry.sim.recorded import Counts
 from wherry.sim.recorded import record as counts_of
@@ -160,3 +161,28 @@ def test_a_filter_below_totals_is_seen_by_what_it_selects(tables):
     rows = watched(tables["half"].filter(PASSING), emulated())
     assert rows is not None
     assert not rows.watch.selects
+
+
+def seen(query: Query, *, share: float, mean: float, part: float) -> Seen:
+    """Give what is seen if `mean` of a part of all rows came out, and `share` of the last ones."""
+    given = round(query.flows[0].rows * part)
+    planned = near_flow(query).rows / query.flows[0].rows
+    return Seen(
+        chunks=9, rows_in=given, rows_out=round(given * mean), low=share, share=share, high=share,
+        mean=mean, planned_low=planned, planned_high=planned,
+    )  # fmt: skip
+
+
+def test_the_worlds_are_what_was_seen_and_what_makes_up_for_it(tables):
+    guessed = query_of(KINDS["rows"](tables["falling"]))
+    known = sampled(guessed)
+    half = near_flow(known).rows / known.flows[0].rows
+    early = seen(known, share=0.9, mean=0.8, part=0.25)
+    assert replan._shares(guessed, early) == [0.9, 0.8]
+    made_up = (half - 0.25 * 0.8) / 0.75
+    assert replan._shares(known, early) == pytest.approx([0.9, made_up], abs=1e-3)
+    # Three quarters of the rows passed, and all that were sampled are no more than 62 %.
+    late = seen(known, share=1.0, mean=1.0, part=0.75)
+    assert replan._shares(known, late) == [1.0, 1.0]
+    none = seen(known, share=0.0, mean=0.0, part=0.75)
+    assert replan._shares(known, none) == [0.0, 0.0]
