@@ -301,6 +301,44 @@ def test_only_chunks_not_begun_go_elsewhere() -> None:
     assert [ran[n] for n in range(8)] == ["a"] * 6 + ["b"] * 2
 
 
+def test_a_device_begins_what_its_messages_have_named() -> None:
+    """Two decisions, one soon after the other, each give it more; the messages take their time."""
+    chunks = tuple(ChunkRef(0, i, 0, ROWS) for i in range(40))
+    stages = (Stage(1, 1, "a", chunkwise=True), Stage(2, 2, "c", chunkwise=False))
+    watch = Watch(0.0, 0.0, round=1, switches=9)
+    there, here = Way(("c", "b", "c", "c"), 1), Way(("c", "a", "c", "c"), 1)
+    split = (replace(here, weight=5), there)
+    world = World(stages, here.sites, chunks, 2, None, split, watch)
+    answers = [(here, there), (there,)]
+    machine, play = Machine(world.orders()), Play(world)
+    waiting, held = machine.start(), list[Command]()
+    play.take(waiting)
+    while True:
+        command = waiting.pop(0) if waiting else held.pop(0)
+        if isinstance(command, Finish):
+            break
+        if waiting and isinstance(command, Send) and command.target == "b" and "b" in play.named:
+            held.append(command)
+            continue
+        if isinstance(command, Replan):
+            event: Event = Replanned(command.seen, answers.pop(0) if answers else None)
+        elif isinstance(command, Run) and command.stage == 0:
+            play.ran(command)
+            # Shares that differ from all before, so that every chunk makes it ask.
+            made = ROWS * (command.chunk + 1)
+            event = Ran(command.stage, command.chunk, made, ROWS, ROWS)
+        else:
+            event = play.carry(command)
+        more = machine.handle(event)
+        play.take(more)
+        waiting += more
+    told = [c for c in play.issued if isinstance(c, Send) and (c.target, c.stage) == ("b", 0)]
+    assert not answers
+    assert len(told) == 3
+    ran = {c.chunk for c in play.issued if isinstance(c, Run) and c.device == "b"}
+    assert len(ran) > 5
+
+
 def test_no_chunks_still_make_an_answer() -> None:
     stages = (Stage(1, 1, HOME, chunkwise=True),)
     world = World(stages, ("a", HOME, "a"), (), window=1, enough=None)
