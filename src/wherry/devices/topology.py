@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.devices.charge import latency_ns, rate_of
 from wherry.devices.profile import Profile
 from wherry.devices.routes import Graph, Lane, Link
 
@@ -34,13 +35,19 @@ class Leg(NamedTuple):
 
     `name` is the resource (both directions of a half-duplex link are one), `back` the other
     direction if being busy there slows this one, `relays` the memories that stage its bytes.
+    `rate` is the bytes a nanosecond as a fraction, `both_rate` those while `back` is busy too.
     """
 
     lane: str
+    source: str
+    number: int
     link: Link
     name: str
     back: str | None
     relays: tuple[str, ...]
+    latency_ns: int
+    rate: tuple[int, int]
+    both_rate: tuple[int, int]
 
 
 class System(msgspec.Struct, frozen=True, dict=True):
@@ -147,7 +154,10 @@ def _leg(system: System, lane: Lane, staged: tuple[str, ...]) -> Leg:
         name = f"link {'<->'.join(link.ends)}"
     elif link.both_ways_share is not None:
         back = f"link {lane.target}->{lane.source}"
-    return Leg(str(lane), link, name, back, staged)
+    return Leg(
+        str(lane), lane.source, lane.link, link, name, back, staged, latency_ns(link),
+        rate_of(link, both=False), rate_of(link, both=True),
+    )  # fmt: skip
 
 
 def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:
