@@ -92,7 +92,7 @@ def cell_of(workload: str, system: System, counts: Counts) -> Cell:
         host_bytes_by_link=_link_bytes(judged, HOST),
         host_energy_j=_energy(judged, HOST, system),
         possible=sum(one.possible for one in judged),
-        simulated=sum(len(one.runs) for one in judged),
+        simulated=sum(one.simulated for one in judged),
     )
     return Cell(row, last.run(PLANNER).spans)
 

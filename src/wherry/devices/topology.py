@@ -89,6 +89,11 @@ class System(msgspec.Struct, frozen=True, dict=True):
         return {}
 
     @cached_property
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """The devices of the datasets that were asked for; see `home`."""
+        return {}
+
+    @cached_property
     def graph(self) -> Graph:
         """The links, ready to be searched; built once, as the links never change."""
         return Graph(self.links)
@@ -187,9 +192,16 @@ def home(system: System, dataset: str, file_index: int) -> str:
     """
     if file_index < 0:
         raise InputError(f"file index {file_index} of dataset {dataset!r} is negative")
+    devices = system.holders.get(dataset)
+    if devices is None:
+        devices = system.holders[dataset] = _holders(system, dataset)
+    return devices[file_index % len(devices)]
+
+
+def _holders(system: System, dataset: str) -> tuple[str, ...]:
     for entry in system.datasets:
         if fnmatchcase(dataset, entry.name):
-            return entry.devices[file_index % len(entry.devices)]
+            return entry.devices
     known = ", ".join(repr(entry.name) for entry in system.datasets) or "none"
     raise InputError(
         f"system {system.name!r} has no home for dataset {dataset!r}; known patterns: {known}"

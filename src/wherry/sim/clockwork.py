@@ -151,14 +151,14 @@ class Clockwork:
             turn = server.take()
             if turn is not None:
                 yield turn
-            start = env.now
+            start = self.now
             both = back is not None and back.busy > 0
             took = quotient(nbytes, *(of.both_rate if both else of.rate))
             if of.relays:
                 yield from self._through(of.relays, nbytes, took)
             else:
                 yield env.timeout(took)
-            log.append(use.span(leg.name, of.source, start, env.now))
+            log.append(use.span(leg.name, of.source, start, self.now))
             server.give()
             yield env.timeout(of.latency_ns)
 

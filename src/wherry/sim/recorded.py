@@ -99,6 +99,7 @@ class Counts:
         init=False, default_factory=dict
     )
     _gathered: dict[tuple[Chain, Unwritten], Count] = field(init=False, default_factory=dict)
+    _lacking: dict[tuple[int, int], tuple[bytes, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         query = self.query
@@ -136,6 +137,11 @@ class Counts:
 
     def lacking(self, first: int, last: int) -> tuple[bytes, ...]:
         """Give the digests of the builds that segments read, in the order devices ask for them."""
+        if (first, last) not in self._lacking:
+            self._lacking[first, last] = self._lacks(first, last)
+        return self._lacking[first, last]
+
+    def _lacks(self, first: int, last: int) -> tuple[bytes, ...]:
         plan = self.query.plan
         read = {parameter.index for parameter in parameters(plan.segments[first : last + 1])}
         wanted = [p for p in parameters(plan) if is_build(p.type) and p.index in read]

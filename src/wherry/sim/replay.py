@@ -68,6 +68,16 @@ def replay(system: System, placement: Placement, counts: Counts, *, cold: bool =
     return replay_many(system, [(placement, counts)], cold=cold)[0]
 
 
+def replay_within(
+    system: System, placement: Placement, counts: Counts, until_ns: int
+) -> Replayed | None:
+    """Give the run of one query under a placement; None if it takes longer than `until_ns`."""
+    flight = _flight(system, placement, counts, _holding(system, [counts]))
+    if not simulate(system, [flight], until_ns=until_ns):
+        return None
+    return _replayed(flight)
+
+
 def replay_many(
     system: System,
     queries: Sequence[tuple[Placement, Counts]],
@@ -85,13 +95,20 @@ def replay_many(
     cold : bool
         Whether devices lack the plans at first.
     """
-    holdings = Holdings()
-    if not cold:
-        digests = {counts.query.plan_digest for _, counts in queries}
-        holdings.plans.update((name, digest) for name in system.devices for digest in digests)
+    holdings = Holdings() if cold else _holding(system, [counts for _, counts in queries])
     flights = [_flight(system, placement, counts, holdings) for placement, counts in queries]
     simulate(system, flights, in_flight=in_flight, arrivals=arrivals)
-    return [Replayed(flight.time, flight.begin, tuple(flight.spans)) for flight in flights]
+    return [_replayed(flight) for flight in flights]
+
+
+def _holding(system: System, every: Sequence[Counts]) -> Holdings:
+    """Give what devices hold that have the plans of queries, and no builds."""
+    digests = {counts.query.plan_digest for counts in every}
+    return Holdings({(name, digest) for name in system.devices for digest in digests})
+
+
+def _replayed(flight: Flight) -> Replayed:
+    return Replayed(flight.time, flight.begin, tuple(flight.spans))
 
 
 def before(

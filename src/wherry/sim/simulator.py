@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 import simpy
+from simpy.core import StopSimulation
 
 from wherry.base.errors import InputError
 from wherry.base.events import Span
@@ -158,7 +160,8 @@ def simulate(
     *,
     in_flight: int = 1,
     arrivals: Sequence[int] = (),
-) -> None:
+    until_ns: int | None = None,
+) -> bool:
     """Run every flight to its end, `in_flight` of them at a time, or when they arrive.
 
     Parameters
@@ -169,6 +172,13 @@ def simulate(
         Begun in order; the client asks the next when one of its `in_flight` is answered.
     arrivals : sequence of int, optional
         Virtual nanoseconds at which each flight begins, whatever the others do: an open loop.
+    until_ns : int, optional
+        Go no further than this; above 0.
+
+    Returns
+    -------
+    bool
+        Whether all flights ended, before `until_ns`.
 
     Raises
     ------
@@ -188,16 +198,19 @@ def simulate(
             env.process(_client(world, waiting)) for _ in range(min(in_flight, len(flights)))
         ]
     answered = env.all_of(clients)
+    if until_ns is not None:
+        env.timeout(until_ns).callbacks.append(StopSimulation.callback)
     try:
         env.run(answered)
-    except RuntimeError as stuck:
-        full = world.clockwork.full
-        if answered.triggered or not full:
+    except RuntimeError:
+        if answered.triggered or not world.clockwork.full:
             raise
+    if not answered.triggered and env.peek() == inf and world.clockwork.full:
         raise InputError(
-            f"{system.name}: pieces wait for room in the memory of {', '.join(full)}, and nothing "
-            "there can be let go before they come"
-        ) from stuck
+            f"{system.name}: pieces wait for room in the memory of "
+            f"{', '.join(world.clockwork.full)}, and nothing there can be let go before they come"
+        )
+    return answered.triggered
 
 
 def _client(world: _World, waiting: list[Flight]) -> Steps:
