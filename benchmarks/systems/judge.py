@@ -3,7 +3,8 @@
 Every time here is that of a simulated run from counts, so that who chooses by a wrong prediction is
 charged for it. The oracle is the least of all possible placements and of the splits that anybody
 chose: they are simulated in the order of a bound that none of them can beat, until the next bound
-is no better than what was found, and each only for as long as it may be the best. Devices that differ in their names only are tried once.
+is no better than what was found, and each only for as long as it may be the best. Devices that
+differ in their names only are tried once.
 """
 
 from __future__ import annotations
