@@ -129,6 +129,8 @@ class Costs:
             if self.cold:
                 installs = [install_ns(account.profile(device)) for device in users - {router}]
                 account.setup += install_ns(account.profile(router)) + max(installs, default=0)
+                for device in users | {router}:
+                    account.occupy(device, install_ns(account.profile(device)))
             for device, ns in _ship(account, self.query, self.homes, builds).items():
                 account.begins[device] = account.begins.get(device, 0) + ns
             return account
@@ -308,6 +310,7 @@ class Costs:
             beyond = memory is not None and held > memory.capacity_bytes.value
             alone = max(asked.alone_ns, asked.beyond_ns if beyond else 0)
             account.barrier += alone + asked.waiting_ns
+            account.occupy(place, alone)
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
         account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
         return account
@@ -351,7 +354,9 @@ def _route(account: Account, query: Query, router: str, first: list[str]) -> Non
     profile = account.profile(router)
     work = Work(filter_terms=len(query.chunks))
     account.setup += account.message(account.system.client, router)
-    account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
+    chosen = start_ns(profile) + core_ns(work, profile, load_reference())
+    account.setup += chosen
+    account.occupy(router, chosen)
     for device in dict.fromkeys(first):
         account.begins[device] = account.message(router, device)
 
@@ -378,7 +383,9 @@ def _ship(
                 account.link_bytes[name] = sent + build.nbytes + MESSAGE_BYTES
                 # The device's refusal, the rows, and the message once more.
                 alone += 3 * latency_ns(link)
-            alone += receive_ns(profile) + core_ns(keep_work(build), profile, load_reference())
+            kept = core_ns(keep_work(build), profile, load_reference())
+            account.occupy(device, kept)
+            alone += receive_ns(profile) + kept
         found[device] = fullest + alone
     return found
 
