@@ -122,16 +122,6 @@ def test_the_choice_under_doubt_has_the_least_largest_regret(tmp_path):
             assert regrets[every.index(choice.chosen.placement)] == choice.regret
 
 
-def test_few_near_the_best_guess_may_miss_the_steadiest(tmp_path):
-    query = query_of(days(tmp_path, files=2).filter(col("price") * col("flag") < 3_000_000))
-    costs, refused = Costs(query, SYSTEM), refusals(query, SYSTEM)
-    every = sorted(placements(query, SYSTEM, refused), key=lambda one: costs.of(one).time)
-    allowed = [list(dict.fromkeys(one.sites[n] for one in every)) for n in range(3)]
-    steadiest = least_regret(costs, allowed, every[:1] * 2)
-    assert steadiest.placement not in every[:6]
-    assert steadiest.regret == pytest.approx(0.208, abs=0.001)
-
-
 def test_without_doubt_the_cheapest_is_chosen(table):
     query = query_of(scan(table).select("number"))
     costs = Costs(query, SYSTEM)

@@ -11,6 +11,7 @@ from wherry.devices.system import System
 from wherry.ir.build import Known
 from wherry.plan.place import host_only, place
 from wherry.plan.placement import Placement
+from wherry.run.carrier import Count
 from wherry.run.machine import (
     ALL,
     ROUTING,
@@ -30,7 +31,7 @@ from wherry.run.machine import (
     ways_of,
 )
 from wherry.run.orders import orders_of
-from wherry.sim.recorded import Chain, Count, Counts, Unwritten, chain_of
+from wherry.sim.recorded import Chain, Counts, Unwritten, chain_of
 from wherry.sim.simulator import Flight, simulate
 
 _KEY = bytes(32)
