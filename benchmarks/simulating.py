@@ -53,7 +53,7 @@ def counts(folder: Path) -> dict[str, Counts]:
 
 
 def hops(run: Replayed) -> int:
-    """Give how many chunk-hops a run was."""
+    """Give how many chunk-hops a run was; data that are in memory are read without one."""
     return len({(span.kind, span.stage, span.chunk) for span in run.spans if span.kind in _HOPS})
 
 
