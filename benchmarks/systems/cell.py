@@ -98,7 +98,7 @@ def cell_of(workload: str, system: System, counts: Counts) -> Cell:
         host_bytes_by_link=_link_bytes(judged, HOST),
         host_energy_j=_energy(judged, HOST, system),
         possible=sum(one.possible for one in judged),
-        simulated=sum(len(one.runs) for one in judged),
+        simulated=sum(one.simulated for one in judged),
         fixed_s=sum(one.fixed.time.ns for one in judged) / NS_PER_S,
         revisions=tuple(each.line() for one in judged for each in one.planned.revisions),
     )

@@ -11,7 +11,8 @@ from wherry.devices.demand import Demand, demand
 from wherry.plan.account import Account, added
 from wherry.plan.cost import Costs
 from wherry.plan.placement import Placement, Stage
-from wherry.sim.recorded import Chain, Count, Counts
+from wherry.run.carrier import Count
+from wherry.sim.recorded import Chain, Counts
 
 _UNSURE: Final = "bandwidth "
 """Of memories: a use that has begun keeps for a while what others ask for by then."""

@@ -3,7 +3,8 @@
 Every time here is that of a simulated run from counts, so that who chooses by a wrong prediction is
 charged for it. The oracle is the least of all possible placements and of the splits that anybody
 chose: they are simulated in the order of a bound that none of them can beat, until the next bound
-is no better than what was found. Devices that differ in their names only are tried once.
+is no better than what was found, and each only for as long as it may be the best. Devices that
+differ in their names only are tried once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from wherry.plan.rules import RULES
 from wherry.plan.search import cheapest
 from wherry.plan.split import split
 from wherry.sim.recorded import Counts
-from wherry.sim.replay import Replayed, replay
+from wherry.sim.replay import Replayed, replay, replay_within
 
 PLANNER: Final = "planner"
 HOST: Final = "host-only"
@@ -37,9 +38,11 @@ class Judged:
     placements : mapping of str to Placement
         By who chose: the planner, the host alone, the oracle, each rule.
     runs : mapping of Placement to Replayed
-        Every placement that was simulated.
+        Of everybody's choice.
     possible : int
         How many placements nothing refuses.
+    simulated : int
+        How many were simulated, to their end or until another one was better.
     bound_ns : int
         However chunks are split, the busiest resource is busy for so long (by linear program).
     predicted_ns : int
@@ -52,6 +55,7 @@ class Judged:
     placements: Mapping[str, Placement]
     runs: Mapping[Placement, Replayed]
     possible: int
+    simulated: int
     bound_ns: int
     predicted_ns: int
     planned: Replayed
@@ -92,25 +96,28 @@ def judge(system: System, counts: Counts) -> Judged:
     if anew is not None:
         planned = replay(system, chosen.placement, counts, anew=anew)
     every = list(placements(query, system, refused))
-    found[ORACLE] = _best(system, costs, every, runs)
+    found[ORACLE], more = _best(system, costs, every, runs)
     bound = None if shares is None else shares.bound_ns
     if bound is None:
         bound = max(first.cost.busy.values(), default=0)
-    return Judged(found, runs, len(every), bound, chosen.cost.time.ns, planned)
+    simulated = len(tried) + more
+    return Judged(found, runs, len(every), simulated, bound, chosen.cost.time.ns, planned)
 
 
 def _best(
     system: System, costs: Informed, every: list[Placement], runs: dict[Placement, Replayed]
-) -> Placement:
-    """Give the best placement; those that may be it are simulated, and added to `runs`."""
+) -> tuple[Placement, int]:
+    """Give the best placement, its run being added to `runs`, and how many were simulated more."""
     bounds = sorted((costs.bound_ns(one), number) for number, one in enumerate(every))
-    best = min(runs, key=lambda one: runs[one].time.ns)
+    best, simulated = min(runs, key=lambda one: runs[one].time.ns), 0
     for bound, number in bounds:
         if bound >= runs[best].time.ns:
             break
-        one = every[number]
-        if one not in runs:
-            runs[one] = replay(system, one, costs.counts)
-        if runs[one].time.ns < runs[best].time.ns:
-            best = one
-    return best
+        one, least = every[number], runs[best].time.ns
+        if one in runs:
+            continue
+        simulated += 1
+        run = replay_within(system, one, costs.counts, least)
+        if run is not None and run.time.ns < least:
+            best, runs[one] = one, run
+    return best, simulated

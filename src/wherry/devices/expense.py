@@ -59,7 +59,7 @@ class Expense:
 
     def lines(self) -> list[str]:
         """Give it as text, with the names of devices that are not in a sum."""
-        found = [f"{self.energy_j:.4g} J modelled{_without('draw', self.power_unknown)}"]
+        found = [f"{self._joules()}{_without('draw', self.power_unknown)}"]
         if self.idle_unknown:
             found.append(f"idle draw unknown of {_names(self.idle_unknown)}: only work counts")
         if self.money_usd:
@@ -68,6 +68,12 @@ class Expense:
         for name, dollars in self.capital_usd.items():
             found.append(f"{name} costs {dollars:,.0f} USD once, in no sum")
         return found
+
+    def _joules(self) -> str:
+        # Where nothing that works has a known draw, the sum of what is known is no energy.
+        if not self.energy_j and (self.power_unknown or self.idle_unknown):
+            return "energy unknown"
+        return f"{self.energy_j:.4g} J modelled"
 
     @property
     def usd(self) -> float:

@@ -221,7 +221,7 @@ def _expense(system: System, cost: Cost) -> Expense:
     whole, busy = max(1, cost.time.ns), {}
     for name, profile in system.devices.items():
         working = "cores" if profile.runs_programs else "media"
-        busy[name] = Fraction(cost.busy.get(f"{working} {name}", 0), whole)
+        busy[name] = Fraction(cost.used(f"{working} {name}"), whole)
     return expense(system, busy, cost.time.ns)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
@@ -14,6 +15,7 @@ from wherry.ir.build import Build, Known, received
 from wherry.plan.placement import Way
 from wherry.plan.replan import Decide, Decision, Going
 from wherry.render.gather import Piece, piece_bytes, several
+from wherry.render.outcome import ChunkOutput
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
     ALL,
@@ -33,9 +35,9 @@ from wherry.run.machine import (
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What ran where: one entry for each run of a program over a share.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """What one run of a program came to: all that its time on a device follows from.
 
     Attributes
     ----------
@@ -45,10 +47,39 @@ class Evidence:
         Bytes of what was made.
     work : Work
         What it was charged for.
-    time : Modelled or Measured
-        Modelled: of the core it ran on. Measured: from its beginning to its end.
     packed : tuple of Packed
         Of the bytes decoded for it, those that an engine could decompress.
+    """
+
+    rows_in: int
+    rows_selected: int
+    rows_out: int
+    nbytes: int
+    work: Work
+    packed: tuple[Packed, ...] = ()
+
+    @classmethod
+    def of(cls, output: ChunkOutput, **more: Any) -> Self:
+        """Give the count of a program's output; `more` are the fields of what has more."""
+        return cls(
+            rows_in=output.rows_in,
+            rows_selected=output.rows_selected,
+            rows_out=output.batch.num_rows,
+            nbytes=output.nbytes,
+            work=output.work,
+            packed=output.packed,
+            **more,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(Count):
+    """What ran where: one entry for each run of a program over a share.
+
+    Attributes
+    ----------
+    time : Modelled or Measured
+        Modelled: of the core it ran on. Measured: from its beginning to its end.
     residuals : tuple of str
         Every expression or step that went through pyarrow, with the reason; empty says that all of
         it was native.
@@ -57,14 +88,8 @@ class Evidence:
     device: str
     stage: int
     chunk: int
-    rows_in: int
-    rows_selected: int
-    rows_out: int
-    nbytes: int
-    work: Work
     time: Time
     residuals: tuple[str, ...]
-    packed: tuple[Packed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +214,13 @@ class Carrier:
             self.ledger.append(
                 LedgerEntry(command.stage, command.device, 0, output.batch.nbytes, ENCODED)
             )
-        found = Evidence(
+        found = Evidence.of(
+            output,
             device=command.device,
             stage=command.stage,
             chunk=command.chunk,
-            rows_in=output.rows_in,
-            rows_selected=output.rows_selected,
-            rows_out=output.batch.num_rows,
-            nbytes=output.nbytes,
-            work=output.work,
             time=execution.time,
             residuals=(*program.residuals, *output.fallbacks),
-            packed=output.packed,
         )
         self.evidence.append(found)
         return found

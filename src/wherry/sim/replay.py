@@ -12,7 +12,7 @@ from wherry.ir.build import Known
 from wherry.plan.place import host_only, place
 from wherry.plan.placement import Placement
 from wherry.plan.replan import Decision, Replanner, Revision
-from wherry.run.carrier import decided
+from wherry.run.carrier import Count, decided
 from wherry.run.machine import (
     ALL,
     ROUTING,
@@ -31,7 +31,7 @@ from wherry.run.machine import (
     Send,
 )
 from wherry.run.orders import orders_of
-from wherry.sim.recorded import Count, Counts, Unwritten, chain_of
+from wherry.sim.recorded import Counts, Unwritten, chain_of
 from wherry.sim.simulator import Flight, simulate
 
 _KEY = bytes(32)
@@ -85,6 +85,16 @@ def replay(
     return replay_many(system, [(placement, counts)], cold=cold, anew=[anew])[0]
 
 
+def replay_within(
+    system: System, placement: Placement, counts: Counts, until_ns: int
+) -> Replayed | None:
+    """Give the run of one query under a placement; None if it takes longer than `until_ns`."""
+    flight = _flight(system, placement, counts, _holding(system, [counts]), None)
+    if not simulate(system, [flight], until_ns=until_ns):
+        return None
+    return _replayed(flight)
+
+
 def replay_many(
     system: System,
     queries: Sequence[tuple[Placement, Counts]],
@@ -105,19 +115,24 @@ def replay_many(
     anew : sequence of Replanner or None, optional
         Who places anew what is left of each query; nobody, if not given.
     """
-    holdings = Holdings()
-    if not cold:
-        digests = {counts.query.plan_digest for _, counts in queries}
-        holdings.plans.update((name, digest) for name in system.devices for digest in digests)
+    holdings = Holdings() if cold else _holding(system, [counts for _, counts in queries])
     asked = anew or [None] * len(queries)
     flights = [
         _flight(system, placement, counts, holdings, who)
         for (placement, counts), who in zip(queries, asked, strict=True)
     ]
     simulate(system, flights, in_flight=in_flight, arrivals=arrivals)
-    return [
-        Replayed(one.time, one.begin, tuple(one.spans), tuple(one.revisions)) for one in flights
-    ]
+    return [_replayed(flight) for flight in flights]
+
+
+def _holding(system: System, every: Sequence[Counts]) -> Holdings:
+    """Give what devices hold that have the plans of queries, and no builds."""
+    digests = {counts.query.plan_digest for counts in every}
+    return Holdings({(name, digest) for name in system.devices for digest in digests})
+
+
+def _replayed(flight: Flight) -> Replayed:
+    return Replayed(flight.time, flight.begin, tuple(flight.spans), tuple(flight.revisions))
 
 
 def before(
