@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.benchmarks import tpchgen
 from wherry.benchmarks.kept import Made, keep
@@ -46,8 +47,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Tables], Pipeline]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(Struct, frozen=True):
     """Processor time of one question at one scale factor, measured.
 
     Attributes

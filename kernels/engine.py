@@ -10,7 +10,6 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Final
 
 import llvmlite
 import llvmlite.binding as llvm
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.kernels.objects import object_path, read_object, write_object
 
@@ -25,8 +26,7 @@ SKELETONS: Final = 1
 """Version of what kernels/numba expects of block functions; a change makes old objects useless."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(Struct, frozen=True):
     """Functions of one object by name, and how it came about.
 
     Whoever calls an address keeps `engine`: with it goes the memory that the code lies in.
@@ -45,8 +45,7 @@ class Compiled:
     engine: Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A processor to compile for, in LLVM's words."""
 
     triple: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 from pyarrow import ipc, parquet
 
 from wherry.benchmarks import tpchgen
@@ -40,8 +40,7 @@ _CODES = pa.dictionary(pa.int8(), pa.utf8())
 _POPULATE_READ = 22  # of <linux/mman.h>; Python's mmap does not name it
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     """The files of one scale factor.
 
     Attributes

@@ -8,8 +8,10 @@ placement whose largest regret is least (Savage's rule).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import isfinite
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.plan.cost import Costs
 from wherry.plan.objective import BY_TIME, Score
@@ -21,8 +23,7 @@ _TRIED = 6
 """Of each world, as many of its cheapest placements are tried in the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steadiest:
+class Steadiest(Struct, frozen=True):
     """A placement, and its largest regret as a share of the best placement's time."""
 
     placement: Placement

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import product
-from operator import itemgetter
+from operator import attrgetter, itemgetter
+
+from msgspec import Struct, field
 
 from wherry.plan.account import Account, Cost
 from wherry.plan.cost import Costs
@@ -21,14 +22,13 @@ from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import GATE, HOME, Placement, Way
 
 
-@dataclass(order=True, frozen=True, slots=True)
-class Found:
-    """A placement and its cost; ordered by what it comes to, and by the order of sites."""
+class Found(Struct, frozen=True):
+    """A placement, its cost, and what it comes to; `places` are its sites' among those allowed."""
 
     value: int
     places: tuple[int, ...]
-    placement: Placement = field(compare=False)
-    cost: Cost = field(compare=False)
+    placement: Placement
+    cost: Cost
 
 
 def cheapest(
@@ -59,8 +59,7 @@ def cheapest(
     return search.best(keep), len(ways) * len(allowed[0]) * len(tails)
 
 
-@dataclass
-class _Search:
+class _Search(Struct):
     """What is left to look at, what comes to least at the front of a heap.
 
     A node is a number of sites that are settled, and what every placement with them comes to at
@@ -89,7 +88,7 @@ class _Search:
             _, _, look = heappop(self.nodes)
             one = look()
             if one is not None:
-                insort(found, one)
+                insort(found, one, key=attrgetter("value", "places"))
                 del found[keep:]
         # What is left points back here: without it, the query goes with its last name.
         self.nodes.clear()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
@@ -30,8 +31,7 @@ from wherry.run.machine import (
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What ran where: one entry for each run of a program over a share.
 
     Attributes
@@ -64,16 +64,14 @@ class Evidence:
     packed: tuple[Packed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """A share that is read where it is run."""
 
     device: str
     refs: Share
 
 
-@dataclass
-class Carrier:
+class Carrier(Struct):
     """The workers of a system, the messages they hold, and the pieces they made for one query.
 
     Attributes

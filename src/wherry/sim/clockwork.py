@@ -9,10 +9,10 @@ of a relay's memory bandwidth is left.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import simpy
+from msgspec import Struct, field
 
 from wherry.base.events import Span, SpanKind
 from wherry.devices.charge import (
@@ -51,8 +51,7 @@ class Use(NamedTuple):
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """One lane of a way: what it occupies, and the memories that stage its bytes.
 
     `back` is the other direction, if being busy there slows this one.
@@ -67,8 +66,7 @@ class Leg:
     relays: tuple[str, ...]
 
 
-@dataclass
-class Clockwork:
+class Clockwork(Struct):
     """The resources of a system; each use is noted in the log of whoever used them.
 
     Attributes

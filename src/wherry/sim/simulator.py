@@ -9,10 +9,10 @@ earlier run left (`wherry.sim.recorded`): the time is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import simpy
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 from wherry.base.events import Span
@@ -103,8 +103,7 @@ class Held(NamedTuple):
     nbytes: int
 
 
-@dataclass
-class Flight:
+class Flight(Struct):
     """One machine on its way: what carries its work, what it recorded, and its answer.
 
     Attributes
@@ -130,8 +129,7 @@ class Flight:
         return Modelled(self.end - self.begin)
 
 
-@dataclass
-class _World:
+class _World(Struct):
     """What the processes of all flights share: the resources, and demands by what they follow."""
 
     clockwork: Clockwork
