@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type
 from wherry.data.types import type_class, value_type

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import countable, movable_type
 from wherry.data.types import layout_of, type_class, value_of, value_type
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import countable, plain, restored
 from wherry.ir.codec import register
 from wherry.ir.expr import Call

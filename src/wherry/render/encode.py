@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import restored
 from wherry.data.types import layout_of
 from wherry.render.reference import key_image
