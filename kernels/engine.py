@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,7 +135,10 @@ class Engine:
         """Give a module of llvmlite as an object for the processor."""
         if self._compiler is None:
             self._compiler = self._machine()
-        return bytes(self._compiler.emit_object(self._for_target(module)))
+        # Only what is compiled needs it, and a warm process compiles nothing.
+        words: Any = import_module("wherry.kernels.numba.compress")
+        whole = words.with_words(self._for_target(module), self._compiler)
+        return bytes(self._compiler.emit_object(whole))
 
     def _for_target(self, module: Any) -> Any:
         """Give a module with the target's triple and layout; numba's say the machine's own."""
