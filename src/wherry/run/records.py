@@ -1,0 +1,163 @@
+"""What a journal keeps: records of continuations, written in atomic batches.
+
+A node's protocol machine asks for batches to be written and goes on when they are durable. What it
+asks back are single records, so that a million dormant continuations need no memory.
+
+    Held        the state of a continuation at this node; a later one replaces it
+    Stepped     what a step came to: the message that was sent on, where to, and its receipt
+    Effect      a dedupe key: an effect was begun, or done with this result
+    Leased      something kept alive for a continuation until a time: a segment, a result
+    Signal      an event that arrived, and what it carried
+    Receipted   what a hop used, as home was told
+    Answered    the one answer
+    Code        the bytes of a program or a plan, for as long as a continuation names it
+    Forgotten   ends a continuation's steps and leases; its answer and effects stay for `keep_ns`
+
+Times are Unix nanoseconds of the node's own clock; 0 says never.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+RUNNING: Final = 1
+"""A step is carried out here."""
+AWAY: Final = 2
+"""It was sent on, and the next node has not said that it has it."""
+PASSED: Final = 3
+"""The next node has it on record."""
+PARKED: Final = 4
+"""It waits for a time or an event; nothing runs."""
+ENDED: Final = 5
+"""Its answer is on record."""
+
+STATES: Final = {
+    RUNNING: "running",
+    AWAY: "away",
+    PASSED: "passed",
+    PARKED: "parked",
+    ENDED: "ended",
+}
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The state of a continuation at this node.
+
+    Attributes
+    ----------
+    id : bytes
+        16 bytes.
+    epoch, hop : int
+        How often it was driven anew, and how many moves came before.
+    state : int
+        One of `STATES`.
+    program : bytes
+        Digest of its program; `Code` keeps the bytes.
+    position : int
+        Where in the program it is.
+    message : bytes
+        The sealed message to go on from.
+    where : str
+        The node that has it; empty: this one.
+    wake_ns : int
+        When a parked one wakes, or a sent one is driven anew.
+    event : str
+        What a parked one waits for; empty: no event.
+    tenant : str
+        Who pays.
+    started_ns : int
+        When the caller asked.
+    setting : bytes
+        Digest of the `Code` that says which system and datasets it runs on.
+    """
+
+    id: bytes
+    epoch: int
+    hop: int
+    state: int
+    program: bytes
+    position: int
+    message: bytes
+    where: str = ""
+    wake_ns: int = 0
+    event: str = ""
+    tenant: str = ""
+    started_ns: int = 0
+    setting: bytes = b""
+
+
+class Stepped(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the step of a hop came to here: `message` goes to `target`; `receipt` goes home."""
+
+    id: bytes
+    hop: int
+    epoch: int
+    target: str
+    message: bytes
+    receipt: bytes
+
+
+class Effect(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A dedupe key: begun (`done` false) or done, with the result's bytes."""
+
+    key: bytes
+    id: bytes
+    hop: int
+    done: bool
+    result: bytes = b""
+
+
+class Leased(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Something kept here for a continuation until `until_ns`; 0 ends it now."""
+
+    resource: bytes
+    id: bytes
+    until_ns: int
+    nbytes: int = 0
+
+
+class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event that arrived: `number` tells repeated ones of one name apart."""
+
+    name: str
+    number: bytes
+    payload: bytes
+
+
+class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a hop used: one per continuation, epoch, hop and node."""
+
+    id: bytes
+    epoch: int
+    hop: int
+    node: str
+    tenant: str
+    receipt: bytes
+
+
+class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer of a continuation, or the error it ended with."""
+
+    id: bytes
+    failed: bool
+    value: bytes
+    at_ns: int = 0
+
+
+class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The bytes of a "program", a "plan" or a "setting" by their digest."""
+
+    digest: bytes
+    kind: str
+    body: bytes
+
+
+class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything of a continuation but its answer and effects may go."""
+
+    id: bytes
+
+
+Record = Held | Stepped | Effect | Leased | Signal | Receipted | Answered | Code | Forgotten
