@@ -6,20 +6,18 @@ end to end calls none of them.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 
-class _Later:
-    """Stands for a module; what was used once is found without asking again, by any thread."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+class _Compute:
+    """Stands for the module; what was used once is found without asking again, by any thread."""
 
     def __getattr__(self, attribute: str) -> Any:
-        found = getattr(import_module(self._name), attribute)
+        import pyarrow.compute  # noqa: PLC0415
+
+        found = getattr(pyarrow.compute, attribute)
         setattr(self, attribute, found)
         return found
 
 
-pc = _Later("pyarrow.compute")
+pc = _Compute()
