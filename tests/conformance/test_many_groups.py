@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from unittest.mock import patch
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import Phase, given, settings
+from msgspec import Struct
 from support.compare import assert_same
 
 import wherry as wh
@@ -117,8 +117,7 @@ def values_of(rng: np.random.Generator, kind: str, rows: int) -> list[object]:
     return numbers
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What a table looks like: rows, kinds of keys and values, how keys lie, which have nulls."""
 
     seed: int

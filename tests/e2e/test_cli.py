@@ -341,7 +341,7 @@ def test_interrupted_generation_leaves_nothing(wherry, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tpch, "_make", interrupted)
+    monkeypatch.setattr(tpch, "_lay_out", interrupted)
     said = wherry("run", "q6", "--data", tmp_path / "new", "--sf", "0.001")
     assert (said.code, said.out, said.err) == (130, "", "wherry: interrupted\n")
     assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.base.ids import digest
@@ -64,8 +64,7 @@ class Fragment(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FragmentSource:
+class FragmentSource(Struct, frozen=True, dict=True, weakref=True):
     """A `Source` made of fragments with one schema.
 
     Attributes

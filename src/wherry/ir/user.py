@@ -10,10 +10,10 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
@@ -28,8 +28,7 @@ _NUMBERS: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(Struct, frozen=True, eq=False):
     """A checked function: over expressions it makes one, over numbers it gives one.
 
     Attributes

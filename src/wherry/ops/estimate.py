@@ -8,10 +8,12 @@ range, an exact zero or one. Where nothing is known the interval is [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.data.statistics import ColumnStatistics
 from wherry.ir.build import Known, may_hold
@@ -36,8 +38,7 @@ _GUESS_OTHER = 1 / 3
 """A predicate that statistics say nothing about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selectivity:
+class Selectivity(Struct, frozen=True):
     """The share of rows that pass: a best guess within an interval that surely holds it."""
 
     low: float
@@ -48,8 +49,7 @@ class Selectivity:
 NOTHING_KNOWN = Selectivity(0.0, _GUESS_OTHER, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """The size of a stream of rows.
 
     Attributes

@@ -11,12 +11,13 @@ in each of them is then ranked by one figure that none of them makes smaller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import islice, product
 from operator import add, itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.plan.account import Account, Cost
 from wherry.plan.bound import Sites, Ways
@@ -29,8 +30,7 @@ Rank = Callable[[Sequence[int]], Any]
 _ONE_WORLD: Rank = itemgetter(0)
 
 
-@dataclass(order=True, frozen=True, slots=True)
-class Found:
+class Found(Struct, order=True, frozen=True):
     """A placement and its cost; ordered by what it comes to, and by the order of sites.
 
     With several worlds the cost is that of the first of them.
@@ -38,8 +38,8 @@ class Found:
 
     value: Any
     places: tuple[int, ...]
-    placement: Placement = field(compare=False)
-    cost: Cost = field(compare=False)
+    placement: Placement
+    cost: Cost
 
 
 def cheapest(
@@ -62,8 +62,7 @@ def cheapest(
     return list(islice(search, keep)), search.possible
 
 
-@dataclass(frozen=True, slots=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What one step of a search may settle, in the order of what it adds in the first world.
 
     Attributes

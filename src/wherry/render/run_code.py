@@ -11,10 +11,10 @@ time: one by one, each would wait for the one before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.kernels.layout import BLOCK
 from wherry.render import functions as fn
@@ -38,8 +38,7 @@ from wherry.render.state import Cell, combined, identity, lanes_of, suffix
 _AT_ONCE: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """A field of the states: what is combined, and how.
 
     Parameters
@@ -73,8 +72,7 @@ class Track:
         return 0 if self.counts else identity(self.cell, element)
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(Struct, frozen=True):
     """What `runs` writes: its fields in order, and of which cells it counts the values.
 
     A cell whose argument cannot be null is not counted: every group has a row, and so a value.
