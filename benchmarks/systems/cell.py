@@ -38,6 +38,10 @@ class Row:
         However chunks are split over devices, the busiest resource is busy for so long.
     possible, simulated : int
         Placements that nothing refuses, and those that had to be simulated to find the best.
+    fixed_s : float
+        Of the planner's choice if what is left is never placed anew.
+    revisions : tuple of str
+        When and how it was, or was not after all.
     """
 
     workload: str
@@ -57,6 +61,8 @@ class Row:
     host_energy_j: float
     possible: int
     simulated: int
+    fixed_s: float
+    revisions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,8 @@ def cell_of(workload: str, system: System, counts: Counts) -> Cell:
         host_energy_j=_energy(judged, HOST, system),
         possible=sum(one.possible for one in judged),
         simulated=sum(len(one.runs) for one in judged),
+        fixed_s=sum(one.fixed.time.ns for one in judged) / NS_PER_S,
+        revisions=tuple(each.line() for one in judged for each in one.planned.revisions),
     )
     return Cell(row, last.run(PLANNER).spans)
 

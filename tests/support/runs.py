@@ -10,6 +10,7 @@ from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System
 from wherry.plan.placement import Placement, Stage, Way, placements, refusals
 from wherry.plan.query import Query, prepare
+from wherry.plan.watch import Watch
 from wherry.run.continuation import Continuation
 from wherry.run.machine import Orders
 
@@ -70,6 +71,7 @@ class World:
     window: int
     enough: int | None
     split: tuple[Way, ...] = ()
+    watch: Watch | None = None
 
     def orders(self) -> Orders:
         continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
@@ -83,4 +85,5 @@ class World:
             windows=dict.fromkeys("abc", self.window),
             enough=self.enough,
             key=KEY,
+            watch=self.watch,
         )

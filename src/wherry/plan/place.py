@@ -61,6 +61,8 @@ class Choice:
         For each segment, the sites that cannot run it, with every reason.
     score : Score
         What was made small.
+    allowed : tuple of tuple of str
+        For each segment, the sites that may run it: neither refused nor pinned elsewhere.
     """
 
     chosen: Alternative
@@ -70,6 +72,7 @@ class Choice:
     bound_ns: int | None = None
     regret: float = 0.0
     score: Score = BY_TIME
+    allowed: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,16 @@ def choose(query: Query, system: System, wish: Wish) -> Choice:
     steadiest = least_regret(costs, allowed, [one.placement for one in ranked], score)
     chosen = Alternative(steadiest.placement, costs.of(steadiest.placement))
     others = [one for one in ranked if one.placement != chosen.placement][: KEPT - 1]
-    return Choice(chosen, tuple(others), possible, refused, bound, steadiest.regret, score)
+    return Choice(
+        chosen=chosen,
+        others=tuple(others),
+        possible=possible,
+        refused=refused,
+        bound_ns=bound,
+        regret=steadiest.regret,
+        score=score,
+        allowed=tuple(map(tuple, allowed)),
+    )
 
 
 def _check_pins(pins: tuple[tuple[str, str], ...], system: System) -> None:

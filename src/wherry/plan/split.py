@@ -69,10 +69,7 @@ def split(
     Shares or None
         None if no second way helps, or none was found to.
     """
-    apart = _apart(query)
-    every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
-    alike = [Placement(sites) for sites in product(*every)]
-    pairs = [(one, costs.of(one)) for one in alike if agree(query, first, one)]
+    pairs = [(one, costs.of(one)) for one in alike(query, allowed, first)]
     # Two sites may be one device: then there is nothing to split.
     unlike = {frozenset(cost.busy.items()): (one, cost) for one, cost in reversed(pairs)}
     together = sorted(unlike.values(), key=lambda pair: score.of(pair[1]))[:_WAYS]
@@ -92,6 +89,14 @@ def split(
         return None
     ways.sort(key=lambda way: -way.weight)
     return Shares(Placement(ways[0].sites, tuple(ways)), bound)
+
+
+def alike(query: Query, allowed: Sequence[Sequence[str]], first: Placement) -> list[Placement]:
+    """Give the ways that agree with `first` where chunks meet, itself among them if allowed."""
+    apart = _apart(query)
+    every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
+    ways = map(Placement, product(*every))
+    return [one for one in ways if agree(query, first, one)]
 
 
 def _apart(query: Query) -> list[bool]:

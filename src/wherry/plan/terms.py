@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wherry.base.units import format_bytes, format_ns
+from wherry.plan.replan import Revision
 
 Unit = Literal["ns", "bytes", "rows"]
 _SHOWN_SHARE = 0.01
@@ -61,12 +62,16 @@ class Analysis:
         Setup, busy resources, fill, barrier and total; bytes over links; rows out of stages.
     before_ns : int
         Actual nanoseconds of the other sides of joins, in no term.
+    revisions : tuple of Revision
+        When something else passed than what was planned with, and what was done about it; what was
+        predicted is the placement that the run began with.
     """
 
     origin: Literal["modelled", "measured"]
     placement: str
     terms: tuple[Term, ...]
     before_ns: int = 0
+    revisions: tuple[Revision, ...] = ()
 
     def lines(self) -> list[str]:
         """Give it as text."""
@@ -75,6 +80,7 @@ class Analysis:
         lines = [f"ran as {self.placement}; predicted (modelled) against actual ({self.origin})"]
         if self.before_ns:
             lines.append(f"  the other sides of joins took {format_ns(self.before_ns)} before")
+        lines += [f"  {revision.line()}" for revision in self.revisions]
         shown = (
             term
             for term in self.terms

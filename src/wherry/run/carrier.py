@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wherry.base.units import Time
@@ -11,6 +11,8 @@ from wherry.data.encoded import ENCODED, Encoded
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, Known, received
+from wherry.plan.placement import Way
+from wherry.plan.replan import Decide, Decision, Going
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
@@ -21,6 +23,7 @@ from wherry.run.machine import (
     Missing,
     PieceId,
     Read,
+    Replan,
     Route,
     Routed,
     Run,
@@ -82,12 +85,15 @@ class Carrier:
         What the query's joins are made with, by digest.
     by_reference : bool
         Builds are handed over as they lie in memory, not as bytes.
+    decide : callable, optional
+        Places anew what is left of a run that is watched.
     """
 
     workers: Mapping[str, Worker]
     plan_bytes: bytes
     builds: Mapping[bytes, Build] = field(default_factory=dict)
     by_reference: bool = True
+    decide: Decide | None = None
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
     readings: dict[int, Reading] = field(default_factory=dict)
@@ -199,6 +205,10 @@ class Carrier:
         self.evidence.append(found)
         return found
 
+    def replan(self, command: Replan) -> Decision:
+        """Decide how the shares that are left go."""
+        return decided(self.decide, command)
+
     def _read(self, command: Run, hop: Hop, piece: Piece | Unread) -> Piece:
         if not isinstance(piece, Unread):
             return piece
@@ -209,3 +219,15 @@ class Carrier:
     def _note_readings(self, command: Run, readings: Iterable[Reading]) -> None:
         for why, written in (pair for reading in readings for pair in reading.whys):
             self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))
+
+
+def decided(decide: Decide | None, command: Replan) -> Decision:
+    """Give the decision that a machine asks for; only a run with `decide` is watched."""
+    assert decide is not None
+    left, begun = (_going(of) for of in (command.left, command.begun))
+    return decide(command.seen, left, begun)
+
+
+def _going(shares: Sequence[tuple[Way, Sequence[Share]]]) -> tuple[Going, ...]:
+    chunks = ((way, tuple(ref for share in each for ref in share)) for way, each in shares)
+    return tuple(Going(way.sites, refs) for way, refs in chunks)

@@ -24,6 +24,7 @@ from wherry.devices.system import System
 from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.work import keep_work
+from wherry.plan.replan import Decision, Revision
 from wherry.run.machine import (
     NOTHING,
     ROUTING,
@@ -40,26 +41,21 @@ from wherry.run.machine import (
     Move,
     Moved,
     PieceId,
-    Ran,
     Read,
+    Replan,
+    Replanned,
     Route,
     Routed,
+    RowCounts,
     Run,
     Send,
+    ran,
 )
 from wherry.sim.clockwork import Clockwork, Steps, Use
 
 
-class Counted(Protocol):
+class Counted(RowCounts, Protocol):
     """What a run of a program came to: all that its time follows from."""
-
-    @property
-    def rows_in(self) -> int:
-        """Rows given."""
-
-    @property
-    def rows_out(self) -> int:
-        """Rows made."""
 
     @property
     def work(self) -> Work:
@@ -94,6 +90,9 @@ class Bearer(Protocol):
     def run(self, command: Run) -> Counted:
         """Run a stage; its input pieces are let go, its result becomes a piece."""
 
+    def replan(self, command: Replan) -> Decision:
+        """Decide how the shares that are left go."""
+
 
 class Held(NamedTuple):
     """A piece in the memory of a device: since when, and how large."""
@@ -113,6 +112,8 @@ class Flight:
         What the flight used, in the order the uses ended.
     begin, end : int
         Virtual nanoseconds of its start and of its answer's arrival; end is -1 before that.
+    revisions : list of Revision
+        When and how its chunks were sent elsewhere, or were not.
     """
 
     machine: Machine
@@ -123,6 +124,7 @@ class Flight:
     end: int = -1
     held: dict[PieceId, Held] = field(default_factory=dict)
     kept: list[tuple[str, int]] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
 
     @property
     def time(self) -> Modelled:
@@ -323,7 +325,21 @@ def _run(world: _World, flight: Flight, command: Run) -> Steps:
     for piece, held in sizes:
         _let_go(clockwork, flight, piece, use._replace(nbytes=held))
     flight.held[made] = Held(device, clockwork.now, size)
-    return Ran(command.stage, command.chunk, counted.rows_out)
+    return ran(command, counted)
+
+
+def _replan(world: _World, flight: Flight, command: Replan) -> Steps:
+    clockwork, device = world.clockwork, command.device
+    decision = flight.carrier.replan(command)
+    # Like choosing chunks: a look at each of those that are left.
+    work = Work(filter_terms=sum(len(shares) for _, shares in command.left))
+    profile = clockwork.profile(device)
+    took = start_ns(profile) + core_ns(work, profile, load_reference())
+    yield from clockwork.compute(flight.spans, device, Use("replan", ROUTING), took)
+    if flight.end < 0:
+        at = Modelled(clockwork.now - flight.begin)
+        flight.revisions.append(Revision(at, decision))
+    return Replanned(command.seen, decision.ways)
 
 
 def _deliver(world: _World, flight: Flight, command: Deliver) -> Steps:
@@ -341,6 +357,7 @@ _CARRIED: Mapping[type, Callable[[_World, Flight, Any], Steps]] = {
     Read: _read,
     Move: _move,
     Run: _run,
+    Replan: _replan,
     Deliver: _deliver,
 }
 
