@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -22,6 +23,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.kernels.objects import object_path, read_object, write_object
+
+_CALLEE: Final = re.compile(r'@"([^"]*)"\(')
+"""A function where IR names it: defined, declared or called."""
 
 SKELETONS: Final = 1
 """Version of what kernels/numba expects of block functions; a change makes old objects useless."""
@@ -96,9 +100,9 @@ class Engine:
         key = self.key(text)
 
         def compiled() -> bytes:
-            renamed = text
-            for name in names:
-                renamed = renamed.replace(f'@"{name}"(', f'@"{symbol(key, name)}"(')
+            symbols = {name: symbol(key, name) for name in names}
+            # In one pass: a program of a thousand columns has a thousand functions.
+            renamed = _CALLEE.sub(lambda m: f'@"{symbols.get(m[1], m[1])}"(', text)
             module = llvm.parse_assembly(renamed)
             module.verify()
             return self.object_of(module)

@@ -518,6 +518,6 @@ def _sort_keys(
 
 
 def _count(n: int, where: str) -> int:
-    if type(n) is not int or n < 0:
-        raise InputError(f"{where} needs a number of rows, 0 or more; got {n!r}")
+    if type(n) is not int or not 0 <= n < 1 << 63:
+        raise InputError(f"{where} needs a number of rows, from 0 to 2**63 - 1; got {n!r}")
     return n

@@ -202,7 +202,7 @@ class FragmentSource(Struct, frozen=True, dict=True, weakref=True):
         """Give the schema of some columns; made once, because chunks are many and alike."""
         if columns not in self._projections:
             for name in columns:
-                if name not in self.schema.names:
+                if self.schema.get_field_index(name) < 0:
                     raise unknown_name("column", name, self.schema.names)
             fields = [self.schema.field(name) for name in columns]
             self._projections[columns] = pa.schema(fields, self.schema.metadata)

@@ -35,9 +35,10 @@ def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
 def _lifted(value: Any, found: list[Literal]) -> Any:
     if isinstance(value, Literal) and value.value is not None:
         assert value.type is not None, "resolve before lifting"
-        for index, other in enumerate(found):
-            if is_build(value.type) and other.value is value.value:
-                return Parameter(index, value.type)
+        if is_build(value.type):
+            for index, other in enumerate(found):
+                if other.value is value.value:
+                    return Parameter(index, value.type)
         found.append(value)
         return Parameter(len(found) - 1, value.type, _digits(value))
     if isinstance(value, Match):

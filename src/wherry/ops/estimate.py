@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from msgspec import Struct, field
@@ -215,6 +216,8 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
     if low is None or high is None or point is None:
         return Selectivity(0.0, default, 1.0)
     span = high - low
+    if not isfinite(span):  # An infinity is among the bounds: nothing lies evenly up to it.
+        return Selectivity(0.0, default, 1.0)
     if op in {"==", "!="}:
         share = 1 / (span + 1)
         return Selectivity(0.0, share if op == "==" else 1 - share, 1.0)

@@ -36,6 +36,7 @@ from wherry.render.loop import (
 from wherry.render.state import Cell, combined, identity, lanes_of, suffix
 
 _AT_ONCE: Final = 8
+_BYTE: Final = ir.IntType(8)
 
 
 class Track(Struct, frozen=True):
@@ -257,6 +258,11 @@ def _splat(b: Any, value: Any) -> Any:
 
 
 def _compressed(b: Any, v: Any, chosen: Any) -> Any:
+    """Give the chosen lanes of eight side by side, from the first lane on."""
+    if v.type.element == _BYTE:
+        # LLVM ends the process over eight lanes of a byte where AVX-512 compresses bytes.
+        wide = _compressed(b, b.zext(v, vector(ir.IntType(16), _AT_ONCE)), chosen)
+        return b.trunc(wide, v.type)
     name = f"llvm.experimental.vector.compress.{suffix(v.type)}"
     kind = ir.FunctionType(v.type, [v.type, chosen.type, v.type])
     return b.call(declare(b.module, name, kind), [v, chosen, ir.Constant(v.type, ir.Undefined)])

@@ -261,7 +261,7 @@ def _batch(
             arrays[number] = keep_rows(_stored(plan, bound, chunk, number), selection, pool)
         else:
             arrays[number] = compute_column(
-                plan.out_schema.types[number], bound.code.addresses[f"values{number}"], place,
+                plan.out_schema.field(number).type, bound.code.addresses[f"values{number}"], place,
                 bound.ready[chunk].chunk, selection, pool=pool,
             )  # fmt: skip
     made = pa.RecordBatch.from_arrays(

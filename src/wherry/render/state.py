@@ -94,8 +94,10 @@ class Cell(Struct, frozen=True):
 def layout(calls: Sequence[Call], variant: Variant) -> tuple[Cell, ...]:
     """Give the cells of aggregates, one behind the other."""
     cells: list[Cell] = []
+    offset = 0
     for call in calls:
-        cells.append(_cell(call, variant, stride(cells)))
+        cells.append(_cell(call, variant, offset))
+        offset += cells[-1].size
     return tuple(cells)
 
 
