@@ -1,12 +1,12 @@
 """What expressions may be, what type they have, and what is said of those that may not be."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from math import inf, nan
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from wherry import InputError, col, lit, scan, when
 from wherry.data.statistics import ColumnStatistics

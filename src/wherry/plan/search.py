@@ -123,13 +123,17 @@ class Search:
 
     def __iter__(self) -> Iterator[Found]:
         nodes, found = self._nodes, list[Found]()
-        while nodes or found:
-            while nodes and (not found or nodes[0][0] <= found[0].value):
-                one = heappop(nodes)[2]()
-                if one is not None:
-                    heappush(found, one)
-            if found:
-                yield heappop(found)
+        try:
+            while nodes or found:
+                while nodes and (not found or nodes[0][0] <= found[0].value):
+                    one = heappop(nodes)[2]()
+                    if one is not None:
+                        heappush(found, one)
+                if found:
+                    yield heappop(found)
+        finally:
+            # What is left points back here: without it, the query goes with its last name.
+            nodes.clear()
 
     def _push(self, least: Sequence[int], look: Callable[[], Found | None]) -> None:
         # Numbers keep the heap from comparing functions, and equal nodes in their order.
@@ -143,7 +147,10 @@ class Search:
         key = tuple(map(tuple, allowed))
         ways = worlds[0].kept.get(key)
         if ways is None:
-            ways = worlds[0].kept[key] = Ways(worlds[0], allowed)
+            # Of costs of their own: what is kept must not point back at who keeps it.
+            first = worlds[0]
+            apart = Costs(first.query, first.system, first.cold)
+            ways = first.kept[key] = Ways(apart, allowed)
         bounds = zip(*(ways.least_ns(world) for world in worlds), strict=True)
         for number, (way, every) in enumerate(zip(ways.every, bounds, strict=True)):
             if only is not None and not only(way):
