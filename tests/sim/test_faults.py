@@ -16,8 +16,8 @@ from wherry.sim.faults.mutate import Mutant, edited
 from wherry.sim.faults.plan import FAULTS
 from wherry.sim.faults.world import World
 
-SCHEDULES = 2_000
-"""In each part of CI; a mutant is noticed within so many."""
+SCHEDULES = 5_000
+"""In each of four parts."""
 LATEST = 4_000
 """The seed of the last schedule that a mutant is tried with."""
 

@@ -371,6 +371,20 @@ def test_a_continuation_is_on_record_before_it_begins():
     assert [type(r) for r in records(began)] == [Code, Held]
 
 
+def test_what_it_runs_on_stays_with_a_continuation():
+    home = Bench("home")
+    setting = Code(b"s" * 16, "setting", b"two drives")
+    began = home.say(Submit(ENTRY, CODE, setting))
+    assert setting in records(began)
+    home.say(Executed(ENTRY, park(3, b"f", wait_ns=LEASE)))
+    home.say(Woken(ID), after=LEASE)
+    home.say(Loaded(ID, (home.rows[Held],)))
+    assert home.rows[Held].setting == setting.digest
+    assert home.rows[Held].started_ns == WALL
+    other = Message(b"o" * 16, RUN, 1, 0, PROGRAM, 0, "home")
+    assert setting not in records(home.say(Submit(other, CODE, setting)))
+
+
 def test_home_sends_a_state_again_and_drives_it_anew_when_a_lease_passes():
     home = home_with(go("csd", 2, b"frame"))
     assert sent(home.first, "csd")

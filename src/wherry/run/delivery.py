@@ -140,10 +140,15 @@ def parking(operand: bytes) -> tuple[int, str]:
 
 
 class Submit(Struct, frozen=True, gc=False):
-    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits."""
+    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits.
+
+    Its id is new, or a caller that attached was told that it is not known. `code` is its program,
+    `setting` what it runs on; they are put on record with it if this node has not seen them.
+    """
 
     message: Message
     code: Code | None = None
+    setting: Code | None = None
 
 
 class Received(Struct, frozen=True, gc=False):
