@@ -54,8 +54,9 @@ class Entry:
     """
 
     __slots__ = (
-        "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders", "hop",
-        "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told", "tries", "where",
+        "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders",
+        "hop", "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told",
+        "tries", "where",
     )  # fmt: skip
 
     def __init__(self, state: int, message: Message, data: bytes) -> None:
