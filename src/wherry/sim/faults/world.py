@@ -140,7 +140,7 @@ class World:
     def _look(self) -> None:
         self.wrong += invariants(self)
         if self.now < HORIZON and not self.wrong:
-            self.at(self.now + 10 * MS, self._look)
+            self.at(self.now + 50 * MS, self._look)
 
     def at(self, time: int, what: Callable[..., None], *args: Any) -> None:
         """Have something happen at a time."""
