@@ -1,0 +1,231 @@
+"""The nodes of one process: protocol machines, their journals, and a queue instead of a network.
+
+One thread does everything, in the order in which it was asked for, so two runs of the same steps
+give the same bytes. While a step is carried out every node of the process stands still, and so does
+the steady clock that they are given: a long step is not a silent one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from wherry.base.errors import CorruptError
+from wherry.run.delivery import (
+    Attach,
+    Command,
+    Event,
+    Execute,
+    Executed,
+    Load,
+    Loaded,
+    Match,
+    Matched,
+    Outcome,
+    Pending,
+    Perform,
+    Performed,
+    Persist,
+    Place,
+    Placed,
+    Program,
+    Received,
+    Release,
+    Report,
+    Restored,
+    Send,
+    Tick,
+    Woken,
+)
+from wherry.run.journal import Journal
+from wherry.run.message import Message
+from wherry.run.node import Timing
+from wherry.run.protocol import Node
+
+_WOKEN_AT_ONCE: Final = 256
+"""Dormant continuations that are read from the journal together."""
+_NS: Final = 1_000_000_000
+_JITTER: Final = 1024
+
+
+class Carrier(Protocol):
+    """What does the work that machines ask for."""
+
+    def execute(self, node: str, message: Message) -> Outcome:
+        """Carry out a step at a node."""
+        ...
+
+    def perform(self, message: Message, key: bytes) -> tuple[int, bytes]:
+        """Carry out an effect at home; give `VALUE` or `ERROR`, and its bytes."""
+        ...
+
+    def place(self, message: Message, avoid: Sequence[str]) -> str:
+        """Choose where a state may go on; empty: nowhere now."""
+        ...
+
+    def release(self, node: str, resource: bytes) -> None:
+        """Let go of what a step left at a node."""
+        ...
+
+
+@dataclass
+class Host:
+    """All nodes of a process.
+
+    Parameters
+    ----------
+    home : str
+        The node that owns continuations; its journal keeps them.
+    visited : iterable of str
+        The others.
+    key : bytes
+        Seals what they say to each other.
+    journal : Journal
+        Of home.
+    carrier : Carrier
+        Does the work.
+    """
+
+    home: str
+    visited: Iterable[str]
+    key: bytes
+    journal: Journal
+    carrier: Carrier
+    timing: Timing = field(default_factory=Timing)
+    reports: dict[bytes, Report] = field(default_factory=dict)
+    """How continuations ended that were asked for and not fetched yet."""
+    _nodes: dict[str, Node] = field(default_factory=dict)
+    _queue: deque[tuple[Node, Event]] = field(default_factory=deque)
+    _stood_still: int = 0
+
+    def __post_init__(self) -> None:
+        life = time.time_ns()
+        for name in (self.home, *self.visited):
+            if name not in self._nodes:
+                self._nodes[name] = Node(name, self.key, life, self.timing)
+        self._chance = random.Random(life)  # noqa: S311  spreads what is sent again
+        self._restore()
+
+    @property
+    def now(self) -> int:
+        """Steady nanoseconds during which nodes were able to act."""
+        return time.monotonic_ns() - self._stood_still
+
+    def tell(self, event: Event) -> None:
+        """Let home know of something; it acts on it when `run` is called."""
+        self._queue.append((self._nodes[self.home], event))
+
+    def run(self, until: Callable[[], bool], *, timeout_s: float | None = None) -> bool:
+        """Act until `until` is true, nothing is left to do, or time is up; tell whether it is true.
+
+        A continuation that sleeps is waited for; one that waits for an event is not.
+        """
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            while self._queue:
+                node, event = self._queue.popleft()
+                self._carry_out(node, self._handled(node, event))
+                if until():
+                    return True
+            if until():
+                return True
+            wait = self._wait_s()
+            if wait is None:
+                return False
+            if end is not None and time.monotonic() + wait > end:
+                time.sleep(max(0.0, end - time.monotonic()))
+                return False
+            if wait > 0:
+                time.sleep(wait)
+            self._wake()
+
+    def attach(self, id_: bytes) -> None:
+        """Ask for the end of a continuation: a report will come, at once if it has ended."""
+        self.tell(Attach(id_))
+
+    def _handled(self, node: Node, event: Event) -> list[Command]:
+        jitter = self._chance.randrange(_JITTER)
+        try:
+            return node.handle(event, self.now, time.time_ns(), jitter)
+        except CorruptError:
+            if not isinstance(event, Received):
+                raise
+            return []  # bytes that are not well formed change nothing, and nobody waits for them
+
+    def _carry_out(self, node: Node, commands: Sequence[Command]) -> None:
+        queue = self._queue
+        for command in commands:
+            match command:
+                case Send(target, data):
+                    queue.append((self._nodes[target], Received(node.name, data)))
+                case Persist(records):
+                    if node.name == self.home:
+                        self.journal.write(records)
+                case Execute(message):
+                    queue.append((node, Executed(message, self._executed(node.name, message))))
+                case Perform(message, key):
+                    given, value = self._performed(message, key)
+                    queue.append((node, Performed(message, given, value)))
+                case Place(message, avoid):
+                    queue.append((node, Placed(message, self.carrier.place(message, avoid))))
+                case Load(id_):
+                    queue.append((node, self._loaded(id_)))
+                case Match(name):
+                    queue.append((node, self._matched(name)))
+                case Report(id_):
+                    self.reports[id_] = command
+                case Release(resource):
+                    self.carrier.release(node.name, resource)
+
+    def _executed(self, node: str, message: Message) -> Outcome:
+        begun = time.monotonic_ns()
+        try:
+            return self.carrier.execute(node, message)
+        finally:
+            self._stood_still += time.monotonic_ns() - begun
+
+    def _performed(self, message: Message, key: bytes) -> tuple[int, bytes]:
+        begun = time.monotonic_ns()
+        try:
+            return self.carrier.perform(message, key)
+        finally:
+            self._stood_still += time.monotonic_ns() - begun
+
+    def _loaded(self, id_: bytes) -> Loaded:
+        records, damage = self.journal.of(id_)
+        return Loaded(id_, records, damage)
+
+    def _matched(self, name: str) -> Matched:
+        id_, signal = self.journal.match(name)
+        return Matched(name, id_, signal)
+
+    def _wait_s(self) -> float | None:
+        """Give how long nothing is to be done; None: nothing will be, until somebody asks."""
+        waits = [max(0, node.next_ns - self.now) for node in self._nodes.values() if node.next_ns]
+        wake = self.journal.next_wake()
+        if wake:
+            waits.append(max(0, wake - time.time_ns()))
+        return min(waits) / _NS if waits else None
+
+    def _wake(self) -> None:
+        for node in self._nodes.values():
+            if node.next_ns and node.next_ns <= self.now:
+                self._queue.append((node, Tick()))
+        home = self._nodes[self.home]
+        for held in self.journal.due(time.time_ns(), _WOKEN_AT_ONCE):
+            self._queue.append((home, Woken(held.id)))
+
+    def _restore(self) -> None:
+        """Go on where the journal says that home was."""
+        home = self._nodes[self.home]
+        live = self.journal.live()
+        events: list[Event] = [Program(code) for code in live.programs]
+        events += [Restored(id_, records, damage) for id_, records, damage in live.continuations]
+        events += [Pending(name) for name in live.pending]
+        self._queue.extend((home, event) for event in events)
+
+
