@@ -11,7 +11,7 @@ asks back are single records, so that a million dormant continuations need no me
     Receipted   what a hop used, as home was told
     Answered    the one answer
     Code        the bytes of a program or a plan, for as long as a continuation names it
-    Forgotten   ends a continuation's steps and leases; its answer and effects stay for `keep_ns`
+    Forgotten   ends a continuation's state, steps and leases; its answer, effects and receipts stay
 
 Times are Unix nanoseconds of the node's own clock; 0 says never.
 """
@@ -116,11 +116,12 @@ class Leased(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event that arrived: `number` tells repeated ones of one name apart."""
+    """An event that arrived at `at_ns`: `number` tells repeated ones of one name apart."""
 
     name: str
     number: bytes
     payload: bytes
+    at_ns: int = 0
 
 
 class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -144,17 +145,26 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The bytes of a program ("program") or of a plan ("plan") by their digest."""
+    """The bytes of a program ("program") or of a plan ("plan") by their digest.
+
+    `names` are the digests of the code it needs: it is kept for as long as this is.
+    """
 
     digest: bytes
     kind: str
     body: bytes
+    names: tuple[bytes, ...] = ()
 
 
 class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything of a continuation but its answer and effects may go."""
+    """Everything of a continuation but its answer, effects and receipts goes.
+
+    With `at_ns` it stays known that it was here, and its effects, until the journal is told that
+    such times have expired; without, they stay as long as its answer does.
+    """
 
     id: bytes
+    at_ns: int = 0
 
 
 Record = Held | Stepped | Effect | Leased | Signal | Receipted | Answered | Code | Forgotten

@@ -1,0 +1,525 @@
+"""The journal: where a node keeps its continuations, so that they outlive it.
+
+`Journal` is what every journal can do; `MemoryJournal` does it without a disk. Others are
+`wherry.run.journal_sqlite` (one file, one host) and `wherry.run.journal_postgres` (several hosts).
+They differ in what survives, never in what they answer: `tests/conformance/test_journals.py`.
+
+A batch of records is written whole or not at all, and is durable when `write` returns. Reads give
+what was written before; nothing is kept in memory for a continuation that sleeps. Of records with
+the same key the last one stands:
+
+    Held, Answered      id                      Effect, Code    key, digest
+    Stepped             id, hop                 Leased          resource, id
+    Receipted           id, epoch, hop, node    Signal          name, number
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from wherry.base.errors import InputError, Retryable, WherryError
+from wherry.run.records import (
+    PARKED,
+    STATES,
+    Answered,
+    Code,
+    Effect,
+    Forgotten,
+    Held,
+    Leased,
+    Receipted,
+    Record,
+    Signal,
+    Stepped,
+)
+
+
+class JournalError(WherryError):
+    """The journal cannot be used any more as it is: its disk or server failed."""
+
+
+class JournalFull(Retryable):
+    """There is no room for a batch: nothing of it was written, what was there before is."""
+
+
+class JournalBusy(Retryable):
+    """Another process drives the journal, or holds what is needed now."""
+
+
+class Displaced(WherryError):
+    """Another home took over what this one drove, because it gave no sign of life for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is not as it was written.
+
+    Attributes
+    ----------
+    table : str
+        Where: "held", "step", ...; "file" or "log" when it is not one row.
+    key : str
+        Which row: its key in hexadecimal, or its number.
+    problem : str
+        What was seen, and what became of it.
+    """
+
+    table: str
+    key: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows there are of each kind, and how many continuations in each state."""
+
+    rows: Mapping[str, int]
+    states: Mapping[int, int] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """What every journal can do; any thread may ask, at any time.
+
+    Every method may raise `JournalError`, and, where several homes share a journal, `JournalBusy`.
+    A row that is not as it was written is never given: asked for by its key it is a `CorruptError`,
+    in a list it is left out, and either way `damages` tells of it.
+    """
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write a batch, whole or not at all; it is durable when this returns.
+
+        Raises
+        ------
+        InputError
+            If a value does not fit: a number of more than 64 bits, a text with NUL.
+        JournalFull
+            If there is no room; nothing was written.
+        Displaced
+            If another home took over; nothing was written.
+        """
+        ...
+
+    def held(self, id: bytes) -> Held | None:  # noqa: A002 - the records' own word
+        """Give a continuation's state here."""
+        ...
+
+    def active(self) -> Iterator[Held]:
+        """Give what is running, away or passed and driven by this home; a restart asks it."""
+        ...
+
+    def due(self, now_ns: int, most: int) -> list[Held]:
+        """Give up to `most` whose `wake_ns` has come and that this home drives, earliest first."""
+        ...
+
+    def next_wake(self) -> int:
+        """Give the earliest `wake_ns` of what this home drives; 0 if there is none."""
+        ...
+
+    def waiting(self, event: str, most: int) -> list[Held]:
+        """Give up to `most` parked ones that this home drives and that wait for an event."""
+        ...
+
+    def signalled(self, most: int) -> list[Held]:
+        """Give up to `most` parked ones of this home whose event is on record already."""
+        ...
+
+    def signal(self, name: str, number: bytes) -> Signal | None:
+        """Give one arrival of an event: whether it was recorded before."""
+        ...
+
+    def signals(self, name: str, most: int) -> list[Signal]:
+        """Give up to `most` arrivals of an event, by their numbers."""
+        ...
+
+    def stepped(self, id: bytes, hop: int) -> Stepped | None:  # noqa: A002
+        """Give what the step of a hop came to."""
+        ...
+
+    def steps(self, id: bytes) -> list[Stepped]:  # noqa: A002
+        """Give a continuation's steps here, by hop."""
+        ...
+
+    def effect(self, key: bytes) -> Effect | None:
+        """Give what is known of an effect by its dedupe key."""
+        ...
+
+    def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
+        """Give up to `most` leases that ended at or before a time, earliest first."""
+        ...
+
+    def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
+        """Give what is kept for a continuation, by resource."""
+        ...
+
+    def answered(self, id: bytes) -> Answered | None:  # noqa: A002
+        """Give the answer of a continuation."""
+        ...
+
+    def receipts(
+        self,
+        id: bytes | None = None,  # noqa: A002
+        tenant: str | None = None,
+    ) -> Iterator[Receipted]:
+        """Give the receipts of a continuation, of a tenant, or all; by id, epoch, hop and node."""
+        ...
+
+    def code(self, digest: bytes) -> Code | None:
+        """Give the bytes of a program or plan."""
+        ...
+
+    def collect(self) -> int:
+        """Drop code that no continuation and no code in use names; give how much was dropped."""
+        ...
+
+    def expire(self, before_ns: int, *, receipts: bool) -> int:
+        """Drop what was kept of continuations that were forgotten, answered before a time, or both.
+
+        Their answers and effects go, signals that arrived before, and with `receipts` their
+        receipts, which somebody may still have to bill. Gives how many continuations those were.
+        """
+        ...
+
+    def forgotten_ns(self, id: bytes) -> int:  # noqa: A002
+        """Give when a continuation was forgotten; 0 if it was not, or that has expired."""
+        ...
+
+    def listed(
+        self,
+        state: int | None = None,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: bytes = b"",
+    ) -> list[Held]:
+        """Give up to `limit` continuations with ids above `after`, by id, whoever drives them."""
+        ...
+
+    def counts(self) -> Counts:
+        """Give how many rows there are."""
+        ...
+
+    def beat(self) -> None:
+        """Tell that this home lives; others take over what it drives when it stops to.
+
+        Raises
+        ------
+        Displaced
+            If that has happened: what this home did since must be thrown away.
+        """
+        ...
+
+    def adopt(self, most: int) -> list[Held]:
+        """Take over up to `most` continuations of homes that give no sign of life any more."""
+        ...
+
+    def check(self) -> list[Damage]:
+        """Read everything and give what is not as it was written; such rows are set aside."""
+        ...
+
+    def damages(self) -> list[Damage]:
+        """Give what was found damaged up to now, since the journal was made."""
+        ...
+
+    def close(self) -> None:
+        """End the use of the journal; a second time does nothing."""
+        ...
+
+
+class MemoryJournal:
+    """A journal of a node that has no disk, and the definition the others are compared with.
+
+    It believes what it is given: values are not checked. One thread at a time may use it.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, Held] = {}
+        self._steps: dict[bytes, dict[int, Stepped]] = {}
+        self._effects: dict[bytes, Effect] = {}
+        self._leases: dict[bytes, dict[bytes, Leased]] = {}
+        self._signals: dict[str, dict[bytes, Signal]] = {}
+        self._receipts: dict[bytes, dict[tuple[int, int, str], Receipted]] = {}
+        self._answers: dict[bytes, Answered] = {}
+        self._code: dict[bytes, Code] = {}
+        self._forgotten: dict[bytes, int] = {}
+        self._wakes: list[tuple[int, bytes]] = []
+        """A heap that may name what has changed since; `_held` decides."""
+        self._closed = False
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write a batch."""
+        self._open()
+        for record in records:
+            _KEEP[type(record)](self, record)
+
+    def _keep_held(self, one: Held) -> None:
+        self._held[one.id] = one
+        if one.wake_ns > 0:
+            heapq.heappush(self._wakes, (one.wake_ns, one.id))
+
+    def _keep_step(self, one: Stepped) -> None:
+        self._steps.setdefault(one.id, {})[one.hop] = one
+
+    def _keep_effect(self, one: Effect) -> None:
+        self._effects[one.key] = one
+
+    def _keep_lease(self, one: Leased) -> None:
+        if one.until_ns:
+            self._leases.setdefault(one.id, {})[one.resource] = one
+        else:
+            self._leases.get(one.id, {}).pop(one.resource, None)
+
+    def _keep_signal(self, one: Signal) -> None:
+        self._signals.setdefault(one.name, {})[one.number] = one
+
+    def _keep_receipt(self, one: Receipted) -> None:
+        self._receipts.setdefault(one.id, {})[one.epoch, one.hop, one.node] = one
+
+    def _keep_answer(self, one: Answered) -> None:
+        self._answers[one.id] = one
+
+    def _keep_code(self, one: Code) -> None:
+        self._code[one.digest] = one
+
+    def _forget(self, one: Forgotten) -> None:
+        for kept in (self._held, self._steps, self._leases):
+            kept.pop(one.id, None)
+        if one.at_ns:
+            self._forgotten[one.id] = one.at_ns
+
+    def held(self, id: bytes) -> Held | None:  # noqa: A002
+        """Give a continuation's state here."""
+        self._open()
+        return self._held.get(id)
+
+    def active(self) -> Iterator[Held]:
+        """Give what is running, away or passed."""
+        self._open()
+        return iter([one for one in self._held.values() if one.state < PARKED])
+
+    def due(self, now_ns: int, most: int) -> list[Held]:
+        """Give up to `most` whose `wake_ns` has come, earliest first."""
+        self._open()
+        found: list[Held] = []
+        while len(found) < most and 0 < self.next_wake() <= now_ns:
+            first = heapq.heappop(self._wakes)
+            found.append(self._held[first[1]])
+            while self._wakes and self._wakes[0] == first:
+                heapq.heappop(self._wakes)
+        for one in found:
+            heapq.heappush(self._wakes, (one.wake_ns, one.id))
+        return found
+
+    def next_wake(self) -> int:
+        """Give the earliest `wake_ns`; 0 if there is none."""
+        self._open()
+        while self._wakes:
+            wake_ns, id_ = self._wakes[0]
+            one = self._held.get(id_)
+            if one is not None and one.wake_ns == wake_ns:
+                return wake_ns
+            heapq.heappop(self._wakes)
+        return 0
+
+    def waiting(self, event: str, most: int) -> list[Held]:
+        """Give up to `most` parked ones that wait for an event."""
+        self._open()
+        return [o for o in self._held.values() if o.state == PARKED and o.event == event][:most]
+
+    def signalled(self, most: int) -> list[Held]:
+        """Give up to `most` parked ones whose event is on record already."""
+        self._open()
+        parked = (one for one in self._held.values() if one.state == PARKED and one.event)
+        return [one for one in parked if self._signals.get(one.event)][:most]
+
+    def signal(self, name: str, number: bytes) -> Signal | None:
+        """Give one arrival of an event."""
+        self._open()
+        return self._signals.get(name, {}).get(number)
+
+    def signals(self, name: str, most: int) -> list[Signal]:
+        """Give up to `most` arrivals of an event, by their numbers."""
+        self._open()
+        return [one for _, one in sorted(self._signals.get(name, {}).items())][:most]
+
+    def stepped(self, id: bytes, hop: int) -> Stepped | None:  # noqa: A002
+        """Give what the step of a hop came to."""
+        self._open()
+        return self._steps.get(id, {}).get(hop)
+
+    def steps(self, id: bytes) -> list[Stepped]:  # noqa: A002
+        """Give a continuation's steps here, by hop."""
+        self._open()
+        return [one for _, one in sorted(self._steps.get(id, {}).items())]
+
+    def effect(self, key: bytes) -> Effect | None:
+        """Give what is known of an effect by its dedupe key."""
+        self._open()
+        return self._effects.get(key)
+
+    def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
+        """Give up to `most` leases that ended at or before a time, earliest first."""
+        self._open()
+        leases = (one for kept in self._leases.values() for one in kept.values())
+        ended = (one for one in leases if one.until_ns <= now_ns)
+        return heapq.nsmallest(most, ended, key=lambda one: one.until_ns)
+
+    def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
+        """Give what is kept for a continuation, by resource."""
+        self._open()
+        return [one for _, one in sorted(self._leases.get(id, {}).items())]
+
+    def answered(self, id: bytes) -> Answered | None:  # noqa: A002
+        """Give the answer of a continuation."""
+        self._open()
+        return self._answers.get(id)
+
+    def receipts(
+        self,
+        id: bytes | None = None,  # noqa: A002
+        tenant: str | None = None,
+    ) -> Iterator[Receipted]:
+        """Give the receipts of a continuation, of a tenant, or all, in order."""
+        self._open()
+        for key in sorted(self._receipts) if id is None else [id]:
+            for _, one in sorted(self._receipts.get(key, {}).items()):
+                if tenant is None or one.tenant == tenant:
+                    yield one
+
+    def code(self, digest: bytes) -> Code | None:
+        """Give the bytes of a program or plan."""
+        self._open()
+        return self._code.get(digest)
+
+    def collect(self) -> int:
+        """Drop code that nothing names."""
+        self._open()
+        named = reachable({one.program for one in self._held.values()}, self._code.get)
+        dropped = [digest for digest in self._code if digest not in named]
+        for digest in dropped:
+            del self._code[digest]
+        return len(dropped)
+
+    def expire(self, before_ns: int, *, receipts: bool) -> int:
+        """Drop what was kept of continuations that are over since a time."""
+        self._open()
+        answered = ((one.id, one.at_ns) for one in self._answers.values())
+        ended = {
+            id_
+            for id_, at_ns in (*answered, *self._forgotten.items())
+            if 0 < at_ns < before_ns and id_ not in self._held
+        }
+        for id_ in ended:
+            self._answers.pop(id_, None)
+            self._forgotten.pop(id_, None)
+            if receipts:
+                self._receipts.pop(id_, None)
+        self._effects = {k: one for k, one in self._effects.items() if one.id not in ended}
+        for arrived in self._signals.values():
+            for number in [n for n, one in arrived.items() if 0 < one.at_ns < before_ns]:
+                del arrived[number]
+        return len(ended)
+
+    def forgotten_ns(self, id: bytes) -> int:  # noqa: A002
+        """Give when a continuation was forgotten; 0 if it was not."""
+        self._open()
+        return self._forgotten.get(id, 0)
+
+    def listed(
+        self,
+        state: int | None = None,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: bytes = b"",
+    ) -> list[Held]:
+        """Give up to `limit` continuations with ids above `after`, by id."""
+        self._open()
+        found = (
+            one
+            for one in self._held.values()
+            if one.id > after
+            and (state is None or one.state == state)
+            and (tenant is None or one.tenant == tenant)
+        )
+        return heapq.nsmallest(limit, found, key=lambda one: one.id)
+
+    def counts(self) -> Counts:
+        """Give how many rows there are."""
+        self._open()
+        nested: dict[str, Iterable[Any]] = {
+            "step": self._steps.values(),
+            "lease": self._leases.values(),
+            "signal": self._signals.values(),
+            "receipt": self._receipts.values(),
+        }
+        flat: dict[str, Mapping[Any, Any]] = {
+            "held": self._held,
+            "effect": self._effects,
+            "answer": self._answers,
+            "code": self._code,
+            "forgotten": self._forgotten,
+        }
+        rows = {name: len(kept) for name, kept in flat.items()}
+        rows |= {name: sum(map(len, kept)) for name, kept in nested.items()}
+        states = Counter(one.state for one in self._held.values())
+        return Counts(rows, {state: states[state] for state in STATES if states[state]})
+
+    def beat(self) -> None:
+        """Do nothing: no other home knows of it."""
+        self._open()
+
+    def adopt(self, most: int) -> list[Held]:  # noqa: ARG002
+        """Give nothing: there are no other homes."""
+        self._open()
+        return []
+
+    def check(self) -> list[Damage]:
+        """Give nothing: what is in memory is as it was written."""
+        self._open()
+        return []
+
+    def damages(self) -> list[Damage]:
+        """Give nothing."""
+        self._open()
+        return []
+
+    def close(self) -> None:
+        """End the use of the journal; what it kept is gone."""
+        self._closed = True
+
+    def _open(self) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed")
+
+
+_KEEP: Final[dict[type[Any], Callable[[MemoryJournal, Any], None]]] = {
+    Held: MemoryJournal._keep_held,
+    Stepped: MemoryJournal._keep_step,
+    Effect: MemoryJournal._keep_effect,
+    Leased: MemoryJournal._keep_lease,
+    Signal: MemoryJournal._keep_signal,
+    Receipted: MemoryJournal._keep_receipt,
+    Answered: MemoryJournal._keep_answer,
+    Code: MemoryJournal._keep_code,
+    Forgotten: MemoryJournal._forget,
+}
+
+
+def reachable(roots: Iterable[bytes], code: Callable[[bytes], Code | None]) -> set[bytes]:
+    """Give the digests that `roots` and the code they name come to."""
+    found: set[bytes] = set()
+    left = list(roots)
+    while left:
+        digest = left.pop()
+        if digest not in found:
+            found.add(digest)
+            one = code(digest)
+            left += one.names if one is not None else ()
+    return found
+
+
+def refused(what: str, seen: object, possible: str) -> InputError:
+    """Give the error for a value of a record that no journal can keep."""
+    return InputError(f"the journal cannot keep {what} {seen!r}; possible: {possible}")
