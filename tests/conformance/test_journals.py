@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from wherry.base.errors import InputError
 from wherry.run.journal import Journal, JournalError, MemoryJournal
@@ -55,32 +54,32 @@ records = st.one_of(
         st.sampled_from(EVENTS),
         st.sampled_from(TENANTS),
         st.integers(-5, 5),
+        blobs,
     ),
     st.builds(Stepped, ids, hops, hops, texts, blobs, blobs),
     st.builds(Effect, ids, ids, hops, st.booleans(), blobs),
     st.builds(Leased, ids, ids, times, times),
-    st.builds(Signal, st.sampled_from(EVENTS), ids, blobs, times),
-    st.builds(Receipted, ids, hops, hops, texts, st.sampled_from(TENANTS), blobs),
+    st.builds(Signal, st.sampled_from(EVENTS), ids, blobs, st.sampled_from([b"", *IDS]), times),
+    st.builds(
+        Receipted, ids, hops, hops, texts, st.sampled_from(TENANTS), blobs, hops, st.booleans()
+    ),
     st.builds(Answered, ids, st.booleans(), blobs, times),
     st.builds(Code, ids, st.sampled_from(["program", "plan"]), blobs, st.lists(ids).map(tuple)),
     st.builds(Forgotten, ids, times),
 )
 
 
-def by_id(found: Iterable[Held]) -> list[Held]:
-    return sorted(found, key=lambda one: one.id)
-
-
 class Same(RuleBasedStateMachine):
     """Writes the same to a journal and to the model, and asks both the same."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = MemoryJournal()
-        self.begin()
+    @initialize(home=st.booleans())
+    def begin(self, home: bool) -> None:
+        self.home = home
+        self.model = MemoryJournal(home=home)
+        self.place()
         self.journal = self.opened()
 
-    def begin(self) -> None:
+    def place(self) -> None:
         """Make a place for the journal."""
 
     def opened(self) -> Journal:
@@ -137,21 +136,26 @@ class Same(RuleBasedStateMachine):
             assert len({one.id for one in got}) == len(self.model.waiting(event, most))
             assert all(one.event == event and one.state == PARKED for one in got)
             assert all(one == self.model.held(one.id) for one in got)
-        assert len(self.journal.signalled(most)) == len(self.model.signalled(most))
+            found, wanted = self.journal.match(event), self.model.match(event)
+            assert (found is None) == (wanted is None)
+            assert found is None or wanted is None or found[1] == wanted[1]
 
     @invariant()
     def same(self) -> None:
         got, wanted = self.journal, self.model
         assert got.counts() == wanted.counts()
         assert got.next_wake() == wanted.next_wake()
-        assert by_id(got.active()) == by_id(wanted.active())
-        assert by_id(got.signalled(9)) == by_id(wanted.signalled(9))
+        assert list(got.active()) == list(wanted.active())
+        assert list(got.live()) == list(wanted.live())
+        assert got.pending() == wanted.pending()
+        assert list(got.codes()) == list(wanted.codes())
         assert list(got.receipts()) == list(wanted.receipts())
         for name in EVENTS:
             assert got.signals(name, 2) == wanted.signals(name, 2)
         for tenant in TENANTS:
             assert list(got.receipts(tenant=tenant)) == list(wanted.receipts(tenant=tenant))
         for one in IDS:
+            assert got.of(one) == wanted.of(one)
             assert got.held(one) == wanted.held(one)
             assert got.steps(one) == wanted.steps(one)
             assert got.stepped(one, 1) == wanted.stepped(one, 1)
@@ -173,11 +177,11 @@ class Same(RuleBasedStateMachine):
 class SameInSqlite(Same):
     """The journal in a file."""
 
-    def begin(self) -> None:
+    def place(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
 
     def opened(self) -> Journal:
-        return open_sqlite(self.folder / "journal")
+        return open_sqlite(self.folder / "journal", home=self.home)
 
     def teardown(self) -> None:
         super().teardown()

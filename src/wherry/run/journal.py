@@ -10,12 +10,16 @@ the same key the last one stands:
 
     Held, Answered      id                      Effect, Code    key, digest
     Stepped             id, hop                 Leased          resource, id
-    Receipted           id, epoch, hop, node    Signal          name, number
+    Receipted           id, epoch, hop, node,   Signal          name, number; one that nobody
+                        life                                    took replaces nothing
+
+At a node that is not home (`home=False`) a receipt goes when it is written `told`: home has it.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +85,26 @@ class Counts:
     states: Mapping[int, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a journal keeps of one continuation.
+
+    Attributes
+    ----------
+    id : bytes
+        16 bytes.
+    records : tuple of Record
+        Its state, steps, effects, leases, answer, and receipts that home has not got, as they
+        are there, in this order.
+    damage : str
+        Which of them are there but cannot be read; empty: none.
+    """
+
+    id: bytes
+    records: tuple[Record, ...]
+    damage: str = ""
+
+
 class Journal(Protocol):
     """What every journal can do; any thread may ask, at any time.
 
@@ -107,8 +131,20 @@ class Journal(Protocol):
         """Give a continuation's state here."""
         ...
 
+    def of(self, id: bytes) -> Known:  # noqa: A002
+        """Give all that is known of a continuation."""
+        ...
+
+    def live(self) -> Iterator[Known]:
+        """Give what this node has to do something for, by id; a restart asks it.
+
+        That is every continuation that is held and not parked, that something is leased for, or
+        whose receipts home has not got.
+        """
+        ...
+
     def active(self) -> Iterator[Held]:
-        """Give what is running, away or passed and driven by this home; a restart asks it."""
+        """Give what is running, away or passed and driven by this home, by id."""
         ...
 
     def due(self, now_ns: int, most: int) -> list[Held]:
@@ -123,8 +159,12 @@ class Journal(Protocol):
         """Give up to `most` parked ones that this home drives and that wait for an event."""
         ...
 
-    def signalled(self, most: int) -> list[Held]:
-        """Give up to `most` parked ones of this home whose event is on record already."""
+    def match(self, name: str) -> tuple[Held, Signal] | None:
+        """Give a parked one that waits for an event, and the first arrival that nobody took."""
+        ...
+
+    def pending(self) -> list[str]:
+        """Give the names of events that arrived and that nobody took."""
         ...
 
     def signal(self, name: str, number: bytes) -> Signal | None:
@@ -164,11 +204,15 @@ class Journal(Protocol):
         id: bytes | None = None,  # noqa: A002
         tenant: str | None = None,
     ) -> Iterator[Receipted]:
-        """Give the receipts of a continuation, of a tenant, or all; by id, epoch, hop and node."""
+        """Give the receipts of a continuation, of a tenant, or all, in the order of their keys."""
         ...
 
     def code(self, digest: bytes) -> Code | None:
         """Give the bytes of a program or plan."""
+        ...
+
+    def codes(self) -> Iterator[Code]:
+        """Give all programs and plans, by digest."""
         ...
 
     def collect(self) -> int:
@@ -234,13 +278,14 @@ class MemoryJournal:
     It believes what it is given: values are not checked. One thread at a time may use it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, home: bool = True) -> None:
+        self._home = home
         self._held: dict[bytes, Held] = {}
         self._steps: dict[bytes, dict[int, Stepped]] = {}
         self._effects: dict[bytes, Effect] = {}
         self._leases: dict[bytes, dict[bytes, Leased]] = {}
         self._signals: dict[str, dict[bytes, Signal]] = {}
-        self._receipts: dict[bytes, dict[tuple[int, int, str], Receipted]] = {}
+        self._receipts: dict[bytes, dict[tuple[int, int, str, int], Receipted]] = {}
         self._answers: dict[bytes, Answered] = {}
         self._code: dict[bytes, Code] = {}
         self._forgotten: dict[bytes, int] = {}
@@ -272,10 +317,16 @@ class MemoryJournal:
             self._leases.get(one.id, {}).pop(one.resource, None)
 
     def _keep_signal(self, one: Signal) -> None:
-        self._signals.setdefault(one.name, {})[one.number] = one
+        arrived = self._signals.setdefault(one.name, {})
+        if one.taken or one.number not in arrived:
+            arrived[one.number] = one
 
     def _keep_receipt(self, one: Receipted) -> None:
-        self._receipts.setdefault(one.id, {})[one.epoch, one.hop, one.node] = one
+        key = (one.epoch, one.hop, one.node, one.life)
+        if one.told and not self._home:
+            self._receipts.get(one.id, {}).pop(key, None)
+        else:
+            self._receipts.setdefault(one.id, {})[key] = one
 
     def _keep_answer(self, one: Answered) -> None:
         self._answers[one.id] = one
@@ -284,8 +335,8 @@ class MemoryJournal:
         self._code[one.digest] = one
 
     def _forget(self, one: Forgotten) -> None:
-        for kept in (self._held, self._steps, self._leases):
-            kept.pop(one.id, None)
+        self._held.pop(one.id, None)
+        self._steps.pop(one.id, None)
         if one.at_ns:
             self._forgotten[one.id] = one.at_ns
 
@@ -294,10 +345,35 @@ class MemoryJournal:
         self._open()
         return self._held.get(id)
 
-    def active(self) -> Iterator[Held]:
-        """Give what is running, away or passed."""
+    def of(self, id: bytes) -> Known:  # noqa: A002
+        """Give all that is known of a continuation."""
         self._open()
-        return iter([one for one in self._held.values() if one.state < PARKED])
+        held, answer = self._held.get(id), self._answers.get(id)
+        effects = sorted((e for e in self._effects.values() if e.id == id), key=lambda e: e.key)
+        records: list[Record | None] = [
+            held,
+            *self.steps(id),
+            *effects,
+            *self.leases_of(id),
+            answer,
+        ]
+        records += [one for one in self.receipts(id) if not one.told]
+        return Known(id, tuple(one for one in records if one is not None))
+
+    def live(self) -> Iterator[Known]:
+        """Give what this node has to do something for, by id."""
+        self._open()
+        found = {one.id for one in self._held.values() if one.state != PARKED}
+        found |= {id_ for id_, kept in self._leases.items() if kept}
+        found |= {
+            id_ for id_, kept in self._receipts.items() if not all(o.told for o in kept.values())
+        }
+        return (self.of(id_) for id_ in sorted(found))
+
+    def active(self) -> Iterator[Held]:
+        """Give what is running, away or passed, by id."""
+        self._open()
+        return iter([o for _, o in sorted(self._held.items()) if o.state < PARKED])
 
     def due(self, now_ns: int, most: int) -> list[Held]:
         """Give up to `most` whose `wake_ns` has come, earliest first."""
@@ -326,13 +402,22 @@ class MemoryJournal:
     def waiting(self, event: str, most: int) -> list[Held]:
         """Give up to `most` parked ones that wait for an event."""
         self._open()
-        return [o for o in self._held.values() if o.state == PARKED and o.event == event][:most]
+        waits = (o for o in self._held.values() if o.state == PARKED and o.event == event != "")
+        return list(itertools.islice(waits, most))
 
-    def signalled(self, most: int) -> list[Held]:
-        """Give up to `most` parked ones whose event is on record already."""
+    def match(self, name: str) -> tuple[Held, Signal] | None:
+        """Give a parked one that waits for an event, and the first arrival that nobody took."""
+        untaken = [one for one in self._signals.get(name, {}).values() if not one.taken]
+        waiting = self.waiting(name, 1)
+        if not (untaken and waiting):
+            return None
+        return waiting[0], min(untaken, key=lambda one: (one.at_ns, one.number))
+
+    def pending(self) -> list[str]:
+        """Give the names of events that arrived and that nobody took."""
         self._open()
-        parked = (one for one in self._held.values() if one.state == PARKED and one.event)
-        return [one for one in parked if self._signals.get(one.event)][:most]
+        kept = self._signals.items()
+        return sorted(n for n, arrived in kept if any(not o.taken for o in arrived.values()))
 
     def signal(self, name: str, number: bytes) -> Signal | None:
         """Give one arrival of an event."""
@@ -392,6 +477,11 @@ class MemoryJournal:
         """Give the bytes of a program or plan."""
         self._open()
         return self._code.get(digest)
+
+    def codes(self) -> Iterator[Code]:
+        """Give all programs and plans, by digest."""
+        self._open()
+        return iter([one for _, one in sorted(self._code.items())])
 
     def collect(self) -> int:
         """Drop code that nothing names."""

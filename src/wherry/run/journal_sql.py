@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from wherry.base.errors import CorruptError
-from wherry.run.journal import Counts, Damage, reachable
+from wherry.run.journal import Counts, Damage, Known, reachable
 from wherry.run.journal_tables import (
     BY_NAME,
     TABLES,
+    UNTAKEN,
     Row,
     Table,
     quoted,
@@ -52,8 +53,25 @@ DAMAGES_MOST: Final = 10_000
 
 _PUT: Final = {table.record: upsert(table) for table in TABLES}
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
-_FORGET: Final = tuple(f"DELETE FROM {name} WHERE id = ?" for name in ("held", "step", "lease"))  # noqa: S608 - our names
-_DELETES: Final = frozenset((_UNLEASE, *_FORGET))
+_FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
+_TOLD: Final = (
+    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND life = ?"
+)
+_DELETES: Final = frozenset((_UNLEASE, _TOLD, *_FORGET))
+_OF: Final = (
+    ("held", "id = ?"),
+    ("step", "id = ? ORDER BY hop"),
+    ("effect", "id = ? ORDER BY key"),
+    ("lease", "id = ? ORDER BY resource"),
+    ("answer", "id = ?"),
+    ("receipt", "id = ? AND told = 0 ORDER BY epoch, hop, node, life"),
+)
+_LIVE: Final = (
+    f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
+    "UNION SELECT id FROM lease WHERE id > ? "
+    "UNION SELECT id FROM receipt WHERE told = 0 AND id > ? "
+    f"ORDER BY id LIMIT {PAGE}"
+)
 _PROGRAMS: Final = "SELECT DISTINCT program FROM held"
 _EXPIRED: Final = (
     "SELECT id FROM answer WHERE at_ns > 0 AND at_ns < ? AND id NOT IN (SELECT id FROM held) "
@@ -63,7 +81,7 @@ _EXPIRED: Final = (
 ASIDE: Final = "INSERT INTO damaged (name, row, problem, image) VALUES (?, ?, ?, ?)"
 
 
-def operations(records: Sequence[Record], home: int) -> list[Operation]:
+def operations(records: Sequence[Record], home: int, *, keeps_told: bool) -> list[Operation]:
     """Give the statements that write records, in order.
 
     Raises
@@ -79,6 +97,10 @@ def operations(records: Sequence[Record], home: int) -> list[Operation]:
                 continue
         elif isinstance(record, Leased) and not record.until_ns:
             found.append((_UNLEASE, (record.resource, record.id)))
+            continue
+        elif isinstance(record, Receipted) and record.told and not keeps_told:
+            r = record
+            found.append((_TOLD, (r.id, r.epoch, r.hop, r.node, r.life)))
             continue
         row = row_of(record, home)  # refuses what is no record
         found.append((_PUT[type(record)], row))
@@ -113,11 +135,14 @@ class SqlJournal(ABC):
     ----------
     address : str
         What the database calls where a row is.
+    home : bool
+        Whether this node keeps receipts for good.
     mine : str
         A condition for the rows of `held` that this home drives; empty where it drives all.
     """
 
-    def __init__(self, address: str, mine: str = "") -> None:
+    def __init__(self, address: str, *, home: bool, mine: str = "") -> None:
+        self._is_home = home
         self._address = address
         self._mine = f" AND {mine}" if mine else ""
         self._select = {table.name: selected(table, address) for table in TABLES}
@@ -142,26 +167,42 @@ class SqlJournal(ABC):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch, whole or not at all; it is durable when this returns."""
-        self._write(operations(records, self._home()))
+        self._write(operations(records, self._number(), keeps_told=self._is_home))
 
-    def _home(self) -> int:
+    def _number(self) -> int:
+        """Give which of several homes this is."""
         return 0
 
     # -- what is held
 
     def held(self, id: bytes) -> Held | None:  # noqa: A002
         """Give a continuation's state here."""
-        return self._one("held", Held, "id = ?", id)
+        return self._one("held", "id = ?", id)
+
+    def of(self, id: bytes) -> Known:  # noqa: A002
+        """Give all that is known of a continuation."""
+        records: list[Record] = []
+        for name, where in _OF:
+            records += self._list(name, where, id)
+        return Known(id, tuple(records), self._damage(id))
+
+    def live(self) -> Iterator[Known]:
+        """Give what this node has to do something for, by id."""
+        after = b""
+        while ids := self._rows(_LIVE.format(mine=self._mine), after, after, after):
+            for (id_,) in ids:
+                yield self.of(bytes(id_))
+            after = ids[-1][0]
 
     def active(self) -> Iterator[Held]:
-        """Give what is running, away or passed and driven by this home."""
-        only = f"state < {PARKED}{self._mine}"
+        """Give what is running, away or passed and driven by this home, by id."""
+        only = f"state <> {PARKED} AND state < {PARKED}{self._mine}"
         return self._paged(BY_NAME["held"], only)
 
     def due(self, now_ns: int, most: int) -> list[Held]:
         """Give up to `most` whose `wake_ns` has come, earliest first."""
         where = f"wake_ns > 0 AND wake_ns <= ?{self._mine} ORDER BY wake_ns LIMIT ?"
-        return self._list("held", Held, where, now_ns, most)
+        return self._list("held", where, now_ns, most)
 
     def next_wake(self) -> int:
         """Give the earliest `wake_ns` of what this home drives; 0 if there is none."""
@@ -171,12 +212,19 @@ class SqlJournal(ABC):
     def waiting(self, event: str, most: int) -> list[Held]:
         """Give up to `most` parked ones that wait for an event."""
         where = f"event = ? AND event <> '' AND state = {PARKED}{self._mine} LIMIT ?"
-        return self._list("held", Held, where, event, most)
+        return self._list("held", where, event, most)
 
-    def signalled(self, most: int) -> list[Held]:
-        """Give up to `most` parked ones whose event is on record already."""
-        where = "event <> '' AND event IN (SELECT name FROM signal)"
-        return self._list("held", Held, f"{where} AND state = {PARKED}{self._mine} LIMIT ?", most)
+    def match(self, name: str) -> tuple[Held, Signal] | None:
+        """Give a parked one that waits for an event, and the first arrival that nobody took."""
+        where = f"name = ? AND {UNTAKEN} ORDER BY at_ns, number LIMIT 1"
+        arrived = self._list("signal", where, name)
+        waiting = self.waiting(name, 1) if arrived else []
+        return (waiting[0], arrived[0]) if waiting else None
+
+    def pending(self) -> list[str]:
+        """Give the names of events that arrived and that nobody took."""
+        rows = self._rows(f"SELECT DISTINCT name FROM signal WHERE {UNTAKEN} ORDER BY name")  # noqa: S608
+        return [row[0] for row in rows]
 
     def listed(
         self,
@@ -191,41 +239,41 @@ class SqlJournal(ABC):
             if wanted is not None:
                 where += f" AND {column} = ?"
                 values.append(wanted)  # type: ignore[arg-type]
-        return self._list("held", Held, f"{where} ORDER BY id LIMIT ?", *values, limit)
+        return self._list("held", f"{where} ORDER BY id LIMIT ?", *values, limit)
 
     # -- what belongs to a continuation
 
     def signal(self, name: str, number: bytes) -> Signal | None:
         """Give one arrival of an event."""
-        return self._one("signal", Signal, "name = ? AND number = ?", name, number)
+        return self._one("signal", "name = ? AND number = ?", name, number)
 
     def signals(self, name: str, most: int) -> list[Signal]:
         """Give up to `most` arrivals of an event, by their numbers."""
-        return self._list("signal", Signal, "name = ? ORDER BY number LIMIT ?", name, most)
+        return self._list("signal", "name = ? ORDER BY number LIMIT ?", name, most)
 
     def stepped(self, id: bytes, hop: int) -> Stepped | None:  # noqa: A002
         """Give what the step of a hop came to."""
-        return self._one("step", Stepped, "id = ? AND hop = ?", id, hop)
+        return self._one("step", "id = ? AND hop = ?", id, hop)
 
     def steps(self, id: bytes) -> list[Stepped]:  # noqa: A002
         """Give a continuation's steps here, by hop."""
-        return self._list("step", Stepped, "id = ? ORDER BY hop", id)
+        return self._list("step", "id = ? ORDER BY hop", id)
 
     def effect(self, key: bytes) -> Effect | None:
         """Give what is known of an effect by its dedupe key."""
-        return self._one("effect", Effect, "key = ?", key)
+        return self._one("effect", "key = ?", key)
 
     def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
         """Give up to `most` leases that ended at or before a time, earliest first."""
-        return self._list("lease", Leased, "until_ns <= ? ORDER BY until_ns LIMIT ?", now_ns, most)
+        return self._list("lease", "until_ns <= ? ORDER BY until_ns LIMIT ?", now_ns, most)
 
     def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
         """Give what is kept for a continuation, by resource."""
-        return self._list("lease", Leased, "id = ? ORDER BY resource", id)
+        return self._list("lease", "id = ? ORDER BY resource", id)
 
     def answered(self, id: bytes) -> Answered | None:  # noqa: A002
         """Give the answer of a continuation."""
-        return self._one("answer", Answered, "id = ?", id)
+        return self._one("answer", "id = ?", id)
 
     def receipts(
         self,
@@ -240,14 +288,18 @@ class SqlJournal(ABC):
 
     def forgotten_ns(self, id: bytes) -> int:  # noqa: A002
         """Give when a continuation was forgotten; 0 if it was not."""
-        found = self._one("forgotten", Forgotten, "id = ?", id)
+        found = self._one("forgotten", "id = ?", id)
         return found.at_ns if found is not None else 0
 
     # -- code
 
     def code(self, digest: bytes) -> Code | None:
         """Give the bytes of a program or plan."""
-        return self._one("code", Code, "digest = ?", digest)
+        return self._one("code", "digest = ?", digest)
+
+    def codes(self) -> Iterator[Code]:
+        """Give all programs and plans, by digest."""
+        return self._paged(BY_NAME["code"], "")
 
     def collect(self) -> int:
         """Drop code that no continuation and no code in use names."""
@@ -309,8 +361,8 @@ class SqlJournal(ABC):
 
     # -- rows
 
-    def _one(self, name: str, kind: type[T], where: str, *values: Any) -> T | None:
-        found = self._list(name, kind, where, *values)
+    def _one(self, name: str, where: str, *values: Any) -> Any | None:
+        found = self._list(name, where, *values)
         if found:
             return found[0]
         if self._lost and (name, told(values)) in self._lost:
@@ -319,7 +371,12 @@ class SqlJournal(ABC):
             )
         return None
 
-    def _list(self, name: str, kind: type[T], where: str, *values: Any) -> list[T]:  # noqa: ARG002
+    def _damage(self, id_: bytes) -> str:
+        """Give which rows of a continuation are known to be damaged."""
+        key = id_.hex()
+        return ", ".join(f"{table} {row}" for table, row in sorted(self._lost) if key in row)
+
+    def _list(self, name: str, where: str, *values: Any) -> list[Any]:
         return self._intact(
             BY_NAME[name], self._rows(f"{self._select[name]} WHERE {where}", *values)
         )

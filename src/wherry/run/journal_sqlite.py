@@ -32,8 +32,15 @@ _BUSY_S: Final = 5.0
 T = TypeVar("T")
 
 
-def open_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
+def open_sqlite(path: str | os.PathLike[str], *, home: bool = True) -> SqliteJournal:
     """Open a journal to drive it; it is made if there is none.
+
+    Parameters
+    ----------
+    path : path
+        Of its file.
+    home : bool
+        Whether receipts are kept for good here; other nodes drop them when home has them.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def open_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
     InputError
         If it cannot be written, is no journal, or was made by a newer version.
     """
-    return SqliteJournal(Path(path), driving=True)
+    return SqliteJournal(Path(path), driving=True, home=home)
 
 
 def look_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
@@ -53,7 +60,7 @@ def look_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
     InputError
         If there is none, it cannot be read, is no journal, or was made by a newer version.
     """
-    return SqliteJournal(Path(path), driving=False)
+    return SqliteJournal(Path(path), driving=False, home=True)
 
 
 class _Batch:
@@ -70,8 +77,8 @@ class _Batch:
 class SqliteJournal(SqlJournal):
     """A journal in a file; see `wherry.run.journal.Journal` for what it can do."""
 
-    def __init__(self, path: Path, *, driving: bool) -> None:
-        super().__init__("rowid")
+    def __init__(self, path: Path, *, driving: bool, home: bool) -> None:
+        super().__init__("rowid", home=home)
         self.path = path
         self._driving = driving
         self._pid = os.getpid()

@@ -67,6 +67,8 @@ class Table:
         What else rows are found by.
     extra : str
         A column for the database's own use, or none.
+    keeps : str
+        What must hold for a row to replace one with its key; empty: nothing.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Table:
     key: tuple[str, ...]
     indexes: tuple[Index, ...] = ()
     extra: str = ""
+    keeps: str = ""
 
     @property
     def columns(self) -> dict[str, type]:
@@ -83,13 +86,16 @@ class Table:
         return {f.name: bytes if f.name == "names" else hints[f.name] for f in names}
 
 
+UNTAKEN: Final = "length(taken) = 0"
+"""What says of a signal that nobody took it."""
+
 TABLES: Final = (
     Table(
         "held",
         Held,
         ("id",),
         (
-            Index("held_active", ("id",), f"state < {PARKED}"),
+            Index("held_live", ("id",), f"state <> {PARKED}"),
             Index("held_wake", ("wake_ns",), "wake_ns > 0"),
             Index("held_event", ("event",), "event <> ''"),
         ),
@@ -98,8 +104,19 @@ TABLES: Final = (
     Table("step", Stepped, ("id", "hop")),
     Table("effect", Effect, ("key",), (Index("effect_id", ("id",), ""),)),
     Table("lease", Leased, ("id", "resource"), (Index("lease_until", ("until_ns",), ""),)),
-    Table("signal", Signal, ("name", "number")),
-    Table("receipt", Receipted, ("id", "epoch", "hop", "node")),
+    Table(
+        "signal",
+        Signal,
+        ("name", "number"),
+        (Index("signal_pending", ("name", "at_ns", "number"), UNTAKEN),),
+        keeps="length(excluded.taken) > 0",
+    ),
+    Table(
+        "receipt",
+        Receipted,
+        ("id", "epoch", "hop", "node", "life"),
+        (Index("receipt_untold", ("id",), "told = 0"),),
+    ),
     Table("answer", Answered, ("id",), (Index("answer_at", ("at_ns",), "at_ns > 0"),)),
     Table("code", Code, ("digest",)),
     Table("forgotten", Forgotten, ("id",), (Index("forgotten_at", ("at_ns",), ""),)),
@@ -133,9 +150,10 @@ def upsert(table: Table) -> str:
     names = [*table.columns, *([table.extra] if table.extra else []), "crc"]
     marks = ", ".join("?" * len(names))
     changed = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in table.key)
+    only = f" WHERE {table.keeps}" if table.keeps else ""
     return (
         f"INSERT INTO {table.name} ({quoted(names)}) VALUES ({marks}) "  # noqa: S608 - our names
-        f"ON CONFLICT ({quoted(table.key)}) DO UPDATE SET {changed}"
+        f"ON CONFLICT ({quoted(table.key)}) DO UPDATE SET {changed}{only}"
     )
 
 
@@ -190,7 +208,7 @@ def _code_values(code: Code) -> Row:
     return code.digest, code.kind, code.body, b"".join(code.names)
 
 
-def _flagged(record: Effect | Answered) -> Row:
+def _flagged(record: Effect | Receipted | Answered) -> Row:
     return tuple(int(v) if v.__class__ is bool else v for v in msgspec.structs.astuple(record))
 
 
@@ -209,27 +227,21 @@ def _code_of(row: Row) -> Code:
     return Code(row[0], row[1], row[2], tuple(split))
 
 
-def _effect_of(row: Row) -> Effect:
-    return Effect(row[0], row[1], row[2], bool(row[3]), row[4])
-
-
-def _answered_of(row: Row) -> Answered:
-    return Answered(row[0], bool(row[1]), row[2], row[3])
-
-
-def _made(record: type[Any]) -> Callable[[Row], Any]:
-    return lambda row: record(*row[:-2])
+def _made(table: Table) -> Callable[[Row], Any]:
+    record, kinds = table.record, list(table.columns.values())
+    if bool not in kinds:
+        return lambda row: record(*row[:-2])
+    at = kinds.index(bool)
+    return lambda row: record(*row[:at], bool(row[at]), *row[at + 1 : -2])
 
 
 _WITH: Final[dict[str, Callable[[Any], Row]]] = {
     "code": _code_values,
     "effect": _flagged,
+    "receipt": _flagged,
     "answer": _flagged,
 }
 _VALUES: Final = {table.name: _WITH.get(table.name, _plain) for table in TABLES}
 _RECORDS: Final[dict[str, Callable[[Row], Any]]] = {
-    table.name: {"code": _code_of, "effect": _effect_of, "answer": _answered_of}.get(
-        table.name, _made(table.record)
-    )
-    for table in TABLES
+    table.name: _code_of if table.record is Code else _made(table) for table in TABLES
 }
