@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from wherry.base.errors import InputError
-from wherry.run.journal import Journal, JournalError, MemoryJournal
+from wherry.run.journal import Journal, JournalError
+from wherry.run.journal_memory import MemoryJournal
 from wherry.run.journal_sqlite import open_sqlite
 from wherry.run.records import (
     PARKED,
