@@ -1,7 +1,8 @@
 """The journal: where a node keeps its continuations, so that they outlive it.
 
 `Journal` is what every journal can do: `wherry.run.journal_memory` does it without a disk,
-`journal_sqlite` in one file, `journal_postgres` for several hosts. They differ in what survives, never in what they answer: `tests/conformance/test_journals.py`.
+`journal_sqlite` in one file, `journal_postgres` for several hosts. They differ in what survives,
+never in what they answer: `tests/conformance/test_journals.py`.
 
 A batch of records is written whole or not at all, and is durable when `write` returns. Reads give
 what was written before; nothing is kept in memory for a continuation that sleeps. Of records with
