@@ -4,14 +4,15 @@ A node's protocol machine asks for batches to be written and goes on when they a
 asks back are single records, so that a million dormant continuations need no memory.
 
     Held        the state of a continuation at this node; a later one replaces it
-    Stepped     what a step came to: the message that was sent on, where to, and its receipt
+    Stepped     a state of a continuation that home can go back to if rows it made since are lost
     Effect      a dedupe key: an effect was begun, or done with this result
     Leased      something kept alive for a continuation until a time: a segment, a result
-    Signal      an event that arrived, and what it carried
-    Receipted   what a hop used, as home was told
+    Signal      an event that arrived, what it carried, and which continuation took it
+    Receipted   what a hop used: at home for good, elsewhere until home has it
     Answered    the one answer
     Code        the bytes of a program or a plan, for as long as a continuation names it
-    Forgotten   ends a continuation's steps and leases; its answer and effects stay for `keep_ns`
+    Forgotten   ends a continuation's state and steps; leases end by themselves, its answer and
+                effects stay for `keep_ns`
 
 Times are Unix nanoseconds of the node's own clock; 0 says never.
 """
@@ -58,9 +59,9 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     position : int
         Where in the program it is.
     message : bytes
-        The sealed message to go on from.
+        The sealed message to go on from: the newest state this node knows.
     where : str
-        The node that has it; empty: this one.
+        The node that has it or is to get it; empty: this one.
     wake_ns : int
         When a parked one wakes, or a sent one is driven anew.
     event : str
@@ -69,6 +70,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
         Who pays.
     started_ns : int
         When the caller asked.
+    came : bytes
+        Digest of the state that the step here began with; empty where home made the state.
     setting : bytes
         Digest of the `Code` that says which system and datasets it runs on.
     """
@@ -85,11 +88,12 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: str = ""
     tenant: str = ""
     started_ns: int = 0
+    came: bytes = b""
     setting: bytes = b""
 
 
 class Stepped(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the step of a hop came to here: `message` goes to `target`; `receipt` goes home."""
+    """The state `message` of a hop; a later one of the same continuation and hop replaces it."""
 
     id: bytes
     hop: int
@@ -119,15 +123,23 @@ class Leased(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event that arrived: `number` tells repeated ones of one name apart."""
+    """An event that arrived at `at_ns`: `number` tells repeated ones of a name apart.
+
+    `taken` is the id of the continuation that took it. One that is not taken replaces nothing.
+    """
 
     name: str
     number: bytes
     payload: bytes
+    taken: bytes = b""
+    at_ns: int = 0
 
 
 class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a hop used: one per continuation, epoch, hop and node."""
+    """What a hop used: one per continuation, epoch, hop, node and life of that node.
+
+    `told` says that home has it on record: home keeps such a row, any other node may drop it.
+    """
 
     id: bytes
     epoch: int
@@ -135,6 +147,8 @@ class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     node: str
     tenant: str
     receipt: bytes
+    life: int = 0
+    told: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -147,17 +161,26 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The bytes of a "program", a "plan" or a "setting" by their digest."""
+    """The bytes of a "program", a "plan" or a "setting" by their digest.
+
+    `names` are the digests of the code it needs: it is kept for as long as this is.
+    """
 
     digest: bytes
     kind: str
     body: bytes
+    names: tuple[bytes, ...] = ()
 
 
 class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything of a continuation but its answer and effects may go."""
+    """State and steps of a continuation may go; its answer, effects, receipts and leases stay.
+
+    With `at_ns` it stays known that it was here until the journal is told that such times have
+    expired, and its effects go then; without, they go as its answer expires.
+    """
 
     id: bytes
+    at_ns: int = 0
 
 
 Record = Held | Stepped | Effect | Leased | Signal | Receipted | Answered | Code | Forgotten
