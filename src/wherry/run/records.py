@@ -149,6 +149,7 @@ class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     receipt: bytes
     life: int = 0
     told: bool = False
+    home: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
