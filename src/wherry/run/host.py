@@ -106,7 +106,8 @@ class Host:
         life = time.time_ns()
         for name in (self.home, *self.visited):
             if name not in self._nodes:
-                self._nodes[name] = Node(name, self.key, life, self.timing)
+                owns = name == self.home
+                self._nodes[name] = Node(name, self.key, life, owns=owns, timing=self.timing)
         self._chance = random.Random(life)  # noqa: S311  spreads what is sent again
         self._restore()
 
@@ -196,12 +197,12 @@ class Host:
             self._stood_still += time.monotonic_ns() - begun
 
     def _loaded(self, id_: bytes) -> Loaded:
-        records, damage = self.journal.of(id_)
-        return Loaded(id_, records, damage)
+        known = self.journal.of(id_)
+        return Loaded(id_, known.records, known.damage)
 
     def _matched(self, name: str) -> Matched:
-        id_, signal = self.journal.match(name)
-        return Matched(name, id_, signal)
+        found = self.journal.match(name)
+        return Matched(name) if found is None else Matched(name, found[0].id, found[1])
 
     def _wait_s(self) -> float | None:
         """Give how long nothing is to be done; None: nothing will be, until somebody asks."""
@@ -222,10 +223,11 @@ class Host:
     def _restore(self) -> None:
         """Go on where the journal says that home was."""
         home = self._nodes[self.home]
-        live = self.journal.live()
-        events: list[Event] = [Program(code) for code in live.programs]
-        events += [Restored(id_, records, damage) for id_, records, damage in live.continuations]
-        events += [Pending(name) for name in live.pending]
+        events: list[Event] = [
+            Program(code) for code in self.journal.codes() if code.kind == "program"
+        ]
+        events += [Restored(one.id, one.records, one.damage) for one in self.journal.live()]
+        events += [Pending(name) for name in self.journal.pending()]
         self._queue.extend((home, event) for event in events)
 
 

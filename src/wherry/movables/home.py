@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,26 +19,29 @@ from wherry.devices.system import System
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.flow.marks import mark_of
 from wherry.flow.nodes import Program
-from wherry.flow.wire import Rows, freeze_frame, thaw_frame
-from wherry.movable import failure, programs, setting
-from wherry.movable.awaits import Around, node_for
-from wherry.movable.failure import Failed, Failure, failure_of, stitched
-from wherry.movable.finished import Finished
-from wherry.movable.names import EFFECTS
-from wherry.movable.setting import Setting
-from wherry.movable.steps import Call, Steps
-from wherry.movable.stores import Stores
-from wherry.movable.values import from_json, to_json
+from wherry.flow.run import compiled_of
+from wherry.flow.frame import freeze_frame, thaw_frame
+from wherry.flow.wire import Rows
+from wherry.movables import failure, programs, setting
+from wherry.movables.awaits import Around, node_for
+from wherry.movables.failure import Failure, failure_of, stitched
+from wherry.movables.finished import Finished
+from wherry.movables.names import EFFECTS
+from wherry.movables.places import opened, rows_folder, sealing_key
+from wherry.movables.setting import Setting
+from wherry.movables.steps import Call, Steps, as_budget, given_to
+from wherry.movables.stores import Stores
+from wherry.movables.values import answer_of, from_json, to_json
 from wherry.run.delivery import Cancel, Resume, Signalled, Submit, own_error
 from wherry.run.host import Host
-from wherry.run.journal import Journal, MemoryJournal
-from wherry.run.message import ERROR, RUN, UNBOUNDED, VALUE, Message, budget
-from wherry.run.receipts import DIMENSIONS, budget_of, from_bytes
+from wherry.run.journal import Journal
+from wherry.run.message import ERROR, NOTHING, RUN, UNBOUNDED, VALUE, Budget, Message
+from wherry.run.receipts import budget_of, from_bytes
 from wherry.run.records import PARKED, Code, Held
 from wherry.trace.hops import Hop
 
 if TYPE_CHECKING:
-    from wherry.movable.declare import Movable
+    from wherry.movables.declare import Movable
 
 _ID_BYTES = 16
 _KEY_BYTES = 32
@@ -81,10 +84,12 @@ class _Carrier:
 
     def place(self, message: Message, avoid: Sequence[str]) -> str:
         program = self.steps.program(message.program)
-        position = program.positions[message.position]
-        if position.awaits is None:
+        compiled = compiled_of(program)
+        values = thaw_frame(program, message.position, message.frame)
+        position = compiled.waiting(message.position, values)
+        if position.awaits is None or message.given != NOTHING:
             return self.home
-        _, operands = thaw_frame(program, message.position, message.frame)
+        operands = given_to(compiled, message, values)
         chosen = node_for(position.awaits, operands, self.steps.around)
         return chosen if chosen not in avoid else self.steps.around.setting.system.host
 
@@ -118,7 +123,7 @@ class Home:
         Parameters are those of `Movable.run`.
         """
         program, code = movable.program, movable.code
-        frame = freeze_frame(program, 0, movable.arguments(*given, **named), ())
+        frame = freeze_frame(program, 0, movable.arguments(*given, **named))
         id_ = os.urandom(_ID_BYTES)
         message = Message(
             id=id_,
@@ -134,7 +139,7 @@ class Home:
             budget=_budget(budget),
             trace=id_,
         )
-        self.host.tell(Submit(message, code, self._setting_code()))
+        self.host.tell(Submit(message, code))
         self.host.run(lambda: self.journal.held(id_) is not None or id_ in self.host.reports)
         return id_
 
@@ -153,17 +158,12 @@ class Home:
         if not self.host.run(lambda: id_ in self.host.reports, timeout_s=timeout_s):
             raise Dormant(self._why_dormant(id_))
         report = self.host.reports.pop(id_)
-        self.host.run(lambda: False, timeout_s=0)  # what nodes keep for it is let go of
+        self._settle()  # what nodes keep for it is let go of
         hops = self.hops(id_)
-        program = self._program_of(id_, hops)
         if report.failed:
-            told = failure.from_bytes(report.value)
-            file, name = ("", "") if program is None else (program.places.file, program.name)
-            raise stitched(told, [hop.receipt for hop in hops], file, name)
-        if program is None:
-            raise Failed(f"the program of {id_.hex()} is not known here; its answer cannot be read")
-        value = from_json(program.result, report.value, f"{program.name}: the result")
-        return Finished(id_, program.name, self._fetched(value), tuple(hops))
+            raise stitched(failure.from_bytes(report.value), [hop.receipt for hop in hops])
+        name, value = answer_of(report.value)
+        return Finished(id_, name, self._fetched(value), tuple(hops))
 
     def signal(self, name: str, payload: object = None, *, number: bytes = b"") -> None:
         """Let an event arrive; `number` tells a repetition of the same arrival from another one."""
@@ -204,10 +204,6 @@ class Home:
         body = setting.to_bytes(self.setting)
         return Code(digest(body), "setting", body)
 
-    def _program_of(self, id_: bytes, hops: Sequence[Hop]) -> Program | None:
-        held = self.journal.held(id_)
-        ...
-
     def _fetched(self, value: Any) -> Any:
         if isinstance(value, Rows):
             rows = self.stores.rows(value.key, value.owner)
@@ -216,3 +212,48 @@ class Home:
         if isinstance(value, tuple):
             return tuple(map(self._fetched, value))
         return value
+
+
+@contextmanager
+def open_home(
+    journal: str | Path | None = None,
+    *,
+    system: str | Path | System = THIS_MACHINE,
+    datasets: Mapping[str, object] | None = None,
+) -> Iterator[Home]:
+    """Open a journal, a system and datasets; the journal is closed at the end.
+
+    Parameters
+    ----------
+    journal : path, `postgresql://` address or None
+        An SQLite file, made if it is not there, or a PostgreSQL database; None keeps everything in
+        memory, for as long as this process lives.
+
+    Raises
+    ------
+    JournalBusy
+        If another process drives the journal.
+    """
+    given = setting.setting(system, datasets or {})
+    with closing(opened(journal)) as found:
+        stores = Stores(rows_folder(journal))
+        around = Around(given, stores)
+        name = given.system.client
+        devices = given.system.devices
+        carrier = _Carrier(Steps(around, lambda d: _program(found, d)), name)
+        visited = [device for device in devices if devices[device].runs_programs]
+        yield Home(found, given, stores, Host(name, visited, sealing_key(journal), found, carrier))
+
+
+def _program(journal: Journal, digest_: bytes) -> Program:
+    found = programs.known(digest_)
+    if found is not None:
+        return found
+    code = journal.code(digest_)
+    if code is None:
+        raise WherryError(f"the program {digest_.hex()} is in no journal here")
+    return programs.received(code)
+
+
+def _budget(limits: Mapping[str, int] | None) -> Budget:
+    return as_budget(budget_of(dict(limits or {})))

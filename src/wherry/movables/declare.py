@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wherry.base.errors import InputError
 from wherry.devices.system import System
@@ -15,17 +15,20 @@ from wherry.devices.this_machine import THIS_MACHINE
 from wherry.flow.compile import compile_function
 from wherry.flow.marks import Mark
 from wherry.flow.nodes import Program
-from wherry.flow.nodes import identity as identity_of
+from wherry.flow.parse_awaits import Vocabulary
 from wherry.flow.wire import check_value
-from wherry.ir.codec import encode
-from wherry.movable.finished import Finished
-from wherry.movable.home import Home, open_home
+from wherry.movables.finished import Finished
+from wherry.movables import programs
+from wherry.movables.home import open_home
 from wherry.run.records import Code
 
-PROGRAM = "program"
 
-_PROGRAMS: dict[bytes, Program] = {}
-"""Of every movable that this process declared, by digest."""
+_VOCABULARY: Final = Vocabulary(
+    frozenset(
+        ("filter", "select", "with_columns", "agg", "group_by", "distinct", "sort", "top_k", "limit")
+    )
+)
+"""What chains may do: pipelines whose other inputs are scalars, which a frame can hold."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,9 @@ class Movable:
         return self.program.name
 
     @cached_property
-    def digest(self) -> bytes:
-        """16 bytes that change when anything changes that a run depends on."""
-        return identity_of(self.program)
-
-    @cached_property
     def code(self) -> Code:
-        """The program as journals and devices keep it."""
-        return Code(self.digest, PROGRAM, encode(self.program))
+        """The program as journals and devices keep it; its digest changes when the program does."""
+        return programs.register(self.program)
 
     def arguments(self, *given: object, **named: object) -> tuple[Any, ...]:
         """Give the values of the parameters, checked against their types.
@@ -143,14 +141,6 @@ def movable(function: Callable[..., Any]) -> Movable:
     Rejected
         With every reason at once: file, line, column, what was seen, and what to write instead.
     """
-    made = Movable(compile_function(function), function)
-    _PROGRAMS[made.digest] = made.program
+    made = Movable(compile_function(function, _VOCABULARY), function)
+    programs.register(made.program)
     return made
-
-
-def declared(digest: bytes) -> Program | None:
-    """Give the program of a movable that this process declared."""
-    return _PROGRAMS.get(digest)
-
-
-__all__ = ["Home", "Movable", "declared", "movable"]

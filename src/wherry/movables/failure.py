@@ -41,11 +41,15 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
         What it said.
     places : tuple of Place
         Where it happened, outermost first.
+    function, file : str
+        The movable that failed, and where it is declared; empty if the protocol ended it.
     """
 
     kind: str
     message: str
     places: tuple[Place, ...] = ()
+    function: str = ""
+    file: str = ""
 
 
 class Unknown(WherryError):
@@ -79,7 +83,7 @@ def failure_of(error: BaseException, file: str, function: str, node: str) -> Fai
     places = tuple(Place(function, file, line, node) for line in lines)
     kind = type(error).__name__
     said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return Failure(kind, said, places)
+    return Failure(kind, said, places, function, file)
 
 
 def to_bytes(failure: Failure) -> bytes:
@@ -109,7 +113,7 @@ def error_of(failure: Failure) -> BaseException:
     return known(failure.message)
 
 
-def stitched(failure: Failure, hops: Sequence[Receipt], file: str, function: str) -> BaseException:
+def stitched(failure: Failure, hops: Sequence[Receipt]) -> BaseException:
     """Give the error with one traceback over all hops: function, line and device of each.
 
     Parameters
@@ -118,7 +122,8 @@ def stitched(failure: Failure, hops: Sequence[Receipt], file: str, function: str
         In order; entries without a line (what home did by itself) are left out.
     """
     error = error_of(failure)
-    passed = [Place(function, file, hop.line, hop.node) for hop in hops if hop.line]
+    function, file = failure.function, failure.file
+    passed = [Place(function, file, hop.line, hop.node) for hop in hops if hop.line and file]
     places = [*passed[-_FRAMES_SHOWN:], *failure.places]
     if len(passed) > _FRAMES_SHOWN:
         error.add_note(f"{len(passed) - _FRAMES_SHOWN} hops before are left out")

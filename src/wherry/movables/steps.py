@@ -18,14 +18,15 @@ import msgspec
 from wherry.base.errors import InputError
 from wherry.devices.charge import latency_ns, transfer_ns
 from wherry.devices.topology import legs
-from wherry.flow.generate import Compiled, compiled_of
-from wherry.flow.nodes import Perform, Position, Program, Sleep, WaitFor
-from wherry.flow.wire import freeze_frame, thaw_frame
-from wherry.movable import failure
-from wherry.movable.awaits import Around, Done, carry_out, node_for, refers
-from wherry.movable.failure import Failure, Unknown, error_of, failure_of
-from wherry.movable.stores import LeaseEnded
-from wherry.movable.values import from_json, to_json
+from wherry.flow.run import Compiled, compiled_of
+from wherry.flow.nodes import CallMovable, Perform, Position, Program, Sleep, WaitFor
+from wherry.flow.operands import operands_of
+from wherry.flow.frame import freeze_frame, thaw_frame
+from wherry.movables import failure
+from wherry.movables.awaits import Around, Done, carry_out, node_for, refers
+from wherry.movables.failure import Failure, Unknown, error_of, failure_of
+from wherry.movables.stores import LeaseEnded
+from wherry.movables.values import answer_bytes, from_json, to_json
 from wherry.run import delivery
 from wherry.run.delivery import Outcome
 from wherry.run.message import ERROR, NOTHING, REFERS, UNKNOWN, VALUE, Budget, Message
@@ -78,9 +79,11 @@ class Steps:
         """Carry out the step of a message at a node; whatever it raises is an outcome, too."""
         begun = time.time_ns()
         program = self.program(message.program)
-        done = _Told(program.positions[message.position], Done())
+        compiled = compiled_of(program)
+        values = thaw_frame(program, message.position, message.frame)
+        done = _Told(compiled.waiting(message.position, values), Done())
         try:
-            step = self._stepped(node, program, message, done)
+            step = self._stepped(node, compiled, message, values, done)
             return self._told(node, program, message, step, done, begun)
         except LeaseEnded as gone:
             lost = failure.to_bytes(Failure("LeaseEnded", str(gone)))
@@ -88,18 +91,25 @@ class Steps:
         except Exception as error:  # noqa: BLE001  a movable that fails ends itself, not the node
             return self._failed(node, program, message, error, done, begun)
 
-    def _stepped(self, node: str, program: Program, message: Message, done: _Told) -> Step:
+    def _stepped(
+        self,
+        node: str,
+        compiled: Compiled,
+        message: Message,
+        values: tuple[Any, ...],
+        done: _Told,
+    ) -> Step:
         """Give where the movable stops next."""
-        compiled = compiled_of(program)
-        values, operands = thaw_frame(program, message.position, message.frame)
         if message.position == 0:
             return compiled.start(values)
         if message.given != NOTHING:
             return _given(message, done.position, compiled, values)
         awaits = done.position.awaits
+        assert awaits is not None  # only the entry awaits nothing
         if isinstance(awaits, Sleep):
             return compiled.resume(message.position, values, None)
         until = time.time_ns() + message.lease_ms * _NS_PER_MS
+        operands = given_to(compiled, message, values)
         try:
             result = carry_out(node, awaits, operands, self.around, until, done.did)
         except LeaseEnded:
@@ -126,7 +136,7 @@ class Steps:
             )
             outcome = self._onward(program, compiled_of(program).throw(step[0], step[1], error))
         return msgspec.structs.replace(
-            outcome, receipt=to_bytes(receipt), budget=_as_budget(rest), kept=tuple(done.did.kept)
+            outcome, receipt=to_bytes(receipt), budget=as_budget(rest), kept=tuple(done.did.kept)
         )
 
     def _failed(
@@ -147,10 +157,10 @@ class Steps:
             self._save(rows)
             for one in rows:
                 self.around.stores.pin(one.key)
-            answer = to_json(program.result, values, f"{program.name}: the result")
+            answer = answer_bytes(program.name, program.result, values)
             return delivery.answer(answer, flags=REFERS if rows else 0)
-        position = program.positions[number]
-        frame = freeze_frame(program, number, values, operands)
+        position = compiled_of(program).waiting(number, values)
+        frame = freeze_frame(program, number, values)
         rows = refers((*values, *operands))
         flags = REFERS if rows else 0
         match position.awaits:
@@ -167,8 +177,11 @@ class Steps:
                 arguments = tuple(msgspec.Raw(to_json(t, v, f"effect {name}")) for t, v in given)
                 call = msgspec.json.encode(Call(name, arguments))
                 return delivery.perform(number, frame, call, once=effect == "once", flags=flags)
+        assert position.awaits is not None  # a movable stops at awaits
         target = node_for(position.awaits, operands, self.around)
-        return delivery.go(target, number, frame, flags=flags)
+        inner, at = innermost(compiled_of(program), number, values)
+        given = operands_of(inner).freeze(at, operands)
+        return delivery.go(target, number, frame, operand=given, flags=flags)
 
     def _save(self, rows: list[Any]) -> None:
         """Write rows that a state at home refers to: home goes back to it after a crash."""
@@ -206,6 +219,21 @@ class Steps:
             used=used,
             failed=done.failed,
         )
+
+
+def given_to(compiled: Compiled, message: Message, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give the operands of the await that a message is to have carried out."""
+    program, position = innermost(compiled, message.position, values)
+    return operands_of(program).thaw(position, message.operand)
+
+
+def innermost(compiled: Compiled, position: int, values: tuple[Any, ...]) -> tuple[Program, int]:
+    """Give the program and position that wait, of a movable that may have called others."""
+    program = compiled.program
+    while isinstance((awaits := program.positions[position].awaits), CallMovable):
+        program = program.callees[awaits.callee]
+        position, values = values[-1]
+    return program, position
 
 
 @dataclass
@@ -247,6 +275,7 @@ def _as_amounts(budget: Budget) -> Amounts:
     return tuple(limits.get(name, UNLIMITED) for name in DIMENSIONS)
 
 
-def _as_budget(amounts: Amounts) -> Budget:
+def as_budget(amounts: Amounts) -> Budget:
+    """Give amounts as a message carries them: only those that are limited."""
     limited = [n for n, amount in enumerate(amounts) if amount != UNLIMITED]
     return Budget(sum(1 << n for n in limited), tuple(amounts[n] for n in limited))

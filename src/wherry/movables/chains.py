@@ -12,8 +12,8 @@ from wherry.base.errors import InputError
 from wherry.flow.nodes import Chain, ScanOf
 from wherry.flow.record import applied, filled
 from wherry.flow.wire import Rows, Shard
-from wherry.movable.setting import Setting
-from wherry.movable.stores import KEY_BYTES, Stores
+from wherry.movables.setting import Setting
+from wherry.movables.stores import KEY_BYTES, Stores
 from wherry.pipeline import Pipeline, scan
 from wherry.run.receipts import DIMENSIONS, Amounts
 from wherry.session import Options, Result, answers_at, run_many

@@ -12,9 +12,9 @@ from wherry.base.errors import InputError
 from wherry.devices.system import lanes
 from wherry.flow.nodes import Awaits, Chain, Gather, RespondWith, RouteTo, ScanOf, TakeValue
 from wherry.flow.wire import Rows
-from wherry.movable.chains import Ready, place, ready, reference, run_at
-from wherry.movable.setting import Setting
-from wherry.movable.stores import Stores
+from wherry.movables.chains import Ready, place, ready, reference, run_at
+from wherry.movables.setting import Setting
+from wherry.movables.stores import Stores
 from wherry.run.delivery import Kept
 from wherry.run.receipts import NOTHING, Amounts, total
 from wherry.session import Options

@@ -9,9 +9,11 @@ from typing import Any, NoReturn, TypeVar
 from wherry.base.errors import InputError
 from wherry.flow.marks import Mark, effect_mark, marked
 from wherry.flow.wire import Rows, Shard
-from wherry.pipeline import Pipeline
+from wherry.pipeline import Pipeline, scan
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+marked(scan, Mark("scan"))
 
 EFFECTS: dict[str, Callable[..., Any]] = {}
 """Effects by the name that programs call them by."""
@@ -36,12 +38,6 @@ def route(dataset: str, *, key: object = None) -> Shard:
     only shard.
     """
     _only("wherry.route")
-
-
-@_kind("scan")
-def rows_of(dataset: str) -> Pipeline:
-    """Begin a chain over all rows of a dataset: `await wherry.rows_of("orders").filter(...)`."""
-    _only("wherry.rows_of")
 
 
 @_kind("value")
