@@ -22,9 +22,9 @@ MOST = 100
 async def top_orders(customer: int, since: date = date(1995, 1, 1)) -> pa.Table:
     """Give the customer's orders since a day, the largest first, once somebody approved."""
     shard = await wh.route("orders", key=customer)
-    rows = await shard.filter(
-        col("o_custkey") == customer, col("o_orderdate") >= since
-    ).select("o_orderkey", "o_totalprice")
+    rows = await shard.filter(col("o_custkey") == customer, col("o_orderdate") >= since).select(
+        "o_orderkey", "o_totalprice"
+    )
     if rows.num_rows > MOST:
         rows = await rows.top_k(MOST, by="o_totalprice")
     approved: bool = await wh.event("approved")

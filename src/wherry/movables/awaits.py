@@ -67,7 +67,13 @@ class Done:
 
 
 def carry_out(
-    node: str, awaits: Awaits, operands: tuple[Any, ...], around: Around, until_ns: int, done: Done
+    node: str,
+    awaits: Awaits,
+    operands: tuple[Any, ...],
+    *,
+    around: Around,
+    until_ns: int,
+    done: Done,
 ) -> Any:
     """Carry an await out at a node and give its result; `done` takes what that used.
 
@@ -124,9 +130,7 @@ def refers(values: tuple[Any, ...]) -> list[Rows]:
     return found
 
 
-def _ran(
-    node: str, chains: list[Ready], around: Around, until_ns: int, done: Done
-) -> list[Rows]:
+def _ran(node: str, chains: list[Ready], around: Around, until_ns: int, done: Done) -> list[Rows]:
     tables, used = run_at(node, chains, around.setting, around.options)
     done.used = total([done.used, used])
     rows = [reference(node, table, until_ns, around.stores) for table in tables]
@@ -160,5 +164,3 @@ def _router(setting: Setting) -> str:
     way = (lane.target for lane in lanes(system, system.client, system.host))
     able = (n for n in way if n in system.devices and system.devices[n].runs_programs)
     return next(able, system.host)
-
-

@@ -17,15 +17,17 @@ from wherry.flow.marks import Mark
 from wherry.flow.nodes import Program
 from wherry.flow.parse_awaits import Vocabulary
 from wherry.flow.wire import check_value
-from wherry.movables.finished import Finished
 from wherry.movables import programs
+from wherry.movables.finished import Finished
 from wherry.movables.home import open_home
 from wherry.run.records import Code
 
-
 _VOCABULARY: Final = Vocabulary(
     frozenset(
-        ("filter", "select", "with_columns", "agg", "group_by", "distinct", "sort", "top_k", "limit")
+        (
+            *("filter", "select", "with_columns", "agg", "group_by", "distinct"),
+            *("sort", "top_k", "limit"),
+        )
     )
 )
 """What chains may do: pipelines whose other inputs are scalars, which a frame can hold."""
@@ -126,7 +128,7 @@ class Movable:
             )
             return home.result(id_)
 
-    def __call__(self, *given: object, **named: object) -> Any:
+    def __call__(self, *_: object, **__: object) -> Any:
         """Refuse: a movable is run, or awaited in another movable."""
         raise InputError(
             f"{self.name} is a movable: use {self.name}.run(...), or await it in another movable"

@@ -6,6 +6,7 @@ function it was. The caller sees them as frames of one traceback, each with the 
 
 from __future__ import annotations
 
+import ast
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ class Failed(WherryError):
     """A movable failed with an error of a class that the caller does not know by name."""
 
 
-_KNOWN = {
+_KNOWN: dict[str, type[Exception]] = {
     **{
         name: found
         for name, found in vars(errors).items()
@@ -105,7 +106,7 @@ def from_bytes(data: bytes) -> Failure:
         raise CorruptError(f"{len(data)} bytes are no failure: {problem}") from None
 
 
-def error_of(failure: Failure) -> BaseException:
+def error_of(failure: Failure) -> Exception:
     """Give the error that a failure stands for: of its own class if that is known here."""
     known = _KNOWN.get(failure.kind)
     if known is None:
@@ -113,7 +114,7 @@ def error_of(failure: Failure) -> BaseException:
     return known(failure.message)
 
 
-def stitched(failure: Failure, hops: Sequence[Receipt]) -> BaseException:
+def stitched(failure: Failure, hops: Sequence[Receipt]) -> Exception:
     """Give the error with one traceback over all hops: function, line and device of each.
 
     Parameters
@@ -129,13 +130,15 @@ def stitched(failure: Failure, hops: Sequence[Receipt]) -> BaseException:
         error.add_note(f"{len(passed) - _FRAMES_SHOWN} hops before are left out")
     found: TracebackType | None = None
     for place in reversed(places):
-        found = TracebackType(found, _frame(place), 0, max(1, place.line))
+        frame = _frame(place)
+        found = TracebackType(found, frame, frame.f_lasti, max(1, place.line))
     return error.with_traceback(found)
 
 
 def _frame(place: Place) -> FrameType:
     """Give a frame that a traceback shows as a line of the movable on its device."""
     name = f"{place.function} on {place.node}" if place.node else place.function
-    code = compile("_getframe()", place.file, "eval").replace(co_name=name, co_qualname=name)
-    frame: FrameType = eval(code, {"_getframe": sys._getframe})  # noqa: S307, SLF001
+    tree = ast.increment_lineno(ast.parse("_getframe()", mode="eval"), max(0, place.line - 1))
+    code = compile(tree, place.file, "eval").replace(co_name=name, co_qualname=name)
+    frame: FrameType = eval(code, {"_getframe": sys._getframe})  # noqa: S307
     return frame

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
 
-from wherry.base.errors import InputError, Retryable, WherryError
+from wherry.base.errors import Retryable, WherryError
 from wherry.base.ids import digest
 from wherry.devices.system import System
 from wherry.devices.this_machine import THIS_MACHINE
+from wherry.flow.frame import freeze_frame, thaw_frame
 from wherry.flow.marks import mark_of
 from wherry.flow.nodes import Program
 from wherry.flow.run import compiled_of
-from wherry.flow.frame import freeze_frame, thaw_frame
 from wherry.flow.wire import Rows
 from wherry.movables import failure, programs, setting
 from wherry.movables.awaits import Around, node_for
@@ -35,9 +34,9 @@ from wherry.movables.values import answer_of, from_json, to_json
 from wherry.run.delivery import Cancel, Resume, Signalled, Submit, own_error
 from wherry.run.host import Host
 from wherry.run.journal import Journal
-from wherry.run.message import ERROR, NOTHING, RUN, UNBOUNDED, VALUE, Budget, Message
+from wherry.run.message import ERROR, NOTHING, RUN, VALUE, Budget, Message
 from wherry.run.receipts import budget_of, from_bytes
-from wherry.run.records import PARKED, Code, Held
+from wherry.run.records import PARKED, Code
 from wherry.trace.hops import Hop
 
 if TYPE_CHECKING:
@@ -62,13 +61,13 @@ class _Carrier:
     def execute(self, node: str, message: Message) -> Any:
         return self.steps.execute(node, message)
 
-    def perform(self, message: Message, key: bytes) -> tuple[int, bytes]:
+    def perform(self, message: Message) -> tuple[int, bytes]:
         call = msgspec.json.decode(message.operand, type=Call)
         function = EFFECTS.get(call.name)
         if function is None:
             told = Failure(
                 "InputError",
-                f"no effect {call.name!r} is declared in this process; give the file that declares it",
+                f"no effect {call.name!r} is declared here; give the file that declares it",
             )
             return ERROR, failure.to_bytes(told)
         mark = mark_of(function)
@@ -155,10 +154,15 @@ class Home:
         """
         if id_ not in self.host.reports:
             self.host.attach(id_)
-        if not self.host.run(lambda: id_ in self.host.reports, timeout_s=timeout_s):
+        ended = self.host.run(
+            lambda: id_ in self.host.reports,
+            give_up=lambda: self._waits_for_event(id_),
+            timeout_s=timeout_s,
+        )
+        if not ended:
             raise Dormant(self._why_dormant(id_))
         report = self.host.reports.pop(id_)
-        self._settle()  # what nodes keep for it is let go of
+        self.host.settle()  # what nodes keep for it is let go of
         hops = self.hops(id_)
         if report.failed:
             raise stitched(failure.from_bytes(report.value), [hop.receipt for hop in hops])
@@ -169,12 +173,12 @@ class Home:
         """Let an event arrive; `number` tells a repetition of the same arrival from another one."""
         body = msgspec.json.encode(payload)
         self.host.tell(Signalled(name, number or os.urandom(_ID_BYTES), body))
-        self._settle()
+        self.host.settle()
 
     def cancel(self, id_: bytes) -> None:
         """End a continuation with an error."""
         self.host.tell(Cancel(id_, own_error("Cancelled", "somebody asked for its end")))
-        self._settle()
+        self.host.settle()
 
     def resume(self, id_: bytes) -> None:
         """Drive a continuation anew now; one that sleeps is woken."""
@@ -188,9 +192,9 @@ class Home:
             if one.receipt
         ]
 
-    def _settle(self) -> None:
-        """Do what can be done at once."""
-        self.host.run(lambda: False, timeout_s=0)
+    def _waits_for_event(self, id_: bytes) -> bool:
+        held = self.journal.held(id_)
+        return held is not None and held.state == PARKED and not held.wake_ns
 
     def _why_dormant(self, id_: bytes) -> str:
         held = self.journal.held(id_)

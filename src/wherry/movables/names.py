@@ -1,4 +1,4 @@
-"""What movables await: names that mean something to the compiler, and nothing when called elsewhere."""
+"""What movables await: names that mean something to the compiler, and nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sleep(time: float | timedelta) -> None:
 
 @_kind("event")
 def event(name: str) -> Any:
-    """Wait for an event; the annotation says what it carries: `ok: bool = await wherry.event("ok")`.
+    """Wait for an event; the annotation says what it brings: `ok: bool = await event("ok")`.
 
     Whoever waits longest takes it; one that arrives before is kept.
     """
@@ -72,7 +72,7 @@ def event(name: str) -> Any:
 
 @_kind("gather")
 def gather(*chains: Pipeline) -> tuple[Rows, ...]:
-    """Run several chains at once: `a, b = await wherry.gather(shard.filter(...), shard.agg(...))`."""
+    """Run chains at once: `a, b = await wherry.gather(shard.agg(...), rows.limit(9))`."""
     _only("wherry.gather")
 
 

@@ -1,4 +1,4 @@
-"""Where a home keeps things: its journal, the rows of dormant continuations, the key of its seals."""
+"""Where a home keeps things: journal, rows of dormant continuations, the key of its seals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs by digest: those that this process declared, and those that journals and messages name."""
+"""Programs by digest: those that this process declared, and those that journals name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def received(code: Code) -> Program:
     if found is None:
         found = decode(code.body)
         if not isinstance(found, Program):
-            raise CorruptError(f"{len(code.body)} bytes encode a {type(found).__name__}, no program")
+            kind = type(found).__name__
+            raise CorruptError(f"{len(code.body)} bytes encode a {kind}, no program")
         verify(found)
         if identity(found) != code.digest:
             raise CorruptError(f"a program is not the one of its digest {code.digest.hex()}")

@@ -74,14 +74,16 @@ class Setting:
         whole = self.dataset(name)
         scheme = whole.source.shards
         if scheme is None:
-            return Shard(name, self._owner(whole.source.name, 0, whole.source.fragments), ALL_SHARDS)
+            return self.whole(name)
         number = shard_of_value(key, whole.source.schema.field(scheme.key).type, scheme)
         return Shard(name, home(self.system, whole.source.name, number), number)
 
     def whole(self, name: str) -> Shard:
-        """Give all shards of a dataset."""
+        """Give all shards of a dataset; its owner is the host if they lie on several devices."""
         source = self.dataset(name).source
-        return Shard(name, self._owner(source.name, 0, source.fragments), ALL_SHARDS)
+        homes = {home(self.system, source.name, n) for n in range(max(1, source.fragments))}
+        owner = homes.pop() if len(homes) == 1 else self.system.host
+        return Shard(name, owner, ALL_SHARDS)
 
     def rows_of(self, shard: Shard) -> Pipeline:
         """Give the rows of a shard.
@@ -114,11 +116,6 @@ class Setting:
             found = replace(self.system, client=client, datasets=(*lies, *self.system.datasets))
             self._seen_from[key] = found
         return found
-
-    def _owner(self, name: str, first: int, count: int) -> str:
-        """Give the device of all files, or the host if they lie on several."""
-        homes = {home(self.system, name, n) for n in range(first, max(1, count))}
-        return homes.pop() if len(homes) == 1 else self.system.host
 
 
 def setting(system: str | Path | System, datasets: Mapping[str, object]) -> Setting:

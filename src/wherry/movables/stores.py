@@ -88,7 +88,7 @@ class Stores:
         self._pinned.add(key)
 
     def unpin(self, key: bytes) -> None:
-        """Let go of an answer in memory that was fetched; what is written stays to be fetched again."""
+        """Let go of an answer in memory that was fetched; what is written can be again."""
         self._pinned.discard(key)
         self._rows.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""Values that leave a frame: results, payloads of events, answers, as JSON of their declared type."""
+"""Values that leave a frame, as JSON of their type: results, payloads of events, answers."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Carrier(Protocol):
         """Carry out a step at a node."""
         ...
 
-    def perform(self, message: Message, key: bytes) -> tuple[int, bytes]:
+    def perform(self, message: Message) -> tuple[int, bytes]:
         """Carry out an effect at home; give `VALUE` or `ERROR`, and its bytes."""
         ...
 
@@ -120,22 +120,29 @@ class Host:
         """Let home know of something; it acts on it when `run` is called."""
         self._queue.append((self._nodes[self.home], event))
 
-    def run(self, until: Callable[[], bool], *, timeout_s: float | None = None) -> bool:
-        """Act until `until` is true, nothing is left to do, or time is up; tell whether it is true.
+    def run(
+        self,
+        until: Callable[[], bool],
+        *,
+        give_up: Callable[[], bool] = lambda: False,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Act until `until` is true, and tell whether it is; or nothing is left, or time is up.
 
-        A continuation that sleeps is waited for; one that waits for an event is not.
+        Parameters
+        ----------
+        give_up : callable
+            Asked whenever nothing can be done at once; true ends it.
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            while self._queue:
+            while self._queue and not until():
                 node, event = self._queue.popleft()
                 self._carry_out(node, self._handled(node, event))
-                if until():
-                    return True
             if until():
                 return True
             wait = self._wait_s()
-            if wait is None:
+            if wait is None or give_up():
                 return False
             if end is not None and time.monotonic() + wait > end:
                 time.sleep(max(0.0, end - time.monotonic()))
@@ -143,6 +150,10 @@ class Host:
             if wait > 0:
                 time.sleep(wait)
             self._wake()
+
+    def settle(self) -> None:
+        """Act until nothing can be done at once."""
+        self.run(lambda: False, give_up=lambda: True)
 
     def attach(self, id_: bytes) -> None:
         """Ask for the end of a continuation: a report will come, at once if it has ended."""
@@ -158,29 +169,35 @@ class Host:
             return []  # bytes that are not well formed change nothing, and nobody waits for them
 
     def _carry_out(self, node: Node, commands: Sequence[Command]) -> None:
-        queue = self._queue
         for command in commands:
             match command:
                 case Send(target, data):
-                    queue.append((self._nodes[target], Received(node.name, data)))
+                    self._queue.append((self._nodes[target], Received(node.name, data)))
                 case Persist(records):
                     if node.name == self.home:
                         self.journal.write(records)
-                case Execute(message):
-                    queue.append((node, Executed(message, self._executed(node.name, message))))
-                case Perform(message, key):
-                    given, value = self._performed(message, key)
-                    queue.append((node, Performed(message, given, value)))
-                case Place(message, avoid):
-                    queue.append((node, Placed(message, self.carrier.place(message, avoid))))
-                case Load(id_):
-                    queue.append((node, self._loaded(id_)))
-                case Match(name):
-                    queue.append((node, self._matched(name)))
                 case Report(id_):
                     self.reports[id_] = command
                 case Release(resource):
                     self.carrier.release(node.name, resource)
+                case Execute() | Perform() | Place() | Load() | Match():
+                    self._queue.append((node, self._answered(node.name, command)))
+
+    def _answered(self, node: str, command: Execute | Perform | Place | Load | Match) -> Event:
+        """Do what a machine asks for, and give the event that tells it what came of that."""
+        match command:
+            case Execute(message):
+                return Executed(message, self._executed(node, message))
+            case Perform(message):
+                return Performed(message, *self._performed(message))
+            case Place(message, avoid):
+                return Placed(message, self.carrier.place(message, avoid))
+            case Load(id_):
+                known = self.journal.of(id_)
+                return Loaded(id_, known.records, known.damage)
+            case Match(name):
+                found = self.journal.match(name)
+                return Matched(name) if found is None else Matched(name, found[0].id, found[1])
 
     def _executed(self, node: str, message: Message) -> Outcome:
         begun = time.monotonic_ns()
@@ -189,20 +206,12 @@ class Host:
         finally:
             self._stood_still += time.monotonic_ns() - begun
 
-    def _performed(self, message: Message, key: bytes) -> tuple[int, bytes]:
+    def _performed(self, message: Message) -> tuple[int, bytes]:
         begun = time.monotonic_ns()
         try:
-            return self.carrier.perform(message, key)
+            return self.carrier.perform(message)
         finally:
             self._stood_still += time.monotonic_ns() - begun
-
-    def _loaded(self, id_: bytes) -> Loaded:
-        known = self.journal.of(id_)
-        return Loaded(id_, known.records, known.damage)
-
-    def _matched(self, name: str) -> Matched:
-        found = self.journal.match(name)
-        return Matched(name) if found is None else Matched(name, found[0].id, found[1])
 
     def _wait_s(self) -> float | None:
         """Give how long nothing is to be done; None: nothing will be, until somebody asks."""
@@ -229,5 +238,3 @@ class Host:
         events += [Restored(one.id, one.records, one.damage) for one in self.journal.live()]
         events += [Pending(name) for name in self.journal.pending()]
         self._queue.extend((home, event) for event in events)
-
-
