@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 from wherry.base.errors import InputError
 from wherry.flow.annotations import wire_type
@@ -31,9 +31,7 @@ from wherry.flow.parse_values import ValueParser
 from wherry.flow.source import Source, source_of
 from wherry.flow.types import NONE, Local, WireType, fits, is_wire, type_name
 from wherry.flow.value_types import is_unknown
-
-NESTED_MOST: Final = 8
-"""Movables that call movables: a frame holds the frames of all that are waiting."""
+from wherry.flow.verify import NESTED_MOST
 
 
 def compile_function(function: Callable[..., Any], vocabulary: Vocabulary) -> Program:

@@ -13,6 +13,7 @@ from wherry.flow.nodes import (
     Await,
     BeginItems,
     BeginRange,
+    Binary,
     Block,
     Branch,
     Constant,
@@ -30,14 +31,13 @@ from wherry.flow.nodes import (
     Slot,
     Statement,
     Unpack,
-    Binary,
     Value,
 )
 from wherry.flow.outside import error_name, resolved
 from wherry.flow.parse_awaits import AwaitParser, Vocabulary
 from wherry.flow.parse_values import _BINARY, ValueParser
 from wherry.flow.source import MISSING, Source
-from wherry.flow.types import NONE, Local, WireType
+from wherry.flow.types import WireType
 
 _REFUSED: Final[dict[type, tuple[str, str]]] = {
     ast.With: ("with", "call an @wherry.effect that opens, uses and closes it"),
@@ -322,7 +322,7 @@ class StatementParser:
         ):
             self.source.refuse(node.exc, "an error with several values", 'raise Error("one text")')
             return
-        message = self.values._maybe_error(call.args[0]) if call.args else None  # noqa: SLF001
+        message = self.values._maybe_error(call.args[0]) if call.args else None
         if name is not None:
             self._close(Raise(name, message), node)
 

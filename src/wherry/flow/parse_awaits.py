@@ -25,12 +25,11 @@ from wherry.flow.nodes import (
     RouteTo,
     ScanOf,
     Sleep,
-    Slot,
     TakeValue,
     Value,
     WaitFor,
 )
-from wherry.flow.outside import _hashable, _LISTED, resolved
+from wherry.flow.outside import _LISTED, _hashable, resolved
 from wherry.flow.parse_values import ValueParser
 from wherry.flow.record import Impure, operands_in, recorded
 from wherry.flow.source import MISSING
@@ -40,10 +39,7 @@ from wherry.flow.types import (
     ROWS,
     SHARD,
     Fixed,
-    Local,
     WireType,
-    is_wire,
-    type_name,
 )
 
 

@@ -7,6 +7,7 @@ import re
 from typing import Any, Final
 
 from wherry.flow import rules
+from wherry.flow.constants import constant_type
 from wherry.flow.nodes import (
     Attribute,
     Binary,
@@ -24,7 +25,6 @@ from wherry.flow.nodes import (
     Unary,
     Value,
 )
-from wherry.flow.constants import constant_type
 from wherry.flow.outside import outside_of, resolved
 from wherry.flow.source import MISSING, Source
 from wherry.flow.value_types import BROKEN
@@ -62,7 +62,9 @@ _COMPARE: Final[dict[type, str]] = {
     ast.IsNot: "is not",
 }
 _CONVERSIONS: Final = {-1: "", ord("s"): "s", ord("r"): "r"}
-SPEC: Final = re.compile(r"[^{}]?[<>=^]?[-+ ]?#?0?\d{0,3}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.A)
+SPEC: Final = re.compile(
+    r"[^{}]?[<>=^]?[-+ ]?#?0?\d{0,3}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.ASCII
+)
 """Format specifications a program may hold: widths of up to three digits."""
 INSTEAD: Final[dict[type, tuple[str, str]]] = {
     ast.List: ("a list", "use a tuple: (a, b); frozen values cannot change"),

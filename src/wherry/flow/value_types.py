@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from wherry.flow import rules
+from wherry.flow.constants import constant_type
 from wherry.flow.nodes import (
     Attribute,
     Binary,
@@ -34,7 +35,6 @@ from wherry.flow.nodes import (
     Value,
     WaitFor,
 )
-from wherry.flow.constants import constant_type
 from wherry.flow.types import (
     BOOL,
     INT,
@@ -54,6 +54,7 @@ from wherry.flow.types import (
     fits,
     item_type,
     joined,
+    leaves,
     type_name,
 )
 
@@ -64,6 +65,8 @@ UNKNOWN = Local("?")
 """Stands for a type after a reported problem, so that one mistake gives one reason."""
 
 
+LEAVES_MOST = 4096
+"""Scalars that one type names: so much is looked at wherever it meets another."""
 BROKEN = "?"
 """Names what the parser has already refused; no verified program holds it."""
 
@@ -262,6 +265,10 @@ class Values:
         if any(isinstance(t, Local) for t in items):
             return self._refuse(
                 node, "a tuple that holds a Home value", "pass it to the effect by itself"
+            )
+        if len(items) > rules.FIXED_MOST or sum(map(leaves, items)) > LEAVES_MOST:
+            return self._refuse(
+                node, f"a tuple of {len(items)} items", "keep so many values in rows"
             )
         return Fixed(tuple(items))
 
