@@ -140,9 +140,8 @@ def _pruned(
     positions = (entry, *parsed.positions)
     reached = sorted(_reached(parsed.blocks, positions))
     blocks = {old: new for new, old in enumerate(reached)}
-    kept = [0] + [
-        end.position for old in reached if isinstance(end := parsed.blocks[old].end, Await)
-    ]
+    ends = [parsed.blocks[old].end for old in reached]
+    kept = [0, *sorted(end.position for end in ends if isinstance(end, Await))]
     numbers = {old: new for new, old in enumerate(kept)}
     text = source.lines.get(source.tree.lineno, "").strip()
     places = Places(

@@ -113,13 +113,18 @@ def outside_of(source: Source, node: ast.expr, found: Any) -> Outside | None:
     mark = mark_of(found)
     if mark is not None:
         return Outside(found, mark=mark)
-    if _hashable(found) and found in _LISTED and not isinstance(found, bool):
+    if is_listed(found):
         return Outside(found, function=_LISTED[found])
     if constant_type(found) is not None:
         return Outside(found, constant=True)
     seen, instead = _refusal(ast.unparse(node), found)
     source.refuse(node, seen, instead)
     return None
+
+
+def is_listed(found: Any) -> bool:
+    """Tell whether an object is a function that programs can call."""
+    return _hashable(found) and found in _LISTED
 
 
 def _hashable(found: Any) -> bool:

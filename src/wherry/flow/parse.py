@@ -351,7 +351,7 @@ class StatementParser:
         self._body(node.orelse)
         ends.append(self.at)
         self.at = begin
-        self._close(Branch(test, then, otherwise), node)
+        self._close(_branch(test, then, otherwise), node)
         self._join(ends, node)
 
     def _join(self, ends: Sequence[int], place: ast.AST) -> None:
@@ -374,7 +374,7 @@ class StatementParser:
         self.at = head
         test = self.values.value(node.test)
         body, done, after = self._new(), self._new(), self._new()
-        self._close(Branch(test, body, done), node)
+        self._close(_branch(test, body, done), node)
         self._loop(node, body, _Loop(head, after), done)
 
     def _loop(self, node: ast.While | ast.For, body: int, loop: _Loop, done: int) -> None:
@@ -513,6 +513,13 @@ class StatementParser:
 
     def _assigned(self) -> set[str]:
         return assigned_names(self.source.tree)
+
+
+def _branch(test: Value, then: int, otherwise: int) -> End:
+    """Give the way on from a test; a constant test leaves one way only."""
+    if isinstance(test, Constant):
+        return Jump(then if test.value else otherwise)
+    return Branch(test, then, otherwise)
 
 
 def _inside(statements: Sequence[ast.stmt]) -> Iterator[ast.AST]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from wherry.flow.nodes import (
     Value,
     WaitFor,
 )
-from wherry.flow.outside import _LISTED, _hashable, resolved
+from wherry.flow.outside import is_listed, resolved
 from wherry.flow.parse_values import ValueParser
 from wherry.flow.record import Impure, operands_in, recorded
 from wherry.flow.source import MISSING
@@ -93,7 +94,7 @@ class AwaitParser:
         if isinstance(node, ast.Call):
             found = resolved(self.source, node.func, self.values.variables)
             if found is not MISSING:
-                if _hashable(found) and found in _LISTED:
+                if is_listed(found):
                     return self.refuse(node, f"{text} is no await", "leave out `await`")
                 self.values.value(node)
                 return None
@@ -236,8 +237,8 @@ class AwaitParser:
         if arguments is None:
             return None
         key = names.index(mark.key) if mark.key else -1
-        types = tuple(slot.type for slot in mark.parameters)
-        return Awaited(Perform(mark.name, mark.effect, key, types), arguments, mark.result)
+        made = Perform(mark.name, mark.effect, key, mark.parameters)
+        return Awaited(made, arguments, mark.result)
 
     def _chain(self, node: ast.expr) -> tuple[Chain, tuple[Value, ...]] | None:
         calls: list[tuple[ast.Call, str]] = []
@@ -294,10 +295,15 @@ class AwaitParser:
             if isinstance(inner, ast.Name) and inner.id in self.values.errors:
                 self.refuse(inner, f"{inner.id!r} is an error", f"write x = str({inner.id}) before")
                 return MISSING
-        if self._ordinary(node):
-            return self._operand(node, operands)
+        if isinstance(node, ast.Name) and node.id in self.values.variables:
+            return self._operand(node.id, node, operands)
+        lifter = _Lifter(self, operands, node)
+        lifted = lifter.visit(copy.deepcopy(node))
+        if lifter.made == [lifted]:
+            return Operand(lifted.id)
+        held = self.values.variables | {name.id for name in lifter.made}
         try:
-            found = recorded(self.source, node, self.values.variables)
+            found = recorded(self.source, lifted, held)
         except Impure as problem:
             instead = "use only the row, columns, constants and variables of the movable"
             self.refuse(node, f"{ast.unparse(node):.60} is impure: {problem}", instead)
@@ -306,29 +312,67 @@ class AwaitParser:
             self._refuse_recording(node, str(problem))
             return MISSING
         for name in operands_in(found):
-            operands.setdefault(name, self.values.put(Get(name), node))
+            if name not in operands:
+                operands[name] = self.values.put(Get(name), node)
         return found
 
     def _refuse_recording(self, node: ast.expr, problem: str) -> None:
         seen, mark, instead = problem.partition("; ")
         self.refuse(node, seen, instead if mark else "use columns, constants and variables only")
 
-    def _ordinary(self, node: ast.expr) -> bool:
-        """Tell whether an argument is a value of the movable, not an expression over rows."""
-        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        if not any(n.id in self.values.variables for n in names):
-            return False
-        if any(isinstance(n, ast.Lambda | ast.List) for n in ast.walk(node)):
-            return False
-        for name in names:
-            if name.id not in self.values.variables:
-                found = self.source.outside(name.id)
-                listed = _hashable(found) and found in _LISTED
-                if not listed and (found is MISSING or constant_type(found) is None):
-                    return False
-        return True
+    def ordinary(self, node: ast.expr, rows: frozenset[str]) -> bool:
+        """Tell whether part of an argument is a value of the movable, not one over rows.
 
-    def _operand(self, node: ast.expr, operands: dict[str, Value]) -> Operand:
-        name = node.id if isinstance(node, ast.Name) else f"{len(operands)}.operand"
-        operands.setdefault(name, self.values.value(node))
+        Parameters
+        ----------
+        rows : frozenset of str
+            The names of lambdas' parameters.
+        """
+        variables = self.values.variables
+        names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
+        if not variables & {*names} or rows & {*names}:
+            return False
+        if any(isinstance(n, ast.Lambda | ast.List | ast.Starred) for n in ast.walk(node)):
+            return False
+        return all(name in variables or self._is_plain(name) for name in names)
+
+    def _is_plain(self, name: str) -> bool:
+        found = self.source.outside(name)
+        if found is MISSING:
+            return False
+        return constant_type(found) is not None or is_listed(found)
+
+    def _operand(self, name: str, node: ast.expr, operands: dict[str, Value]) -> Operand:
+        if name not in operands:
+            operands[name] = self.values.value(node)
         return Operand(name)
+
+    def lift(self, node: ast.expr, operands: dict[str, Value]) -> str:
+        """Make an operand of a value within an argument; give its name."""
+        return self._operand(f"{len(operands)}.operand", node, operands).name
+
+
+class _Lifter(ast.NodeTransformer):
+    """Takes out of an argument what is a value of the movable: Python computes it before.
+
+    So `lambda r: r.day < lo + timedelta(days=3)` has the day as one operand, and nothing but
+    expressions over rows is recorded.
+    """
+
+    def __init__(self, parser: AwaitParser, operands: dict[str, Value], whole: ast.expr) -> None:
+        self.parser = parser
+        self.operands = operands
+        self.rows = frozenset(
+            a.arg for n in ast.walk(whole) if isinstance(n, ast.Lambda) for a in n.args.args
+        )
+        self.made: list[ast.Name] = []
+
+    def visit(self, node: ast.AST) -> Any:
+        """Give the node, or the name of the operand that stands for it."""
+        plain = isinstance(node, ast.expr) and not isinstance(node, ast.Name | ast.Tuple)
+        if plain and self.parser.ordinary(node, self.rows):  # type: ignore[arg-type]
+            name = self.parser.lift(node, self.operands)  # type: ignore[arg-type]
+            made = ast.copy_location(ast.Name(name, ast.Load()), node)
+            self.made.append(made)
+            return made
+        return self.generic_visit(node)

@@ -154,8 +154,8 @@ def _class(awaits: Awaits | None, program: Program) -> str:
 
 def _effect(awaits: Awaits | None, program: Program) -> str:
     match awaits:
-        case Perform(_, "idempotent", key):
-            return f"idempotent(argument {key + 1})"
+        case Perform(_, "idempotent", key, parameters):
+            return f"idempotent({parameters[key].name})"
     return _class(awaits, program)
 
 

@@ -384,7 +384,7 @@ def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, 
         case Chain(source, _, inputs):
             for name in inputs:
                 is_source = source == Operand(name)
-                places = (ROWS, SHARD) if is_source else (*SCALAR_OPERAND, ROWS)
+                places = (ROWS, SHARD) if is_source else (*SCALAR_OPERAND, ROWS, SHARD)
                 yield places, "the source of the pipeline" if is_source else f"{name!r}"
         case Gather(chains):
             for chain in chains:
@@ -399,8 +399,8 @@ def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, 
             for slot in program.callees[callee].parameters:
                 yield (slot.type,), f"the argument {slot.name!r}"
         case Perform(_, _, _, parameters):
-            for n, t in enumerate(parameters):
-                yield (t,), f"argument {n + 1}"
+            for slot in parameters:
+                yield (slot.type,), f"the argument {slot.name!r}"
 
 
 def _spec_fits(spec: str, t: WireType) -> bool:

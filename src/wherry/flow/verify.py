@@ -351,12 +351,14 @@ def _awaited(program: Program, awaits: Awaits | None, t: WireType) -> Iterator[s
 
 
 def _effect(effect: Perform) -> Iterator[str]:
-    yield from _types(effect.parameters)
+    yield from _types(slot.type for slot in effect.parameters)
+    if not all(_is_name(slot.name) for slot in effect.parameters):
+        yield "the name of a parameter"
     needs_key = effect.effect == "idempotent"
     key = 0 <= effect.key < len(effect.parameters)
     if effect.effect not in {"pure", "idempotent", "once"} or needs_key != key:
         yield f"the effect class {effect.effect!r:.20} with key {effect.key}"
-    elif key and not is_wire(effect.parameters[effect.key]):
+    elif key and not is_wire(effect.parameters[effect.key].type):
         yield "a key bound to its place"
     if not 1 <= len(effect.name) <= 256:
         yield "the name of an effect"
