@@ -97,6 +97,8 @@ class _Pass:
         entry = self.program.positions[0].block
         self._reach(entry, {p.name: p.type for p in self.program.parameters})
         while self.waiting:
+            # In the order of the source, so that messages name the ways in it.
+            self.waiting.sort(reverse=True)
             self._block(self.waiting.pop())
 
     def once(self) -> None:

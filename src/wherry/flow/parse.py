@@ -121,6 +121,7 @@ class StatementParser:
     def _declare(self) -> None:
         """Read the annotations of all variables first: they hold for the whole function."""
         parameters = {a.arg for a in self.source.tree.args.args}
+        again: set[str] = set()
         for node in ast.walk(self.source.tree):
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
                 continue
@@ -131,8 +132,11 @@ class StatementParser:
                 self.source.refuse(
                     node, f"{name!r} is annotated again", "annotate it once, or use another name"
                 )
+                again.add(name)
             elif t is not None:
                 self.declared[name] = t
+        for name in again:
+            self.declared.pop(name, None)
 
     def _annotation(self, node: ast.expr) -> WireType | None:
         try:
@@ -407,10 +411,10 @@ class StatementParser:
         if isinstance(statement, BeginRange):
             self._close(NextNumber(number, bound, step, hidden, body, done), node)
         else:
-            self._close(NextItem(number, bound, hidden, body, done), node)
+            self._close(NextItem(number, bound, hidden, body, done), node.iter)
         if names is not None:
             self.at = body
-            self._add(Unpack(names, self.values.put(Get(hidden), node.target)), node)
+            self._add(Unpack(names, self.values.put(Get(hidden), node.target)), node.target)
         self._loop(node, body, _Loop(head, after), done)
 
     def _loop_target(self, node: ast.For, number: int) -> tuple[str | None, tuple[str, ...] | None]:

@@ -6,7 +6,7 @@ import ast
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.constants import constant_type
@@ -41,6 +41,12 @@ from wherry.flow.types import (
     SHARD,
     Fixed,
     WireType,
+)
+
+
+_NO_VALUES: Final = (
+    *(ast.Lambda, ast.List, ast.Dict, ast.Set, ast.Starred),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
 )
 
 
@@ -84,7 +90,8 @@ class AwaitParser:
         mark = self._mark(node)
         if mark is not None and isinstance(node, ast.Call):
             return self._marked(node, mark, declared)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if is_method and resolved(self.source, node.func, self.values.variables) is MISSING:
             chain = self._chain(node)
             return None if chain is None else Awaited(chain[0], chain[1], ROWS)
         return self._not_awaited(node)
@@ -97,6 +104,9 @@ class AwaitParser:
                 if is_listed(found):
                     return self.refuse(node, f"{text} is no await", "leave out `await`")
                 self.values.value(node)
+                return None
+            if isinstance(node.func, ast.Name) and node.func.id not in self.values.variables:
+                self.values.unknown(node.func)
                 return None
         if isinstance(node, ast.Name) and node.id in self.values.variables:
             return self.refuse(
@@ -295,13 +305,19 @@ class AwaitParser:
             if isinstance(inner, ast.Name) and inner.id in self.values.errors:
                 self.refuse(inner, f"{inner.id!r} is an error", f"write x = str({inner.id}) before")
                 return MISSING
+        if isinstance(node, ast.Starred):
+            self.refuse(node, "a * in a call", "name the arguments one by one")
+            return MISSING
         if isinstance(node, ast.Name) and node.id in self.values.variables:
             return self._operand(node.id, node, operands)
+        reasons = len(self.source.reasons)
         lifter = _Lifter(self, operands, node)
         lifted = lifter.visit(copy.deepcopy(node))
-        if lifter.made == [lifted]:
+        if len(self.source.reasons) > reasons:
+            return MISSING
+        if isinstance(lifted, ast.Name) and lifted.id in lifter.made:
             return Operand(lifted.id)
-        held = self.values.variables | {name.id for name in lifter.made}
+        held = {name: name for name in self.values.variables} | lifter.made
         try:
             found = recorded(self.source, lifted, held)
         except Impure as problem:
@@ -332,7 +348,7 @@ class AwaitParser:
         names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
         if not variables & {*names} or rows & {*names}:
             return False
-        if any(isinstance(n, ast.Lambda | ast.List | ast.Starred) for n in ast.walk(node)):
+        if any(isinstance(n, _NO_VALUES) for n in ast.walk(node)):
             return False
         return all(name in variables or self._is_plain(name) for name in names)
 
@@ -365,14 +381,14 @@ class _Lifter(ast.NodeTransformer):
         self.rows = frozenset(
             a.arg for n in ast.walk(whole) if isinstance(n, ast.Lambda) for a in n.args.args
         )
-        self.made: list[ast.Name] = []
+        self.made: dict[str, str] = {}
 
     def visit(self, node: ast.AST) -> Any:
         """Give the node, or the name of the operand that stands for it."""
-        plain = isinstance(node, ast.expr) and not isinstance(node, ast.Name | ast.Tuple)
+        whole = not isinstance(node, ast.Name | ast.Tuple | ast.FormattedValue)
+        plain = isinstance(node, ast.expr) and whole
         if plain and self.parser.ordinary(node, self.rows):  # type: ignore[arg-type]
             name = self.parser.lift(node, self.operands)  # type: ignore[arg-type]
-            made = ast.copy_location(ast.Name(name, ast.Load()), node)
-            self.made.append(made)
-            return made
+            self.made[name] = ast.unparse(node)
+            return ast.copy_location(ast.Name(name, ast.Load()), node)
         return self.generic_visit(node)

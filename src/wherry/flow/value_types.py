@@ -30,11 +30,14 @@ from wherry.flow.nodes import (
     RouteTo,
     Sleep,
     TakeValue,
+    Traced,
+    TracedCall,
     TupleOf,
     Unary,
     Value,
     WaitFor,
 )
+from wherry.flow.record import operands_in
 from wherry.flow.types import (
     BOOL,
     INT,
@@ -108,6 +111,7 @@ class Values:
     def __init__(self, program: Program, report: Report) -> None:
         self.program = program
         self.report = report
+        self._said: set[str] = set()
 
     def _refuse(self, node: object, seen: str, instead: str) -> WireType:
         self.report(node, seen, instead)
@@ -171,7 +175,10 @@ class Values:
         if name == BROKEN:
             return UNKNOWN
         t = state.get(name)
+        if (t is None or is_unknown(t)) and name in self._said:
+            return UNKNOWN
         if t is None:
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} may have no value here",
@@ -179,6 +186,7 @@ class Values:
             )
         if is_unknown(t) and t != UNKNOWN:
             assert isinstance(t, Local)
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} is {t.name[1:]}",
@@ -368,13 +376,26 @@ class Values:
                 self.report(value, f"{what} is {type_name(t)}", f"give {names}")
 
 
+def traced_operands(chain: Chain) -> set[str]:
+    """Give the operands that stand within expressions over rows: they have to be scalars."""
+    found: set[str] = set()
+    waiting: list[object] = [(call.arguments, call.named) for call in chain.calls]
+    while waiting:
+        match waiting.pop():
+            case Traced() | TracedCall() as traced:
+                found |= {*operands_in(traced)}
+            case tuple() as several:
+                waiting += several
+    return found
+
+
 def _accepted(t: WireType, wanted: WireType) -> bool:
-    if wanted == Local("scalar"):
+    if wanted == Local("a scalar"):
         return isinstance(t, Scalar | Sized | Maybe | Fixed | Many)
     return t == wanted if isinstance(wanted, Reference) else fits(t, wanted)
 
 
-SCALAR_OPERAND = (Local("scalar"),)
+SCALAR_OPERAND = (Local("a scalar"),)
 
 
 def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, ...], str]]:
@@ -382,10 +403,15 @@ def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, 
         case RouteTo(_, True):
             yield SCALAR_OPERAND, "the key"
         case Chain(source, _, inputs):
+            traced = traced_operands(awaits)
             for name in inputs:
                 is_source = source == Operand(name)
-                places = (ROWS, SHARD) if is_source else (*SCALAR_OPERAND, ROWS, SHARD)
-                yield places, "the source of the pipeline" if is_source else f"{name!r}"
+                if name in traced:
+                    yield SCALAR_OPERAND, f"{name!r} within an expression"
+                elif is_source:
+                    yield (ROWS, SHARD), "the source of the pipeline"
+                else:
+                    yield (*SCALAR_OPERAND, ROWS, SHARD), f"{name!r}"
         case Gather(chains):
             for chain in chains:
                 yield from _wanted(chain, program)
