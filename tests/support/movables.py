@@ -35,18 +35,30 @@ from wherry.flow.nodes import (
     Sleep,
     TakeValue,
     WaitFor,
-    identity,
 )
 from wherry.flow.parse_awaits import Vocabulary
 from wherry.flow.record import RowOf, _plain, filled
-from wherry.flow.run import Compiled, compiled_of
+from wherry.flow.run import compiled_of
 from wherry.flow.types import Fixed, Many, Maybe, Reference, Scalar, Sized, WireType
 from wherry.flow.verify import decode_program
 from wherry.flow.wire import Rows, Shard
 from wherry.ir.codec import encode
 
 VOCABULARY = Vocabulary(
-    frozenset("filter select with_columns agg group_by distinct join sort top_k limit".split())
+    frozenset(
+        [
+            "filter",
+            "select",
+            "with_columns",
+            "agg",
+            "group_by",
+            "distinct",
+            "join",
+            "sort",
+            "top_k",
+            "limit",
+        ]
+    )
 )
 
 
@@ -179,12 +191,37 @@ async def connect(host: str) -> Home[object]:  # type: ignore[empty-body]
 
 
 GIVEN: dict[str, Any] = {
-    **{"wherry": wherry, "pa": pa, "col": col, "lit": lit, "when": when, "Home": Home},
-    **{"date": date, "datetime": datetime, "time": time, "timedelta": timedelta, "UTC": UTC},
-    **{"Decimal": Decimal, "Annotated": Annotated, "Most": Most, "Rows": Rows, "Shard": Shard},
-    **{"route": route, "scan": scan, "value": value, "respond": respond, "sleep": sleep},
-    **{"event": event, "gather": gather, "pay": pay, "note": note, "ask": ask, "tell": tell},
-    **{"send": send, "connect": connect, "InputError": InputError, "Retryable": Retryable},
+    "wherry": wherry,
+    "pa": pa,
+    "col": col,
+    "lit": lit,
+    "when": when,
+    "Home": Home,
+    "date": date,
+    "datetime": datetime,
+    "time": time,
+    "timedelta": timedelta,
+    "UTC": UTC,
+    "Decimal": Decimal,
+    "Annotated": Annotated,
+    "Most": Most,
+    "Rows": Rows,
+    "Shard": Shard,
+    "route": route,
+    "scan": scan,
+    "value": value,
+    "respond": respond,
+    "sleep": sleep,
+    "event": event,
+    "gather": gather,
+    "pay": pay,
+    "note": note,
+    "ask": ask,
+    "tell": tell,
+    "send": send,
+    "connect": connect,
+    "InputError": InputError,
+    "Retryable": Retryable,
     "effect": effect,
 }
 _NUMBERS = itertools.count()
@@ -296,7 +333,7 @@ def natively(function: Callable[..., Any], arguments: tuple[Any, ...], script: S
             answer = script.kept[number]
     except StopIteration as stop:
         ran.ended = ("gave", _plain_value(stop.value))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - however it ends is compared
         ran.ended = ("raised", type(error).__name__, str(error))
     finally:
         coroutine.close()
@@ -347,7 +384,7 @@ def as_machine(
             else:
                 step = machine.resume(position, values, answer)
         ran.ended = ("gave", _plain_value(step[1]))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - however it ends is compared
         ran.ended = ("raised", type(error).__name__, str(error))
     return ran
 

@@ -79,7 +79,7 @@ class Frames:
         nested = isinstance(position.awaits, CallMovable)
         if nested:
             types.append(tuple[int, msgspec.Raw])
-        wanted: Any = tuple[tuple(types)] if types else tuple[()]
+        wanted: Any = tuple.__class_getitem__(tuple(types))
         decode = msgspec.msgpack.Decoder(wanted).decode
         most = frame_most(self.program, position)
         quick = min((smallest_bound(slot.type) for slot in position.slots), default=1 << 30)

@@ -256,7 +256,7 @@ class _Segment:
         for n, statement in enumerate(block.statements):
             made += [_at(s, self.g._line(number, n)) for s in self._statement(number, statement)]
         line = self.g._line(number, len(block.statements))
-        made += [_at(s, line) for s in self._end(number, block.end, depth)]
+        made += [_at(s, line) for s in self._end(block.end, depth)]
         if block.handlers:
             return [self._try(made, block.handlers)]
         return made
@@ -321,7 +321,7 @@ class _Segment:
             return [ast.If(ast.UnaryOp(ast.Not(), within), [too_large], [])]
         return [ast.Expr(ast.Call(load("check_size"), [name], []))]
 
-    def _end(self, number: int, end: End, depth: int) -> list[ast.stmt]:
+    def _end(self, end: End, depth: int) -> list[ast.stmt]:
         values = self.g.values
         match end:
             case Jump(block):

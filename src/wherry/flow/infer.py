@@ -29,6 +29,7 @@ from wherry.flow.nodes import (
     Statement,
     Unpack,
 )
+from wherry.flow.operands import check_operands
 from wherry.flow.types import (
     INT,
     LEVELS,
@@ -219,7 +220,7 @@ class _Pass:
                 yield from self._await(self.program.positions[number], state)
 
     def _await(self, position: Position, state: State) -> Iterator[tuple[int, State]]:
-        self.values.operands(position, state)
+        check_operands(self.values, position, state)
         after = dict(state)
         if position.target is not None:
             after[position.target] = position.type

@@ -348,7 +348,7 @@ class TracedCall:
 @register
 @dataclass(frozen=True, slots=True)
 class ChainCall:
-    """One method of a chain; arguments are Traced, TracedCall, Operand, constants, tuples of these."""
+    """A method of a chain; arguments: Traced, TracedCall, Operand, constants, tuples of them."""
 
     method: str
     arguments: tuple[object, ...]
@@ -436,7 +436,7 @@ class Slot:
 @register
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Call a registered effect; `key` is the operand whose value makes a repetition known, or -1."""
+    """Call a registered effect; `key` is the operand that tells repetitions, or -1."""
 
     name: str
     effect: str
@@ -483,7 +483,7 @@ class Position:
 @register
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a program stood: the file, and the line of every statement and end, block by block."""
+    """Where a program stood: its file, the lines of all statements and ends, block by block."""
 
     file: str
     line: int
@@ -493,7 +493,7 @@ class Places:
 @register
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A movable function as data; `variables` are those with annotations, `result` what it gives."""
+    """A movable as data; `variables` are those with annotations, `result` what it gives."""
 
     name: str
     parameters: tuple[Slot, ...]

@@ -210,6 +210,7 @@ def proof_json(found: Proof) -> dict[str, Any]:
 
 def proof_text(found: Proof) -> str:
     """Give the proof as plain text, a line a position."""
+    needs = ", ".join(found.needs) or "nothing"
     given = ", ".join(f"{v.name}: {v.type}" for v in found.parameters)
     header = ("", "line", "awaits", "frame at most", "effect", "live")
     table = [header] + [
@@ -232,7 +233,6 @@ def proof_text(found: Proof) -> str:
         (
             f"{found.name}({given}) -> {found.result}",
             *lines,
-            f"largest frame {found.frame_bytes} B, effects {found.effect}, "
-            f"needs {', '.join(found.needs) or 'nothing'}",
+            f"largest frame {found.frame_bytes} B, effects {found.effect}, needs {needs}",
         )
     )

@@ -71,7 +71,7 @@ class Held(Expr):
     def __float__(self) -> NoReturn:
         self._as("number", "float")
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         self._refuse("hash", "compare with ==, or use .is_in([...])")
 
     def __str__(self) -> str:
@@ -164,7 +164,7 @@ def _once(source: Source, node: ast.expr, variables: Mapping[str, str], end: str
         return _plain(value)
     except InputError:
         raise
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - what evaluating the user's expression may raise
         raise InputError(f"{type(problem).__name__}: {problem}") from None
 
 

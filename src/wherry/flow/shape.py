@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -60,7 +60,7 @@ def _fitting(value: Any, wanted: Any) -> list[tuple[Any, Any]] | None:
     if origin is tuple:
         return _items(value, get_args(wanted))
     if is_dataclass(value):
-        hints = _hints(type(value))
+        hints: dict[str, Any] = _hints(type(value))
         return [(getattr(value, f.name), hints[f.name]) for f in fields(value)]
     return []
 
@@ -76,7 +76,7 @@ def _is_kind(value: Any, wanted: Any) -> bool:
     if wanted is int:
         return type(value) is int
     if is_dataclass(wanted) or wanted is pa.DataType:
-        return isinstance(value, wanted)
+        return isinstance(value, wanted)  # type: ignore[arg-type]
     return type(value) is wanted
 
 
@@ -100,5 +100,5 @@ def _anything(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     return get_type_hints(cls)

@@ -246,7 +246,7 @@ def _count(t: Fixed | Many) -> int:
 
 
 def item_type(t: Fixed | Many) -> WireType | None:
-    """Give the type of any item of a tuple; None if its items have no common type, or it is empty."""
+    """Give the type of any item of a tuple; None if it is empty, or there is no such type."""
     found: WireType | None = None
     for item in _items(t):
         found = item if found is None else joined(found, item)
@@ -276,7 +276,7 @@ def fits(value: WireType, declared: WireType) -> bool:
 
 
 def narrowed(value: WireType, declared: WireType) -> WireType:
-    """Give the declared type, as far as a value of type `value` is known not to be None, or to be."""
+    """Give the declared type, less None where the value is not None, and None where it is."""
     if isinstance(declared, Maybe) and not isinstance(value, Maybe):
         return value if value == NONE else declared.item
     return declared

@@ -108,7 +108,7 @@ def decode_program(data: bytes, methods: frozenset[str]) -> Program:
     for name in _methods(program):
         if name not in methods:
             raise CorruptError(f"program {program.name}: no operator {name!r}")
-    return program  # type: ignore[no-any-return]
+    return program
 
 
 def verify(program: Program) -> Inferred:
