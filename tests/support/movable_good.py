@@ -278,7 +278,7 @@ BY_HAND = {
     "module_constant": "import math\nasync def f(x: float) -> float:\n    return math.pi * x",
     "no_annotation_result": "async def f(n: int):\n    await sleep(n)\n    return n, 'x'",
     "keyword_only": "async def f(a: int, *, b: str) -> str:\n    await sleep(a)\n    return b",
-    "string_annotations": "async def f(a: 'int') -> 'str | None':\n    return str(a) if a else None",
+    "string_annotations": "async def f(a: 'int') -> 'str | None':\n    return str(a)",
     "table_annotation": """
         async def f(k: int) -> pa.Table:
             rows = await scan("t").limit(k)

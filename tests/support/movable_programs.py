@@ -93,7 +93,7 @@ class Writer:
     def tried(self, inner: list[str], depth: int, loop: int) -> list[str]:
         """Give a try with its clauses."""
         pad = "    " * depth
-        lines = [f"{pad}try:", *inner, f"{pad}    b = 100 // a"]
+        lines = [f"{pad}try:", *inner, f"{pad}    b = 100 // (a % 4)"]
         for _ in range(self.chance.randint(1, 2)):
             self.loops += 1
             e = f"e{self.loops}"
@@ -128,6 +128,8 @@ class Writer:
             return self.chance.choice((*_NAMES, "0", "1", "3", "len(s)"))
         left, right = self.number(depth - 1), self.number(depth - 1)
         op = self.chance.choice(["+", "-", "*", "//", "%", "&", "|"])
+        if op in {"//", "%"} and self.chance.random() < 0.9:
+            right = self.chance.choice(["3", "7", "-2"])  # by zero only now and then
         whole = f"({left} {op} {right})"
         return f"({whole} if {self.test()} else {left})" if self.chance.random() < 0.15 else whole
 

@@ -326,6 +326,9 @@ class Operand:
 
     name: str
 
+    def __str__(self) -> str:
+        return f"<{self.name}>"
+
 
 @register
 @dataclass(frozen=True, slots=True)
