@@ -60,7 +60,8 @@ def _fitting(value: Any, wanted: Any) -> list[tuple[Any, Any]] | None:
     if origin is tuple:
         return _items(value, get_args(wanted))
     if is_dataclass(value):
-        hints: dict[str, Any] = _hints(type(value))
+        cls: Any = type(value)
+        hints = _hints(cls)
         return [(getattr(value, f.name), hints[f.name]) for f in fields(value)]
     return []
 
