@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import textwrap
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -185,6 +186,21 @@ def test_programs_made_by_hand_are_refused(program: Program, said: str) -> None:
     with pytest.raises(CorruptError) as refused:
         verify(program)
     assert said in str(refused.value)
+
+
+def test_other_slots_are_refused() -> None:
+    program = _program("for_nested")
+    for number, position in enumerate(program.positions[1:], 1):
+        for slots in (
+            position.slots[:-1],
+            position.slots[::-1],
+            (*position.slots, Slot("z", INT)),
+            tuple(replace(slot, type=STR) for slot in position.slots),
+        ):
+            changed = list(program.positions)
+            changed[number] = replace(position, slots=slots)
+            with pytest.raises(CorruptError, match=f"the slots of position {number}"):
+                verify(replace(program, positions=tuple(changed)))
 
 
 def test_deep_and_large_programs_are_refused() -> None:
