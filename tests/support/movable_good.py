@@ -692,6 +692,13 @@ BY_HAND = {
             sent = await send(conn, text)
             return sent
         """,
+    "home_between": """
+        async def f(host: str) -> int:
+            conn = await connect(host)
+            sent = await send(conn, host)
+            await sleep(sent)
+            return sent
+        """,
     "narrowed_by_and": """
         async def f(a: int | None, b: int | None) -> int:
             await sleep(1)
