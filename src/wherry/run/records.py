@@ -69,6 +69,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
         Who pays.
     started_ns : int
         When the caller asked.
+    setting : bytes
+        Digest of the `Code` that says which system and datasets it runs on.
     """
 
     id: bytes
@@ -83,6 +85,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: str = ""
     tenant: str = ""
     started_ns: int = 0
+    setting: bytes = b""
 
 
 class Stepped(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -144,7 +147,7 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The bytes of a program ("program") or of a plan ("plan") by their digest."""
+    """The bytes of a "program", a "plan" or a "setting" by their digest."""
 
     digest: bytes
     kind: str
