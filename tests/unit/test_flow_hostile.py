@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import textwrap
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from support.movable_good import BY_HAND, CHAIN, CHAINS
 from support.movables import VOCABULARY, Movable, Script, as_machine, declare, made
 

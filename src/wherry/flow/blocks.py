@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.flow.nodes import (
     Block,
@@ -22,26 +23,23 @@ from wherry.flow.parse_values import ValueParser
 from wherry.flow.types import WireType
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A block being filled."""
 
     handlers: tuple[Handler, ...]
-    statements: list[Statement] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    statements: list[Statement] = []
+    lines: list[int] = []
     end: End | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(Struct, frozen=True):
     """Where `continue` and `break` go."""
 
     again: int
     after: int
 
 
-@dataclass(slots=True)
-class Parsed:
+class Parsed(Struct):
     """The blocks of a function; positions have no slots yet."""
 
     blocks: tuple[Block, ...]

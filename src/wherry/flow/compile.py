@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, get_type_hints
+
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.flow.annotations import wire_type

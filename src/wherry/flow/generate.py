@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.flow.generate_values import ValueMaker, load, store
 from wherry.flow.infer import Inferred
@@ -406,7 +407,9 @@ def grows(value: object) -> bool:
         return True
     if isinstance(value, tuple):
         return any(map(grows, value))
-    return is_dataclass(value) and any(grows(getattr(value, f.name)) for f in fields(value))
+    return isinstance(value, Struct) and any(
+        grows(getattr(value, f)) for f in value.__struct_fields__
+    )
 
 
 def code_of(program: Program, inferred: Inferred) -> tuple[Any, dict[str, Any]]:

@@ -7,7 +7,8 @@ surely has a value there. `is None` narrows what may be None on the ways behind 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.flow.nodes import (
     Await,
@@ -53,8 +54,7 @@ Report = Callable[[object, str, str], None]
 ERROR_TEXT = Sized("str", MOST_BYTES)
 
 
-@dataclass(slots=True)
-class Inferred:
+class Inferred(Struct):
     """What is known of a program's variables.
 
     Attributes
@@ -67,8 +67,8 @@ class Inferred:
         Of the values returned; None if nothing returns.
     """
 
-    entries: dict[int, State] = field(default_factory=dict)
-    ends: dict[int, State] = field(default_factory=dict)
+    entries: dict[int, State] = {}
+    ends: dict[int, State] = {}
     result: WireType | None = None
 
 

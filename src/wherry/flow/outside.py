@@ -8,8 +8,9 @@ import datetime as dt
 import decimal
 import random
 import types
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import WherryError
 from wherry.flow.constants import constant_type
@@ -76,8 +77,7 @@ _INSTEAD: Final[dict[Any, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """What a name from outside came to: exactly one of these is set.
 
     Attributes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.constants import constant_type
@@ -55,15 +56,13 @@ _NO_VALUES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """What pipelines can do: the names of their methods."""
 
     methods: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(Struct, frozen=True):
     """An await, parsed: what it is, its operands, and the type of what it gives."""
 
     awaits: Awaits

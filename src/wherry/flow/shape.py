@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import types
 from collections.abc import Hashable, Iterator
-from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 
@@ -59,10 +59,10 @@ def _fitting(value: Any, wanted: Any) -> list[tuple[Any, Any]] | None:
         return None
     if origin is tuple:
         return _items(value, get_args(wanted))
-    if is_dataclass(value):
+    if isinstance(value, Struct):
         cls: Any = type(value)
         hints = _hints(cls)
-        return [(getattr(value, f.name), hints[f.name]) for f in fields(value)]
+        return [(getattr(value, f), hints[f]) for f in value.__struct_fields__]
     return []
 
 
@@ -76,7 +76,7 @@ def _is_kind(value: Any, wanted: Any) -> bool:
         return value is None
     if wanted is int:
         return type(value) is int
-    if is_dataclass(wanted) or wanted is pa.DataType:
+    if wanted is pa.DataType or (isinstance(wanted, type) and issubclass(wanted, Struct)):
         return isinstance(value, wanted)  # type: ignore[arg-type]
     return type(value) is wanted
 
@@ -90,13 +90,13 @@ def _items(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> list[tuple[Any
 
 
 def _is_anything(value: Any) -> bool:
-    return isinstance(value, _LEAVES) or type(value) is tuple or is_dataclass(value)
+    return isinstance(value, _LEAVES) or type(value) is tuple or isinstance(value, Struct)
 
 
 def _anything(value: Any) -> Iterator[tuple[Any, Any]]:
     if type(value) is tuple:
         yield from ((item, object) for item in value)
-    elif is_dataclass(value):
+    elif isinstance(value, Struct):
         yield value, type(value)
 
 

@@ -6,9 +6,10 @@ import ast
 import builtins
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 
@@ -17,8 +18,7 @@ MOST_REASONS: Final = 20
 MISSING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """One thing that a movable cannot hold.
 
     Attributes
@@ -62,8 +62,7 @@ class Rejected(InputError):
         return f"{self.name} cannot be a movable:\n{shown}{more}"
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """A function being compiled.
 
     Attributes
@@ -82,7 +81,7 @@ class Source:
     tree: ast.AsyncFunctionDef
     names: dict[str, Any]
     unset: frozenset[str]
-    reasons: list[Reason] = field(default_factory=list)
+    reasons: list[Reason] = []
 
     def refuse(self, node: ast.AST, seen: str, instead: str) -> None:
         """Note a reason; compiling goes on, so that all are found at once."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 from wherry.flow import rules
@@ -266,9 +266,9 @@ def _walk(value: Any) -> Iterator[Any]:
         node = waiting.pop()
         if isinstance(node, tuple):
             waiting += node
-        elif is_dataclass(node) and not isinstance(node, Node):
+        elif isinstance(node, Struct) and not isinstance(node, Node):
             yield node
-            waiting += [getattr(node, f.name) for f in fields(node) if f.name != "declared"]
+            waiting += [getattr(node, f) for f in node.__struct_fields__]
 
 
 def _node_problems(node: Any) -> Iterator[str]:
@@ -417,8 +417,8 @@ def _literals(node: Any, used: set[str]) -> Iterator[str]:
                 waiting += found
             case Slot() | ChainCall() | Chain() | Operand() | Program():
                 yield f"a {type(found).__name__} within an expression"
-            case _ if is_dataclass(found) and not isinstance(found, Literal):
-                waiting += [getattr(found, f.name) for f in fields(found)]
+            case _ if isinstance(found, Struct) and not isinstance(found, Literal):
+                waiting += [getattr(found, f) for f in found.__struct_fields__]
 
 
 def _slot_problems(program: Program, inferred: Inferred) -> Iterator[str]:
