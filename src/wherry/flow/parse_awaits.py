@@ -239,10 +239,12 @@ class AwaitParser:
         arguments = self._arguments(node, [slot.name for slot in mark.program.parameters])
         if arguments is None:
             return None
-        if mark.program not in self.callees:
+        # By identity: programs that are equal may differ, because 1 == True.
+        found = [n for n, known in enumerate(self.callees) if known is mark.program]
+        if not found:
+            found = [len(self.callees)]
             self.callees.append(mark.program)
-        call = CallMovable(self.callees.index(mark.program))
-        return Awaited(call, arguments, mark.program.result)
+        return Awaited(CallMovable(found[0]), arguments, mark.program.result)
 
     def _effect(self, node: ast.Call, mark: Mark) -> Awaited | None:
         names = [slot.name for slot in mark.parameters]

@@ -77,7 +77,7 @@ def _is_kind(value: Any, wanted: Any) -> bool:
     if wanted is int:
         return type(value) is int
     if wanted is pa.DataType or (isinstance(wanted, type) and issubclass(wanted, Struct)):
-        return isinstance(value, wanted)  # type: ignore[arg-type]
+        return isinstance(value, wanted)
     return type(value) is wanted
 
 
