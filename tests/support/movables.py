@@ -308,7 +308,10 @@ _SCALARS: dict[str, Callable[[random.Random], Any]] = {
     "bool": lambda c: c.random() < 0.5,
     "none": lambda c: None,
     "date": lambda c: date(2020, 1, 1) + timedelta(days=c.randrange(2000)),
-    "datetime": lambda c: datetime(2020, 1, 31, 5, 6, 7, 8) + timedelta(hours=c.randrange(2000)),
+    "datetime": lambda c: (
+        datetime(2020, 1, 31, 5, 6, 7, 8, c.choice([None, None, UTC]))
+        + timedelta(hours=c.randrange(2000))
+    ),
     "time": lambda c: time(c.randrange(24), c.randrange(60), 1, c.randrange(10)),
     "timedelta": lambda c: timedelta(seconds=c.randrange(-(10**6), 10**6), microseconds=5),
 }
