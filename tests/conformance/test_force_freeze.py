@@ -22,7 +22,9 @@ CHAINS = {
     "filter by a choice": ['filter(when(col("b")).then(col("i")).otherwise(col("j")) > 2)'],
     "filter by null": ['filter(col("s").is_null() | col("d").is_not_null())'],
     "filter by membership": ['filter(col("i").is_in([1, 2, 3, 90]))'],
-    "filter by time": ['filter(col("t") >= datetime(2020, 1, 20))', 'filter(col("y").dt.month() == 2)'],
+    "filter by time": [
+        'filter(col("t") >= datetime(2020, 1, 20))', 'filter(col("y").dt.month() == 2)',
+    ],
     "filter by decimal": ['filter(col("d") * 2 > Decimal("1.50"))'],
     "select": ['select("s", "i", twice=col("i") * 2)', 'select("twice", "s")'],
     "with_columns": ['with_columns(z=col("f") / 2, w=lit(1))', 'filter(col("z") > 1.0)'],
@@ -40,8 +42,8 @@ CHAINS = {
     "limit": ["limit(50)", "limit(11)"],
     "nothing left": ['filter(col("i") > 1_000_000)', 'agg(n=count(), s=col("i").sum())'],
     "all together": [
-        'filter(col("i") > 0)', 'with_columns(g=col("j") + 1)', 'group_by("g").agg(f=col("f").sum())',
-        'sort("g")', 'limit(4)',
+        'filter(col("i") > 0)', 'with_columns(g=col("j") + 1)',
+        'group_by("g").agg(f=col("f").sum())', 'sort("g")', 'limit(4)',
     ],
 }  # fmt: skip
 NAMES = {"col": col, "lit": lit, "when": when, "count": count, "date": date, "datetime": datetime}

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 HEAD = "async def f(n: int, s: str, xs: tuple[int, ...], d: date, rows: Rows, m: int | None):\n"
 
 
-@dataclass(frozen=True)
-class Bad:
+class Bad(Struct, frozen=True):
     """A text, and parts of what is said: of the place, and of the form to use instead."""
 
     text: str

@@ -10,12 +10,12 @@ import itertools
 import linecache
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 import wherry
 from wherry import col, lit, when
@@ -243,16 +243,14 @@ def compiled(text: str, **given: Any) -> Program:
     return compile_function(declare(text, **given), VOCABULARY)
 
 
-@dataclass
-class Ran:
+class Ran(Struct):
     """What a run awaited, in order, and how it ended: a result, or an error's class and text."""
 
     awaited: list[Any] = field(default_factory=list)
     ended: Any = None
 
 
-@dataclass
-class Script:
+class Script(Struct):
     """The results of awaits, made as they are asked for and then kept; some are errors."""
 
     seed: int

@@ -14,7 +14,7 @@ import msgspec
 from wherry.base.errors import CorruptError, InputError
 from wherry.flow.infer import infer
 from wherry.flow.nodes import Await, Program
-from wherry.flow.types import WireType, is_wire, most_bytes, type_name
+from wherry.flow.types import Fixed, WireType, is_wire, most_bytes, type_name
 from wherry.flow.value_types import Values
 from wherry.flow.wire import check_value, decoded_type
 
@@ -95,5 +95,4 @@ def _decoder(types: tuple[WireType, ...]) -> Any:
     bound = [type_name(t) for t in types if not is_wire(t)]
     if bound:
         raise CorruptError(f"an await is given {bound[0]}, which is bound to its place")
-    wanted: Any = tuple[tuple(map(decoded_type, types))] if types else tuple[()]
-    return msgspec.msgpack.Decoder(wanted).decode
+    return msgspec.msgpack.Decoder(decoded_type(Fixed(types))).decode

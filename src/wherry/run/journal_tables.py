@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.ids import DIGEST_BYTES
 from wherry.run.journal import refused
@@ -42,8 +42,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """An index besides the key's: over `columns`, of the rows that `only` says."""
 
     name: str
@@ -51,8 +50,7 @@ class Index:
     only: str
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table of the journal.
 
     Attributes
