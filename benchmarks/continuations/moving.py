@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from itertools import cycle
+from itertools import cycle, pairwise
 from statistics import median
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ def _sample() -> tuple[Program, Message, tuple[Any, ...], object]:
     position = 2
     frame = frames_of(program).freezers[position](values)
     given = operands_of(program).freeze(position, operands)
-    return program, _message(program, position, frame, given), values, _rows()
+    return program, _message(position, frame, given), values, _rows()
 
 
 def _first_chain(program: Program) -> Step:
@@ -96,7 +96,7 @@ def _rows() -> Rows:
     return Rows("csd0", bytes(16), 200, 2, 3200, 1_800_000_000_000_000_000)
 
 
-def _message(program: Program, position: int, frame: bytes, operand: bytes) -> Message:
+def _message(position: int, frame: bytes, operand: bytes) -> Message:
     return Message(
         id=bytes(range(16)),
         kind=RUN,
@@ -147,7 +147,7 @@ def _sizes() -> Iterator[tuple[float, float]]:
         for position, values, operands in steps:
             frame = frames_of(program).freezers[position](values)
             given = operands_of(program).freeze(position, operands)
-            yield len(frame), len(freeze(_message(program, position, frame, given), _KEY))
+            yield len(frame), len(freeze(_message(position, frame, given), _KEY))
 
 
 class _PingPong:
@@ -196,7 +196,7 @@ def _round_trips() -> list[float]:
     home.tell(Submit(message, movable.code))
     home.run(lambda: id_ in home.reports, timeout_s=timedelta(minutes=1).total_seconds())
     times = carrier.times[_HOPS_A_SAMPLE::_HOPS_A_SAMPLE]
-    spans = zip(times, times[1:], strict=False)
+    spans = pairwise(times)
     return [2 * (end - begin) / _HOPS_A_SAMPLE / 1e3 for begin, end in spans]
 
 
