@@ -10,8 +10,8 @@
     Matched    a waiting one and its event     Match     look for such a pair      -> Matched
     Woken      a parked one is due             Report    tell the caller the end
     Signalled  an event arrived                Release   let go of what was kept
-    Cancel, Resume, Attach  asked by a person  Stop      a step need not go on
-    Program    a program is here
+    Cancel, Resume, Migrate, Attach: asked     Stop      a step need not go on
+    Program    a program is in the journal
     Restored, Pending, Tick
 
 Commands are carried out in order, and what follows a `Persist` is not carried out before its
@@ -37,6 +37,7 @@ from wherry.run.message import (
     PERFORM,
     RUN,
     UNBOUNDED,
+    WAIT_NS_MAX,
     Budget,
     Message,
 )
@@ -93,7 +94,7 @@ def go(target: str, position: int, frame: bytes, **more: Any) -> Outcome:
 
 def park(position: int, frame: bytes, *, wait_ns: int = 0, event: str = "", **more: Any) -> Outcome:
     """Wait for so long (0: for ever), or for an event, whichever is first."""
-    operand = wait_ns.to_bytes(8, "little") + event.encode()
+    operand = min(wait_ns, WAIT_NS_MAX).to_bytes(8, "little") + event.encode()
     return Outcome(PARK, "", position, frame, operand, **more)
 
 
@@ -133,14 +134,21 @@ def own_error(kind: str, text: str) -> bytes:
 
 def parking(operand: bytes) -> tuple[int, str]:
     """Give how long a parked one waits (ns, 0: for ever) and for which event."""
-    return int.from_bytes(operand[:8], "little"), operand[8:].decode(errors="replace")
+    return min(int.from_bytes(operand[:8], "little"), WAIT_NS_MAX), operand[8:].decode(
+        errors="replace"
+    )
 
 
 class Submit(Struct, frozen=True, gc=False):
-    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits."""
+    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits.
+
+    Its id is new, or a caller that attached was told that it is not known. `code` is its program,
+    `setting` what it runs on; they are put on record with it if this node has not seen them.
+    """
 
     message: Message
     code: Code | None = None
+    setting: Code | None = None
 
 
 class Received(Struct, frozen=True, gc=False):
@@ -206,7 +214,7 @@ class Pending(Struct, frozen=True, gc=False):
 
 
 class Woken(Struct, frozen=True, gc=False):
-    """The time of a parked one has come."""
+    """The time of a parked one has come, or the journal found that it cannot read its row."""
 
     id: bytes
 
@@ -227,9 +235,23 @@ class Cancel(Struct, frozen=True, gc=False):
 
 
 class Resume(Struct, frozen=True, gc=False):
-    """Drive a continuation anew now; wake it if it is parked."""
+    """Drive a continuation anew now; let the time come that a parked one waits for."""
 
     id: bytes
+
+
+class Migrate(Struct, frozen=True, gc=False):
+    """Have a continuation that is parked at this epoch and hop go on with another program.
+
+    The program is in the journal, and this node was told of it.
+    """
+
+    id: bytes
+    epoch: int
+    hop: int
+    program: bytes
+    position: int
+    frame: bytes
 
 
 class Attach(Struct, frozen=True, gc=False):
@@ -250,7 +272,7 @@ class Tick(Struct, frozen=True, gc=False):
 
 Event = (
     Submit | Received | Executed | Performed | Placed | Loaded | Restored | Matched | Woken
-    | Pending | Signalled | Cancel | Resume | Attach | Program | Tick
+    | Pending | Migrate | Signalled | Cancel | Resume | Attach | Program | Tick
 )  # fmt: skip
 
 

@@ -56,6 +56,13 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 NAME_BYTES_MAX: Final = 64
 """Longest name of a node or a tenant."""
 
+COUNT_MAX: Final = 1 << 31
+"""Epochs and hops are less."""
+LEASE_MS_MIN: Final = 10
+"""A lease is no shorter: signs of life come three times a lease."""
+WAIT_NS_MAX: Final = 1 << 61
+"""Nobody waits longer: 73 years."""
+
 RUN: Final = 1
 """Go on with the step: put the operand in and run to the next await."""
 PARK: Final = 2
@@ -236,7 +243,7 @@ def thaw(data: bytes, key: bytes) -> Message:
         If it is cut short, of another version, sealed with another key, or not well formed; the
         field and its offset are named.
     """
-    body = opened(data, key, MAGIC, VERSION, _LEAST)
+    body = opened(data, key, MAGIC, _LEAST, MESSAGE_BYTES_MAX)
     (
         _, _, kind, flags, key_id, hop, id_, epoch, program, position, given, trace_flags,
         deadline, lease, trace, span, mask, homes, tenants, reserved, operands, frames,
@@ -249,6 +256,11 @@ def thaw(data: bytes, key: bytes) -> Message:
         )
     if not 0 < kind <= LOST or given > TIMED_OUT or flags & ~FLAGS or reserved:
         raise _unfit(kind, flags, given, reserved)
+    if max(epoch, hop) >= COUNT_MAX or lease < LEASE_MS_MIN:
+        raise CorruptError(
+            f"message: epoch {epoch}, hop {hop}, lease {lease} ms at offsets 28, 8, 60; possible: "
+            f"less than {COUNT_MAX}, at least {LEASE_MS_MIN} ms"
+        )
     if homes > NAME_BYTES_MAX or tenants > NAME_BYTES_MAX:
         raise CorruptError(
             f"message: names at offset 89 of {homes} and {tenants} bytes; possible: "
@@ -301,7 +313,7 @@ _keyed: dict[bytes, blake2b] = {}
 _KEYS_MAX: Final = 64
 
 
-def opened(data: bytes, key: bytes, magic: bytes, version: int, least: int) -> bytes:
+def opened(data: bytes, key: bytes, magic: bytes, least: int, most: int) -> bytes:
     """Give a message without its seal, after checking size, magic, version and seal.
 
     Raises
@@ -309,14 +321,12 @@ def opened(data: bytes, key: bytes, magic: bytes, version: int, least: int) -> b
     CorruptError
         If one of them is not what it should be.
     """
-    if not least <= len(data) <= MESSAGE_BYTES_MAX:
-        raise CorruptError(
-            f"message of {len(data)} bytes; possible: {least} to {MESSAGE_BYTES_MAX}"
-        )
+    if not least <= len(data) <= most:
+        raise CorruptError(f"message of {len(data)} bytes; possible: {least} to {most}")
     if data[:4] != magic:
         raise CorruptError(f"message: magic at offset 0 is {data[:4]!r}, not {magic!r}")
-    if data[4] != version:
-        raise CorruptError(f"message: version at offset 4 is {data[4]}, not {version}")
+    if data[4] != VERSION:
+        raise CorruptError(f"message: version at offset 4 is {data[4]}, not {VERSION}")
     body = data[:-DIGEST_BYTES]
     if not hmac.compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):
         raise CorruptError(f"message: the seal at offset {len(body)} does not fit")
