@@ -421,13 +421,17 @@ class SqlJournal(ABC):
 
     def _set_aside(self, table: Table, row: Row) -> None:
         """Take a row that is not as it was written out of its table, and keep what it was."""
+        self._write(self._aside(table, row))
+
+    def _aside(self, table: Table, row: Row) -> list[Operation]:
         key = told(row[: len(table.key)])
-        image = repr(row[:-1]).encode()
+        image = repr(row[:-1]).encode("utf-8", "surrogateescape")
         drop = f"DELETE FROM {table.name} WHERE {self._address} = ?"  # noqa: S608 - our names
         self._lost.add((table.name, key))
-        self._write([(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))])
+        return [(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))]
 
 
 def told(values: Iterable[Any]) -> str:
     """Give a key for people."""
-    return " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    key = " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    return key.encode(errors="backslashreplace").decode()
