@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from wherry.base.errors import CorruptError
 from wherry.run.journal import Counts, Damage, Known, reachable
+from wherry.run.journal_group import Operation
 from wherry.run.journal_tables import (
     BY_NAME,
     TABLES,
@@ -34,8 +35,6 @@ from wherry.run.records import (
     Stepped,
 )
 
-Operation = tuple[str, Row]
-"""A statement and its values."""
 T = TypeVar("T")
 
 
@@ -67,7 +66,7 @@ _OF: Final = (
 )
 _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
-    "UNION SELECT id FROM lease WHERE id > ? "
+    "UNION SELECT id FROM lease WHERE id > ?{mine} "
     "UNION SELECT id FROM receipt WHERE NOT told AND id > ? "
     f"ORDER BY id LIMIT {PAGE}"
 )
@@ -277,7 +276,8 @@ class SqlJournal(ABC):
 
     def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
         """Give up to `most` leases that ended at or before a time, earliest first."""
-        return self._list("lease", "until_ns <= ? ORDER BY until_ns LIMIT ?", now_ns, most)
+        where = f"until_ns <= ?{self._mine} ORDER BY until_ns LIMIT ?"
+        return self._list("lease", where, now_ns, most)
 
     def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
         """Give what is kept for a continuation, by resource."""

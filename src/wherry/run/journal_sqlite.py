@@ -19,8 +19,9 @@ from typing import Any, Final, TypeVar
 
 from wherry.base.errors import CorruptError, InputError, WherryError
 from wherry.run.journal import Damage, JournalBusy, JournalError, JournalFull, refused
+from wherry.run.journal_group import GroupCommit, Operation
 from wherry.run.journal_salvage import reasons, salvage, sync_folder, torn
-from wherry.run.journal_sql import ASIDE, PAGE, Ask, Operation, SqlJournal, grouped
+from wherry.run.journal_sql import ASIDE, PAGE, Ask, SqlJournal, grouped
 from wherry.run.journal_tables import APPLICATION, TABLES, VERSION, Row, Table, definitions
 
 PAGE_BYTES: Final = 4096
@@ -64,17 +65,6 @@ def look_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
     return SqliteJournal(Path(path), driving=False, home=True)
 
 
-class _Batch:
-    """What one call of `write` wants done, and what became of it."""
-
-    __slots__ = ("done", "error", "wanted")
-
-    def __init__(self, wanted: list[Operation]) -> None:
-        self.wanted = wanted
-        self.done = False
-        self.error: Exception | None = None
-
-
 class SqliteJournal(SqlJournal):
     """A journal in a file; see `wherry.run.journal.Journal` for what it can do."""
 
@@ -84,10 +74,9 @@ class SqliteJournal(SqlJournal):
         self._driving = driving
         self._pid = os.getpid()
         self._salvaged = 0
-        self._writing = threading.RLock()
         self._reading = threading.Lock()
-        self._queued: list[_Batch] = []
-        self._queue = threading.Lock()
+        self._group = GroupCommit(lambda done: self._healed(lambda: self._carry_out(done)))
+        self._writing = self._group.lock
         self._closed = False
         self._lock = _DriverLock(path) if driving else None
         try:
@@ -195,32 +184,10 @@ class SqliteJournal(SqlJournal):
     # -- writing
 
     def _write(self, done: list[Operation]) -> None:
-        """Commit with whoever else waits: the first to come commits for all."""
         self._usable()
         if not self._driving:
             raise InputError(f"the journal {self.path} was opened to be read only")
-        batch = _Batch(done)
-        with self._queue:
-            self._queued.append(batch)
-        with self._writing:
-            if not batch.done:
-                with self._queue:
-                    batches, self._queued = self._queued, []
-                self._commit(batches)
-        if batch.error is not None:
-            raise batch.error
-
-    def _commit(self, batches: list[_Batch]) -> None:
-        wanted = [one for batch in batches for one in batch.wanted]
-        try:
-            self._healed(lambda: self._carry_out(wanted))
-        except Exception as error:  # noqa: BLE001 - given to who asked
-            if len(batches) > 1:
-                for batch in batches:  # so that only who is to blame is told
-                    self._commit([batch])
-            batches[0].error = error
-        for batch in batches:
-            batch.done = True
+        self._group.write(done)
 
     def _carry_out(self, done: list[Operation]) -> None:
         with self._reporting(), self._transaction():
@@ -402,10 +369,12 @@ def _lay_out_log(path: Path) -> None:
 
     SQLite takes a log of zeros for an empty one, and does not shorten it.
     """
-    with path.with_name(path.name + "-wal").open("rb+") as file:
-        file.write(bytes(32 + LOG_PAGES * (PAGE_BYTES + 24)))
-        file.flush()
-        os.fsync(file.fileno())
+    with path.with_name(path.name + "-wal").open("rb+", buffering=0) as file:
+        try:
+            file.write(bytes(32 + LOG_PAGES * (PAGE_BYTES + 24)))
+            os.fsync(file.fileno())
+        except OSError:  # no room: it grows as it is needed, as far as it can
+            file.truncate(0)
 
 
 class _DriverLock:

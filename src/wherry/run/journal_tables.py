@@ -45,7 +45,7 @@ IMAGE: Final = "image"
 Row = tuple[Any, ...]
 
 _SQLITE: Final = {bytes: "BLOB", str: "TEXT", int: "INTEGER", bool: "INTEGER"}
-_POSTGRES: Final = {bytes: "BYTEA", str: "TEXT", int: "BIGINT", bool: "BOOLEAN"}
+_POSTGRES: Final = {bytes: "BYTEA", str: 'TEXT COLLATE "C"', int: "BIGINT", bool: "BOOLEAN"}
 _CRC: Final = 4
 _WHOLE: Final = 255
 """Where an id is that is nowhere, or too far away to be cut out."""
@@ -113,6 +113,7 @@ TABLES: Final = (
         ("id", "resource"),
         ("id", "resource", "until_ns"),
         (Index("lease_until", ("until_ns",)),),
+        home=True,
     ),
     Table(
         "signal",
