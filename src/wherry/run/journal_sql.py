@@ -158,7 +158,7 @@ class SqlJournal(ABC):
     def __init__(self, address: str, *, home: bool, mine: str = "") -> None:
         self._is_home = home
         self._put = puts()
-        self._address = address
+        self._row_address = address
         self._mine = f" AND {mine}" if mine else ""
         self._select = {table.name: selected(table, address) for table in TABLES}
         self._lost: set[tuple[str, str]] = set()
@@ -426,7 +426,7 @@ class SqlJournal(ABC):
     def _aside(self, table: Table, row: Row) -> list[Operation]:
         key = told(row[: len(table.key)])
         image = repr(row[:-1]).encode("utf-8", "surrogateescape")
-        drop = f"DELETE FROM {table.name} WHERE {self._address} = ?"  # noqa: S608 - our names
+        drop = f"DELETE FROM {table.name} WHERE {self._row_address} = ?"  # noqa: S608 - our names
         self._lost.add((table.name, key))
         return [(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))]
 
