@@ -72,6 +72,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
         When the caller asked.
     came : bytes
         Digest of the state that the step here began with; empty where home made the state.
+    setting : bytes
+        Digest of the `Code` that says which system and datasets it runs on.
     """
 
     id: bytes
@@ -87,6 +89,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tenant: str = ""
     started_ns: int = 0
     came: bytes = b""
+    setting: bytes = b""
 
 
 class Stepped(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -146,6 +149,7 @@ class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     receipt: bytes
     life: int = 0
     told: bool = False
+    home: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -158,7 +162,7 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The bytes of a program ("program") or of a plan ("plan") by their digest.
+    """The bytes of a "program", a "plan" or a "setting" by their digest.
 
     `names` are the digests of the code it needs: it is kept for as long as this is.
     """
