@@ -17,7 +17,17 @@ import pytest
 from wherry.base.errors import CorruptError, InputError
 from wherry.run.journal import Journal
 from wherry.run.journal_sqlite import SqliteJournal, look_sqlite, open_sqlite
-from wherry.run.records import PARKED, Answered, Code, Effect, Held, Leased, Receipted, Stepped
+from wherry.run.records import (
+    PARKED,
+    Answered,
+    Code,
+    Effect,
+    Forgotten,
+    Held,
+    Leased,
+    Receipted,
+    Stepped,
+)
 
 
 def id_of(number: int) -> bytes:
@@ -173,7 +183,14 @@ def test_a_row_that_was_changed_is_named_and_the_rest_goes_on(
         again.held(id_of(7))
     again.write([held_of(7)])
     assert again.held(id_of(7)) == held_of(7)
+    assert again.of(id_of(7)).damage == ""
+    again.write([Forgotten(id_of(7))])
+    assert again.held(id_of(7)) is None
     again.close()
+    last = open_sqlite(copied)
+    assert last.held(id_of(7)) is None
+    assert "written again or forgotten since" in last.damages()[0].problem
+    last.close()
 
 
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:

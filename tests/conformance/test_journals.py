@@ -60,6 +60,7 @@ records = st.one_of(
         st.sampled_from(TENANTS),
         st.integers(-5, 5),
         blobs,
+        st.sampled_from([b"", *IDS]),
     ),
     st.builds(Stepped, ids, hops, hops, texts, blobs, blobs),
     st.builds(Effect, ids, ids, hops, st.booleans(), blobs),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ _ENTER: Final = (
     "WHERE home.until < clock_timestamp() OR home.token = '' "
     f"OR pg_try_advisory_xact_lock({APPLICATION}, home.number::integer) RETURNING number"
 )
-_HOLD: Final = "SELECT pg_try_advisory_lock(%s, %s::integer)"
+_HOLD: Final = "SELECT pg_try_advisory_lock(?, ?::integer)"
 _BEAT: Final = (
     "UPDATE home SET until = clock_timestamp() + make_interval(secs => ?) "
     "WHERE number = ? AND token = ? RETURNING number"
@@ -65,7 +66,7 @@ _TAKE: Final = (
 
 
 def open_postgres(
-    address: str, name: str, *, lease_s: float = 30.0, home: bool = True
+    address: str, name: str | None = None, *, lease_s: float = 30.0, home: bool = True
 ) -> PostgresJournal:
     """Open a journal for the home `name`; it is made if there is none.
 
@@ -74,7 +75,8 @@ def open_postgres(
     address : str
         A connection string or URL of libpq: "host=/run/postgresql dbname=wherry".
     name : str
-        Of the home; the same again when it is started again, so that it finds what it drove.
+        Of the home; the same again when it is started again, so that it finds what it drove. None:
+        the host's name, which is right where there is one home a host.
     lease_s : float
         Seconds without a `beat` after which another home may take over.
     home : bool
@@ -88,7 +90,7 @@ def open_postgres(
         If the server cannot be reached or refuses, the journal was made by a newer version, or
         psycopg is absent.
     """
-    return PostgresJournal(address, name, lease_s=lease_s, home=home)
+    return PostgresJournal(address, name or platform.node(), lease_s=lease_s, home=home)
 
 
 class PostgresJournal(SqlJournal):
@@ -113,7 +115,7 @@ class PostgresJournal(SqlJournal):
             if not isinstance(error, self._psycopg.Error):
                 raise
             raise InputError(f"cannot open the journal of {name!r}: {error}") from None
-        self._lost = {(one.table, one.key) for one in self.damages()}
+        self._lost = self._still_lost()
 
     def _disconnect(self) -> None:
         for connection in (self._writer, self._reader):
@@ -146,7 +148,7 @@ class PostgresJournal(SqlJournal):
                 raise JournalBusy(f"a home named {self._name!r} drives its part of the journal")
             self._number = entered[0][0]
         # For as long as this session lives, and its lease, nobody else is this home.
-        self._writer.execute(_HOLD, (APPLICATION, self._number))
+        self._writer.execute(_marked(_HOLD), (APPLICATION, self._number))
         self._mine = f" AND home = {self._number}"
         self._put = puts(self._number)
 
@@ -251,7 +253,7 @@ class PostgresJournal(SqlJournal):
             if self._writer.closed or self._reader.closed:
                 self._disconnect()
                 self._connect()
-                self._writer.execute(_HOLD, (APPLICATION, self._number))
+                self._writer.execute(_marked(_HOLD), (APPLICATION, self._number))
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -293,4 +295,4 @@ def _displaced(name: str) -> Displaced:
 
 @lru_cache(maxsize=256)
 def _marked(statement: str) -> str:
-    return statement.replace("?", "%s")
+    return statement.replace("%", "%%").replace("?", "%s")

@@ -11,6 +11,7 @@ from wherry.run.journal import Counts, Damage, Known, reachable
 from wherry.run.journal_group import Operation
 from wherry.run.journal_tables import (
     BY_NAME,
+    BY_RECORD,
     TABLES,
     UNTAKEN,
     Row,
@@ -51,10 +52,14 @@ DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
 
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
-_FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
-_TOLD: Final = (
-    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND life = ?"
+_FORGOTTEN: Final = ("held", "step")
+_FORGET: Final = tuple(f"DELETE FROM {name} WHERE id = ?" for name in _FORGOTTEN)  # noqa: S608
+_MENDED: Final = "; written again or forgotten since"
+_MEND: Final = (
+    f"UPDATE damaged SET problem = problem || '{_MENDED}' "  # noqa: S608 - a text of ours
+    f"WHERE name = ? AND row_key = ? AND problem NOT LIKE '%{_MENDED}'"
 )
+_TOLD: Final = "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND run = ?"
 _DELETES: Final = frozenset((_UNLEASE, _TOLD, *_FORGET))
 _OF: Final = (
     ("held", "id = ?"),
@@ -62,7 +67,7 @@ _OF: Final = (
     ("effect", "id = ? ORDER BY key"),
     ("lease", "id = ? ORDER BY resource"),
     ("answer", "id = ?"),
-    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, life"),
+    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, run"),
 )
 _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
@@ -70,7 +75,6 @@ _LIVE: Final = (
     "UNION SELECT id FROM receipt WHERE NOT told AND id > ? "
     f"ORDER BY id LIMIT {PAGE}"
 )
-_PROGRAMS: Final = "SELECT DISTINCT program FROM held"
 _EXPIRED: Final = (
     "SELECT id FROM answer WHERE at_ns > 0 AND at_ns < ? AND id NOT IN (SELECT id FROM held) "
     "UNION "
@@ -117,7 +121,7 @@ def _deletes(record: Record, *, keeps_told: bool) -> list[Operation]:
         return [(_UNLEASE, (record.resource, record.id))]
     if isinstance(record, Receipted) and record.told and not keeps_told:
         r = record
-        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.life))]
+        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.run))]
     return []
 
 
@@ -182,7 +186,23 @@ class SqlJournal(ABC):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch, whole or not at all; it is durable when this returns."""
-        self._write(operations(records, self._put, keeps_told=self._is_home))
+        done = operations(records, self._put, keeps_told=self._is_home)
+        mended = self._mended(records) if self._lost else []
+        done += [(_MEND, key) for key in mended]
+        self._write(done)
+        self._lost.difference_update(mended)
+
+    def _mended(self, records: Sequence[Record]) -> list[tuple[str, str]]:
+        """Give which damaged rows are of no account any more once these records are written."""
+        found = []
+        for record in records:
+            if isinstance(record, Forgotten):
+                whose = record.id.hex()
+                found += [k for k in self._lost if k[0] in _FORGOTTEN and k[1].startswith(whose)]
+            else:
+                table = BY_RECORD[type(record)]
+                found.append((table.name, told(getattr(record, name) for name in table.key)))
+        return [key for key in dict.fromkeys(found) if key in self._lost]
 
     # -- what is held
 
@@ -320,13 +340,25 @@ class SqlJournal(ABC):
             found = rows(self._select["code"])
             intact = [record_of(BY_NAME["code"], row) for row in found]
             codes: dict[bytes, Code] = {one.digest: one for one in intact if one is not None}
-            named = reachable([row[0] for row in rows(_PROGRAMS)], codes.get)
+            named = reachable(self._roots(rows), codes.get)
             dropped = [digest for digest in codes if digest not in named]
             for digest in dropped:
                 rows("DELETE FROM code WHERE digest = ?", digest)
             return len(dropped)
 
         return self._alone(drop)
+
+    def _roots(self, rows: Ask) -> set[bytes]:
+        """Give the digests of the code that states name."""
+        found: set[bytes] = set()
+        after = b""
+        while page := rows(f"{self._select['held']} WHERE id > ? ORDER BY id LIMIT {PAGE}", after):
+            after = page[-1][0]
+            for row in page:
+                held = record_of(BY_NAME["held"], row)
+                # Of a damaged one, the program at least may be told.
+                found |= {held.program, held.setting} if held is not None else {row[2]}
+        return found
 
     def expire(self, before_ns: int, *, receipts: bool) -> int:
         """Drop what was kept of continuations that are over since a time."""
@@ -370,6 +402,10 @@ class SqlJournal(ABC):
         """Give what was found damaged up to now, since the journal was made."""
         rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
         return [Damage(*row) for row in rows]
+
+    def _still_lost(self) -> set[tuple[str, str]]:
+        told_of = (one for one in self.damages() if not one.problem.endswith(_MENDED))
+        return {(one.table, one.key) for one in told_of}
 
     # -- rows
 

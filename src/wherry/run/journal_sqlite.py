@@ -97,7 +97,7 @@ class SqliteJournal(SqlJournal):
             _verified(self._reader, self.path)
         if self._driving and found:
             self._write([(ASIDE, (one.table, one.key, one.problem, b"")) for one in found])
-        self._lost = {(one.table, one.key) for one in self.damages()}
+        self._lost = self._still_lost()
 
     def _prepared(self, *, exists: bool) -> list[Damage]:
         """Open the file to be written, salvaged first where that is needed; tell of a torn log."""
@@ -166,7 +166,15 @@ class SqliteJournal(SqlJournal):
     def _everything(self, table: Table) -> Iterator[list[Row]]:
         start, after = self._select[table.name], 0
         while rows := self._rows(f"{start} WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}", after):
-            after = rows[-1][-1]
+            numbers = [row[-1] for row in rows]
+            if [after, *numbers] != sorted({after, *numbers}):
+                problem = f"the rows of {table.name} are not in order"
+                if not self._driving:
+                    raise CorruptError(f"the journal {self.path}: {problem}")
+                self._salvage([Damage("file", self.path.name, problem)], self._salvaged)
+                after = 0
+                continue
+            after = numbers[-1]
             yield rows
 
     def check(self) -> list[Damage]:
@@ -248,7 +256,7 @@ class SqliteJournal(SqlJournal):
                     self._writer = self._driven()
                     self._reader = self._connected("ro")
                 self._salvaged += 1
-        self._lost = {(one.table, one.key) for one in self.damages()}
+        self._lost = self._still_lost()
 
     def _set_aside(self, table: Table, row: Row) -> None:
         if not self._driving:

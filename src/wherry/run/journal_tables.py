@@ -126,8 +126,8 @@ TABLES: Final = (
     Table(
         "receipt",
         Receipted,
-        ("id", "epoch", "hop", "node", "life"),
-        ("id", "epoch", "hop", "node", "life", "tenant", "told"),
+        ("id", "epoch", "hop", "node", "run"),
+        ("id", "epoch", "hop", "node", "run", "tenant", "told"),
         (Index("receipt_untold", ("id",), "NOT told"),),
     ),
     Table("answer", Answered, ("id",), ("id", "at_ns"), (Index("answer_at", ("at_ns",)),)),
@@ -135,6 +135,7 @@ TABLES: Final = (
     Table("forgotten", Forgotten, ("id",), ("id", "at_ns"), (Index("forgotten_at", ("at_ns",)),)),
 )
 BY_NAME: Final = {table.name: table for table in TABLES}
+BY_RECORD: Final = {table.record: table for table in TABLES}
 
 
 def quoted(names: Sequence[str]) -> str:
