@@ -8,6 +8,7 @@ the steady clock that they are given: a long step is not a silent one.
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -103,7 +104,7 @@ class Host:
     _stood_still: int = 0
 
     def __post_init__(self) -> None:
-        life = time.time_ns()
+        life = secrets.randbits(31)  # no other life of these nodes had it
         for name in (self.home, *self.visited):
             if name not in self._nodes:
                 owns = name == self.home
