@@ -22,7 +22,6 @@ import msgspec
 
 from wherry.run.journal import refused
 from wherry.run.records import (
-    PARKED,
     Answered,
     Code,
     Effect,
@@ -99,7 +98,6 @@ TABLES: Final = (
         ("id",),
         ("id", "state", "program", "wake_ns", "event", "tenant"),
         (
-            Index("held_live", ("id",), f"state <> {PARKED}"),
             Index("held_wake", ("wake_ns",), "wake_ns > 0"),
             Index("held_event", ("event",), "event <> ''"),
         ),
