@@ -8,6 +8,7 @@ the steady clock that they are given: a long step is not a silent one.
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +50,6 @@ _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
 _NS: Final = 1_000_000_000
 _JITTER_BITS: Final = 10
-LIVES: Final = 1 << 31
-"""Numbers of a node's lives: two are the same by chance, once in as many."""
 
 
 class Carrier(Protocol):
@@ -107,7 +106,7 @@ class Host:
         carrier: Carrier,
         timing: Timing | None = None,
     ) -> None:
-        life = time.time_ns() % LIVES
+        life = secrets.randbits(31)  # no other life of these nodes had it
         self.home = home
         self.journal = journal
         self.carrier = carrier

@@ -75,7 +75,7 @@ class MemoryJournal:
             arrived[one.number] = one
 
     def _keep_receipt(self, one: Receipted) -> None:
-        key = (one.epoch, one.hop, one.node, one.life)
+        key = (one.epoch, one.hop, one.node, one.run)
         if one.told and not self._home:
             self._receipts.get(one.id, {}).pop(key, None)
         else:
@@ -239,7 +239,8 @@ class MemoryJournal:
     def collect(self) -> int:
         """Drop code that nothing names."""
         self._open()
-        named = reachable({one.program for one in self._held.values()}, self._code.get)
+        roots = {code for one in self._held.values() for code in (one.program, one.setting)}
+        named = reachable(roots, self._code.get)
         dropped = [digest for digest in self._code if digest not in named]
         for digest in dropped:
             del self._code[digest]

@@ -8,8 +8,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from wherry.base.errors import CorruptError
 from wherry.run.journal import Counts, Damage, Known, reachable
+from wherry.run.journal_group import Operation
 from wherry.run.journal_tables import (
     BY_NAME,
+    BY_RECORD,
     TABLES,
     UNTAKEN,
     Row,
@@ -34,8 +36,6 @@ from wherry.run.records import (
     Stepped,
 )
 
-Operation = tuple[str, Row]
-"""A statement and its values."""
 T = TypeVar("T")
 
 
@@ -51,12 +51,15 @@ UNFIT: Final = "its checksum does not fit; it was set aside"
 DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
 
-_PUT: Final = {table.record: upsert(table) for table in TABLES}
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
-_FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
-_TOLD: Final = (
-    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND life = ?"
+_FORGOTTEN: Final = ("held", "step")
+_FORGET: Final = tuple(f"DELETE FROM {name} WHERE id = ?" for name in _FORGOTTEN)  # noqa: S608
+_MENDED: Final = "; written again or forgotten since"
+_MEND: Final = (
+    f"UPDATE damaged SET problem = problem || '{_MENDED}' "  # noqa: S608 - a text of ours
+    f"WHERE name = ? AND row_key = ? AND problem NOT LIKE '%{_MENDED}'"
 )
+_TOLD: Final = "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND run = ?"
 _DELETES: Final = frozenset((_UNLEASE, _TOLD, *_FORGET))
 _OF: Final = (
     ("held", "id = ?"),
@@ -64,24 +67,30 @@ _OF: Final = (
     ("effect", "id = ? ORDER BY key"),
     ("lease", "id = ? ORDER BY resource"),
     ("answer", "id = ?"),
-    ("receipt", "id = ? AND told = 0 ORDER BY epoch, hop, node, life"),
+    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, run"),
 )
 _LIVE: Final = (
-    f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
-    "UNION SELECT id FROM lease WHERE id > ? "
-    "UNION SELECT id FROM receipt WHERE told = 0 AND id > ? "
-    f"ORDER BY id LIMIT {PAGE}"
+    # All of `held` is read: an index of what is not parked would cost every step a tenth.
+    f"SELECT id FROM held WHERE state <> {PARKED}{{mine}} "  # noqa: S608 - our names
+    "UNION SELECT id FROM lease WHERE true{mine} "
+    "UNION SELECT id FROM receipt WHERE NOT told"
 )
-_PROGRAMS: Final = "SELECT DISTINCT program FROM held"
 _EXPIRED: Final = (
     "SELECT id FROM answer WHERE at_ns > 0 AND at_ns < ? AND id NOT IN (SELECT id FROM held) "
     "UNION "
     "SELECT id FROM forgotten WHERE at_ns < ? AND id NOT IN (SELECT id FROM held)"
 )
-ASIDE: Final = "INSERT INTO damaged (name, row, problem, image) VALUES (?, ?, ?, ?)"
+ASIDE: Final = "INSERT INTO damaged (name, row_key, problem, image) VALUES (?, ?, ?, ?)"
 
 
-def operations(records: Sequence[Record], home: int, *, keeps_told: bool) -> list[Operation]:
+def puts(home: int = 0) -> dict[type[Any], str]:
+    """Give the statement that writes a record, for each kind; `home` as `upsert` has it."""
+    return {table.record: upsert(table, home) for table in TABLES}
+
+
+def operations(
+    records: Sequence[Record], put: dict[type[Any], str], *, keeps_told: bool
+) -> list[Operation]:
     """Give the statements that write records, in order.
 
     Raises
@@ -91,20 +100,29 @@ def operations(records: Sequence[Record], home: int, *, keeps_told: bool) -> lis
     """
     found: list[Operation] = []
     for record in records:
-        if isinstance(record, Forgotten):
-            found += [(statement, (record.id,)) for statement in _FORGET]
-            if not record.at_ns:
+        kind = type(record)
+        if kind in _SPECIAL:
+            deletes = _deletes(record, keeps_told=keeps_told)
+            found += deletes
+            if deletes and not (isinstance(record, Forgotten) and record.at_ns):
                 continue
-        elif isinstance(record, Leased) and not record.until_ns:
-            found.append((_UNLEASE, (record.resource, record.id)))
-            continue
-        elif isinstance(record, Receipted) and record.told and not keeps_told:
-            r = record
-            found.append((_TOLD, (r.id, r.epoch, r.hop, r.node, r.life)))
-            continue
-        row = row_of(record, home)  # refuses what is no record
-        found.append((_PUT[type(record)], row))
+        found.append((put.get(kind, ""), row_of(record)))
     return found
+
+
+_SPECIAL: Final = frozenset((Forgotten, Leased, Receipted))
+"""Kinds of which some delete rows."""
+
+
+def _deletes(record: Record, *, keeps_told: bool) -> list[Operation]:
+    if isinstance(record, Forgotten):
+        return [(statement, (record.id,)) for statement in _FORGET]
+    if isinstance(record, Leased) and not record.until_ns:
+        return [(_UNLEASE, (record.resource, record.id))]
+    if isinstance(record, Receipted) and record.told and not keeps_told:
+        r = record
+        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.run))]
+    return []
 
 
 def grouped(done: Iterable[Operation]) -> list[tuple[str, list[Row]]]:
@@ -143,7 +161,8 @@ class SqlJournal(ABC):
 
     def __init__(self, address: str, *, home: bool, mine: str = "") -> None:
         self._is_home = home
-        self._address = address
+        self._put = puts()
+        self._row_address = address
         self._mine = f" AND {mine}" if mine else ""
         self._select = {table.name: selected(table, address) for table in TABLES}
         self._lost: set[tuple[str, str]] = set()
@@ -167,11 +186,23 @@ class SqlJournal(ABC):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch, whole or not at all; it is durable when this returns."""
-        self._write(operations(records, self._number(), keeps_told=self._is_home))
+        done = operations(records, self._put, keeps_told=self._is_home)
+        mended = self._mended(records) if self._lost else []
+        done += [(_MEND, key) for key in mended]
+        self._write(done)
+        self._lost.difference_update(mended)
 
-    def _number(self) -> int:
-        """Give which of several homes this is."""
-        return 0
+    def _mended(self, records: Sequence[Record]) -> list[tuple[str, str]]:
+        """Give which damaged rows are of no account any more once these records are written."""
+        found = []
+        for record in records:
+            if isinstance(record, Forgotten):
+                whose = record.id.hex()
+                found += [k for k in self._lost if k[0] in _FORGOTTEN and k[1].startswith(whose)]
+            else:
+                table = BY_RECORD[type(record)]
+                found.append((table.name, told(getattr(record, name) for name in table.key)))
+        return [key for key in dict.fromkeys(found) if key in self._lost]
 
     # -- what is held
 
@@ -188,16 +219,16 @@ class SqlJournal(ABC):
 
     def live(self) -> Iterator[Known]:
         """Give what this node has to do something for, by id."""
-        after = b""
-        while ids := self._rows(_LIVE.format(mine=self._mine), after, after, after):
-            for (id_,) in ids:
-                yield self.of(bytes(id_))
-            after = ids[-1][0]
+        # Sorted here: to be asked for an order, a database would take the long way by the index.
+        ids = sorted(self._rows(_LIVE.format(mine=self._mine)))
+        return (self.of(id_) for (id_,) in ids)
 
     def active(self) -> Iterator[Held]:
         """Give what is running, away or passed and driven by this home, by id."""
-        only = f"state <> {PARKED} AND state < {PARKED}{self._mine}"
-        return self._paged(BY_NAME["held"], only)
+        only = f"state < {PARKED}{self._mine}"
+        ids = sorted(self._rows(f"SELECT id FROM held WHERE {only}"))  # noqa: S608 - our names
+        found = (self._list("held", f"id = ? AND {only}", *row) for row in ids)
+        return (held for rows in found for held in rows)
 
     def due(self, now_ns: int, most: int) -> list[Held]:
         """Give up to `most` whose `wake_ns` has come, earliest first."""
@@ -265,7 +296,8 @@ class SqlJournal(ABC):
 
     def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
         """Give up to `most` leases that ended at or before a time, earliest first."""
-        return self._list("lease", "until_ns <= ? ORDER BY until_ns LIMIT ?", now_ns, most)
+        where = f"until_ns <= ?{self._mine} ORDER BY until_ns LIMIT ?"
+        return self._list("lease", where, now_ns, most)
 
     def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
         """Give what is kept for a continuation, by resource."""
@@ -308,13 +340,25 @@ class SqlJournal(ABC):
             found = rows(self._select["code"])
             intact = [record_of(BY_NAME["code"], row) for row in found]
             codes: dict[bytes, Code] = {one.digest: one for one in intact if one is not None}
-            named = reachable([row[0] for row in rows(_PROGRAMS)], codes.get)
+            named = reachable(self._roots(rows), codes.get)
             dropped = [digest for digest in codes if digest not in named]
             for digest in dropped:
                 rows("DELETE FROM code WHERE digest = ?", digest)
             return len(dropped)
 
         return self._alone(drop)
+
+    def _roots(self, rows: Ask) -> set[bytes]:
+        """Give the digests of the code that states name."""
+        found: set[bytes] = set()
+        after = b""
+        while page := rows(f"{self._select['held']} WHERE id > ? ORDER BY id LIMIT {PAGE}", after):
+            after = page[-1][0]
+            for row in page:
+                held = record_of(BY_NAME["held"], row)
+                # Of a damaged one, the program at least may be told.
+                found |= {held.program, held.setting} if held is not None else {row[2]}
+        return found
 
     def expire(self, before_ns: int, *, receipts: bool) -> int:
         """Drop what was kept of continuations that are over since a time."""
@@ -356,8 +400,12 @@ class SqlJournal(ABC):
 
     def damages(self) -> list[Damage]:
         """Give what was found damaged up to now, since the journal was made."""
-        rows = self._rows(f"SELECT name, row, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
+        rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
         return [Damage(*row) for row in rows]
+
+    def _still_lost(self) -> set[tuple[str, str]]:
+        told_of = (one for one in self.damages() if not one.problem.endswith(_MENDED))
+        return {(one.table, one.key) for one in told_of}
 
     # -- rows
 
@@ -409,14 +457,17 @@ class SqlJournal(ABC):
 
     def _set_aside(self, table: Table, row: Row) -> None:
         """Take a row that is not as it was written out of its table, and keep what it was."""
-        columns = list(table.columns)
-        key = told(row[columns.index(name)] for name in table.key)
-        image = repr(row[:-1]).encode()
-        drop = f"DELETE FROM {table.name} WHERE {self._address} = ?"  # noqa: S608 - our names
+        self._write(self._aside(table, row))
+
+    def _aside(self, table: Table, row: Row) -> list[Operation]:
+        key = told(row[: len(table.key)])
+        image = repr(row[:-1]).encode("utf-8", "surrogateescape")
+        drop = f"DELETE FROM {table.name} WHERE {self._row_address} = ?"  # noqa: S608 - our names
         self._lost.add((table.name, key))
-        self._write([(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))])
+        return [(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))]
 
 
 def told(values: Iterable[Any]) -> str:
     """Give a key for people."""
-    return " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    key = " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    return key.encode(errors="backslashreplace").decode()
