@@ -21,34 +21,83 @@ from wherry.ir.user import kernel
 from wherry.pipeline import Grouping, Pipeline, scan
 
 if TYPE_CHECKING:
+    from wherry.movables import (
+        BudgetExceeded,
+        Dormant,
+        Failed,
+        Finished,
+        LeaseEnded,
+        Most,
+        Movable,
+        Rows,
+        Unknown,
+        event,
+        gather,
+        idempotent,
+        movable,
+        once,
+        open_home,
+        respond,
+        route,
+        sleep,
+        value,
+    )
     from wherry.plan.explain import Explanation
     from wherry.session import Options, Result, run_many
 
 __all__ = [
+    "BudgetExceeded",
     "CorruptError",
+    "Dormant",
     "Explanation",
     "Expr",
+    "Failed",
+    "Finished",
     "Grouping",
     "InputError",
+    "LeaseEnded",
     "Measured",
     "Modelled",
+    "Most",
+    "Movable",
     "Options",
     "Pipeline",
     "Refused",
     "Result",
     "Retryable",
+    "Rows",
     "ShardScheme",
+    "Unknown",
     "WherryError",
     "col",
     "count",
+    "event",
+    "gather",
+    "idempotent",
     "kernel",
     "lit",
     "load_system",
+    "movable",
+    "once",
+    "open_home",
+    "respond",
+    "route",
     "run_many",
     "scan",
+    "sleep",
+    "value",
     "when",
     "write_shards",
 ]
+
+
+_OF_MOVABLES = frozenset(
+    (
+        *("BudgetExceeded", "Dormant", "Failed", "Finished", "LeaseEnded", "Most", "Movable"),
+        *("Rows", "Unknown", "event", "gather", "idempotent", "movable", "once", "open_home"),
+        *("respond", "route", "sleep", "value"),
+    )
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -57,4 +106,8 @@ def __getattr__(name: str) -> Any:
         from wherry import session  # noqa: PLC0415
 
         return getattr(session, name)
+    if name in _OF_MOVABLES:
+        from wherry import movables  # noqa: PLC0415
+
+        return getattr(movables, name)
     raise AttributeError(f"module 'wherry' has no attribute {name!r}")

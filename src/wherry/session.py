@@ -33,7 +33,7 @@ from wherry.plan.explain import explain as explain_choice
 from wherry.plan.joins import expected, with_builds
 from wherry.plan.objective import Objective, weights_of
 from wherry.plan.place import Choice, Wish, choice_for, host_only
-from wherry.plan.placement import stages_of
+from wherry.plan.placement import homes_of, stages_of
 from wherry.plan.query import Query, prepare
 from wherry.plan.replan import Revision, replanner
 from wherry.plan.sample import sampled
@@ -188,6 +188,23 @@ def _analyzed(declared: Declared, system: System, options: Options) -> Analysis:
         before_ns=before,
         revisions=result.revisions,
     )
+
+
+def answers_at(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> str:
+    """Give the device that would make the answer of a pipeline; the host if several would."""
+    found, chosen = _system(system), options or Options()
+
+    def expect(side: Declared, keys: int) -> Known:
+        query, _ = _explained(side, found, _for_builds(chosen))
+        return expected(query.flows[-1], side.schema, keys)
+
+    query = _prepared(with_builds(declared, expect), found)
+    last = {way.sites[-1] for way in _place(query, found, chosen).chosen.placement.ways}
+    homes = homes_of(query, found)
+    devices = {device for site in last for device in homes.at(site)}
+    return devices.pop() if len(devices) == 1 else found.host
 
 
 def _explained(declared: Declared, system: System, options: Options) -> tuple[Query, Explanation]:

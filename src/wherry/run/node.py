@@ -258,7 +258,7 @@ def held(entry: Entry, *, wake_ns: int = 0, event: str = "") -> Held:
     m = entry.message
     return Held(
         entry.id, entry.epoch, entry.hop, entry.state, m.program, m.position, entry.data,
-        entry.where, wake_ns, event, m.tenant, entry.started, entry.setting, entry.came,
+        entry.where, wake_ns, event, m.tenant, entry.started, entry.came, entry.setting,
     )  # fmt: skip
 
 

@@ -70,10 +70,10 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
         Who pays.
     started_ns : int
         When the caller asked.
-    setting : bytes
-        Digest of the `Code` that says which system and datasets it runs on.
     came : bytes
         Digest of the state that the step here began with; empty where home made the state.
+    setting : bytes
+        Digest of the `Code` that says which system and datasets it runs on.
     """
 
     id: bytes
@@ -88,8 +88,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: str = ""
     tenant: str = ""
     started_ns: int = 0
-    setting: bytes = b""
     came: bytes = b""
+    setting: bytes = b""
 
 
 class Stepped(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -123,12 +123,16 @@ class Leased(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event that arrived: `number` tells repeated ones of one name apart; `taken` by this id."""
+    """An event that arrived at `at_ns`: `number` tells repeated ones of a name apart.
+
+    `taken` is the id of the continuation that took it. One that is not taken replaces nothing.
+    """
 
     name: str
     number: bytes
     payload: bytes
     taken: bytes = b""
+    at_ns: int = 0
 
 
 class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -161,17 +165,26 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Code(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The bytes of a "program", a "plan" or a "setting" by their digest."""
+    """The bytes of a "program", a "plan" or a "setting" by their digest.
+
+    `names` are the digests of the code it needs: it is kept for as long as this is.
+    """
 
     digest: bytes
     kind: str
     body: bytes
+    names: tuple[bytes, ...] = ()
 
 
 class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """State and steps of a continuation may go; its answer, effects, receipts and leases stay."""
+    """State and steps of a continuation may go; its answer, effects, receipts and leases stay.
+
+    With `at_ns` it stays known that it was here until the journal is told that such times have
+    expired, and its effects go then; without, they go as its answer expires.
+    """
 
     id: bytes
+    at_ns: int = 0
 
 
 Record = Held | Stepped | Effect | Leased | Signal | Receipted | Answered | Code | Forgotten

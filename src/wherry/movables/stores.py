@@ -1,0 +1,117 @@
+"""Rows that steps leave at nodes, by reference, until the lease of their continuation ends.
+
+A row that an await gave stays where it was made; frames hold its reference. What a dormant
+continuation refers to has to outlive the process, so it is written beside the journal before the
+journal says that it sleeps: once, as an Arrow file, which is mapped when it is asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+from msgspec import Struct, field
+
+from wherry.base.errors import CorruptError, InputError, Retryable
+from wherry.data.arrow_write import write_ipc
+from wherry.data.source import open_source
+
+KEY_BYTES = 16
+
+
+class LeaseEnded(Retryable):
+    """Rows that a continuation refers to are no longer kept."""
+
+
+class Stores(Struct):
+    """The rows kept at the nodes of one process.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where rows of dormant continuations are written; None keeps them in memory only.
+    """
+
+    folder: Path | None = None
+    _rows: dict[bytes, pa.Table] = field(default_factory=dict)
+    _pinned: set[bytes] = field(default_factory=set)
+
+    def keep(self, key: bytes, rows: pa.Table) -> None:
+        """Keep rows under a key of 16 bytes, by reference."""
+        self._rows[key] = rows
+
+    def rows(self, key: bytes, node: str) -> pa.Table:
+        """Give the rows of a key.
+
+        Raises
+        ------
+        LeaseEnded
+            If nobody keeps them any more.
+        CorruptError
+            If their file is not whole.
+        """
+        found = self._rows.get(key)
+        if found is not None:
+            return found
+        path = self._path(key)
+        if path is None or not path.exists():
+            raise LeaseEnded(f"{node} no longer keeps the rows {key.hex()}: their lease ended")
+        try:
+            source = open_source(path)
+            batches = [source.read(ref, source.schema.names) for ref in source.chunks()]
+        except InputError as problem:
+            raise CorruptError(f"{path}: rows of a dormant continuation: {problem}") from None
+        self._rows[key] = pa.Table.from_batches(batches, source.schema)
+        return self._rows[key]
+
+    def save(self, key: bytes, node: str) -> None:
+        """Write rows so that they outlive the process, if there is a folder and they are not there.
+
+        Raises
+        ------
+        InputError
+            If the disk is full, or the folder cannot be written.
+        """
+        path = self._path(key)
+        if path is None or path.exists():
+            return
+        rows = self.rows(key, node)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ipc(path, rows.schema, rows.to_batches())
+        _sync(path)
+        _sync(path.parent)
+
+    def pin(self, key: bytes) -> None:
+        """Keep rows beyond their continuation: they are its answer, until `unpin`."""
+        self._pinned.add(key)
+
+    def unpin(self, key: bytes) -> None:
+        """Let go of an answer in memory that was fetched; what is written can be again."""
+        self._pinned.discard(key)
+        self._rows.pop(key, None)
+
+    def drop(self, key: bytes) -> None:
+        """Let rows go, unless they are an answer; nothing if they are gone."""
+        if key in self._pinned:
+            return
+        self._rows.pop(key, None)
+        path = self._path(key)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def kept(self) -> frozenset[bytes]:
+        """Give the keys of all rows that are kept, in memory or written."""
+        written = self.folder.glob("*.arrow") if self.folder is not None else ()
+        return frozenset(self._rows) | {bytes.fromhex(path.stem) for path in written}
+
+    def _path(self, key: bytes) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key.hex()}.arrow"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,244 @@
+"""Movables from declaration to answer: every await, on this machine and on emulated systems."""
+
+import json
+import traceback
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import wherry as wh
+from wherry import col
+
+ORDERS = pa.table(
+    {
+        "customer": [1, 2, 1, 1, 3, 1, 2],
+        "day": [date(2020, 1, n) for n in range(1, 8)],
+        "price": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0],
+    }
+)
+SYSTEMS = ["this-machine", "dpu-csd-host", "gpu-host", "rack-16"]
+GIVEN = {"datasets": {"orders": ORDERS}}
+CALLS = []
+
+
+@wh.once
+def charge(customer: int, amount: float) -> str:
+    CALLS.append((customer, amount))
+    return f"receipt {len(CALLS)}"
+
+
+@wh.once
+def fails(customer: int) -> int:
+    raise ValueError(f"no account {customer}")
+
+
+@wh.idempotent(key="customer")
+def greet(customer: int) -> str:
+    return f"dear {customer}"
+
+
+@wh.movable
+async def largest(customer: int, most: int) -> pa.Table:
+    shard = await wh.route("orders", key=customer)
+    rows = await shard.filter(lambda r: r.customer == customer).select("day", "price")
+    if rows.num_rows > most:
+        rows = await rows.top_k(most, by="price")
+    return await wh.respond(rows)
+
+
+@wh.movable
+async def total(customer: int) -> float:
+    shard = await wh.route("orders", key=customer)
+    rows = await shard.filter(col("customer") == customer).agg(total=col("price").sum())
+    found: float = await wh.value(rows, "total")
+    return found
+
+
+@wh.movable
+async def several(first: int, last: int) -> tuple[float, int]:
+    whole = 0.0
+    count = 0
+    for customer in range(first, last):
+        amount = await total(customer)
+        whole += amount
+        count += 1
+    return (whole, count)
+
+
+@wh.movable
+async def both(customer: int) -> tuple[int, int]:
+    shard = await wh.route("orders", key=customer)
+    mine, others = await wh.gather(
+        shard.filter(col("customer") == customer), shard.filter(col("customer") != customer)
+    )
+    return (mine.num_rows, others.num_rows)
+
+
+@wh.movable
+async def bill(customer: int) -> str:
+    amount = await total(customer)
+    said = await charge(customer, amount)
+    hello = await greet(customer)
+    return f"{hello}: {said}"
+
+
+@wh.movable
+async def brave(customer: int) -> str:
+    try:
+        n = await fails(customer)
+    except ValueError as error:
+        return f"caught {error}"
+    return str(n)
+
+
+@wh.movable
+async def patient(customer: int) -> pa.Table:
+    rows = await wh.scan("orders").filter(col("customer") == customer)
+    ok: bool = await wh.event("ok")
+    if not ok:
+        rows = await rows.limit(0)
+    return await wh.respond(rows)
+
+
+@wh.movable
+async def sleepy(customer: int) -> int:
+    rows = await wh.scan("orders").filter(col("customer") == customer)
+    await wh.sleep(timedelta(milliseconds=20))
+    return rows.num_rows
+
+
+@wh.movable
+async def busy(times: int) -> int:
+    seen = 0
+    for _ in range(times):
+        rows = await wh.scan("orders").limit(1)
+        seen += rows.num_rows
+    return seen
+
+
+@wh.movable
+async def wrong(customer: int) -> int:
+    shard = await wh.route("orders", key=customer)
+    rows = await shard.filter(col("customers") == customer)
+    return rows.num_rows
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_answer_is_the_same_wherever_it_runs(system):
+    found = largest.run(1, 2, system=system, **GIVEN)
+    assert found.table.to_pydict() == {
+        "day": [date(2020, 1, 6), date(2020, 1, 4)], "price": [60.0, 40.0],
+    }  # fmt: skip
+    assert found.used["hops"] == len(found.hops) == 5
+    assert total.run(1, system=system, **GIVEN).value == 140.0
+    assert several.run(1, 4, system=system, **GIVEN).value == (280.0, 3)
+    assert both.run(2, system=system, **GIVEN).value == (2, 5)
+    assert sleepy.run(1, system=system, **GIVEN).value == 4
+
+
+def test_an_emulated_run_says_modelled_and_is_the_same_twice():
+    first, second = (largest.run(1, 2, system="dpu-csd-host", **GIVEN) for _ in range(2))
+    assert isinstance(first.time, wh.Modelled)
+    assert first.time == second.time
+    assert [r.used for r in first.receipts] == [r.used for r in second.receipts]
+    assert first.used["bytes"] > 0
+    assert isinstance(largest.run(1, 2, **GIVEN).time, wh.Measured)
+
+
+def test_effects_are_called_by_home_and_their_results_come_back():
+    CALLS.clear()
+    assert bill.run(1, **GIVEN).value == "dear 1: receipt 1"
+    assert CALLS == [(1, 140.0)]
+
+
+def test_an_error_of_an_effect_can_be_caught():
+    assert brave.run(7, **GIVEN).value == "caught no account 7"
+
+
+def test_an_error_comes_with_one_traceback_over_all_hops():
+    with pytest.raises(wh.InputError, match="customers") as caught:
+        wrong.run(1, system="dpu-csd-host", **GIVEN)
+    shown = traceback.extract_tb(caught.value.__traceback__)
+    lines = Path(__file__).read_text().splitlines()
+    hops = [(f.name, lines[f.lineno - 1].strip()) for f in shown if " on " in f.name]
+    assert hops == [
+        ("wrong on client", "async def wrong(customer: int) -> int:"),
+        ("wrong on dpu0", 'shard = await wh.route("orders", key=customer)'),
+        ("wrong on host0", 'rows = await shard.filter(col("customers") == customer)'),
+    ]
+
+
+@pytest.mark.parametrize("system", SYSTEMS[:2])
+def test_a_dormant_continuation_outlives_its_home(tmp_path, system):
+    journal = tmp_path / "orders.journal"
+    given = {"system": system, **GIVEN}
+    with wh.open_home(journal, **given) as home:
+        id_ = home.start(patient, 1)
+        with pytest.raises(wh.Dormant, match="waits for event 'ok'"):
+            home.result(id_)
+    with wh.open_home(journal, **given) as home:
+        home.signal("ok", True)
+        found = home.result(id_)
+        assert found.table.num_rows == 4
+    with wh.open_home(journal, **given) as home:
+        assert home.result(id_).table.equals(found.table)
+
+
+def test_an_event_that_comes_first_is_kept(tmp_path):
+    with wh.open_home(tmp_path / "j", **GIVEN) as home:
+        home.signal("ok", False)
+        assert home.result(home.start(patient, 1)).table.num_rows == 0
+
+
+def test_an_event_of_another_type_is_an_error_at_its_await(tmp_path):
+    with wh.open_home(tmp_path / "j", **GIVEN) as home:
+        home.signal("ok", "yes")
+        with pytest.raises(wh.InputError, match="should be bool"):
+            home.result(home.start(patient, 1))
+
+
+def test_a_continuation_can_be_cancelled(tmp_path):
+    with wh.open_home(tmp_path / "j", **GIVEN) as home:
+        id_ = home.start(patient, 1)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+        home.cancel(id_)
+        with pytest.raises(wh.WherryError, match="somebody asked"):
+            home.result(id_)
+        assert home.stores.kept() == frozenset()
+
+
+def test_a_budget_that_is_exceeded_ends_it_at_the_next_await():
+    with pytest.raises(wh.BudgetExceeded, match="rows exceeded: 4 used"):
+        largest.run(1, 2, budget={"rows": 3}, **GIVEN)
+    assert largest.run(1, 2, budget={"rows": 6, "hops": 5}, **GIVEN).table.num_rows == 2
+    with pytest.raises(wh.BudgetExceeded, match="hops exceeded"):
+        several.run(1, 4, budget={"hops": 5}, **GIVEN)
+
+
+def test_a_deadline_ends_it(tmp_path):
+    with wh.open_home(tmp_path / "j", **GIVEN) as home:
+        id_ = home.start(busy, 1_000_000, timeout_s=0.05)
+        with pytest.raises(wh.WherryError, match="deadline"):
+            home.result(id_, timeout_s=20)
+
+
+def test_arguments_are_checked():
+    with pytest.raises(wh.InputError, match="customer"):
+        largest.run("one", 2, **GIVEN)
+    with pytest.raises(wh.InputError, match="most"):
+        largest.run(1, **GIVEN)
+    with pytest.raises(wh.InputError, match=r"use largest\.run"):
+        largest(1, 2)
+    with pytest.raises(wh.InputError, match="awaited in a function"):
+        wh.sleep(1)
+    with pytest.raises(wh.InputError, match="no dataset 'orders'"):
+        largest.run(1, 2)
+
+
+def test_the_trace_has_every_hop():
+    found = largest.run(1, 2, system="dpu-csd-host", **GIVEN)
+    spans = json.loads(found.otlp)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert [span["name"] for span in spans] == [hop.receipt.what for hop in found.hops]
