@@ -336,4 +336,5 @@ def drop(node: State, entry: Entry) -> None:
     entry.due = 0
     if node.entries.get(entry.id) is entry:
         del node.entries[entry.id]
-    persist(node, Forgotten(entry.id))
+    own = entry.message.home == node.name
+    persist(node, Forgotten(entry.id, node.wall if own else 0))
