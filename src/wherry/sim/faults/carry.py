@@ -229,7 +229,7 @@ def _release(world: World, site: Site, command: Release) -> None:
 def _stop(world: World, site: Site, command: Stop) -> None:
     """Hurry an effect; let a step go on: both come to something that nobody asks for."""
     performing = world.performing.get(command.id)
-    if performing is not None:
+    if performing is not None and site is world.home:
         world.at(world.now + 1, _performed, world, site, site.life, performing)
 
 
