@@ -265,6 +265,8 @@ class World:
         assert site.journal is not None
         rows = site.journal.rows
         key = list(rows)[r.randrange(len(rows))]
+        if (site.name, *key) in self.flipped:
+            return
         row = bytearray(rows[key])
         bit = r.randrange(len(row) * 8)
         row[bit // 8] ^= 1 << bit % 8
