@@ -99,6 +99,10 @@ class Steps(Struct):
     def execute(self, node: str, message: Message) -> Outcome:
         """Carry out the step of a message at a node; whatever it raises is an outcome, too."""
         begun = time.time_ns()
+        if 0 < message.deadline_ns <= begun:
+            # The nodes' clock stands still during a step; the deadline does not.
+            late = delivery.own_error("timed out", "the deadline of the call passed")
+            return delivery.failed(late)
         program = self.program(message.program)
         values = thaw_frame(program, message.position, message.frame)
         visit = _Visit(node, compiled_of(program), message, values, begun)
