@@ -9,7 +9,7 @@ from fuzz import messages
 from wherry.base.errors import InputError
 from wherry.run.records import RUNNING, Held
 from wherry.sim.faults.__main__ import killed_by, main
-from wherry.sim.faults.campaign import searched, violations
+from wherry.sim.faults.campaign import crashed_everywhere, searched, violations
 from wherry.sim.faults.journal import HELD, Journal
 from wherry.sim.faults.mutants import MUTANTS
 from wherry.sim.faults.mutate import Mutant, edited
@@ -25,6 +25,13 @@ LATEST = 4_000
 @pytest.mark.parametrize("part", range(4))
 def test_no_schedule_goes_wrong(part):
     assert searched(part * SCHEDULES, SCHEDULES) == []
+
+
+@pytest.mark.parametrize("seed", range(0, 320, 16))
+def test_a_crash_at_any_point_does_no_harm(seed):
+    points, found = crashed_everywhere(seed)
+    assert found == []
+    assert points > 10
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[m.name for m in MUTANTS])

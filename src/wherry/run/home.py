@@ -209,7 +209,9 @@ def matched(node: State, entry: Entry, found: Matched) -> None:
     s = found.signal
     if s is not None and parking(entry.message.operand)[1] == s.name:
         unpark(node, entry)
-        go_on(node, entry, VALUE, s.payload, [Signal(s.name, s.number, s.payload, entry.id)])
+        go_on(
+            node, entry, VALUE, s.payload, [Signal(s.name, s.number, s.payload, entry.id, s.at_ns)]
+        )
 
 
 def migrated(node: State, entry: Entry, to: Migrate, wake_ns: int) -> None:

@@ -38,9 +38,9 @@ operand stay bytes here: `wherry.flow` reads them by the types of the program th
 
 from __future__ import annotations
 
-import hmac
 import struct
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Final
 
 import msgspec
@@ -256,7 +256,7 @@ def thaw(data: bytes, key: bytes) -> Message:
         )
     if not 0 < kind <= LOST or given > TIMED_OUT or flags & ~FLAGS or reserved:
         raise _unfit(kind, flags, given, reserved)
-    if max(epoch, hop) >= COUNT_MAX or lease < LEASE_MS_MIN:
+    if epoch | hop >= COUNT_MAX or lease < LEASE_MS_MIN:
         raise CorruptError(
             f"message: epoch {epoch}, hop {hop}, lease {lease} ms at offsets 28, 8, 60; possible: "
             f"less than {COUNT_MAX}, at least {LEASE_MS_MIN} ms"
@@ -328,7 +328,7 @@ def opened(data: bytes, key: bytes, magic: bytes, least: int, most: int) -> byte
     if data[4] != VERSION:
         raise CorruptError(f"message: version at offset 4 is {data[4]}, not {VERSION}")
     body = data[:-DIGEST_BYTES]
-    if not hmac.compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):
+    if not compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):
         raise CorruptError(f"message: the seal at offset {len(body)} does not fit")
     return body
 

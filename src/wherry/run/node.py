@@ -54,9 +54,9 @@ class Entry:
     """
 
     __slots__ = (
-        "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders", "hop",
-        "id", "lease", "message", "renew", "retry", "setting", "started", "state",
-        "told", "tries", "where",
+        "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders",
+        "hop", "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told",
+        "tries", "where",
     )  # fmt: skip
 
     def __init__(self, state: int, message: Message, data: bytes) -> None:
@@ -336,4 +336,5 @@ def drop(node: State, entry: Entry) -> None:
     entry.due = 0
     if node.entries.get(entry.id) is entry:
         del node.entries[entry.id]
-    persist(node, Forgotten(entry.id))
+    own = entry.message.home == node.name
+    persist(node, Forgotten(entry.id, node.wall if own else 0))

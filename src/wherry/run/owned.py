@@ -193,7 +193,7 @@ def end(node: State, entry: Entry, *, failed: bool, value: bytes, records: list[
         keeping.due = 0
         records.append(Leased(keeping.resource, keeping.id, 0, keeping.nbytes))
     records += let_go(entry, node.name)
-    records.append(held(entry) if entry.holders else ForgottenRecord(entry.id))
+    records.append(held(entry) if entry.holders else ForgottenRecord(entry.id, node.wall))
     persist(node, *records)
     node.out += [Release(k.resource, k.id) for k in here.values()]
     node.out.append(Report(entry.id, failed, value))

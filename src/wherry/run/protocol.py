@@ -131,7 +131,7 @@ class Node(State):
             home.submitted(self, event.message, event.code, event.setting)
 
     def _signalled(self, event: Signalled) -> None:
-        persist(self, Signal(event.name, event.number, event.payload))
+        persist(self, Signal(event.name, event.number, event.payload, at_ns=self.wall))
         match(self, event.name)
 
     def _pending(self, event: Pending) -> None:

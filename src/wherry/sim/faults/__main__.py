@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
-from wherry.sim.faults.campaign import Found, searched, violations
+from wherry.sim.faults.campaign import Found, crashed_everywhere, searched, violations
 from wherry.sim.faults.mutants import MUTANTS
 from wherry.sim.faults.mutate import Mutant, applied
 
 _CHUNK: Final = 500
+_CALM: Final = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show is not None:
         return _show(options.show)
     with ProcessPoolExecutor(options.workers) as pool:
-        found = _schedules(pool, options.seed, options.seeds)
+        found = _everywhere(pool, options.seed)
+        found += _schedules(pool, options.seed, options.seeds)
         alive = _mutants(pool, options.mutants) if options.mutants else []
     for one in found[:5]:
         print(f"seed {one.seed}: {'; '.join(one.violations[:3])}")
@@ -57,6 +59,17 @@ def _show(seed: int) -> int:
     print(*lines, sep="\n")
     print(*(wrong or ("no violation",)), sep="\n")
     return 1 if wrong else 0
+
+
+def _everywhere(pool: ProcessPoolExecutor, first: int) -> list[Found]:
+    """Crash schedules without other faults at every point of theirs."""
+    calm = range(first // 16 * 16, first // 16 * 16 + 16 * _CALM, 16)
+    points, found = 0, []
+    for more, part in pool.map(crashed_everywhere, calm):
+        points += more
+        found += part
+    print(f"{_CALM} schedules without faults, crashed at each of their {points:,} points in turn")
+    return found
 
 
 def _schedules(pool: ProcessPoolExecutor, first: int, count: int) -> list[Found]:

@@ -28,6 +28,21 @@ def violations(seed: int, trace: list[str] | None = None) -> tuple[str, ...]:
         return (f"{type(problem).__name__}: {problem} in {last.name}, line {last.lineno}",)
 
 
+def crashed_everywhere(seed: int) -> tuple[int, list[Found]]:
+    """Crash a schedule at each of its points; give how many there are, and what went wrong."""
+    found: list[Found] = []
+    point = 0
+    while True:
+        point += 1
+        world = World(seed, crash_at=point)
+        world.run()
+        wrong = oracle.check(world)
+        if wrong:
+            found.append(Found(seed, (f"crashed at point {point}", *wrong)))
+        if world.points < point:
+            return point - 1, found
+
+
 def searched(first: int, count: int, most: int = 0) -> list[Found]:
     """Run the schedules of `count` seeds; give those that went wrong, `most` at most (0: all).
 

@@ -53,6 +53,8 @@ def out(world: World, site: Site, commands: list[Command]) -> None:
             continue
         if crashing and world.random.random() < crashing:
             world.crash(site)
+        elif world.crash_at:
+            world.point(site)
         if site.life != life:
             return
         if world.watch is not None:
@@ -167,6 +169,8 @@ def _performed(world: World, site: Site, life: int, command: Perform) -> None:
     if world.crashing and world.now < HORIZON and world.random.random() < 0.1:
         world.crash(site)
         return
+    if world.crash_at:
+        world.point(site)
     event = Performed(m, VALUE, model.effect_result(total))
     world.at(world.now + int(world.random.random() * 5 * MS), world.deliver, site, event, life)
 
@@ -225,7 +229,7 @@ def _release(world: World, site: Site, command: Release) -> None:
 def _stop(world: World, site: Site, command: Stop) -> None:
     """Hurry an effect; let a step go on: both come to something that nobody asks for."""
     performing = world.performing.get(command.id)
-    if performing is not None:
+    if performing is not None and site is world.home:
         world.at(world.now + 1, _performed, world, site, site.life, performing)
 
 

@@ -20,7 +20,7 @@ MUTANTS: Final = (
     Mutant(
         "the seal is not checked",
         _MESSAGE,
-        "if not hmac.compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):",
+        "if not compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):",
         "if False:",
     ),
     Mutant(
@@ -403,7 +403,7 @@ MUTANTS: Final = (
     Mutant(
         "an ended one is not forgotten on record",
         _OWNED,
-        "    records.append(held(entry) if entry.holders else ForgottenRecord(entry.id))\n",
+        "    records.append(held(entry) if entry.holders else ForgottenRecord(entry.id, node.wall))\n",
         "    records.append(held(entry))\n",
     ),
     Mutant(
@@ -439,7 +439,7 @@ MUTANTS: Final = (
     Mutant(
         "an event is not marked as taken",
         _HOME,
-        "[Signal(s.name, s.number, s.payload, entry.id)]",
+        "[Signal(s.name, s.number, s.payload, entry.id, s.at_ns)]",
         "[]",
     ),
     Mutant(
@@ -451,7 +451,7 @@ MUTANTS: Final = (
     Mutant(
         "an event is not put on record",
         _PROTOCOL,
-        "        persist(self, Signal(event.name, event.number, event.payload))\n",
+        "        persist(self, Signal(event.name, event.number, event.payload, at_ns=self.wall))\n",
         "",
     ),
     Mutant(

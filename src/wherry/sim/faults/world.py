@@ -78,12 +78,17 @@ class World:
         All follows from it.
     trace : list of str, optional
         Where to write a line for each thing that happens.
+    crash_at : int
+        Before which command, counted over all nodes from 1, its node crashes; 0: none.
     """
 
-    def __init__(self, seed: int, trace: list[str] | None = None) -> None:
+    def __init__(self, seed: int, trace: list[str] | None = None, crash_at: int = 0) -> None:
         r = self.random = Random(seed)  # noqa: S311
         self.plan: Plan = planned(seed, r)
         self.trace = trace
+        self.crash_at = crash_at
+        self.points = 0
+        """Commands so far, where `crash_at` asks for one."""
         self.key = KEY
         self.now = 0
         self.order = 0
@@ -140,7 +145,7 @@ class World:
     def _look(self) -> None:
         self.wrong += invariants(self)
         if self.now < HORIZON and not self.wrong:
-            self.at(self.now + 10 * MS, self._look)
+            self.at(self.now + 50 * MS, self._look)
 
     def at(self, time: int, what: Callable[..., None], *args: Any) -> None:
         """Have something happen at a time."""
@@ -216,6 +221,12 @@ class World:
             self.say(site.name, "is gone for good")
         else:
             self.at(self.now + r.randint(5, 400) * MS, self.start, site)
+
+    def point(self, site: Site) -> None:
+        """Count a point where a node may crash, and have it crash if it is the one asked for."""
+        self.points += 1
+        if self.points == self.crash_at:
+            self.crash(site)
 
     def crash_named(self, name: str) -> None:
         """Crash a node between two events."""
