@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.flow.types import (
@@ -44,8 +44,7 @@ from wherry.flow.wire import Rows, Shard
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Most:
+class Most(Struct, frozen=True):
     """A bound in an annotation: `Annotated[str, Most(1000)]` bytes, or items of a tuple."""
 
     count: int
@@ -124,7 +123,7 @@ def _union(arguments: tuple[Any, ...]) -> WireType:
             break
     if found is None or (len(arguments) > 1 and not isinstance(found, Maybe)):
         seen = " | ".join(map(_named, arguments))
-        raise InputError(f"{seen} is a choice of types; a variable has one type, or None")
+        raise InputError(f"{seen} is a choice of types; give a variable one type, or that and None")
     return found
 
 
@@ -152,7 +151,7 @@ def _bounded(t: WireType, notes: tuple[Any, ...]) -> WireType:
 
 def _bound(count: object, most: int) -> int:
     if type(count) is not int or not 1 <= count <= most:
-        raise InputError(f"Most({count!r}): possible are 1 to {most}")
+        raise InputError(f"Most({count!r}) is no bound; possible are 1 to {most}")
     return count
 
 

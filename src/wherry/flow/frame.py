@@ -7,13 +7,14 @@ item follows: `[position, frame]` of the callee. Decoding builds declared types 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.flow.nodes import CallMovable, Position, Program
-from wherry.flow.types import most_bytes
+from wherry.flow.types import WireType, is_wire, most_bytes
 from wherry.flow.wire import check_value, decoded_type, smallest_bound
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -44,12 +45,16 @@ class Frames:
 
     def _freezer(self, number: int) -> Freezer:
         position = self.program.positions[number]
+        if not all(is_wire(slot.type) for slot in position.slots):
+            return self._stays
         # A frame of at most so many bytes exceeds no bound of a text or tuple.
         quick = min((smallest_bound(slot.type) for slot in position.slots), default=1 << 30)
 
+        encode = _ENCODE  # a name of its own is found faster than one of the module
+
         def freeze(values: tuple[Any, ...]) -> bytes:
             try:
-                data = _ENCODE(values)
+                data = encode(values)
             except (OverflowError, UnicodeEncodeError, TypeError) as problem:
                 self._check(number, values)
                 raise InputError(f"{self.program.name}: {problem}") from None
@@ -71,11 +76,13 @@ class Frames:
 
     def _thawer(self, number: int) -> Thawer:
         position = self.program.positions[number]
+        if not all(is_wire(slot.type) for slot in position.slots):
+            return self._stays
         types = [decoded_type(slot.type) for slot in position.slots]
         nested = isinstance(position.awaits, CallMovable)
         if nested:
             types.append(tuple[int, msgspec.Raw])
-        wanted: Any = tuple[tuple(types)] if types else tuple[()]
+        wanted: Any = tuple.__class_getitem__(tuple(types))
         decode = msgspec.msgpack.Decoder(wanted).decode
         most = frame_most(self.program, position)
         quick = min((smallest_bound(slot.type) for slot in position.slots), default=1 << 30)
@@ -100,6 +107,9 @@ class Frames:
             return (*slots, (inner, callee.thaw(inner, bytes(raw))))
 
         return thaw_nested
+
+    def _stays(self, _: object) -> NoReturn:
+        raise InputError(f"{self.program.name} takes a Home value: it starts where it is called")
 
     def thaw(self, position: int, data: bytes) -> tuple[Any, ...]:
         """Give the values of a frame, of a position that may not exist."""
@@ -126,7 +136,7 @@ class Frames:
 
 def frame_most(program: Program, position: Position) -> int:
     """Give the bytes of a position's frame at most, frames of called movables included."""
-    own = 3 + sum(most_bytes(slot.type) for slot in position.slots)
+    own = 3 + sum(most_bytes(slot.type) for slot in position.slots if is_wire(slot.type))
     if isinstance(position.awaits, CallMovable):
         callee = program.callees[position.awaits.callee]
         own += 6 + max((frame_most(callee, p) for p in callee.positions[1:]), default=0)
@@ -148,6 +158,36 @@ def frames_of(program: Program) -> Frames:
 
 
 _MOST_KEPT: Final = 4096
+
+
+def freeze_value(t: WireType, value: Any, what: str) -> bytes:
+    """Give the bytes of a value that stands in no frame: an argument, a result, an answer.
+
+    Raises
+    ------
+    InputError
+        If it is not of that type; `what` says whose value it is.
+    """
+    return _ENCODE(check_value(t, value, what))
+
+
+def thaw_value(t: WireType, data: bytes, what: str) -> Any:
+    """Give the value that `freeze_value` wrote.
+
+    Raises
+    ------
+    CorruptError
+        If the bytes are no value of that type.
+    """
+    try:
+        return check_value(t, _decoder(t)(data), what)
+    except (*_REFUSED, InputError) as problem:
+        raise CorruptError(f"{what}: {problem}") from None
+
+
+@lru_cache(maxsize=1024)
+def _decoder(t: WireType) -> Callable[[bytes], Any]:
+    return msgspec.msgpack.Decoder(decoded_type(t)).decode
 
 
 def freeze_frame(program: Program, position: int, values: tuple[Any, ...]) -> bytes:

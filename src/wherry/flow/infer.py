@@ -7,7 +7,8 @@ surely has a value there. `is None` narrows what may be None on the ways behind 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.flow.nodes import (
     Await,
@@ -17,6 +18,7 @@ from wherry.flow.nodes import (
     Branch,
     End,
     Evaluate,
+    Get,
     Jump,
     Let,
     NextItem,
@@ -28,6 +30,7 @@ from wherry.flow.nodes import (
     Statement,
     Unpack,
 )
+from wherry.flow.operands import check_operands
 from wherry.flow.types import (
     INT,
     LEVELS,
@@ -51,8 +54,7 @@ Report = Callable[[object, str, str], None]
 ERROR_TEXT = Sized("str", MOST_BYTES)
 
 
-@dataclass(slots=True)
-class Inferred:
+class Inferred(Struct):
     """What is known of a program's variables.
 
     Attributes
@@ -65,8 +67,8 @@ class Inferred:
         Of the values returned; None if nothing returns.
     """
 
-    entries: dict[int, State] = field(default_factory=dict)
-    ends: dict[int, State] = field(default_factory=dict)
+    entries: dict[int, State] = {}
+    ends: dict[int, State] = {}
     result: WireType | None = None
 
 
@@ -96,6 +98,8 @@ class _Pass:
         entry = self.program.positions[0].block
         self._reach(entry, {p.name: p.type for p in self.program.parameters})
         while self.waiting:
+            # In the order of the source, so that messages name the ways in it.
+            self.waiting.sort(reverse=True)
             self._block(self.waiting.pop())
 
     def once(self) -> None:
@@ -204,17 +208,19 @@ class _Pass:
                 if message is not None:
                     self.values.expect(message, state, Sized("str", MOST_BYTES), "an error's text")
             case NextNumber(loop, stop, _, target, body, done):
-                self.values.of(stop, state)
+                for value in (Get(f"{loop}.i"), stop):
+                    self.values.expect(value, state, INT, "a counter of range")
                 yield body, {**state, f"{loop}.i": INT, target: INT}
                 yield done, state
-            case NextItem(_, items, target, body, done):
+            case NextItem(loop, items, target, body, done):
+                self.values.expect(Get(f"{loop}.i"), state, INT, "a counter")
                 yield body, {**state, target: self._item(end, self.values.of(items, state))}
                 yield done, state
             case Await(number):
                 yield from self._await(self.program.positions[number], state)
 
     def _await(self, position: Position, state: State) -> Iterator[tuple[int, State]]:
-        self.values.operands(position, state)
+        check_operands(self.values, position, state)
         after = dict(state)
         if position.target is not None:
             after[position.target] = position.type

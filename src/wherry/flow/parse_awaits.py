@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.constants import constant_type
@@ -25,12 +27,11 @@ from wherry.flow.nodes import (
     RouteTo,
     ScanOf,
     Sleep,
-    Slot,
     TakeValue,
     Value,
     WaitFor,
 )
-from wherry.flow.outside import _hashable, _LISTED, resolved
+from wherry.flow.outside import is_listed, resolved
 from wherry.flow.parse_values import ValueParser
 from wherry.flow.record import Impure, operands_in, recorded
 from wherry.flow.source import MISSING
@@ -40,22 +41,28 @@ from wherry.flow.types import (
     ROWS,
     SHARD,
     Fixed,
-    Local,
     WireType,
-    is_wire,
-    type_name,
+)
+
+_ONE_OPERAND: Final[dict[str, tuple[str, Awaits, WireType]]] = {
+    "respond": ("rows", RespondWith(), ROWS),
+    "sleep": ("time", Sleep(), NONE),
+    "event": ("name", WaitFor(), BYTES),
+}
+"""Marks with one argument: its name, what is awaited, and the type of what that gives."""
+_NO_VALUES: Final = (
+    *(ast.Lambda, ast.List, ast.Dict, ast.Set, ast.Starred),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """What pipelines can do: the names of their methods."""
 
     methods: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(Struct, frozen=True):
     """An await, parsed: what it is, its operands, and the type of what it gives."""
 
     awaits: Awaits
@@ -72,9 +79,10 @@ class AwaitParser:
         self.vocabulary = vocabulary
         self.callees: list[Program] = []
 
-    def refuse(self, node: ast.AST, seen: str, instead: str) -> None:
-        """Note a reason; None stands for what is refused."""
+    def refuse(self, node: ast.AST, seen: str, instead: str) -> Any:
+        """Note a reason; give None, which stands for what is refused."""
         self.source.refuse(node, seen, instead)
+        return None
 
     def awaited(self, node: ast.expr, declared: WireType | None) -> Awaited | None:
         """Give what an expression behind `await` is; None if it was refused.
@@ -87,35 +95,39 @@ class AwaitParser:
         mark = self._mark(node)
         if mark is not None and isinstance(node, ast.Call):
             return self._marked(node, mark, declared)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            chain = self._chain(node)
-            return None if chain is None else Awaited(chain[0], chain[1], ROWS)
-        return self._not_awaited(node)
+        match node:
+            case ast.Call(ast.Attribute() as method) if self._found(method) is MISSING:
+                chain = self._chain(node)
+                return None if chain is None else Awaited(chain[0], chain[1], ROWS)
+        self._not_awaited(node)
+        return None
 
     def _not_awaited(self, node: ast.expr) -> None:
         text = ast.unparse(node)
-        if isinstance(node, ast.Call):
-            found = resolved(self.source, node.func, self.values.variables)
-            if found is not MISSING:
-                if _hashable(found) and found in _LISTED:
-                    return self.refuse(node, f"{text} is no await", "leave out `await`")
-                self.values.value(node)
-                return None
-        if isinstance(node, ast.Name) and node.id in self.values.variables:
-            return self.refuse(
-                node,
-                f"{text} is a variable: what is awaited must be known when it is declared",
-                f"write the pipeline behind await: x = await {text}.select(...)",
-            )
-        return self.refuse(
-            node,
+        seen, instead = (
             f"{text:.60} cannot be awaited",
             "await a pipeline, route, respond, sleep, event, value, gather, an effect or a movable",
         )
+        match node:
+            case ast.Call(function) if (found := self._found(function)) is not MISSING:
+                if not is_listed(found):
+                    self.values.value(node)  # says what is wrong with calling it
+                    return
+                seen, instead = f"{text} is no await", "leave out `await`"
+            case ast.Call(ast.Name(name) as function) if name not in self.values.variables:
+                self.values.unknown(function)
+                return
+            case ast.Name(name) if name in self.values.variables:
+                seen = f"{text} is a variable: what is awaited must be known when it is declared"
+                instead = f"write the pipeline behind await: x = await {text}.select(...)"
+        self.refuse(node, seen, instead)
+
+    def _found(self, node: ast.expr) -> Any:
+        """Give the object from outside that an expression names, or `MISSING`."""
+        return resolved(self.source, node, self.values.variables)
 
     def _mark(self, node: ast.expr) -> Mark | None:
-        function = node.func if isinstance(node, ast.Call) else node
-        found = resolved(self.source, function, self.values.variables)
+        found = self._found(node.func if isinstance(node, ast.Call) else node)
         return None if found is MISSING else mark_of(found)
 
     def _marked(self, node: ast.Call, mark: Mark, declared: WireType | None) -> Awaited | None:
@@ -123,20 +135,17 @@ class AwaitParser:
             k.arg is None for k in node.keywords
         ):
             return self.refuse(node, "* in a call", "name the arguments one by one")
+        if mark.kind in _ONE_OPERAND:
+            name, awaits, t = _ONE_OPERAND[mark.kind]
+            found = self._arguments(node, (name,))
+            if mark.kind == "event" and declared is not None:
+                t = declared
+            return None if found is None else Awaited(awaits, found, t)
         match mark.kind:
             case "route":
                 return self._route(node)
             case "value":
                 return self._value(node, declared)
-            case "respond":
-                found = self._arguments(node, ("rows",))
-                return found and Awaited(RespondWith(), found, ROWS)
-            case "sleep":
-                found = self._arguments(node, ("time",))
-                return found and Awaited(Sleep(), found, NONE)
-            case "event":
-                found = self._arguments(node, ("name",))
-                return found and Awaited(WaitFor(), found, declared or BYTES)
             case "gather":
                 return self._gather(node)
             case "scan":
@@ -149,6 +158,7 @@ class AwaitParser:
                 return self._movable(node, mark)
             case "effect":
                 return self._effect(node, mark)
+        raise TypeError(mark.kind)
 
     def _arguments(self, node: ast.Call, names: Sequence[str]) -> tuple[Value, ...] | None:
         """Give the arguments of a call in the order of `names`; all are needed."""
@@ -229,10 +239,12 @@ class AwaitParser:
         arguments = self._arguments(node, [slot.name for slot in mark.program.parameters])
         if arguments is None:
             return None
-        if mark.program not in self.callees:
+        # By identity: programs that are equal may differ, because 1 == True.
+        found = [n for n, known in enumerate(self.callees) if known is mark.program]
+        if not found:
+            found = [len(self.callees)]
             self.callees.append(mark.program)
-        call = CallMovable(self.callees.index(mark.program))
-        return Awaited(call, arguments, mark.program.result)
+        return Awaited(CallMovable(found[0]), arguments, mark.program.result)
 
     def _effect(self, node: ast.Call, mark: Mark) -> Awaited | None:
         names = [slot.name for slot in mark.parameters]
@@ -240,8 +252,8 @@ class AwaitParser:
         if arguments is None:
             return None
         key = names.index(mark.key) if mark.key else -1
-        types = tuple(slot.type for slot in mark.parameters)
-        return Awaited(Perform(mark.name, mark.effect, key, types), arguments, mark.result)
+        made = Perform(mark.name, mark.effect, key, mark.parameters)
+        return Awaited(made, arguments, mark.result)
 
     def _chain(self, node: ast.expr) -> tuple[Chain, tuple[Value, ...]] | None:
         calls: list[tuple[ast.Call, str]] = []
@@ -261,9 +273,8 @@ class AwaitParser:
         return chain, tuple(operands.values())
 
     def _chain_source(self, node: ast.expr) -> Operand | ScanOf | None:
-        if isinstance(node, ast.Name) and node.id in self.values.variables:
-            if node.id not in self.values.errors:
-                return Operand(node.id)
+        if isinstance(node, ast.Name) and node.id in self.values.variables - self.values.errors:
+            return Operand(node.id)
         mark = self._mark(node)
         if mark is not None and mark.kind == "scan" and isinstance(node, ast.Call):
             bound = self._bound(node, ("dataset",))
@@ -298,10 +309,21 @@ class AwaitParser:
             if isinstance(inner, ast.Name) and inner.id in self.values.errors:
                 self.refuse(inner, f"{inner.id!r} is an error", f"write x = str({inner.id}) before")
                 return MISSING
-        if self._ordinary(node):
-            return self._operand(node, operands)
+        if isinstance(node, ast.Starred):
+            self.refuse(node, "a * in a call", "name the arguments one by one")
+            return MISSING
+        if isinstance(node, ast.Name) and node.id in self.values.variables:
+            return self._operand(node.id, node, operands)
+        reasons = len(self.source.reasons)
+        lifter = _Lifter(self, operands, node)
+        lifted = lifter.visit(copy.deepcopy(node))
+        if len(self.source.reasons) > reasons:
+            return MISSING
+        if isinstance(lifted, ast.Name) and lifted.id in lifter.made:
+            return Operand(lifted.id)
+        held = {name: name for name in self.values.variables} | lifter.made
         try:
-            found = recorded(self.source, node, self.values.variables)
+            found = recorded(self.source, lifted, held)
         except Impure as problem:
             instead = "use only the row, columns, constants and variables of the movable"
             self.refuse(node, f"{ast.unparse(node):.60} is impure: {problem}", instead)
@@ -310,29 +332,67 @@ class AwaitParser:
             self._refuse_recording(node, str(problem))
             return MISSING
         for name in operands_in(found):
-            operands.setdefault(name, self.values.put(Get(name), node))
+            if name not in operands:
+                operands[name] = self.values.put(Get(name), node)
         return found
 
     def _refuse_recording(self, node: ast.expr, problem: str) -> None:
         seen, mark, instead = problem.partition("; ")
         self.refuse(node, seen, instead if mark else "use columns, constants and variables only")
 
-    def _ordinary(self, node: ast.expr) -> bool:
-        """Tell whether an argument is a value of the movable, not an expression over rows."""
-        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        if not any(n.id in self.values.variables for n in names):
-            return False
-        if any(isinstance(n, ast.Lambda | ast.List) for n in ast.walk(node)):
-            return False
-        for name in names:
-            if name.id not in self.values.variables:
-                found = self.source.outside(name.id)
-                listed = _hashable(found) and found in _LISTED
-                if not listed and (found is MISSING or constant_type(found) is None):
-                    return False
-        return True
+    def ordinary(self, node: ast.expr, rows: frozenset[str]) -> bool:
+        """Tell whether part of an argument is a value of the movable, not one over rows.
 
-    def _operand(self, node: ast.expr, operands: dict[str, Value]) -> Operand:
-        name = node.id if isinstance(node, ast.Name) else f"{len(operands)}.operand"
-        operands.setdefault(name, self.values.value(node))
+        Parameters
+        ----------
+        rows : frozenset of str
+            The names of lambdas' parameters.
+        """
+        variables = self.values.variables
+        names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
+        if not variables & {*names} or rows & {*names}:
+            return False
+        if any(isinstance(n, _NO_VALUES) for n in ast.walk(node)):
+            return False
+        return all(name in variables or self._is_plain(name) for name in names)
+
+    def _is_plain(self, name: str) -> bool:
+        found = self.source.outside(name)
+        if found is MISSING:
+            return False
+        return constant_type(found) is not None or is_listed(found)
+
+    def _operand(self, name: str, node: ast.expr, operands: dict[str, Value]) -> Operand:
+        if name not in operands:
+            operands[name] = self.values.value(node)
         return Operand(name)
+
+    def lift(self, node: ast.expr, operands: dict[str, Value]) -> str:
+        """Make an operand of a value within an argument; give its name."""
+        return self._operand(f"{len(operands)}.operand", node, operands).name
+
+
+class _Lifter(ast.NodeTransformer):
+    """Takes out of an argument what is a value of the movable: Python computes it before.
+
+    So `lambda r: r.day < lo + timedelta(days=3)` has the day as one operand, and nothing but
+    expressions over rows is recorded.
+    """
+
+    def __init__(self, parser: AwaitParser, operands: dict[str, Value], whole: ast.expr) -> None:
+        self.parser = parser
+        self.operands = operands
+        self.rows = frozenset(
+            a.arg for n in ast.walk(whole) if isinstance(n, ast.Lambda) for a in n.args.args
+        )
+        self.made: dict[str, str] = {}
+
+    def visit(self, node: ast.AST) -> Any:
+        """Give the node, or the name of the operand that stands for it."""
+        whole = not isinstance(node, ast.Name | ast.Tuple | ast.FormattedValue)
+        plain = isinstance(node, ast.expr) and whole
+        if plain and self.parser.ordinary(node, self.rows):  # type: ignore[arg-type]
+            name = self.parser.lift(node, self.operands)  # type: ignore[arg-type]
+            self.made[name] = ast.unparse(node)
+            return ast.copy_location(ast.Name(name, ast.Load()), node)
+        return self.generic_visit(node)

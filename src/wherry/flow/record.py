@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.flow.nodes import Chain, ChainCall, Operand, Traced, TracedCall
@@ -34,11 +35,12 @@ _LEAVES: Final = (
 class Held(Expr):
     """A variable of the movable within an expression over rows: its value is not known yet."""
 
-    __slots__ = ("variable",)
+    __slots__ = ("operand", "variable")
 
-    def __init__(self, variable: str) -> None:
-        super().__init__(Literal(Operand(variable)))
-        self.variable = variable.rstrip(_SECOND)
+    def __init__(self, operand: str, shown: str) -> None:
+        super().__init__(Literal(Operand(operand)))
+        self.operand = operand.removesuffix(_SECOND)
+        self.variable = shown
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise InputError(f"{self.variable} has no {what} while the pipeline is recorded; {instead}")
@@ -70,7 +72,7 @@ class Held(Expr):
     def __float__(self) -> NoReturn:
         self._as("number", "float")
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         self._refuse("hash", "compare with ==, or use .is_in([...])")
 
     def __str__(self) -> str:
@@ -133,13 +135,13 @@ class Impure(InputError):
     """Two recordings of one expression differ."""
 
 
-def recorded(source: Source, node: ast.expr, variables: frozenset[str]) -> object:
+def recorded(source: Source, node: ast.expr, variables: Mapping[str, str]) -> object:
     """Give what an argument of a chain records to.
 
     Parameters
     ----------
-    variables : frozenset of str
-        The names that are variables of the movable.
+    variables : mapping of str to str
+        The names that are variables of the movable, and how messages call them.
 
     Raises
     ------
@@ -154,8 +156,8 @@ def recorded(source: Source, node: ast.expr, variables: frozenset[str]) -> objec
     return first
 
 
-def _once(source: Source, node: ast.expr, variables: frozenset[str], end: str) -> object:
-    given = {name: Held(name + end) for name in variables}
+def _once(source: Source, node: ast.expr, variables: Mapping[str, str], end: str) -> object:
+    given = {name: Held(name + end, shown) for name, shown in variables.items()}
     try:
         value = source.evaluate(node, given)
         if inspect.isfunction(value):
@@ -163,14 +165,14 @@ def _once(source: Source, node: ast.expr, variables: frozenset[str], end: str) -
         return _plain(value)
     except InputError:
         raise
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - what evaluating the user's expression may raise
         raise InputError(f"{type(problem).__name__}: {problem}") from None
 
 
 def _plain(value: object) -> object:
     match value:
         case Held() as held:
-            return Operand(held.variable)
+            return Operand(held.operand)
         case Expr():
             return Traced(_renamed(value.node), _unended(value.name))
         case Aggregate():
@@ -178,7 +180,7 @@ def _plain(value: object) -> object:
             call = Call(value.call.kind, None if argument is None else _renamed(argument))
             return TracedCall(call, _unended(value.name))
         case Case():
-            raise InputError("a choice needs its end: when(...).then(...).otherwise(...)")
+            raise InputError("a choice needs its end; write when(...).then(...).otherwise(...)")
         case tuple() | list():
             return tuple(map(_plain, value))
         case RowOf():
@@ -205,7 +207,7 @@ def _renamed(value: Any) -> Any:
         case Literal(Operand(name)):
             return Literal(Operand(name.removesuffix(_SECOND)))
         case Literal(Held() as held):
-            return Literal(Operand(held.variable))
+            return Literal(Operand(held.operand))
         case Literal(inner) if isinstance(inner, Expr):
             raise InputError("a text pattern must be a text, not an expression over rows")
         case Literal(inner) if not isinstance(inner, _LEAVES):
@@ -215,8 +217,8 @@ def _renamed(value: Any) -> Any:
             return _renamed(Compare(_TURNED[op], right, value.left))
         case tuple():
             return tuple(map(_renamed, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        changed = {f.name: _renamed(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Struct):
+        changed = {f: _renamed(getattr(value, f)) for f in value.__struct_fields__}
         return replace(value, **changed)
     return value
 
@@ -235,9 +237,9 @@ def _collect(value: object, found: list[str]) -> None:
     elif isinstance(value, tuple):
         for item in value:
             _collect(item, found)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for f in fields(value):
-            _collect(getattr(value, f.name), found)
+    elif isinstance(value, Struct):
+        for f in value.__struct_fields__:
+            _collect(getattr(value, f), found)
 
 
 def filled(chain: Chain, operands: tuple[object, ...]) -> Chain:
@@ -257,7 +259,7 @@ def _filled(value: Any, values: Mapping[str, object]) -> Any:
         case tuple():
             return tuple(_filled(item, values) for item in value)
     if isinstance(value, Node | Call | Traced | TracedCall | ChainCall):
-        changed = {f.name: _filled(getattr(value, f.name), values) for f in fields(value)}
+        changed = {f: _filled(getattr(value, f), values) for f in value.__struct_fields__}
         return replace(value, **changed)
     return value
 

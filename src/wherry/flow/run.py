@@ -13,7 +13,7 @@ from typing import Any, Final
 from wherry.base.errors import InputError
 from wherry.flow.generate import code_of
 from wherry.flow.nodes import CallMovable, Position, Program, identity
-from wherry.flow.support import NAMES
+from wherry.flow.support import NAMES, TURNS_MOST, Endless, endless
 from wherry.flow.types import type_name
 from wherry.flow.verify import verify
 from wherry.flow.wire import check_value
@@ -94,6 +94,8 @@ class Compiled:
             outer = values[:-1]
             try:
                 step = callee.throw(inner, inside, error)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(position, outer, raised)
             return self._returned(position, outer, step)
@@ -119,10 +121,16 @@ class Compiled:
 
     def _entered(self, step: Step) -> Step:
         """Give a step; if it calls a movable, what that comes to."""
+        turns = 0
         while (callee := self._called.get(step[0])) is not None:
             position, values, operands = step
+            turns += 1
+            if turns > TURNS_MOST:
+                raise endless()
             try:
                 inner = callee.start(operands)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(position, values, raised)
             if inner[0] >= 0:
@@ -147,6 +155,8 @@ class Compiled:
             inner, inside = values[-1]
             try:
                 step = callee.resume(inner, inside, result)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(number, values[:-1], raised)
             return self._returned(number, values[:-1], step)
@@ -155,6 +165,8 @@ class Compiled:
 
 
 _COMPILED: dict[bytes, Compiled] = {}
+_BY_OBJECT: dict[int, tuple[Program, Compiled]] = {}
+"""The same by the object itself, because finding a digest takes a thousand times as long."""
 _MOST_COMPILED: Final = 1024
 
 
@@ -166,14 +178,22 @@ def compiled_of(program: Program) -> Compiled:
     CorruptError
         If it is no program that the compiler could have made.
     """
+    known = _BY_OBJECT.get(id(program))
+    if known is not None and known[0] is program:
+        return known[1]
     key = identity(program)
     found = _COMPILED.get(key)
     if found is None:
         found = Compiled(program, key)
-        for oldest in list(_COMPILED)[: len(_COMPILED) - _MOST_COMPILED + 1]:
-            _COMPILED.pop(oldest, None)
-        _COMPILED[key] = found
+        _keep(_COMPILED, key, found)
+    _keep(_BY_OBJECT, id(program), (program, found))
     return found
+
+
+def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
+    for oldest in list(kept)[: len(kept) - _MOST_COMPILED + 1]:
+        kept.pop(oldest, None)
+    kept[key] = value
 
 
 def _functions(program: Program) -> dict[str, Any]:

@@ -7,11 +7,25 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from wherry.base.errors import WherryError
 from wherry.flow.types import BYTES_BOUND, ITEMS_BOUND, MOST_BYTES
 from wherry.flow.wire import INT_LEAST, INT_MOST
 
 _BITS_MOST: Final = 4096
 """Intermediate ints; a variable has 64 bits."""
+
+
+TURNS_MOST: Final = 1_000_000
+"""Turns of loops, and calls of movables that await nothing, between two awaits."""
+
+
+class Endless(WherryError):
+    """A loop took more turns between two awaits than a step may."""
+
+
+def endless() -> Endless:
+    """Give the error for a step that does not end; no except-clause of the movable sees it."""
+    return Endless(f"loops took over {TURNS_MOST:,} turns without an await")
 
 
 def too_large(value: object) -> OverflowError:
@@ -35,8 +49,11 @@ def check_size(value: Any) -> None:
     elif kind is str or kind is bytes:
         if len(value) > BYTES_BOUND:
             raise _too_long(kind.__name__, len(value), BYTES_BOUND)
-    elif kind is tuple and len(value) > ITEMS_BOUND:
-        raise _too_long("tuple", len(value), ITEMS_BOUND)
+    elif kind is tuple:
+        if len(value) > ITEMS_BOUND:
+            raise _too_long("tuple", len(value), ITEMS_BOUND)
+        for item in value:
+            check_size(item)
 
 
 def _too_long(kind: str, length: int, most: int) -> OverflowError:
@@ -144,6 +161,8 @@ NAMES: Final[dict[str, Any]] = {
     "too_large": too_large,
     "check_size": check_size,
     "error_text": error_text,
+    "TURNS_MOST": TURNS_MOST,
+    "endless": endless,
     "INT_LEAST": INT_LEAST,
     "INT_MOST": INT_MOST,
 }

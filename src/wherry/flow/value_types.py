@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from wherry.flow import rules
+from wherry.flow.constants import constant_type
 from wherry.flow.nodes import (
     Attribute,
     Binary,
-    CallMovable,
-    Chain,
     Choice,
     Comparison,
     Constant,
@@ -17,32 +16,19 @@ from wherry.flow.nodes import (
     Format,
     Formatted,
     FunctionCall,
-    Gather,
     Get,
     Index,
     MethodCall,
-    Operand,
-    Perform,
-    Position,
     Program,
-    RespondWith,
-    RouteTo,
-    Sleep,
-    TakeValue,
     TupleOf,
     Unary,
     Value,
-    WaitFor,
 )
-from wherry.flow.constants import constant_type
 from wherry.flow.types import (
     BOOL,
     INT,
     NONE,
-    ROWS,
-    SHARD,
     STR,
-    TIMEDELTA,
     Fixed,
     Local,
     Many,
@@ -54,6 +40,7 @@ from wherry.flow.types import (
     fits,
     item_type,
     joined,
+    leaves,
     type_name,
 )
 
@@ -64,6 +51,8 @@ UNKNOWN = Local("?")
 """Stands for a type after a reported problem, so that one mistake gives one reason."""
 
 
+LEAVES_MOST = 4096
+"""Scalars that one type names: so much is looked at wherever it meets another."""
 BROKEN = "?"
 """Names what the parser has already refused; no verified program holds it."""
 
@@ -105,6 +94,7 @@ class Values:
     def __init__(self, program: Program, report: Report) -> None:
         self.program = program
         self.report = report
+        self._said: set[str] = set()
 
     def _refuse(self, node: object, seen: str, instead: str) -> WireType:
         self.report(node, seen, instead)
@@ -168,7 +158,10 @@ class Values:
         if name == BROKEN:
             return UNKNOWN
         t = state.get(name)
+        if (t is None or is_unknown(t)) and name in self._said:
+            return UNKNOWN
         if t is None:
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} may have no value here",
@@ -176,6 +169,7 @@ class Values:
             )
         if is_unknown(t) and t != UNKNOWN:
             assert isinstance(t, Local)
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} is {t.name[1:]}",
@@ -263,6 +257,10 @@ class Values:
             return self._refuse(
                 node, "a tuple that holds a Home value", "pass it to the effect by itself"
             )
+        if len(items) > rules.FIXED_MOST or sum(map(leaves, items)) > LEAVES_MOST:
+            return self._refuse(
+                node, f"a tuple of {len(items)} items", "keep so many values in rows"
+            )
         return Fixed(tuple(items))
 
     def _formatted(self, part: Format, state: State) -> None:
@@ -346,54 +344,6 @@ class Values:
                 f"give {name} values it has a result for; numbers of one kind, no None",
             )
         return found
-
-    def operands(self, position: Position, state: State) -> None:
-        """Report operands that the await of a position does not take."""
-        types = [self.of(value, state) for value in position.operands]
-        wanted = list(_wanted(position.awaits, self.program))
-        if len(wanted) != len(types):
-            seen = f"{len(types)} values where {len(wanted)} are needed"
-            self.report(position, seen, f"give {len(wanted)}")
-            return
-        for value, t, (possible, what) in zip(position.operands, types, wanted, strict=True):
-            if not is_unknown(t) and not any(_accepted(t, p) for p in possible):
-                names = " or ".join(map(type_name, possible)) or "a scalar"
-                self.report(value, f"{what} is {type_name(t)}", f"give {names}")
-
-
-def _accepted(t: WireType, wanted: WireType) -> bool:
-    if wanted == Local("scalar"):
-        return isinstance(t, Scalar | Sized | Maybe | Fixed | Many)
-    return t == wanted if isinstance(wanted, Reference) else fits(t, wanted)
-
-
-SCALAR_OPERAND = (Local("scalar"),)
-
-
-def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, ...], str]]:
-    match awaits:
-        case RouteTo(_, True):
-            yield SCALAR_OPERAND, "the key"
-        case Chain(source, _, inputs):
-            for name in inputs:
-                is_source = source == Operand(name)
-                places = (ROWS, SHARD) if is_source else (*SCALAR_OPERAND, ROWS)
-                yield places, "the source of the pipeline" if is_source else f"{name!r}"
-        case Gather(chains):
-            for chain in chains:
-                yield from _wanted(chain, program)
-        case TakeValue() | RespondWith():
-            yield (ROWS,), "what has the rows"
-        case Sleep():
-            yield (INT, Scalar("float"), TIMEDELTA), "the time to sleep"
-        case WaitFor():
-            yield (STR,), "the name of the event"
-        case CallMovable(callee):
-            for slot in program.callees[callee].parameters:
-                yield (slot.type,), f"the argument {slot.name!r}"
-        case Perform(_, _, _, parameters):
-            for n, t in enumerate(parameters):
-                yield (t,), f"argument {n + 1}"
 
 
 def _spec_fits(spec: str, t: WireType) -> bool:

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.errors import Retryable, WherryError
 from wherry.base.ids import digest
@@ -51,8 +51,7 @@ class Dormant(Retryable):
     """A continuation waits for an event that has not arrived; it is in the journal."""
 
 
-@dataclass
-class _Carrier:
+class _Carrier(Struct):
     """What the machines of this process have done for them."""
 
     steps: Steps
@@ -96,8 +95,7 @@ class _Carrier:
         self.steps.around.stores.drop(resource)
 
 
-@dataclass
-class Home:
+class Home(Struct):
     """A journal, a system and datasets, with which continuations are begun and gone on with.
 
     Use `open_home`, which closes the journal.
@@ -246,7 +244,12 @@ def open_home(
         devices = given.system.devices
         carrier = _Carrier(Steps(around, lambda d: _program(found, d)), name)
         visited = [device for device in devices if devices[device].runs_programs]
-        yield Home(found, given, stores, Host(name, visited, sealing_key(journal), found, carrier))
+        yield Home(
+            found,
+            given,
+            stores,
+            Host(name, visited, key=sealing_key(journal), journal=found, carrier=carrier),
+        )
 
 
 def _program(journal: Journal, digest_: bytes) -> Program:

@@ -8,10 +8,10 @@ which dataset has to be given anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, InputError, unknown_name
@@ -32,8 +32,7 @@ class _Stored(msgspec.Struct, frozen=True):
     datasets: dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A system and the datasets that movables name.
 
     Attributes
@@ -49,7 +48,7 @@ class Setting:
     system: System
     datasets: Mapping[str, Pipeline]
     paths: Mapping[str, list[str]]
-    _seen_from: dict[tuple[str, str, str], System] = field(default_factory=dict, compare=False)
+    _seen_from: dict[tuple[str, str, str], System] = field(default_factory=dict)
 
     @property
     def modelled(self) -> bool:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, WherryError
 from wherry.devices.charge import latency_ns, transfer_ns
 from wherry.devices.topology import legs
+from wherry.flow.carried import operands_of
 from wherry.flow.frame import freeze_frame, thaw_frame
-from wherry.flow.nodes import Awaits, CallMovable, Perform, Position, Program, Sleep, WaitFor
-from wherry.flow.operands import operands_of
+from wherry.flow.nodes import Awaits, CallMovable, Perform, Position, Program, Sleep, Slot, WaitFor
 from wherry.flow.run import Compiled, compiled_of
-from wherry.flow.types import WireType
 from wherry.flow.wire import Rows
 from wherry.movables import failure
 from wherry.movables.awaits import Around, Done, carry_out, node_for, refers
@@ -62,8 +61,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     arguments: tuple[msgspec.Raw, ...]
 
 
-@dataclass
-class _Visit:
+class _Visit(Struct):
     """A step under way: where it is, what it began with, and what it did up to now."""
 
     node: str
@@ -84,8 +82,7 @@ class _Visit:
         return self.compiled.waiting(self.message.position, self.values)
 
 
-@dataclass
-class Steps:
+class Steps(Struct):
     """What carries out steps in one process, at whichever of its nodes they are.
 
     Attributes
@@ -293,9 +290,9 @@ def _exceeded(visit: _Visit, over: str, used: Amounts, receipt: Receipt) -> Budg
     )
 
 
-def _call(name: str, parameters: tuple[WireType, ...], operands: tuple[Any, ...]) -> bytes:
+def _call(name: str, parameters: tuple[Slot, ...], operands: tuple[Any, ...]) -> bytes:
     given = zip(parameters, operands, strict=True)
-    arguments = tuple(msgspec.Raw(to_json(t, v, f"effect {name}")) for t, v in given)
+    arguments = tuple(msgspec.Raw(to_json(s.type, v, f"effect {name}")) for s, v in given)
     return msgspec.json.encode(Call(name, arguments))
 
 

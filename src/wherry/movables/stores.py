@@ -8,10 +8,10 @@ journal says that it sleeps: once, as an Arrow file, which is mapped when it is 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.data.arrow_write import write_ipc
@@ -24,8 +24,7 @@ class LeaseEnded(Retryable):
     """Rows that a continuation refers to are no longer kept."""
 
 
-@dataclass
-class Stores:
+class Stores(Struct):
     """The rows kept at the nodes of one process.
 
     Parameters

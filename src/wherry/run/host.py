@@ -12,7 +12,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from wherry.base.errors import CorruptError
@@ -50,7 +49,7 @@ from wherry.run.protocol import Node
 _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
 _NS: Final = 1_000_000_000
-_JITTER: Final = 1024
+_JITTER_BITS: Final = 10
 
 
 class Carrier(Protocol):
@@ -73,7 +72,6 @@ class Carrier(Protocol):
         ...
 
 
-@dataclass
 class Host:
     """All nodes of a process.
 
@@ -89,27 +87,37 @@ class Host:
         Of home.
     carrier : Carrier
         Does the work.
+    timing : Timing, optional
+        How long nodes wait.
+
+    Attributes
+    ----------
+    reports : dict of bytes to Report
+        How continuations ended that were asked for and not fetched yet.
     """
 
-    home: str
-    visited: Iterable[str]
-    key: bytes
-    journal: Journal
-    carrier: Carrier
-    timing: Timing = field(default_factory=Timing)
-    reports: dict[bytes, Report] = field(default_factory=dict)
-    """How continuations ended that were asked for and not fetched yet."""
-    _nodes: dict[str, Node] = field(default_factory=dict)
-    _queue: deque[tuple[Node, Event]] = field(default_factory=deque)
-    _stood_still: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        home: str,
+        visited: Iterable[str],
+        *,
+        key: bytes,
+        journal: Journal,
+        carrier: Carrier,
+        timing: Timing | None = None,
+    ) -> None:
         life = secrets.randbits(31)  # no other life of these nodes had it
-        for name in (self.home, *self.visited):
-            if name not in self._nodes:
-                owns = name == self.home
-                self._nodes[name] = Node(name, self.key, life, owns=owns, timing=self.timing)
-        self._chance = random.Random(life)  # noqa: S311  spreads what is sent again
+        self.home = home
+        self.journal = journal
+        self.carrier = carrier
+        self.reports: dict[bytes, Report] = {}
+        self._nodes = {
+            name: Node(name, key, life, owns=name == home, timing=timing)
+            for name in dict.fromkeys((home, *visited))
+        }
+        self._queue: deque[tuple[Node, Event]] = deque()
+        self._stood_still = 0
+        self._chance = random.Random(life).getrandbits  # noqa: S311  spreads what is sent again
         self._restore()
 
     @property
@@ -161,7 +169,7 @@ class Host:
         self.tell(Attach(id_))
 
     def _handled(self, node: Node, event: Event) -> list[Command]:
-        jitter = self._chance.randrange(_JITTER)
+        jitter = self._chance(_JITTER_BITS)
         try:
             return node.handle(event, self.now, time.time_ns(), jitter)
         except CorruptError:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 from zlib import crc32
 
 import msgspec
+from msgspec import Struct
 
 from wherry.run.journal import refused
 from wherry.run.records import (
@@ -52,8 +52,7 @@ _BYTE: Final = tuple(bytes((at,)) for at in range(_WHOLE + 1))
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """An index besides the key's: over `columns`, of the rows that `only` says."""
 
     name: str
@@ -61,8 +60,7 @@ class Index:
     only: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table of the journal.
 
     Attributes

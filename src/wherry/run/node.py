@@ -55,7 +55,7 @@ class Entry:
 
     __slots__ = (
         "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders", "hop",
-        "id", "lease", "message", "renew", "retry", "started", "state", "told", "tries", "where",
+        "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told", "tries", "where",
     )  # fmt: skip
 
     def __init__(self, state: int, message: Message, data: bytes) -> None:
@@ -68,6 +68,7 @@ class Entry:
         self.where = ""
         self.came = b""
         self.started = 0
+        self.setting = b""
         self.told = False
         self.tries = 0
         self.due = 0
@@ -165,6 +166,7 @@ class State:
         self.telling: dict[Key, Telling] = {}
         self.keeping: dict[bytes, dict[bytes, Keeping]] = {}
         self.programs: dict[bytes, bytes] = {}
+        self.settings: set[bytes] = set()
         self.lacking: dict[bytes, Lacking] = {}
         self.loading: dict[bytes, list[Event]] = {}
         """Events that wait for what the journal keeps of an id."""
@@ -185,7 +187,9 @@ LOADING_MAX: Final = 64
 
 
 def arm(node: State, timed: Timed, due: int) -> None:
-    """Have `timed` fire at `due`; 0: never."""
+    """Have `timed` fire at `due`, which is not now but later; 0: never."""
+    if due and due <= node.now:
+        due = node.now + 1
     if due != timed.due:
         timed.due = due
         if due:
@@ -253,7 +257,7 @@ def held(entry: Entry, *, wake_ns: int = 0, event: str = "") -> Held:
     m = entry.message
     return Held(
         entry.id, entry.epoch, entry.hop, entry.state, m.program, m.position, entry.data,
-        entry.where, wake_ns, event, m.tenant, entry.started, entry.came,
+        entry.where, wake_ns, event, m.tenant, entry.started, entry.came, entry.setting,
     )  # fmt: skip
 
 
