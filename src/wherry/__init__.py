@@ -23,6 +23,7 @@ from wherry.pipeline import Grouping, Pipeline, scan
 if TYPE_CHECKING:
     from wherry.plan.explain import Explanation
     from wherry.session import Options, Result, run_many
+    from wherry.suspension import Suspended
 
 __all__ = [
     "CorruptError",
@@ -38,6 +39,7 @@ __all__ = [
     "Result",
     "Retryable",
     "ShardScheme",
+    "Suspended",
     "WherryError",
     "col",
     "count",
@@ -57,4 +59,8 @@ def __getattr__(name: str) -> Any:
         from wherry import session  # noqa: PLC0415
 
         return getattr(session, name)
+    if name == "Suspended":
+        from wherry import suspension  # noqa: PLC0415
+
+        return suspension.Suspended
     raise AttributeError(f"module 'wherry' has no attribute {name!r}")

@@ -72,6 +72,9 @@ class World:
     enough: int | None
     split: tuple[Way, ...] = ()
     watch: Watch | None = None
+    done: tuple[ChunkRef, ...] = ()
+    held: int | None = None
+    stop: int | None = None
 
     def orders(self) -> Orders:
         continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
@@ -86,4 +89,7 @@ class World:
             enough=self.enough,
             key=KEY,
             watch=self.watch,
+            done=self.done,
+            held=self.held,
+            stop=self.stop,
         )

@@ -73,7 +73,8 @@ class Continuation:
         Plain images of the plan's literals, in order (`wherry.data.types.to_plain`), and what is
         said of builds.
     chunks : tuple of ChunkRef
-        What to read; empty where rows arrive by themselves.
+        What to read; empty where rows arrive by themselves. Where chunks are chosen, those that
+        are done and not to be chosen again.
     sites : tuple of str
         The device (or "home") of each segment of the plan.
     """
@@ -98,7 +99,7 @@ def freeze(continuation: Continuation, key: bytes) -> bytes:
         If it would be longer than `MESSAGE_BYTES_MAX`, which no receiver reads.
     """
     c = continuation
-    frame = msgspec.msgpack.encode(_Frame(c.values, tuple(_runs(c.chunks)), c.sites))
+    frame = msgspec.msgpack.encode(_Frame(c.values, tuple(runs_of(c.chunks)), c.sites))
     header = _HEADER.pack(
         MAGIC, VERSION, 0, c.hop, c.query, c.epoch, c.first, c.last, c.plan, len(frame)
     )
@@ -152,7 +153,8 @@ def _opened(message: bytes, key: bytes) -> bytes:
     return body
 
 
-def _runs(chunks: Sequence[ChunkRef]) -> list[tuple[int, int, int, int, int]]:
+def runs_of(chunks: Sequence[ChunkRef]) -> list[tuple[int, int, int, int, int]]:
+    """Give chunks as runs [fragment, batch, offset, rows, count] of `count` batches in a row."""
     runs: list[tuple[int, int, int, int, int]] = []
     for ref in chunks:
         if runs:

@@ -18,6 +18,10 @@ A share is chunks of one home that are read and run together: a single one where
 as many as keep all cores busy on this machine. `chunk` numbers shares. A piece is what a stage made
 of one: (stage, chunk); stage -1 is the share as stored, chunk -1 is what came of all together;
 NOTHING is an empty answer.
+
+A run may be one leg of several. A leg that stops carries out the chunkwise stages alone, over the
+first chunks that are left, and its pieces go to the client; the next one names to the router what
+is done, and begins with a piece that lies with the client: (stage, -2), what came of those chunks.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ PieceId = tuple[int, int]
 Share = tuple[ChunkRef, ...]
 ROUTING = -1
 ALL = -1
+BEFORE = -2
 NOTHING: PieceId = (ROUTING, ALL)
 """What is delivered if no chunk can hold an answer."""
 
@@ -234,6 +239,12 @@ class Orders:
         Seals messages.
     watch : Watch, optional
         When to think again of how chunks go; never, if not given.
+    done : tuple of ChunkRef
+        Chunks that went through the chunkwise stages before; they are not chosen again.
+    held : int or None
+        Rows that came of them, a piece that the client has; None if there is no such piece.
+    stop : int or None
+        How many of the chunks to take; all that are left, if not given.
     """
 
     client: str
@@ -246,6 +257,9 @@ class Orders:
     enough: int | None
     key: bytes
     watch: Watch | None = None
+    done: tuple[ChunkRef, ...] = ()
+    held: int | None = None
+    stop: int | None = None
 
 
 @dataclass
@@ -328,6 +342,11 @@ class Machine:
             given += 1
         return ready
 
+    @property
+    def through(self) -> tuple[ChunkRef, ...]:
+        """The chunks that the finished run took, in stored order."""
+        return tuple(ref for share in self._shares[: self._wanted] for ref in share)
+
     # Where things are.
 
     @property
@@ -353,6 +372,8 @@ class Machine:
         self._senders[device, stage] = source
         segments = (0, 0) if stage == ROUTING else self._segments(stage)
         chunks = self._name(device) if stage == 0 else ()
+        if stage == ROUTING:
+            chunks = self.orders.done
         continuation = replace(
             self.orders.continuation,
             hop=self._hops,
@@ -400,17 +421,34 @@ class Machine:
     # Chunks on their way.
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
+        shares = self._taken(shares)
         self._shares, self._wanted = shares, len(shares)
         self._watch, self._planned = self.orders.watch, self.orders.ways
         self._deal(range(len(shares)))
+        commands = self._fetch()
         if not shares:
-            return self._gather_if_whole(self._router)
+            return commands + self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
             self._unread.setdefault(self._device(0, chunk), deque()).append(chunk)
-        commands: list[Command] = []
         for device in list(self._unread):
             commands += self._when_accepted(self._router, device, 0, self._pumper(device))
         return commands
+
+    def _taken(self, shares: tuple[Share, ...]) -> tuple[Share, ...]:
+        """Give the shares that this leg takes: none if the rows before it are enough."""
+        enough, stop = self.orders.enough, self.orders.stop
+        if enough is not None and (self.orders.held or 0) >= enough:
+            return ()
+        return shares if stop is None else first_chunks(shares, stop)
+
+    def _fetch(self) -> list[Command]:
+        """Have what came of earlier chunks brought where chunks meet."""
+        merge = self._merge
+        if merge is None or self.orders.held is None:
+            return []
+        client, site = self.orders.client, self.orders.stages[merge].site
+        move = Move(client, site, (merge - 1, BEFORE), merge)
+        return self._when_accepted(client, site, merge, lambda: [move])
 
     def _deal(self, chunks: Sequence[int]) -> None:
         """Let shares go the planned ways, those of each home by their weights."""
@@ -555,7 +593,7 @@ class Machine:
         """Want no more shares than the first ones that hold enough rows."""
         if self.orders.enough is None:
             return []
-        rows = 0
+        rows = self.orders.held or 0
         for chunk in range(self._wanted):
             if chunk not in self._rows:
                 return []
@@ -576,10 +614,12 @@ class Machine:
             # No chunk can hold an answer: the client is told so.
             return [] if self._shares else [Deliver(device, self.orders.client, NOTHING)]
         site = self.orders.stages[stage].site
-        if self._merged or not _holds(self._gathered, range(self._wanted)):
+        before = () if self.orders.held is None else (BEFORE,)
+        here = self._gathered.issuperset(before)
+        if self._merged or not here or not _holds(self._gathered, range(self._wanted)):
             return []
         self._merged = True
-        pieces = tuple((stage - 1, chunk) for chunk in range(self._wanted))
+        pieces = tuple((stage - 1, number) for number in (*before, *range(self._wanted)))
         run = Run(site, stage, ALL, pieces)
         return self._when_accepted(device, site, stage, lambda: [run])
 
@@ -628,6 +668,21 @@ def device_of(orders: Orders, share: Share, way: Way, stage: int) -> str:
     """Give the device that runs chunkwise stage `stage` over a share that goes `way`."""
     site = way.sites[orders.stages[stage].first]
     return resolved(site, orders.homes[share[0].fragment], orders.gates)
+
+
+def first_chunks(shares: Sequence[Share], count: int) -> tuple[Share, ...]:
+    """Give shares of the first `count` chunks; a share is cut where they end.
+
+    >>> first_chunks((("a", "b"), ("c",), ("d", "e")), 4)
+    (('a', 'b'), ('c',), ('d',))
+    """
+    found: list[Share] = []
+    for share in shares:
+        if count <= 0:
+            break
+        found.append(share[:count])
+        count -= len(share)
+    return tuple(found)
 
 
 def _holds(found: set[int], wanted: Sequence[int]) -> bool:
