@@ -130,7 +130,7 @@ def thaw(message: bytes, key: bytes) -> Continuation:
         raise CorruptError(f"continuation: frame length at offset 48 is {length}; {left} follow")
     try:
         frame = msgspec.msgpack.decode(body[_HEADER.size :], type=_Frame)
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"continuation: frame at offset {_HEADER.size}: {problem}") from None
     chunks = _chunks(frame.runs)
     return Continuation(query, epoch, hop, plan, first, last, frame.values, chunks, frame.sites)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,7 +39,7 @@ from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.data.encoded import trimmed
 from wherry.data.ipc_message import batch_layout, dictionary_codec
 from wherry.data.types import Plain, has_dictionary, type_class
-from wherry.data.validate import check_column, check_lengths
+from wherry.data.validate import check_batch
 from wherry.ir.build import Build, received
 
 MAGIC: Final = b"WHRS"
@@ -147,9 +148,7 @@ def thaw(data: bytes, key: bytes) -> State:
     parts = _cut(_batches(buffer[begin : ends[0]]), frame.parts)
     builds = []
     for start, length in zip(ends, frame.builds, strict=False):
-        stream = buffer[start : start + length]
-        _check_plain(stream)
-        builds.append(_build(stream))
+        builds.append(_build(buffer[start : start + length]))
     return State(
         plan, frame.dataset, fingerprint, frame.values, frame.runs, parts, tuple(builds)
     )  # fmt: skip
@@ -173,7 +172,7 @@ def _opened(data: bytes, key: bytes) -> bytes:
 def _frame(data: bytes) -> _Frame:
     try:
         frame = msgspec.msgpack.decode(data, type=_Frame)
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"{_WHAT}: frame at offset {_HEADER.size}: {problem}") from None
     numbers = (*frame.parts, *frame.builds, *(n for run in frame.runs for n in run))
     if any(number < 0 for number in numbers):
@@ -209,51 +208,39 @@ def _batches(stream: pa.Buffer) -> list[pa.RecordBatch]:
     """Give the batches of a stream, every column looked at."""
     if not stream.size:
         return []
-    _check_plain(stream)
-    try:
-        with ipc.open_stream(stream) as reader:
-            schema = reader.schema
-            for field in schema:
-                type_class(field.type)  # refuses a type that no column of Wherry has
-            batches = list(reader)
-    except (pa.ArrowException, InputError, ValueError, OSError, UnicodeError) as problem:
-        raise CorruptError(f"{_WHAT}: {stream.size} bytes are no rows: {problem}") from None
-    for batch in batches:
-        check_lengths(batch, _WHAT)
-        for field, array in zip(schema, batch.columns, strict=True):
-            _check_column(field, array)
+    with _reading(stream, "rows"), ipc.open_stream(stream) as reader:
+        for field in reader.schema:
+            type_class(field.type)  # refuses a type that no column of Wherry has
+        batches = list(reader)
+        for batch in batches:
+            check_batch(batch, _WHAT)
     return batches
 
 
-def _check_column(field: pa.Field, array: pa.Array) -> None:
-    try:
-        check_column(field, array, _WHAT)
-    except CorruptError:
-        raise
-    except InputError as problem:
-        raise CorruptError(str(problem)) from None
-
-
 def _build(stream: pa.Buffer) -> Build:
-    try:
+    with _reading(stream, "rows of a join"):
         return received(stream)
+
+
+@contextmanager
+def _reading(stream: pa.Buffer, what: str) -> Iterator[None]:
+    """Say of bytes that pyarrow cannot read, or only at the cost of memory, that they are none."""
+    try:
+        _check_plain(stream, what)
+        yield
     except CorruptError:
         raise
-    except (pa.ArrowException, InputError, OSError, UnicodeError) as problem:
-        raise CorruptError(f"{_WHAT}: {stream.size} bytes are no build: {problem}") from None
+    except (pa.ArrowException, InputError, ValueError, OSError, MemoryError) as problem:
+        raise CorruptError(f"{_WHAT}: {stream.size} bytes are no {what}: {problem}") from None
 
 
-def _check_plain(stream: pa.Buffer) -> None:
+def _check_plain(stream: pa.Buffer, what: str) -> None:
     """Refuse buffers that are compressed: they would take as much memory as they say.
 
     Nothing compressed is ever written here, so that what is read takes what was received.
     """
-    try:
-        codecs = [_codec(message) for message in _messages(stream)]
-    except (pa.ArrowException, ValueError, OSError) as problem:
-        raise CorruptError(f"{_WHAT}: {stream.size} bytes are no rows: {problem}") from None
-    if any(codecs):
-        raise CorruptError(f"{_WHAT}: its rows are compressed, as none are written")
+    if any(map(_codec, _messages(stream))):
+        raise CorruptError(f"{_WHAT}: its {what} are compressed, as none are written")
 
 
 def _messages(stream: pa.Buffer) -> Iterator[ipc.Message]:
