@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from wherry.base.errors import InputError
 from wherry.data.segment import SegmentPool
-from wherry.data.types import has_dictionary, type_class
+from wherry.data.types import type_class
 from wherry.ir.expr import Call, Column, Literal
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Order, Pass, Stage, Step, Take, Totals, output_schema
@@ -46,7 +46,8 @@ def condensed(
     try:
         made = program.run_gathered(parts, literals, pool).batch
     except InputError:
-        # A sum of some chunks may need more digits than that of all; then so be it.
+        # A sum of some chunks may need more digits than that of all, and dictionaries may not fit
+        # together. Then rows stay as they are, until all have met.
         return tuple(parts)
     return tuple(batches_of(made))
 
@@ -65,10 +66,8 @@ def shrinks(step: Step, schema: pa.Schema) -> bool:
         case Order(_, count, buckets):
             return count is not None and buckets is None
         case Pass(None, Totals(calls) | Groups(_, calls)):
-            # Rows with dictionaries keep those of their chunks, which may not fit together.
-            plain = not any(has_dictionary(t) for t in schema.types)
             same = output_schema(step, schema).equals(schema)
-            return same and plain and all(_merges(name, call) for name, call in calls)
+            return same and all(_merges(name, call) for name, call in calls)
     return False
 
 

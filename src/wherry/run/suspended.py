@@ -214,7 +214,15 @@ def _batches(stream: pa.Buffer) -> list[pa.RecordBatch]:
         batches = list(reader)
         for batch in batches:
             check_batch(batch, _WHAT)
-    return batches
+        return [_bare(batch) for batch in batches]
+
+
+def _bare(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give a batch whose fields say no more than programs' do: a name and a type."""
+    if not batch.num_columns:
+        return batch  # It has a number of rows, which a batch made of no arrays would lack.
+    bare = pa.schema([pa.field(field.name, field.type) for field in batch.schema])
+    return pa.RecordBatch.from_arrays(batch.columns, schema=bare)
 
 
 def _build(stream: pa.Buffer) -> Build:
