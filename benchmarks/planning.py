@@ -8,11 +8,11 @@ between them but what follows from system and query alone.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from statistics import median
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.devices.altered import loaded
 from wherry.devices.figures import Figure

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.base.events import Span
 from wherry.benchmarks.systems.judge import HOST, ORACLE, PLANNER, Judged, judge
@@ -16,8 +17,7 @@ from wherry.trace.usage import usage
 NS_PER_S = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """What JSON has of a workload on a system; every time is modelled, in seconds.
 
     Attributes
@@ -65,8 +65,7 @@ class Row:
     revisions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A row, and what the planner's choice used when, for pictures."""
 
     row: Row

@@ -10,8 +10,9 @@ differ in their names only are tried once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.benchmarks.systems.informed import Informed
 from wherry.devices.system import System
@@ -29,8 +30,7 @@ HOST: Final = "host-only"
 ORACLE: Final = "oracle"
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """A query on a system.
 
     Attributes

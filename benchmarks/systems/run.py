@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from wherry.base.errors import WherryError
 from wherry.base.events import Span
@@ -38,8 +39,7 @@ Begin = Callable[[str], None]
 _Taken = TypeVar("_Taken")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What `wherry bench systems` found; all times modelled, and the same on every machine.
 
     Attributes

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Final, Literal
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Measured, Time
@@ -66,8 +67,7 @@ _FIRST_CHUNKS_PER_CORE = 1
 """Chunks of the first share, when the first rows may be enough."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True, dict=True):
     """An answer and the account of how it was made.
 
     Attributes
@@ -125,8 +125,7 @@ class Result:
         return chrome_trace(self.timeline)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How to run.
 
     Attributes
@@ -353,8 +352,7 @@ def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
     return [program_of(query.plan, stage.first, stage.last).residuals for stage in stages]
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
+class _Before(Struct, frozen=True):
     """What ran before a query: the other sides of its joins, and the time until each was ready."""
 
     results: list[Result] = field(default_factory=list)
@@ -367,8 +365,7 @@ class _Before:
         return time
 
 
-@dataclass(frozen=True, slots=True)
-class _Journey:
+class _Journey(Struct, frozen=True):
     """One query with everything its run needs."""
 
     query: Query
@@ -454,8 +451,7 @@ def _stream_rows(query: Query) -> int | None:
     return max(1, int(_STREAM_BYTES / width))
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True, eq=False):
     """What one leg of a query came to.
 
     Attributes

@@ -7,10 +7,10 @@ already, and its state is a cursor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.chunk import ChunkRef
@@ -33,8 +33,7 @@ KEY_BYTES: Final = 64
 """Of a key at most: what BLAKE2b takes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Suspended:
+class Suspended(Struct, frozen=True, eq=False):
     """A query that stopped after some of its chunks.
 
     Attributes
@@ -149,8 +148,7 @@ def resume(
     return carry(ready, system, options or Options(), _Begin(suspended, None)).result
 
 
-@dataclass(frozen=True, slots=True)
-class _Begin:
+class _Begin(Struct, frozen=True, eq=False):
     """Where a run of a query begins and stops, once it is known that it is that query."""
 
     since: Suspended | None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import cycle, pairwise
 
 import pyarrow as pa
 import pytest
+from msgspec import Struct
 from support.skewed import PASSING, skewed
 
 from wherry import Pipeline, col, count, load_system, scan, session
@@ -43,8 +43,7 @@ def _side(rows: Pipeline) -> Pipeline:
     return scan(few).select("v0", w=col("v1"))
 
 
-@dataclass(frozen=True)
-class Restless:
+class Restless(Struct, frozen=True):
     """Sends what is left another way whenever it is asked."""
 
     ways: Iterator[tuple[Way, ...]]

@@ -1,7 +1,6 @@
 """A run that stops after any chunk and goes on elsewhere gives the answer of one that never did."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import count as numbers
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from support.compare import assert_same, rows_of
 from support.pipelines import Relation, drawn_pipeline
 from support.tables import ROW, drawn_table, stored

@@ -1,11 +1,12 @@
 """The machine alone, fed with events in every legal order: it finishes once, and loses nothing."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec import Struct, field
+from msgspec.structs import replace
 from support.runs import KEY, World
 
 from wherry import Retryable
@@ -98,8 +99,7 @@ def test_ways_are_dealt_evenly(weights: list[int], count: int) -> None:
             assert abs(given_ways[:n].count(way) - due) < len(weights)
 
 
-@dataclass
-class Play:
+class Play(Struct):
     """Carries commands out in an order the test draws, and checks each against the rules."""
 
     world: World

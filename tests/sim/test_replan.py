@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from support.runs import emulated, query_of
 from support.skewed import PASSING, SHAPES, skewed, slow_drives
 
@@ -45,8 +44,9 @@ def switches(run: Replayed) -> int:
     return sum(revision.decision.ways is not None for revision in run.revisions)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("factor", [0.2, 0.25])
+@pytest.mark.parametrize(
+    ("kind", "factor"), [("rows", 0.2), ("rows", 0.5), ("groups", 0.1), ("groups", 0.2)]
+)
 def test_statistics_that_guess_wrong_are_made_good(tables, kind, factor):
     """Bounds say that half of the rows pass, and none does; nobody looked at any."""
     query = query_of(KINDS[kind](tables["none"]))
@@ -98,7 +98,7 @@ def test_a_sample_that_lies_is_not_believed_for_long(tables):
 
 def test_the_rate_is_of_what_came_out(tables, monkeypatch):
     """Whoever ignores what was seen, and keeps the estimate, has no reason to go elsewhere."""
-    query, system = query_of(KINDS["groups"](tables["none"])), slow_drives(0.25)
+    query, system = query_of(KINDS["groups"](tables["none"])), slow_drives(0.2)
     fixed, anew = both(query, system)
     planned = near_flow(query).rows / query.flows[0].rows
     monkeypatch.setattr(replan, "_shares", lambda *_: [planned])

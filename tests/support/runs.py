@@ -1,9 +1,9 @@
 """Queries as sessions run them, taken apart: to test the machine and the simulator alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from wherry import Pipeline, load_system
 from wherry.data.chunk import ChunkRef
@@ -61,8 +61,7 @@ def replace_struct(struct: object, **changes: object) -> object:
     return msgspec.structs.replace(struct, **changes)
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """What a machine is told in tests: devices a to c, two homes and their gates, and chunks."""
 
     stages: tuple[Stage, ...]

@@ -1,12 +1,12 @@
 """Sizes from samples: near the truth, exact for few rows, and never a reason to fail."""
 
-from dataclasses import replace
 from operator import truediv
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 from support.days import days
 from support.runs import query_of
 

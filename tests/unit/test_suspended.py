@@ -2,7 +2,6 @@
 
 import random
 import struct
-from dataclasses import replace
 from functools import cache
 
 import hypothesis.strategies as st
@@ -10,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from wherry import CorruptError, InputError, Pipeline, Suspended, col, count, scan
 from wherry.base.ids import DIGEST_BYTES, seal

@@ -1,9 +1,8 @@
 """When a run asks to be planned again: once for each share that was not considered."""
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 from hypothesis import given
+from msgspec.structs import replace
 
 from wherry.plan.watch import LEAST_ROUND, SWITCHES, Seen, Watch, decided, interval, round_of, saw
 

@@ -8,8 +8,9 @@ unknown, and never taken as nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from wherry.devices.figures import Figure
 from wherry.devices.system import System
@@ -19,16 +20,14 @@ _S_PER_HOUR = 3_600
 _NAMES_SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Energy:
+class Energy(Struct, frozen=True):
     """What one device draws, in joules; `idle_j` is None if its idle draw is not known."""
 
     busy_j: float
     idle_j: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Expense:
+class Expense(Struct, frozen=True):
     """Energy and money of a run, modelled.
 
     Attributes

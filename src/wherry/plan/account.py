@@ -7,7 +7,8 @@ is charged once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.units import Modelled
 from wherry.devices.charge import (
@@ -34,8 +35,7 @@ _LONG = 1 << 40
 """Bytes of a transfer whose rounding does not matter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """A predicted cost, every time of it modelled.
 
     Attributes
@@ -75,8 +75,7 @@ class Cost:
         return Modelled(self.setup + max(self.busy.values(), default=0) + self.fill + self.barrier)
 
 
-@dataclass
-class Account:
+class Account(Struct):
     """What each resource is asked for by a part of a placement.
 
     Attributes

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.devices.charge import media_alone_ns, media_latency_ns, media_ns, quotient
 from wherry.devices.demand import programs_at_once
@@ -49,8 +49,7 @@ class _Move(NamedTuple):
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes:
+class _Lanes(Struct, frozen=True):
     """The way from a site to another one.
 
     Attributes
@@ -72,7 +71,6 @@ class _Lanes:
     back_ns: int
 
 
-@dataclass
 class Ways:
     """The ways that chunks of a query may go, and the legs that each is made of.
 
@@ -84,15 +82,12 @@ class Ways:
         For each way, the sites of what chunks go through.
     """
 
-    costs: Costs
-    allowed: Sequence[Sequence[str]]
-    every: list[Sites] = field(init=False)
-    _legs: dict[_Run | _Move | None, int] = field(init=False, default_factory=lambda: {None: 0})
-    _lanes: dict[tuple[str, str], _Lanes] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        costs = self.costs
-        kinds = [self.allowed[number] for number in costs.places]
+    def __init__(self, costs: Costs, allowed: Sequence[Sequence[str]]) -> None:
+        self.costs = costs
+        self.allowed = allowed
+        self._legs: dict[_Run | _Move | None, int] = {None: 0}
+        self._lanes: dict[tuple[str, str], _Lanes] = {}
+        kinds = [allowed[number] for number in costs.places]
         self.every = [way for way in product(*kinds) if costs.merges or _leaves(way)]
         rows = [[self._number(leg) for leg in self._legs_of(way)] for way in self.every]
         # The way to the first program, it, and then whatever else there is.

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from wherry.devices.charge import install_ns, latency_ns, receive_ns, start_ns, transfer_ns
 from wherry.devices.demand import Demand, demand
@@ -65,8 +66,7 @@ def alone_ns(query: Query, system: System, placement: Placement) -> int:
     return max((way.ns for way in ways), default=0)
 
 
-@dataclass
-class Costs:
+class Costs(Struct, dict=True):
     """The costs of placements of one query on one system; what they share is charged once.
 
     Parameters
@@ -316,8 +316,7 @@ class Costs:
         return account
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
+class _Flow(Struct, frozen=True):
     """Chunks that lie on one device and go way `number`: `times`, through `stages` at `sites`.
 
     `last` is where they are when they are through, `answers` where an answer made of them alone

@@ -10,10 +10,11 @@ that is not below zero, so what a part of a placement comes to bounds the whole 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite, lcm
 from typing import Any, Final, Literal, get_args
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.system import System
@@ -27,8 +28,7 @@ Weights = tuple[tuple[Quantity, float], ...]
 TIME: Final[Weights] = (("time", 1.0),)
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """A sum to be made small: `whole` times the run, and for each device its busy time.
 
     All factors are integers of one unit, so that sums are exact and equal on every machine.

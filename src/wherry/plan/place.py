@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.altered import check_load, loaded
@@ -30,16 +31,14 @@ KEPT = 16
 """Placements that a choice keeps, the chosen one among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Struct, frozen=True):
     """A placement and its predicted cost."""
 
     placement: Placement
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The cheapest placement, every other one, and what was refused.
 
     Attributes
@@ -75,8 +74,7 @@ class Choice:
     allowed: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """How a query is to be placed.
 
     Attributes

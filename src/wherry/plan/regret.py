@@ -10,9 +10,11 @@ others are compared with, too; splits that nobody found are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import isfinite
 from operator import truediv
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.plan.cost import Costs
 from wherry.plan.objective import BY_TIME, Score
@@ -21,8 +23,7 @@ from wherry.plan.query import near_flow, with_near
 from wherry.plan.search import Search
 
 
-@dataclass(frozen=True, slots=True)
-class Steadiest:
+class Steadiest(Struct, frozen=True):
     """A placement, and its largest regret as a share of the best placement's time."""
 
     placement: Placement

@@ -10,8 +10,10 @@ predictions err, with what it costs to begin there; the smaller gain decides whi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.units import Time, format_ns
 from wherry.data.chunk import ChunkRef
@@ -34,8 +36,7 @@ MARGIN: Final = 0.15
 by less (253 cells of `wherry bench systems`; 4 % on the average): a smaller gain may be a loss."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """How the rest of the chunks go, decided during a run.
 
     Attributes
@@ -65,8 +66,7 @@ class Decision:
     by_time: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Going:
+class Going(Struct, frozen=True):
     """Chunks that go one way."""
 
     sites: tuple[str, ...]
@@ -77,8 +77,7 @@ Decide = Callable[[Seen, Sequence[Going], Sequence[Going]], Decision]
 """Gives how chunks that are left go: what was seen, how these would go, and those begun do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """A decision, and when it was taken since the run began."""
 
     at: Time
@@ -102,8 +101,7 @@ class Revision:
         return found + f"go {made.after}, not {made.before}{gain}"
 
 
-@dataclass(frozen=True, slots=True)
-class Replanner:
+class Replanner(Struct, frozen=True):
     """Decides anew for one query on one system.
 
     Attributes
@@ -253,8 +251,7 @@ def _rest(query: Query, chunks: tuple[ChunkRef, ...], share: float) -> Query:
     return with_near(rest, replace(near, rows_low=made, rows=made, rows_high=made), passed=passed)
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
+class _World(Struct, frozen=True):
     """What is not through, if a share of its rows passes; `costs` are of all of it.
 
     What is on its way keeps its devices busy, whatever is decided: it counts both times.

@@ -11,12 +11,13 @@ in each of them is then ranked by one figure that none of them makes smaller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import islice, product
 from operator import add, itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.plan.account import Account, Cost
 from wherry.plan.bound import Sites, Ways
@@ -29,8 +30,7 @@ Rank = Callable[[Sequence[int]], Any]
 _ONE_WORLD: Rank = itemgetter(0)
 
 
-@dataclass(order=True, frozen=True, slots=True)
-class Found:
+class Found(Struct, order=True, frozen=True):
     """A placement and its cost; ordered by what it comes to, and by the order of sites.
 
     With several worlds the cost is that of the first of them.
@@ -38,8 +38,8 @@ class Found:
 
     value: Any
     places: tuple[int, ...]
-    placement: Placement = field(compare=False)
-    cost: Cost = field(compare=False)
+    placement: Placement
+    cost: Cost
 
 
 def cheapest(
@@ -62,8 +62,7 @@ def cheapest(
     return list(islice(search, keep)), search.possible
 
 
-@dataclass(frozen=True, slots=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What one step of a search may settle, in the order of what it adds in the first world.
 
     Attributes
@@ -124,13 +123,17 @@ class Search:
 
     def __iter__(self) -> Iterator[Found]:
         nodes, found = self._nodes, list[Found]()
-        while nodes or found:
-            while nodes and (not found or nodes[0][0] <= found[0].value):
-                one = heappop(nodes)[2]()
-                if one is not None:
-                    heappush(found, one)
-            if found:
-                yield heappop(found)
+        try:
+            while nodes or found:
+                while nodes and (not found or nodes[0][0] <= found[0].value):
+                    one = heappop(nodes)[2]()
+                    if one is not None:
+                        heappush(found, one)
+                if found:
+                    yield heappop(found)
+        finally:
+            # What is left points back here: without it, the query goes with its last name.
+            nodes.clear()
 
     def _push(self, least: Sequence[int], look: Callable[[], Found | None]) -> None:
         # Numbers keep the heap from comparing functions, and equal nodes in their order.
@@ -144,7 +147,10 @@ class Search:
         key = tuple(map(tuple, allowed))
         ways = worlds[0].kept.get(key)
         if ways is None:
-            ways = worlds[0].kept[key] = Ways(worlds[0], allowed)
+            # Of costs of their own: what is kept must not point back at who keeps it.
+            first = worlds[0]
+            apart = Costs(first.query, first.system, first.cold)
+            ways = first.kept[key] = Ways(apart, allowed)
         bounds = zip(*(ways.least_ns(world) for world in worlds), strict=True)
         for number, (way, every) in enumerate(zip(ways.every, bounds, strict=True)):
             if only is not None and not only(way):

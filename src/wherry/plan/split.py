@@ -9,10 +9,10 @@ than time, what devices are busy for is part of what is made small.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import compress, pairwise, product
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.plan.cost import Cost, Costs
 from wherry.plan.linear import least_busy
@@ -30,8 +30,7 @@ _LEAST = 0.01
 """A smaller share is not worth a way of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(Struct, frozen=True):
     """A split of ways that belong together, and the bound that the linear program gives.
 
     Attributes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from wherry.base.units import format_bytes, format_ns
 from wherry.plan.replan import Revision
@@ -13,8 +15,7 @@ _SHOWN_SHARE = 0.01
 """Busy times below this share of the run are left to the JSON form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One term of a prediction, and what it came to.
 
     Attributes
@@ -38,16 +39,15 @@ class Term:
     unit: Unit
     predicted: float
     actual: float | None
-    ratio: float | None = field(init=False)
+    ratio: float | None = None
 
     def __post_init__(self) -> None:
         known = self.predicted and self.actual is not None
         ratio = self.actual / self.predicted if known else None  # type: ignore[operator]
-        object.__setattr__(self, "ratio", ratio)
+        force_setattr(self, "ratio", ratio)
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(Struct, frozen=True):
     """A run beside what was predicted of it.
 
     Attributes

@@ -8,9 +8,11 @@ about is considered from then on, so that no round makes anybody think twice of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 LEAST_ROUND: Final = 4
 """Chunks of a round at least: of fewer nobody could tell how much they differ."""
@@ -22,8 +24,7 @@ _Z: Final = 3.0
 """Half-width of an interval in standard errors: 95 of 100 draws of four (Student's t: 3.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What made it worth thinking again.
 
     Attributes
@@ -50,8 +51,7 @@ class Seen:
     planned_high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Struct, frozen=True):
     """What was planned with, and what was seen since; a value that `saw` and `decided` follow.
 
     Attributes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
@@ -35,8 +36,7 @@ from wherry.run.machine import (
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
+class Count(Struct, frozen=True, kw_only=True):
     """What one run of a program came to: all that its time on a device follows from.
 
     Attributes
@@ -72,8 +72,7 @@ class Count:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence(Count):
+class Evidence(Count, frozen=True, kw_only=True):
     """What ran where: one entry for each run of a program over a share.
 
     Attributes
@@ -92,16 +91,14 @@ class Evidence(Count):
     residuals: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """A share that is read where it is run."""
 
     device: str
     refs: Share
 
 
-@dataclass
-class Carrier:
+class Carrier(Struct):
     """The workers of a system, the messages they hold, and the pieces they made for one query.
 
     Attributes

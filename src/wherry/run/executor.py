@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.events import Span
 from wherry.base.units import Measured
@@ -48,8 +49,7 @@ Cut = Callable[[tuple[ChunkRef, ...]], tuple[Share, ...]]
 """How the chunks of a query become shares (`wherry.run.shares`)."""
 
 
-@dataclass
-class Executor:
+class Executor(Struct):
     """Runs one machine to its end.
 
     Attributes

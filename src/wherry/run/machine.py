@@ -28,9 +28,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
@@ -47,8 +49,7 @@ NOTHING: PieceId = (ROUTING, ALL)
 """What is delivered if no chunk can hold an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Carry a continuation from device to device."""
 
     source: str
@@ -57,8 +58,7 @@ class Send:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(Struct, frozen=True):
     """Carry the plan's bytes, or those of the build of this digest, to a device that lacks them."""
 
     source: str
@@ -67,15 +67,13 @@ class Install:
     build: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Choose the chunks on `device`."""
 
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """Read a share on the device that stores it, for `target`."""
 
     device: str
@@ -84,8 +82,7 @@ class Read:
     refs: Share
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """Carry a piece from device to device, for stage `stage`."""
 
     source: str
@@ -94,8 +91,7 @@ class Move:
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """Run stage `stage` on `device` over `pieces`, in order; the result is piece (stage, chunk)."""
 
     device: str
@@ -104,8 +100,7 @@ class Run:
     pieces: tuple[PieceId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Replan:
+class Replan(Struct, frozen=True):
     """Think again on `device`: `seen` is not what was planned with, and shares could go elsewhere.
 
     `left` are those shares, `begun` the ones on their way; both are put by where they go.
@@ -117,8 +112,7 @@ class Replan:
     begun: tuple[tuple[Way, tuple[Share, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Carry a piece to the client."""
 
     source: str
@@ -126,8 +120,7 @@ class Deliver:
     piece: PieceId
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The answer is `pieces`, in this order; nothing is left to do."""
 
     pieces: tuple[PieceId, ...]
@@ -136,16 +129,14 @@ class Finish:
 Command = Send | Install | Route | Read | Move | Run | Replan | Deliver | Finish
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """A device opened the continuation of a stage."""
 
     device: str
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """A device lacks the plan of a continuation, or the build of this digest."""
 
     device: str
@@ -153,30 +144,26 @@ class Missing:
     build: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """A device has the plan, or the build, now."""
 
     device: str
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(Struct, frozen=True):
     """The chunks that can hold an answer, in stored order, cut into shares."""
 
     shares: tuple[Share, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A share was read, or will be by whoever runs it."""
 
     chunk: int
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """A piece arrived at a device."""
 
     piece: PieceId
@@ -184,8 +171,7 @@ class Moved:
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A stage made `rows` rows of the `given` ones of a share; `selected` passed its predicate."""
 
     stage: int
@@ -195,16 +181,14 @@ class Ran:
     selected: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Replanned:
+class Replanned(Struct, frozen=True):
     """How shares not begun go from now on, having thought of `seen`; None: as before."""
 
     seen: Seen
     ways: tuple[Way, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """The client has a piece."""
 
     piece: PieceId
@@ -213,8 +197,7 @@ class Delivered:
 Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Replanned | Delivered
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Struct, frozen=True):
     """What a machine is told: everything that does not change during a run.
 
     Attributes
@@ -262,8 +245,7 @@ class Orders:
     stop: int | None = None
 
 
-@dataclass
-class Machine:
+class Machine(Struct, dict=True):
     """The state of one run; `start` it once, then `handle` every event."""
 
     orders: Orders

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System, home
@@ -22,8 +24,7 @@ from wherry.run.machine import Orders
 _QUERY_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """The part of a query's way that one run carries out.
 
     Attributes

@@ -27,7 +27,6 @@ import hmac
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -59,8 +58,7 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     builds: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
+class State(msgspec.Struct, frozen=True, eq=False):
     """What is left of a query, and what was made of it so far.
 
     Attributes

@@ -9,10 +9,10 @@ of a relay's memory bandwidth is left.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import simpy
+from msgspec import Struct, field
 
 from wherry.base.events import Span, SpanKind
 from wherry.devices.charge import (
@@ -49,8 +49,7 @@ class Use(NamedTuple):
         return Span(kind, resource, device, start_ns, end_ns, stage, chunk, nbytes, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """One lane of a way in use: its queue, and the other direction's if that slows this one."""
 
     name: str
@@ -59,8 +58,7 @@ class Leg:
     back: Server | None
 
 
-@dataclass
-class Clockwork:
+class Clockwork(Struct):
     """The resources of a system; each use is noted in the log of whoever used them.
 
     Attributes

@@ -9,8 +9,9 @@ running the real programs the first time it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.units import Modelled
 from wherry.data.chunk import ChunkRef
@@ -41,21 +42,17 @@ Unwritten = bool | tuple[bool, ...]
 """Whether chunks leave their rows to be written where they meet: all, none, or each."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Counting:
+class _Counting(Struct, frozen=True):
     """The driver of no device: it does the work and takes no time."""
 
     name: str = _HERE
-    profile: Profile = field(
-        default_factory=lambda: Profile(device=Device(name=_HERE, kind="cpu", title=_HERE))
-    )
+    profile: Profile = Profile(device=Device(name=_HERE, kind="cpu", title=_HERE))
 
     def execute(self, task: Any, given_bytes: Any) -> Execution[Made]:  # noqa: ARG002
         """Do `task`."""
         return Execution(task(), Modelled(0))
 
 
-@dataclass
 class Counts:
     """The counts of a query; what was not asked for yet is taken when it is.
 
@@ -69,29 +66,26 @@ class Counts:
         Calls what takes counts; whoever wants to know how long that takes gives another one.
     """
 
-    query: Query
-    before: tuple[Counts, ...] = ()
-    taking: Callable[[Callable[[], object]], object] = field(
-        default=lambda take: take(), compare=False
-    )
-    _worker: Worker = field(init=False)
-    _shares: tuple[Share, ...] = field(init=False)
-    _read: list[int] = field(init=False, default_factory=list)
-    _chunkwise: dict[tuple[Chain, bool], tuple[Count, ...]] = field(
-        init=False, default_factory=dict
-    )
-    _gathered: dict[tuple[Chain, Unwritten], Count] = field(init=False, default_factory=dict)
-    _lacking: dict[tuple[int, int], tuple[bytes, ...]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        query = self.query
+    def __init__(
+        self,
+        query: Query,
+        before: tuple[Counts, ...] = (),
+        taking: Callable[[Callable[[], object]], object] = lambda take: take(),
+    ) -> None:
+        self.query = query
+        self.before = before
+        self.taking = taking
+        self._read: list[int] = []
+        self._chunkwise: dict[tuple[Chain, bool], tuple[Count, ...]] = {}
+        self._gathered: dict[tuple[Chain, Unwritten], Count] = {}
+        self._lacking: dict[tuple[int, int], tuple[bytes, ...]] = {}
         self._worker = Worker(_Counting(), (query.scan.source,), _KEY, SegmentPool())
         self._worker.install(query.plan_bytes)
         for build in self.builds.values():
             self._worker.keep(received(build.message))
         routing = self._hop(0, 0, (), unwritten=False)
         told = self._hop(0, 0, unwritten=False)
-        self._shares = tuple((ref,) for ref in self._worker.route(routing))
+        self._shares: tuple[Share, ...] = tuple((ref,) for ref in self._worker.route(routing))
         for (ref,) in self._shares:
             batch, reading = self._worker.decoded(told, ref)
             self._read.append(piece_bytes(batch) if reading is None else reading.media_bytes)

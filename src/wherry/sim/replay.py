@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.events import Span
 from wherry.base.units import Modelled
@@ -37,8 +38,7 @@ from wherry.sim.simulator import Flight, simulate
 _KEY = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """A simulated run.
 
     Attributes
@@ -59,8 +59,7 @@ class Replayed:
     revisions: tuple[Revision, ...] = ()
 
 
-@dataclass
-class Holdings:
+class Holdings(Struct):
     """What the devices of a system hold: plans and builds, by device and digest."""
 
     plans: set[tuple[str, bytes]] = field(default_factory=set)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
 import simpy
+from msgspec import Struct, field
 from simpy.core import StopSimulation
 
 from wherry.base.errors import InputError
@@ -105,8 +105,7 @@ class Held(NamedTuple):
     nbytes: int
 
 
-@dataclass
-class Flight:
+class Flight(Struct):
     """One machine on its way: what carries its work, what it recorded, and its answer.
 
     Attributes
@@ -135,8 +134,7 @@ class Flight:
         return Modelled(self.end - self.begin)
 
 
-@dataclass
-class _World:
+class _World(Struct):
     """What the tasks of all flights share: the resources, and demands by what they follow.
 
     `given` has the commands that nobody has begun yet, in order.
