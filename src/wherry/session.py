@@ -41,9 +41,10 @@ from wherry.plan.sample import sampled
 from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
+from wherry.run.commands import BEFORE
 from wherry.run.crew import crew as running
 from wherry.run.executor import Executor
-from wherry.run.machine import BEFORE, Machine
+from wherry.run.machine import Machine
 from wherry.run.orders import WHOLE, Leg, enough_of, orders_of
 from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of

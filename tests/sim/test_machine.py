@@ -13,8 +13,7 @@ from wherry import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import GATE, HOME, Stage, Way, dealt
 from wherry.plan.watch import Watch
-from wherry.run.continuation import thaw
-from wherry.run.machine import (
+from wherry.run.commands import (
     ALL,
     BEFORE,
     NOTHING,
@@ -28,7 +27,6 @@ from wherry.run.machine import (
     Install,
     Installed,
     Loaded,
-    Machine,
     Missing,
     Move,
     Moved,
@@ -40,8 +38,9 @@ from wherry.run.machine import (
     Routed,
     Run,
     Send,
-    first_chunks,
 )
+from wherry.run.continuation import thaw
+from wherry.run.machine import Machine, first_chunks
 
 SITES = (HOME, GATE, "a", "b", "c")
 DEVICES = ("a", "b", "c")

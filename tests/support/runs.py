@@ -11,8 +11,8 @@ from wherry.devices.system import System
 from wherry.plan.placement import Placement, Stage, Way, placements, refusals
 from wherry.plan.query import Query, prepare
 from wherry.plan.watch import Watch
+from wherry.run.commands import Orders
 from wherry.run.continuation import Continuation
-from wherry.run.machine import Orders
 
 KEY = bytes(32)
 

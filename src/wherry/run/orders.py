@@ -18,8 +18,8 @@ from wherry.plan.query import Query
 from wherry.plan.segments import chunkwise
 from wherry.plan.watch import Watch
 from wherry.plan.window import windows_of
+from wherry.run.commands import Orders
 from wherry.run.continuation import Continuation
-from wherry.run.machine import Orders
 
 _QUERY_BYTES: Final = 16
 

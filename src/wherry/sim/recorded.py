@@ -27,8 +27,8 @@ from wherry.plan.query import Query
 from wherry.render.gather import Piece, piece_bytes
 from wherry.render.outcome import ChunkOutput
 from wherry.run.carrier import Count
+from wherry.run.commands import Share
 from wherry.run.continuation import Continuation, freeze
-from wherry.run.machine import Share
 from wherry.run.orders import enough_of
 from wherry.run.worker import Hop, Worker
 
