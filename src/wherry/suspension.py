@@ -48,6 +48,10 @@ class Suspended(Struct, frozen=True, eq=False):
     state: State
     result: Result | None = None
 
+    def __repr__(self) -> str:
+        of = f"{self.chunks} chunks of {self.state.dataset!r}"
+        return f"<suspended after {of}; {self.rows} rows wait for the rest>"
+
     @property
     def chunks(self) -> int:
         """How many chunks are done, in stored order, of those that can hold an answer."""

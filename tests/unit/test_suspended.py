@@ -67,6 +67,11 @@ def test_it_holds_what_it_says_and_little_more() -> None:
     assert len(freeze(stopped("groups"), KEY)) < 2 * rows + 1000
 
 
+def test_it_says_how_far_it_came() -> None:
+    suspended = Suspended(stopped("groups"))
+    assert repr(suspended) == "<suspended after 3 chunks of 'memory'; 15 rows wait for the rest>"
+
+
 def test_rows_that_cannot_be_first_are_left_out() -> None:
     assert ROWS_OF.top_k(5, by="value").suspend(after=4).rows == 5
     assert ROWS_OF.limit(7).suspend(after=4).rows == 7
