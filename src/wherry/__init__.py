@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from wherry.plan.explain import Explanation
     from wherry.session import Options, Result, run_many
+    from wherry.suspension import Suspended
 
 __all__ = [
     "BudgetExceeded",
@@ -67,6 +68,7 @@ __all__ = [
     "Retryable",
     "Rows",
     "ShardScheme",
+    "Suspended",
     "Unknown",
     "WherryError",
     "col",
@@ -110,4 +112,8 @@ def __getattr__(name: str) -> Any:
         from wherry import movables  # noqa: PLC0415
 
         return getattr(movables, name)
+    if name == "Suspended":
+        from wherry import suspension  # noqa: PLC0415
+
+        return suspension.Suspended
     raise AttributeError(f"module 'wherry' has no attribute {name!r}")
