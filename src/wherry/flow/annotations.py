@@ -124,7 +124,7 @@ def _union(arguments: tuple[Any, ...]) -> WireType:
             break
     if found is None or (len(arguments) > 1 and not isinstance(found, Maybe)):
         seen = " | ".join(map(_named, arguments))
-        raise InputError(f"{seen} is a choice of types; a variable has one type, or None")
+        raise InputError(f"{seen} is a choice of types; give a variable one type, or that and None")
     return found
 
 
@@ -152,7 +152,7 @@ def _bounded(t: WireType, notes: tuple[Any, ...]) -> WireType:
 
 def _bound(count: object, most: int) -> int:
     if type(count) is not int or not 1 <= count <= most:
-        raise InputError(f"Most({count!r}): possible are 1 to {most}")
+        raise InputError(f"Most({count!r}) is no bound; possible are 1 to {most}")
     return count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 from wherry.base.errors import InputError
 from wherry.flow.annotations import wire_type
@@ -31,9 +31,7 @@ from wherry.flow.parse_values import ValueParser
 from wherry.flow.source import Source, source_of
 from wherry.flow.types import NONE, Local, WireType, fits, is_wire, type_name
 from wherry.flow.value_types import is_unknown
-
-NESTED_MOST: Final = 8
-"""Movables that call movables: a frame holds the frames of all that are waiting."""
+from wherry.flow.verify import NESTED_MOST
 
 
 def compile_function(function: Callable[..., Any], vocabulary: Vocabulary) -> Program:
@@ -53,7 +51,7 @@ def compile_function(function: Callable[..., Any], vocabulary: Vocabulary) -> Pr
     for slot in parameters:
         if values.variables and slot.name in values.errors:
             source.refuse(source.tree, f"{slot.name!r} is also an error", "use another name")
-    program = _pruned(source, parsed, parameters, tuple(statements.awaits.callees))
+    program = _pruned(values, parsed, parameters, tuple(statements.awaits.callees))
 
     def report(node: object, seen: str, instead: str) -> None:
         source.refuse(values.places.get(id(node), source.tree), seen, instead)
@@ -126,7 +124,7 @@ def _alone(source: Source, node: ast.expr) -> Any:
 
 def _result(source: Source, inferred: Inferred, declared: WireType | None) -> WireType:
     found = inferred.result if inferred.result is not None else NONE
-    if declared is None:
+    if declared is None or isinstance(declared, Local):
         return found
     if not is_unknown(found) and not fits(found, declared):
         seen = f"it returns {type_name(found)}, and is annotated {type_name(declared)}"
@@ -135,18 +133,21 @@ def _result(source: Source, inferred: Inferred, declared: WireType | None) -> Wi
 
 
 def _pruned(
-    source: Source, parsed: Parsed, parameters: tuple[Slot, ...], callees: tuple[Program, ...]
+    values: ValueParser,
+    parsed: Parsed,
+    parameters: tuple[Slot, ...],
+    callees: tuple[Program, ...],
 ) -> Program:
     """Give the program of the blocks that can be reached, numbered anew in order."""
-    entry = Position(0, None, NONE, None, (), parameters, source.tree.lineno, "")
+    source = values.source
+    text = source.lines.get(source.tree.lineno, "").strip()
+    entry = Position(0, None, NONE, None, (), parameters, source.tree.lineno, text)
     positions = (entry, *parsed.positions)
     reached = sorted(_reached(parsed.blocks, positions))
     blocks = {old: new for new, old in enumerate(reached)}
-    kept = [0] + [
-        end.position for old in reached if isinstance(end := parsed.blocks[old].end, Await)
-    ]
+    ends = [parsed.blocks[old].end for old in reached]
+    kept = [0, *sorted(end.position for end in ends if isinstance(end, Await))]
     numbers = {old: new for new, old in enumerate(kept)}
-    text = source.lines.get(source.tree.lineno, "").strip()
     places = Places(
         source.file,
         source.tree.lineno,
@@ -157,21 +158,16 @@ def _pruned(
         parameters,
         parsed.variables,
         NONE,
-        tuple(_renumbered(parsed.blocks[old], blocks, numbers) for old in reached),
+        tuple(_renumbered(values, parsed.blocks[old], blocks, numbers) for old in reached),
         tuple(
-            _moved(positions[old], blocks[positions[old].block], text if old == 0 else None)
+            values.moved(
+                replace(positions[old], block=blocks[positions[old].block]), positions[old]
+            )
             for old in kept
         ),
         callees,
         places,
     )
-
-
-def _moved(position: Position, block: int, text: str | None) -> Position:
-    # The node's identity tells where it stood, so it is kept wherever nothing changes.
-    if position.block == block and text is None:
-        return position
-    return replace(position, block=block, text=position.text if text is None else text)
 
 
 def _reached(blocks: tuple[Block, ...], positions: tuple[Position, ...]) -> set[int]:
@@ -188,9 +184,12 @@ def _reached(blocks: tuple[Block, ...], positions: tuple[Position, ...]) -> set[
     return found
 
 
-def _renumbered(block: Block, blocks: dict[int, int], numbers: dict[int, int]) -> Block:
+def _renumbered(
+    values: ValueParser, block: Block, blocks: dict[int, int], numbers: dict[int, int]
+) -> Block:
     handlers = tuple(Handler(h.errors, h.name, blocks[h.block]) for h in block.handlers)
-    return Block(block.statements, _end(block.end, blocks, numbers), handlers)
+    end = values.moved(_end(block.end, blocks, numbers), block.end)
+    return Block(block.statements, end, handlers)
 
 
 def _end(end: End, blocks: dict[int, int], numbers: dict[int, int]) -> End:

@@ -7,13 +7,13 @@ item follows: `[position, frame]` of the callee. Decoding builds declared types 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.flow.nodes import CallMovable, Position, Program
-from wherry.flow.types import most_bytes
+from wherry.flow.types import is_wire, most_bytes
 from wherry.flow.wire import check_value, decoded_type, smallest_bound
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -44,6 +44,8 @@ class Frames:
 
     def _freezer(self, number: int) -> Freezer:
         position = self.program.positions[number]
+        if not all(is_wire(slot.type) for slot in position.slots):
+            return self._stays
         # A frame of at most so many bytes exceeds no bound of a text or tuple.
         quick = min((smallest_bound(slot.type) for slot in position.slots), default=1 << 30)
 
@@ -71,6 +73,8 @@ class Frames:
 
     def _thawer(self, number: int) -> Thawer:
         position = self.program.positions[number]
+        if not all(is_wire(slot.type) for slot in position.slots):
+            return self._stays
         types = [decoded_type(slot.type) for slot in position.slots]
         nested = isinstance(position.awaits, CallMovable)
         if nested:
@@ -101,6 +105,9 @@ class Frames:
 
         return thaw_nested
 
+    def _stays(self, _: object) -> NoReturn:
+        raise InputError(f"{self.program.name} takes a Home value: it starts where it is called")
+
     def thaw(self, position: int, data: bytes) -> tuple[Any, ...]:
         """Give the values of a frame, of a position that may not exist."""
         last = len(self.thawers) - 1
@@ -126,7 +133,7 @@ class Frames:
 
 def frame_most(program: Program, position: Position) -> int:
     """Give the bytes of a position's frame at most, frames of called movables included."""
-    own = 3 + sum(most_bytes(slot.type) for slot in position.slots)
+    own = 3 + sum(most_bytes(slot.type) for slot in position.slots if is_wire(slot.type))
     if isinstance(position.awaits, CallMovable):
         callee = program.callees[position.awaits.callee]
         own += 6 + max((frame_most(callee, p) for p in callee.positions[1:]), default=0)

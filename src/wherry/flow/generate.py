@@ -18,8 +18,8 @@ from wherry.flow.liveness import successors
 from wherry.flow.nodes import (
     Await,
     BeginItems,
-    Binary,
     BeginRange,
+    Binary,
     Branch,
     End,
     Evaluate,
@@ -41,6 +41,7 @@ from wherry.flow.nodes import (
     Value,
 )
 from wherry.flow.outside import error_class
+from wherry.flow.source import compiled_files
 from wherry.flow.types import (
     DATETIME,
     FLOAT,
@@ -205,17 +206,28 @@ class _Segment:
         """Give the body of the function."""
         if self.first is None:
             raised: list[ast.stmt] = [ast.Raise(load("error"), None)]
-            return [self._try(raised, self.handlers, within_loop=False), self._loop()]
+            begin = self._try(raised, self.handlers, within_loop=False)
+            return [begin, self._no_turns(), self._loop()]
         if not self.arms:
             alone = self._block(self.first, 0)
             if not self.arms:
                 return alone
         # The first block may jump: it is an arm itself, because a jump is a turn of the loop.
         self.arms.add(self.first)
-        return [self._go(self.first), self._loop()]
+        return [self._go(self.first), self._no_turns(), self._loop()]
+
+    def _no_turns(self) -> ast.stmt:
+        return ast.Assign([store("turns")], ast.Constant(0))
 
     def _loop(self) -> ast.stmt:
-        made: list[ast.stmt] = []
+        # A turn that no await ends is counted, so that every step comes to an end.
+        count = ast.BinOp(load("turns"), ast.Add(), ast.Constant(1))
+        over = ast.Compare(load("turns"), [ast.Gt()], [load("TURNS_MOST")])
+        endless = ast.Raise(ast.Call(load("endless"), [], []), None)
+        made: list[ast.stmt] = [
+            ast.Assign([store("turns")], count),
+            ast.If(over, [endless], []),
+        ]
         done: set[int] = set()
         bodies: list[tuple[int, list[ast.stmt]]] = []
         # Making an arm may find that what is nested too deep has to be one as well.
@@ -242,8 +254,8 @@ class _Segment:
         block = self.blocks[number]
         made: list[ast.stmt] = []
         for n, statement in enumerate(block.statements):
-            made += [_at(s, self.g._line(number, n)) for s in self._statement(number, statement)]  # noqa: SLF001
-        line = self.g._line(number, len(block.statements))  # noqa: SLF001
+            made += [_at(s, self.g._line(number, n)) for s in self._statement(number, statement)]
+        line = self.g._line(number, len(block.statements))
         made += [_at(s, line) for s in self._end(number, block.end, depth)]
         if block.handlers:
             return [self._try(made, block.handlers)]
@@ -391,5 +403,7 @@ def code_of(program: Program, inferred: Inferred) -> tuple[Any, dict[str, Any]]:
     """Give the compiled module of a program, and the constants that it names."""
     generator = Generator(program, inferred)
     tree = generator.module()
-    file = program.places.file or f"<movable {program.name}>"
+    # A file's name that came in a message is not believed: tracebacks would show that file's lines.
+    known = program.places.file in compiled_files()
+    file = program.places.file if known else f"<movable {program.name}>"
     return compile(tree, file, "exec", dont_inherit=True), generator.constants

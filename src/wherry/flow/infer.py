@@ -17,6 +17,7 @@ from wherry.flow.nodes import (
     Branch,
     End,
     Evaluate,
+    Get,
     Jump,
     Let,
     NextItem,
@@ -96,6 +97,8 @@ class _Pass:
         entry = self.program.positions[0].block
         self._reach(entry, {p.name: p.type for p in self.program.parameters})
         while self.waiting:
+            # In the order of the source, so that messages name the ways in it.
+            self.waiting.sort(reverse=True)
             self._block(self.waiting.pop())
 
     def once(self) -> None:
@@ -204,10 +207,12 @@ class _Pass:
                 if message is not None:
                     self.values.expect(message, state, Sized("str", MOST_BYTES), "an error's text")
             case NextNumber(loop, stop, _, target, body, done):
-                self.values.of(stop, state)
+                for value in (Get(f"{loop}.i"), stop):
+                    self.values.expect(value, state, INT, "a counter of range")
                 yield body, {**state, f"{loop}.i": INT, target: INT}
                 yield done, state
-            case NextItem(_, items, target, body, done):
+            case NextItem(loop, items, target, body, done):
+                self.values.expect(Get(f"{loop}.i"), state, INT, "a counter")
                 yield body, {**state, target: self._item(end, self.values.of(items, state))}
                 yield done, state
             case Await(number):

@@ -426,27 +426,27 @@ class CallMovable:
 
 @register
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """A variable in a frame."""
+
+    name: str
+    type: WireType
+
+
+@register
+@dataclass(frozen=True, slots=True)
 class Perform:
     """Call a registered effect; `key` is the operand whose value makes a repetition known, or -1."""
 
     name: str
     effect: str
     key: int
-    parameters: tuple[WireType, ...]
+    parameters: tuple[Slot, ...]
 
 
 Awaits = (
     RouteTo | Chain | TakeValue | RespondWith | Sleep | WaitFor | Gather | CallMovable | Perform
 )
-
-
-@register
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A variable in a frame."""
-
-    name: str
-    type: WireType
 
 
 @register

@@ -110,16 +110,29 @@ def resolved(source: Source, node: ast.expr, variables: frozenset[str]) -> Any:
 
 def outside_of(source: Source, node: ast.expr, found: Any) -> Outside | None:
     """Say what an object from outside is to a program; what it cannot be is refused."""
+    if found is source.function:
+        source.refuse(node, *calls_itself(source.function.__name__))
+        return None
     mark = mark_of(found)
     if mark is not None:
         return Outside(found, mark=mark)
-    if _hashable(found) and found in _LISTED and not isinstance(found, bool):
+    if is_listed(found):
         return Outside(found, function=_LISTED[found])
     if constant_type(found) is not None:
         return Outside(found, constant=True)
     seen, instead = _refusal(ast.unparse(node), found)
     source.refuse(node, seen, instead)
     return None
+
+
+def calls_itself(name: str) -> tuple[str, str]:
+    """Give the reason why a movable cannot name itself."""
+    return f"{name} calls itself", "write a loop: how deep frames are nested must be known before"
+
+
+def is_listed(found: Any) -> bool:
+    """Tell whether an object is a function that programs can call."""
+    return _hashable(found) and found in _LISTED
 
 
 def _hashable(found: Any) -> bool:

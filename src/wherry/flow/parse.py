@@ -13,6 +13,7 @@ from wherry.flow.nodes import (
     Await,
     BeginItems,
     BeginRange,
+    Binary,
     Block,
     Branch,
     Constant,
@@ -30,14 +31,13 @@ from wherry.flow.nodes import (
     Slot,
     Statement,
     Unpack,
-    Binary,
     Value,
 )
 from wherry.flow.outside import error_name, resolved
 from wherry.flow.parse_awaits import AwaitParser, Vocabulary
 from wherry.flow.parse_values import _BINARY, ValueParser
 from wherry.flow.source import MISSING, Source
-from wherry.flow.types import NONE, Local, WireType
+from wherry.flow.types import WireType
 
 _REFUSED: Final[dict[type, tuple[str, str]]] = {
     ast.With: ("with", "call an @wherry.effect that opens, uses and closes it"),
@@ -121,6 +121,7 @@ class StatementParser:
     def _declare(self) -> None:
         """Read the annotations of all variables first: they hold for the whole function."""
         parameters = {a.arg for a in self.source.tree.args.args}
+        again: set[str] = set()
         for node in ast.walk(self.source.tree):
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
                 continue
@@ -131,8 +132,11 @@ class StatementParser:
                 self.source.refuse(
                     node, f"{name!r} is annotated again", "annotate it once, or use another name"
                 )
+                again.add(name)
             elif t is not None:
                 self.declared[name] = t
+        for name in again:
+            self.declared.pop(name, None)
 
     def _annotation(self, node: ast.expr) -> WireType | None:
         try:
@@ -322,7 +326,7 @@ class StatementParser:
         ):
             self.source.refuse(node.exc, "an error with several values", 'raise Error("one text")')
             return
-        message = self.values._maybe_error(call.args[0]) if call.args else None  # noqa: SLF001
+        message = self.values._maybe_error(call.args[0]) if call.args else None
         if name is not None:
             self._close(Raise(name, message), node)
 
@@ -351,7 +355,7 @@ class StatementParser:
         self._body(node.orelse)
         ends.append(self.at)
         self.at = begin
-        self._close(Branch(test, then, otherwise), node)
+        self._close(_branch(test, then, otherwise), node)
         self._join(ends, node)
 
     def _join(self, ends: Sequence[int], place: ast.AST) -> None:
@@ -374,7 +378,7 @@ class StatementParser:
         self.at = head
         test = self.values.value(node.test)
         body, done, after = self._new(), self._new(), self._new()
-        self._close(Branch(test, body, done), node)
+        self._close(_branch(test, body, done), node)
         self._loop(node, body, _Loop(head, after), done)
 
     def _loop(self, node: ast.While | ast.For, body: int, loop: _Loop, done: int) -> None:
@@ -407,10 +411,10 @@ class StatementParser:
         if isinstance(statement, BeginRange):
             self._close(NextNumber(number, bound, step, hidden, body, done), node)
         else:
-            self._close(NextItem(number, bound, hidden, body, done), node)
+            self._close(NextItem(number, bound, hidden, body, done), node.iter)
         if names is not None:
             self.at = body
-            self._add(Unpack(names, self.values.put(Get(hidden), node.target)), node)
+            self._add(Unpack(names, self.values.put(Get(hidden), node.target)), node.target)
         self._loop(node, body, _Loop(head, after), done)
 
     def _loop_target(self, node: ast.For, number: int) -> tuple[str | None, tuple[str, ...] | None]:
@@ -513,6 +517,13 @@ class StatementParser:
 
     def _assigned(self) -> set[str]:
         return assigned_names(self.source.tree)
+
+
+def _branch(test: Value, then: int, otherwise: int) -> End:
+    """Give the way on from a test; a constant test leaves one way only."""
+    if isinstance(test, Constant):
+        return Jump(then if test.value else otherwise)
+    return Branch(test, then, otherwise)
 
 
 def _inside(statements: Sequence[ast.stmt]) -> Iterator[ast.AST]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.constants import constant_type
@@ -25,12 +26,11 @@ from wherry.flow.nodes import (
     RouteTo,
     ScanOf,
     Sleep,
-    Slot,
     TakeValue,
     Value,
     WaitFor,
 )
-from wherry.flow.outside import _hashable, _LISTED, resolved
+from wherry.flow.outside import is_listed, resolved
 from wherry.flow.parse_values import ValueParser
 from wherry.flow.record import Impure, operands_in, recorded
 from wherry.flow.source import MISSING
@@ -40,10 +40,13 @@ from wherry.flow.types import (
     ROWS,
     SHARD,
     Fixed,
-    Local,
     WireType,
-    is_wire,
-    type_name,
+)
+
+
+_NO_VALUES: Final = (
+    *(ast.Lambda, ast.List, ast.Dict, ast.Set, ast.Starred),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
 )
 
 
@@ -87,7 +90,8 @@ class AwaitParser:
         mark = self._mark(node)
         if mark is not None and isinstance(node, ast.Call):
             return self._marked(node, mark, declared)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if is_method and resolved(self.source, node.func, self.values.variables) is MISSING:
             chain = self._chain(node)
             return None if chain is None else Awaited(chain[0], chain[1], ROWS)
         return self._not_awaited(node)
@@ -97,9 +101,12 @@ class AwaitParser:
         if isinstance(node, ast.Call):
             found = resolved(self.source, node.func, self.values.variables)
             if found is not MISSING:
-                if _hashable(found) and found in _LISTED:
+                if is_listed(found):
                     return self.refuse(node, f"{text} is no await", "leave out `await`")
                 self.values.value(node)
+                return None
+            if isinstance(node.func, ast.Name) and node.func.id not in self.values.variables:
+                self.values.unknown(node.func)
                 return None
         if isinstance(node, ast.Name) and node.id in self.values.variables:
             return self.refuse(
@@ -240,8 +247,8 @@ class AwaitParser:
         if arguments is None:
             return None
         key = names.index(mark.key) if mark.key else -1
-        types = tuple(slot.type for slot in mark.parameters)
-        return Awaited(Perform(mark.name, mark.effect, key, types), arguments, mark.result)
+        made = Perform(mark.name, mark.effect, key, mark.parameters)
+        return Awaited(made, arguments, mark.result)
 
     def _chain(self, node: ast.expr) -> tuple[Chain, tuple[Value, ...]] | None:
         calls: list[tuple[ast.Call, str]] = []
@@ -298,10 +305,21 @@ class AwaitParser:
             if isinstance(inner, ast.Name) and inner.id in self.values.errors:
                 self.refuse(inner, f"{inner.id!r} is an error", f"write x = str({inner.id}) before")
                 return MISSING
-        if self._ordinary(node):
-            return self._operand(node, operands)
+        if isinstance(node, ast.Starred):
+            self.refuse(node, "a * in a call", "name the arguments one by one")
+            return MISSING
+        if isinstance(node, ast.Name) and node.id in self.values.variables:
+            return self._operand(node.id, node, operands)
+        reasons = len(self.source.reasons)
+        lifter = _Lifter(self, operands, node)
+        lifted = lifter.visit(copy.deepcopy(node))
+        if len(self.source.reasons) > reasons:
+            return MISSING
+        if isinstance(lifted, ast.Name) and lifted.id in lifter.made:
+            return Operand(lifted.id)
+        held = {name: name for name in self.values.variables} | lifter.made
         try:
-            found = recorded(self.source, node, self.values.variables)
+            found = recorded(self.source, lifted, held)
         except Impure as problem:
             instead = "use only the row, columns, constants and variables of the movable"
             self.refuse(node, f"{ast.unparse(node):.60} is impure: {problem}", instead)
@@ -310,29 +328,67 @@ class AwaitParser:
             self._refuse_recording(node, str(problem))
             return MISSING
         for name in operands_in(found):
-            operands.setdefault(name, self.values.put(Get(name), node))
+            if name not in operands:
+                operands[name] = self.values.put(Get(name), node)
         return found
 
     def _refuse_recording(self, node: ast.expr, problem: str) -> None:
         seen, mark, instead = problem.partition("; ")
         self.refuse(node, seen, instead if mark else "use columns, constants and variables only")
 
-    def _ordinary(self, node: ast.expr) -> bool:
-        """Tell whether an argument is a value of the movable, not an expression over rows."""
-        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        if not any(n.id in self.values.variables for n in names):
-            return False
-        if any(isinstance(n, ast.Lambda | ast.List) for n in ast.walk(node)):
-            return False
-        for name in names:
-            if name.id not in self.values.variables:
-                found = self.source.outside(name.id)
-                listed = _hashable(found) and found in _LISTED
-                if not listed and (found is MISSING or constant_type(found) is None):
-                    return False
-        return True
+    def ordinary(self, node: ast.expr, rows: frozenset[str]) -> bool:
+        """Tell whether part of an argument is a value of the movable, not one over rows.
 
-    def _operand(self, node: ast.expr, operands: dict[str, Value]) -> Operand:
-        name = node.id if isinstance(node, ast.Name) else f"{len(operands)}.operand"
-        operands.setdefault(name, self.values.value(node))
+        Parameters
+        ----------
+        rows : frozenset of str
+            The names of lambdas' parameters.
+        """
+        variables = self.values.variables
+        names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
+        if not variables & {*names} or rows & {*names}:
+            return False
+        if any(isinstance(n, _NO_VALUES) for n in ast.walk(node)):
+            return False
+        return all(name in variables or self._is_plain(name) for name in names)
+
+    def _is_plain(self, name: str) -> bool:
+        found = self.source.outside(name)
+        if found is MISSING:
+            return False
+        return constant_type(found) is not None or is_listed(found)
+
+    def _operand(self, name: str, node: ast.expr, operands: dict[str, Value]) -> Operand:
+        if name not in operands:
+            operands[name] = self.values.value(node)
         return Operand(name)
+
+    def lift(self, node: ast.expr, operands: dict[str, Value]) -> str:
+        """Make an operand of a value within an argument; give its name."""
+        return self._operand(f"{len(operands)}.operand", node, operands).name
+
+
+class _Lifter(ast.NodeTransformer):
+    """Takes out of an argument what is a value of the movable: Python computes it before.
+
+    So `lambda r: r.day < lo + timedelta(days=3)` has the day as one operand, and nothing but
+    expressions over rows is recorded.
+    """
+
+    def __init__(self, parser: AwaitParser, operands: dict[str, Value], whole: ast.expr) -> None:
+        self.parser = parser
+        self.operands = operands
+        self.rows = frozenset(
+            a.arg for n in ast.walk(whole) if isinstance(n, ast.Lambda) for a in n.args.args
+        )
+        self.made: dict[str, str] = {}
+
+    def visit(self, node: ast.AST) -> Any:
+        """Give the node, or the name of the operand that stands for it."""
+        whole = not isinstance(node, ast.Name | ast.Tuple | ast.FormattedValue)
+        plain = isinstance(node, ast.expr) and whole
+        if plain and self.parser.ordinary(node, self.rows):  # type: ignore[arg-type]
+            name = self.parser.lift(node, self.operands)  # type: ignore[arg-type]
+            self.made[name] = ast.unparse(node)
+            return ast.copy_location(ast.Name(name, ast.Load()), node)
+        return self.generic_visit(node)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from wherry.flow import rules
+from wherry.flow.constants import constant_type
 from wherry.flow.nodes import (
     Attribute,
     Binary,
@@ -24,11 +25,11 @@ from wherry.flow.nodes import (
     Unary,
     Value,
 )
-from wherry.flow.constants import constant_type
-from wherry.flow.outside import outside_of, resolved
+from wherry.flow.outside import calls_itself, outside_of, resolved
 from wherry.flow.source import MISSING, Source
 from wherry.flow.value_types import BROKEN
 
+T = TypeVar("T")
 _BINARY: Final[dict[type, str]] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -62,7 +63,11 @@ _COMPARE: Final[dict[type, str]] = {
     ast.IsNot: "is not",
 }
 _CONVERSIONS: Final = {-1: "", ord("s"): "s", ord("r"): "r"}
-SPEC: Final = re.compile(r"[^{}]?[<>=^]?[-+ ]?#?0?\d{0,3}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.A)
+_SEQUENCES: Final = frozenset({"tuple", "sum", "min", "max", "len"})
+"""What takes a range as a whole; elsewhere a range is a loop's."""
+SPEC: Final = re.compile(
+    r"[^{}]?[<>=^]?[-+ ]?#?0?\d{0,3}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.ASCII
+)
 """Format specifications a program may hold: widths of up to three digits."""
 INSTEAD: Final[dict[type, tuple[str, str]]] = {
     ast.List: ("a list", "use a tuple: (a, b); frozen values cannot change"),
@@ -104,12 +109,18 @@ class ValueParser:
         self.errors: set[str] = set()
         self.places: dict[int, ast.AST] = {}
         self._kept: list[object] = []
+        self._within: ast.expr | None = None
 
-    def put(self, node: Any, place: ast.AST) -> Any:
+    def put(self, node: T, place: ast.AST) -> T:
         """Note where a node stood, and give it."""
         self.places[id(node)] = place
         self._kept.append(node)
         return node
+
+    def moved(self, new: T, old: object) -> T:
+        """Note that a node stands where another stood, and give it."""
+        place = self.places.get(id(old))
+        return new if place is None else self.put(new, place)
 
     def refuse(self, node: ast.AST, seen: str, instead: str) -> Value:
         """Note a reason; give what stands for a broken value."""
@@ -118,8 +129,7 @@ class ValueParser:
 
     def value(self, node: ast.expr) -> Value:
         """Give the value that an expression of the function is."""
-        found: Value = self.put(self._value(node), node)
-        return found
+        return self.put(self._value(node), node)
 
     def _value(self, node: ast.expr) -> Value:
         match node:
@@ -128,7 +138,7 @@ class ValueParser:
             case ast.Name(name):
                 return self._name(node, name)
             case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
-                return Constant(-value)
+                return self._constant(node, -value)
             case ast.UnaryOp(op, operand):
                 return Unary(_UNARY[type(op)], self.value(operand))
             case ast.BinOp(left, op, right):
@@ -181,7 +191,7 @@ class ValueParser:
     def _from_outside(self, node: ast.expr) -> Value:
         found = resolved(self.source, node, self.variables)
         if found is MISSING:
-            return self._unknown(node)
+            return self.unknown(node)
         outside = outside_of(self.source, node, found)
         if outside is None:
             return Get(BROKEN)
@@ -194,14 +204,14 @@ class ValueParser:
             )
         return self.refuse(node, f"{name} is a function, not a value", f"call it: {name}(...)")
 
-    def _unknown(self, node: ast.expr) -> Value:
+    def unknown(self, node: ast.expr) -> Value:
         name = ast.unparse(node)
         root = node
         while isinstance(root, ast.Attribute):
             root = root.value
-        if isinstance(root, ast.Name) and root.id in (
-            self.source.unset | {self.source.function.__name__}
-        ):
+        if isinstance(root, ast.Name) and root.id == self.source.function.__name__:
+            return self.refuse(node, *calls_itself(name))
+        if isinstance(root, ast.Name) and root.id in self.source.unset:
             return self.refuse(
                 node, f"{name} has no value yet when the movable is declared", "define it before"
             )
@@ -232,7 +242,7 @@ class ValueParser:
             spec = self._spec(part.format_spec)
             if spec is None or part.conversion not in _CONVERSIONS:
                 return self.refuse(
-                    part,
+                    part.value,
                     f"the format of {ast.unparse(part.value)}",
                     "a constant format such as .2f, >10 or 05d; conversions !s and !r",
                 )
@@ -260,14 +270,14 @@ class ValueParser:
         if resolved(self.source, node, self.variables) is not MISSING:
             return self._from_outside(node)
         if self._is_outside(node.value):
-            return self._unknown(node)
+            return self.unknown(node)
         return Attribute(self.value(node.value), node.attr)
 
     def _is_outside(self, node: ast.expr) -> bool:
         """Tell whether an expression is a module or a class, or cannot be found."""
         while isinstance(node, ast.Attribute):
             node = node.value
-        if not isinstance(node, ast.Name) or node.id in self.variables:
+        if not isinstance(node, ast.Name) or node.id in self.variables | self.errors:
             return False
         found = self.source.outside(node.id)
         return found is MISSING or constant_type(found) is None
@@ -287,7 +297,7 @@ class ValueParser:
                 node, f"{node.func.id} is a variable", "call functions by their own names"
             )
         if isinstance(node.func, ast.Name | ast.Attribute):
-            return self._unknown(node.func)
+            return self.unknown(node.func)
         return self.refuse(node, "a call of a computed function", "call functions by their names")
 
     def _function(self, node: ast.Call, found: Any) -> Value:
@@ -304,6 +314,11 @@ class ValueParser:
 
     def _listed(self, node: ast.Call, name: str) -> Value:
         names = tuple(k.arg or "" for k in node.keywords)
+        if name == "range" and node is not self._within:
+            return self.refuse(
+                node, "a range as a value", "tuple(range(...)), or `for i in range(...)`"
+            )
+        self._within = node.args[0] if node.args and name in _SEQUENCES else None
         if names and name not in rules.KEYWORDS:
             return self.refuse(node, f"{name} with named arguments", "give arguments by place")
         if name == "str" and len(node.args) == 1:

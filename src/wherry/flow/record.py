@@ -34,11 +34,12 @@ _LEAVES: Final = (
 class Held(Expr):
     """A variable of the movable within an expression over rows: its value is not known yet."""
 
-    __slots__ = ("variable",)
+    __slots__ = ("operand", "variable")
 
-    def __init__(self, variable: str) -> None:
-        super().__init__(Literal(Operand(variable)))
-        self.variable = variable.rstrip(_SECOND)
+    def __init__(self, operand: str, shown: str) -> None:
+        super().__init__(Literal(Operand(operand)))
+        self.operand = operand.removesuffix(_SECOND)
+        self.variable = shown
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise InputError(f"{self.variable} has no {what} while the pipeline is recorded; {instead}")
@@ -133,13 +134,13 @@ class Impure(InputError):
     """Two recordings of one expression differ."""
 
 
-def recorded(source: Source, node: ast.expr, variables: frozenset[str]) -> object:
+def recorded(source: Source, node: ast.expr, variables: Mapping[str, str]) -> object:
     """Give what an argument of a chain records to.
 
     Parameters
     ----------
-    variables : frozenset of str
-        The names that are variables of the movable.
+    variables : mapping of str to str
+        The names that are variables of the movable, and how messages call them.
 
     Raises
     ------
@@ -154,8 +155,8 @@ def recorded(source: Source, node: ast.expr, variables: frozenset[str]) -> objec
     return first
 
 
-def _once(source: Source, node: ast.expr, variables: frozenset[str], end: str) -> object:
-    given = {name: Held(name + end) for name in variables}
+def _once(source: Source, node: ast.expr, variables: Mapping[str, str], end: str) -> object:
+    given = {name: Held(name + end, shown) for name, shown in variables.items()}
     try:
         value = source.evaluate(node, given)
         if inspect.isfunction(value):
@@ -170,7 +171,7 @@ def _once(source: Source, node: ast.expr, variables: frozenset[str], end: str) -
 def _plain(value: object) -> object:
     match value:
         case Held() as held:
-            return Operand(held.variable)
+            return Operand(held.operand)
         case Expr():
             return Traced(_renamed(value.node), _unended(value.name))
         case Aggregate():
@@ -178,7 +179,7 @@ def _plain(value: object) -> object:
             call = Call(value.call.kind, None if argument is None else _renamed(argument))
             return TracedCall(call, _unended(value.name))
         case Case():
-            raise InputError("a choice needs its end: when(...).then(...).otherwise(...)")
+            raise InputError("a choice needs its end; write when(...).then(...).otherwise(...)")
         case tuple() | list():
             return tuple(map(_plain, value))
         case RowOf():
@@ -205,7 +206,7 @@ def _renamed(value: Any) -> Any:
         case Literal(Operand(name)):
             return Literal(Operand(name.removesuffix(_SECOND)))
         case Literal(Held() as held):
-            return Literal(Operand(held.variable))
+            return Literal(Operand(held.operand))
         case Literal(inner) if isinstance(inner, Expr):
             raise InputError("a text pattern must be a text, not an expression over rows")
         case Literal(inner) if not isinstance(inner, _LEAVES):

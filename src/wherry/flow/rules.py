@@ -35,6 +35,8 @@ MEMBERSHIP: Final = frozenset({"in", "not in"})
 IDENTITY: Final = frozenset({"is", "is not"})
 COMPARISONS: Final = EQUALITY | ORDER | MEMBERSHIP | IDENTITY
 
+FIXED_MOST: Final = 256
+"""Items of a tuple that the type names one by one."""
 _NUMBERS: Final = {BOOL: 0, INT: 1, FLOAT: 2}
 _KINDS: Final = {"date": DATE, "datetime": DATETIME, "timedelta": TIMEDELTA, "time": TIME}
 
@@ -173,14 +175,10 @@ def binary(op: str, a: WireType, b: WireType) -> WireType | None:
 
 
 def _added(a: Fixed | Many, b: Fixed | Many) -> WireType | None:
-    if isinstance(a, Fixed) and isinstance(b, Fixed):
-        if not a.items or not b.items or item_type(Fixed(a.items + b.items)) is None:
-            return Fixed(a.items + b.items)
-    return (
-        joined(a, b)
-        if not isinstance(a, Fixed) or not isinstance(b, Fixed)
-        else Fixed(a.items + b.items)
-    )
+    if not isinstance(a, Fixed) or not isinstance(b, Fixed):
+        return joined(a, b)
+    items = a.items + b.items
+    return Fixed(items) if len(items) <= FIXED_MOST else None
 
 
 def _numeric(op: str, a: WireType, b: WireType) -> WireType | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from wherry.base.errors import InputError
 from wherry.flow.generate import code_of
 from wherry.flow.nodes import CallMovable, Position, Program, identity
-from wherry.flow.support import NAMES
+from wherry.flow.support import NAMES, TURNS_MOST, Endless, endless
 from wherry.flow.types import type_name
 from wherry.flow.verify import verify
 from wherry.flow.wire import check_value
@@ -94,6 +94,8 @@ class Compiled:
             outer = values[:-1]
             try:
                 step = callee.throw(inner, inside, error)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(position, outer, raised)
             return self._returned(position, outer, step)
@@ -119,10 +121,16 @@ class Compiled:
 
     def _entered(self, step: Step) -> Step:
         """Give a step; if it calls a movable, what that comes to."""
+        turns = 0
         while (callee := self._called.get(step[0])) is not None:
             position, values, operands = step
+            turns += 1
+            if turns > TURNS_MOST:
+                raise endless()
             try:
                 inner = callee.start(operands)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(position, values, raised)
             if inner[0] >= 0:
@@ -147,6 +155,8 @@ class Compiled:
             inner, inside = values[-1]
             try:
                 step = callee.resume(inner, inside, result)
+            except Endless:
+                raise
             except Exception as raised:  # noqa: BLE001 - except-clauses of the caller choose
                 return self._caught(number, values[:-1], raised)
             return self._returned(number, values[:-1], step)

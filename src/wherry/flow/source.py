@@ -116,6 +116,14 @@ class Source:
             raise Rejected(self.function.__qualname__, tuple(found))
 
 
+_FILES: set[str] = set()
+
+
+def compiled_files() -> frozenset[str]:
+    """Give the files of which this process has compiled functions."""
+    return frozenset(_FILES)
+
+
 def source_of(function: Callable[..., Any]) -> Source:
     """Read the source of an `async def`.
 
@@ -140,6 +148,7 @@ def source_of(function: Callable[..., Any]) -> Source:
     _move(tree, first - 1, indent)
     numbered = {first + n: line.rstrip("\n") for n, line in enumerate(lines)}
     names, unset = _names(function)
+    _FILES.add(file)
     return Source(function, file, numbered, tree, names, unset)
 
 

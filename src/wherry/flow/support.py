@@ -7,11 +7,25 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from wherry.base.errors import WherryError
 from wherry.flow.types import BYTES_BOUND, ITEMS_BOUND, MOST_BYTES
 from wherry.flow.wire import INT_LEAST, INT_MOST
 
 _BITS_MOST: Final = 4096
 """Intermediate ints; a variable has 64 bits."""
+
+
+TURNS_MOST: Final = 1_000_000
+"""Turns of loops, and calls of movables that await nothing, between two awaits."""
+
+
+class Endless(WherryError):
+    """A loop took more turns between two awaits than a step may."""
+
+
+def endless() -> Endless:
+    """Give the error for a step that does not end; no except-clause of the movable sees it."""
+    return Endless(f"loops took over {TURNS_MOST:,} turns without an await")
 
 
 def too_large(value: object) -> OverflowError:
@@ -144,6 +158,8 @@ NAMES: Final[dict[str, Any]] = {
     "too_large": too_large,
     "check_size": check_size,
     "error_text": error_text,
+    "TURNS_MOST": TURNS_MOST,
+    "endless": endless,
     "INT_LEAST": INT_LEAST,
     "INT_MOST": INT_MOST,
 }

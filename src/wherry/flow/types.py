@@ -140,6 +140,16 @@ def levels(t: WireType) -> int:
     return 0
 
 
+def leaves(t: WireType) -> int:
+    """Give how many scalars the type names."""
+    match t:
+        case Maybe(item) | Many(item):
+            return 1 + leaves(item)
+        case Fixed(items):
+            return 1 + sum(map(leaves, items))
+    return 1
+
+
 def most_bytes(t: WireType) -> int:
     """Give the bytes that a value takes in a frame at most."""
     match t:

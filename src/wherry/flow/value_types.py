@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from wherry.flow import rules
+from wherry.flow.constants import constant_type
 from wherry.flow.nodes import (
     Attribute,
     Binary,
@@ -29,12 +30,14 @@ from wherry.flow.nodes import (
     RouteTo,
     Sleep,
     TakeValue,
+    Traced,
+    TracedCall,
     TupleOf,
     Unary,
     Value,
     WaitFor,
 )
-from wherry.flow.constants import constant_type
+from wherry.flow.record import operands_in
 from wherry.flow.types import (
     BOOL,
     INT,
@@ -54,6 +57,7 @@ from wherry.flow.types import (
     fits,
     item_type,
     joined,
+    leaves,
     type_name,
 )
 
@@ -64,6 +68,8 @@ UNKNOWN = Local("?")
 """Stands for a type after a reported problem, so that one mistake gives one reason."""
 
 
+LEAVES_MOST = 4096
+"""Scalars that one type names: so much is looked at wherever it meets another."""
 BROKEN = "?"
 """Names what the parser has already refused; no verified program holds it."""
 
@@ -105,6 +111,7 @@ class Values:
     def __init__(self, program: Program, report: Report) -> None:
         self.program = program
         self.report = report
+        self._said: set[str] = set()
 
     def _refuse(self, node: object, seen: str, instead: str) -> WireType:
         self.report(node, seen, instead)
@@ -168,7 +175,10 @@ class Values:
         if name == BROKEN:
             return UNKNOWN
         t = state.get(name)
+        if (t is None or is_unknown(t)) and name in self._said:
+            return UNKNOWN
         if t is None:
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} may have no value here",
@@ -176,6 +186,7 @@ class Values:
             )
         if is_unknown(t) and t != UNKNOWN:
             assert isinstance(t, Local)
+            self._said.add(name)
             return self._refuse(
                 node,
                 f"{name!r} is {t.name[1:]}",
@@ -262,6 +273,10 @@ class Values:
         if any(isinstance(t, Local) for t in items):
             return self._refuse(
                 node, "a tuple that holds a Home value", "pass it to the effect by itself"
+            )
+        if len(items) > rules.FIXED_MOST or sum(map(leaves, items)) > LEAVES_MOST:
+            return self._refuse(
+                node, f"a tuple of {len(items)} items", "keep so many values in rows"
             )
         return Fixed(tuple(items))
 
@@ -361,13 +376,26 @@ class Values:
                 self.report(value, f"{what} is {type_name(t)}", f"give {names}")
 
 
+def traced_operands(chain: Chain) -> set[str]:
+    """Give the operands that stand within expressions over rows: they have to be scalars."""
+    found: set[str] = set()
+    waiting: list[object] = [(call.arguments, call.named) for call in chain.calls]
+    while waiting:
+        match waiting.pop():
+            case Traced() | TracedCall() as traced:
+                found |= {*operands_in(traced)}
+            case tuple() as several:
+                waiting += several
+    return found
+
+
 def _accepted(t: WireType, wanted: WireType) -> bool:
-    if wanted == Local("scalar"):
+    if wanted == Local("a scalar"):
         return isinstance(t, Scalar | Sized | Maybe | Fixed | Many)
     return t == wanted if isinstance(wanted, Reference) else fits(t, wanted)
 
 
-SCALAR_OPERAND = (Local("scalar"),)
+SCALAR_OPERAND = (Local("a scalar"),)
 
 
 def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, ...], str]]:
@@ -375,10 +403,15 @@ def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, 
         case RouteTo(_, True):
             yield SCALAR_OPERAND, "the key"
         case Chain(source, _, inputs):
+            traced = traced_operands(awaits)
             for name in inputs:
                 is_source = source == Operand(name)
-                places = (ROWS, SHARD) if is_source else (*SCALAR_OPERAND, ROWS)
-                yield places, "the source of the pipeline" if is_source else f"{name!r}"
+                if name in traced:
+                    yield SCALAR_OPERAND, f"{name!r} within an expression"
+                elif is_source:
+                    yield (ROWS, SHARD), "the source of the pipeline"
+                else:
+                    yield (*SCALAR_OPERAND, ROWS, SHARD), f"{name!r}"
         case Gather(chains):
             for chain in chains:
                 yield from _wanted(chain, program)
@@ -392,8 +425,8 @@ def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, 
             for slot in program.callees[callee].parameters:
                 yield (slot.type,), f"the argument {slot.name!r}"
         case Perform(_, _, _, parameters):
-            for n, t in enumerate(parameters):
-                yield (t,), f"argument {n + 1}"
+            for slot in parameters:
+                yield (slot.type,), f"the argument {slot.name!r}"
 
 
 def _spec_fits(spec: str, t: WireType) -> bool:
