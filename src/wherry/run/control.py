@@ -19,10 +19,11 @@ from msgspec import Meta, Struct
 
 from wherry.base.errors import CorruptError
 from wherry.base.ids import DIGEST_BYTES
-from wherry.run.message import MESSAGE_BYTES_MAX, NAME_BYTES_MAX, opened, sealed
+from wherry.run.message import MESSAGE_BYTES_MAX, NAME_BYTES_MAX, VERSION, opened, sealed
 
 MAGIC: Final = b"WHRC"
-VERSION: Final = 1
+CONTROL_BYTES_MAX: Final = MESSAGE_BYTES_MAX + (1 << 13)
+"""A longer one is refused unread; what it carries may be as long as a message."""
 RECEIPT_BYTES_MAX: Final = 1 << 12
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -44,14 +45,14 @@ class Taken(Struct, frozen=True, array_like=True, gc=False, tag=1):
 class Passed(Struct, frozen=True, array_like=True, gc=False, tag=2):
     """To home: this hop was carried out here and came to `message`, which is on its way to `where`.
 
-    `message` is empty where it goes to home itself, or is no longer known. `leased` says that the
-    sender keeps something for the continuation, `life` which life of the sender used `receipt`.
+    `message` is empty if it is no longer known. `leased` says that the sender keeps something for
+    the continuation; `run` tells apart hops that were carried out twice.
     """
 
     id: Id
     epoch: Count
     hop: Count
-    life: Wide
+    run: Wide
     where: Name
     tenant: Name
     receipt: Receipt
@@ -65,7 +66,7 @@ class Noted(Struct, frozen=True, array_like=True, gc=False, tag=3):
     id: Id
     epoch: Count
     hop: Count
-    life: Wide
+    run: Wide
 
 
 class Alive(Struct, frozen=True, array_like=True, gc=False, tag=4):
@@ -124,7 +125,7 @@ _LEAST: Final = 6 + 2 + DIGEST_BYTES
 
 def freeze(control: Control, key: bytes, key_id: int = 0) -> bytes:
     """Give the bytes of a control message, sealed with `key`."""
-    body = b"WHRC\x01%c%b" % (key_id, _encode(control))
+    body = b"WHRC%c%c%b" % (VERSION, key_id, _encode(control))
     return body + sealed(body, key)
 
 
@@ -136,7 +137,7 @@ def thaw(data: bytes, key: bytes) -> Control:
     CorruptError
         If it is cut short, of another version, sealed with another key, or not well formed.
     """
-    body = opened(data, key, MAGIC, VERSION, _LEAST)
+    body = opened(data, key, MAGIC, _LEAST, CONTROL_BYTES_MAX)
     try:
         return _decode(memoryview(body)[6:])
     except (msgspec.DecodeError, msgspec.ValidationError) as problem:

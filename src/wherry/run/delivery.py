@@ -10,8 +10,8 @@
     Matched    a waiting one and its event     Match     look for such a pair      -> Matched
     Woken      a parked one is due             Report    tell the caller the end
     Signalled  an event arrived                Release   let go of what was kept
-    Cancel, Resume, Attach  asked by a person  Stop      a step need not go on
-    Program    a program is here
+    Cancel, Resume, Migrate, Attach: asked     Stop      a step need not go on
+    Program    a program is in the journal
     Restored, Pending, Tick
 
 Commands are carried out in order, and what follows a `Persist` is not carried out before its
@@ -206,7 +206,7 @@ class Pending(Struct, frozen=True, gc=False):
 
 
 class Woken(Struct, frozen=True, gc=False):
-    """The time of a parked one has come."""
+    """The time of a parked one has come, or the journal found that it cannot read its row."""
 
     id: bytes
 
@@ -227,9 +227,23 @@ class Cancel(Struct, frozen=True, gc=False):
 
 
 class Resume(Struct, frozen=True, gc=False):
-    """Drive a continuation anew now; wake it if it is parked."""
+    """Drive a continuation anew now; let the time come that a parked one waits for."""
 
     id: bytes
+
+
+class Migrate(Struct, frozen=True, gc=False):
+    """Have a continuation that is parked at this epoch and hop go on with another program.
+
+    The program is in the journal, and this node was told of it.
+    """
+
+    id: bytes
+    epoch: int
+    hop: int
+    program: bytes
+    position: int
+    frame: bytes
 
 
 class Attach(Struct, frozen=True, gc=False):
@@ -250,7 +264,7 @@ class Tick(Struct, frozen=True, gc=False):
 
 Event = (
     Submit | Received | Executed | Performed | Placed | Loaded | Restored | Matched | Woken
-    | Pending | Signalled | Cancel | Resume | Attach | Program | Tick
+    | Pending | Migrate | Signalled | Cancel | Resume | Attach | Program | Tick
 )  # fmt: skip
 
 

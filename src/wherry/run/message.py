@@ -236,7 +236,7 @@ def thaw(data: bytes, key: bytes) -> Message:
         If it is cut short, of another version, sealed with another key, or not well formed; the
         field and its offset are named.
     """
-    body = opened(data, key, MAGIC, VERSION, _LEAST)
+    body = opened(data, key, MAGIC, _LEAST, MESSAGE_BYTES_MAX)
     (
         _, _, kind, flags, key_id, hop, id_, epoch, program, position, given, trace_flags,
         deadline, lease, trace, span, mask, homes, tenants, reserved, operands, frames,
@@ -301,7 +301,7 @@ _keyed: dict[bytes, blake2b] = {}
 _KEYS_MAX: Final = 64
 
 
-def opened(data: bytes, key: bytes, magic: bytes, version: int, least: int) -> bytes:
+def opened(data: bytes, key: bytes, magic: bytes, least: int, most: int) -> bytes:
     """Give a message without its seal, after checking size, magic, version and seal.
 
     Raises
@@ -309,14 +309,12 @@ def opened(data: bytes, key: bytes, magic: bytes, version: int, least: int) -> b
     CorruptError
         If one of them is not what it should be.
     """
-    if not least <= len(data) <= MESSAGE_BYTES_MAX:
-        raise CorruptError(
-            f"message of {len(data)} bytes; possible: {least} to {MESSAGE_BYTES_MAX}"
-        )
+    if not least <= len(data) <= most:
+        raise CorruptError(f"message of {len(data)} bytes; possible: {least} to {most}")
     if data[:4] != magic:
         raise CorruptError(f"message: magic at offset 0 is {data[:4]!r}, not {magic!r}")
-    if data[4] != version:
-        raise CorruptError(f"message: version at offset 4 is {data[4]}, not {version}")
+    if data[4] != VERSION:
+        raise CorruptError(f"message: version at offset 4 is {data[4]}, not {VERSION}")
     body = data[:-DIGEST_BYTES]
     if not hmac.compare_digest(data[-DIGEST_BYTES:], sealed(body, key)):
         raise CorruptError(f"message: the seal at offset {len(body)} does not fit")

@@ -18,6 +18,8 @@ from wherry.run.message import FRESH, RUN, Message
 from wherry.run.records import Forgotten, Held, Leased, Receipted, Record
 
 MS: Final = 1_000_000
+HOLDER: Final = b"\x00at:"
+"""Home: what a `Leased` record begins with that says which node keeps something."""
 
 
 class Timing(Struct, frozen=True):
@@ -108,9 +110,20 @@ class Keeping:
         self.due = 0
 
 
+class Lacking:
+    """Messages that wait for a program, by their id."""
+
+    __slots__ = ("digest", "due", "events")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.events: dict[bytes, Received] = {}
+        self.due = 0
+
+
 Key = tuple[bytes, int, int, int]
-"""Id, epoch, hop, and the life of the node that carried the hop out."""
-Timed = Entry | Telling | Keeping
+"""Id, epoch, hop, and which run of that hop."""
+Timed = Entry | Telling | Keeping | Lacking
 
 
 class State:
@@ -123,7 +136,7 @@ class State:
     key : bytes
         What messages are sealed with.
     life : int
-        A number below 2**63 that no other life of this node had.
+        A number below 2**31 that no other life of this node had.
     owns : bool
         Whether continuations may have their home here; any node may be visited by them.
     timing : Timing
@@ -146,14 +159,13 @@ class State:
         self.owns = owns
         self.key = key
         self.key_id = key_id
-        self.life = life
+        self.runs = life << 32
         self.timing = timing or Timing()
         self.entries: dict[bytes, Entry] = {}
         self.telling: dict[Key, Telling] = {}
         self.keeping: dict[bytes, dict[bytes, Keeping]] = {}
         self.programs: dict[bytes, bytes] = {}
-        self.lacking: dict[bytes, dict[bytes, Received]] = {}
-        """Messages that wait for a program, by its digest and their id."""
+        self.lacking: dict[bytes, Lacking] = {}
         self.loading: dict[bytes, list[Event]] = {}
         """Events that wait for what the journal keeps of an id."""
         self.matching: dict[str, bool] = {}
@@ -188,6 +200,12 @@ def arm_entry(node: State, entry: Entry) -> None:
         if time and (not due or time < due):
             due = time
     arm(node, entry, due)
+
+
+def run_number(node: State) -> int:
+    """Give a number that no other run of a hop has at this node."""
+    node.runs += 1
+    return node.runs
 
 
 def backed_off(node: State, tries: int) -> int:
@@ -286,13 +304,11 @@ def tell(
 
     Gives the record that keeps the receipt until then.
     """
-    id_, epoch, hop, life = key
-    passed = control.Passed(
-        id_, epoch, hop, life, where, tenant, receipt, data, id_ in node.keeping
-    )
+    id_, epoch, hop, run = key
+    passed = control.Passed(id_, epoch, hop, run, where, tenant, receipt, data, id_ in node.keeping)
     record = None
     if receipt:
-        record = Receipted(id_, epoch, hop, node.name, tenant, receipt, life, home=home)
+        record = Receipted(id_, epoch, hop, node.name, tenant, receipt, run, home=home)
     telling = Telling(key, home, control.freeze(passed, node.key, node.key_id), record)
     node.telling[key] = telling
     arm(node, telling, backed_off(node, 0))

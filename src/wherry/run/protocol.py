@@ -22,7 +22,7 @@ from collections.abc import Callable
 from heapq import heappop
 from typing import Any, Final
 
-from wherry.run import control, home, visit
+from wherry.run import control, home, owned, visit
 from wherry.run.control import (
     Alive,
     Fenced,
@@ -43,6 +43,7 @@ from wherry.run.delivery import (
     Executed,
     Loaded,
     Matched,
+    Migrate,
     Pending,
     Performed,
     Placed,
@@ -56,7 +57,7 @@ from wherry.run.delivery import (
     Woken,
 )
 from wherry.run.message import PERFORM, Message, thaw
-from wherry.run.node import Entry, State, Telling, load, match, persist, say
+from wherry.run.node import Entry, Keeping, State, Telling, load, match, persist, say
 from wherry.run.records import AWAY, ENDED, PARKED, PASSED, RUNNING, Held, Signal
 from wherry.run.records import Forgotten as ForgottenRecord
 
@@ -110,8 +111,10 @@ class Node(State):
                     visit.entry_due(self, timed)
             elif isinstance(timed, Telling):
                 visit.telling_due(self, timed)
-            else:
+            elif isinstance(timed, Keeping):
                 visit.keeping_due(self, timed)
+            else:
+                del self.lacking[timed.digest]
 
     def _performed(self, event: Performed) -> None:
         entry = self._current(event.message)
@@ -137,19 +140,16 @@ class Node(State):
     def _program(self, event: Program) -> None:
         self.programs[event.code.digest] = event.code.body
 
-    def _tick(self, event: Tick) -> None:
-        """Do nothing but what time asks for, which follows every event."""
-
-    def _asked(self, event: Cancel | Resume | Attach | Woken) -> None:
+    def _asked(self, event: Cancel | Resume | Attach | Woken | Migrate) -> None:
         """Do what is asked of one continuation; if it is not in memory, the journal knows it."""
         entry = self.entries.get(event.id)
         if entry is None or entry.state == ENDED:
             if entry is None or isinstance(event, Attach):
                 load(self, event.id, event)
         elif isinstance(event, Cancel):
-            home.cut_short(self, entry, event.error)
+            owned.cut_short(self, entry, event.error)
         elif isinstance(event, Resume) and entry.state in {AWAY, PASSED}:
-            home.redrive(self, entry, entry.message)
+            owned.redrive(self, entry, entry.message)
 
     def _executed(self, event: Executed) -> None:
         m = event.message
@@ -177,7 +177,7 @@ class Node(State):
         said = control.thaw(data, self.key)
         _SAID[type(said)](self, event, said)
 
-    def _shipped(self, event: Received, said: Ship) -> None:
+    def _shipped(self, _event: Received, said: Ship) -> None:
         for waited in visit.shipped(self, said):
             self._received(waited)
 
@@ -211,9 +211,12 @@ class Node(State):
         kept = event.records
         visit.leases_restored(self, kept)
         h = next((r for r in kept if isinstance(r, Held)), None)
-        if event.damage and self.owns:
-            home.damaged(self, event.id, event.damage, kept)
-        elif event.damage:
+        damage = event.damage
+        if h is not None and h.state not in {ENDED, PARKED} and h.program not in self.programs:
+            damage = damage or _no_program(h)
+        if damage and self.owns:
+            home.damaged(self, event.id, damage, kept)
+        elif damage:
             persist(self, ForgottenRecord(event.id))
         elif h is not None and h.state == ENDED:
             home.end_restored(self, event.id, kept)
@@ -236,12 +239,14 @@ class Node(State):
     def _with(self, event: Event, kept: Loaded) -> None:
         """Handle an event of a continuation that is parked, ended, or not known."""
         parked, wake_ns = None, 0
-        if kept.damage:
-            home.damaged(self, kept.id, kept.damage, kept.records)
-        else:
-            h = next((r for r in kept.records if isinstance(r, Held)), None)
-            if h is not None and h.state == PARKED:
-                parked, wake_ns = home.parked(self, h, kept.records), h.wake_ns
+        damage = kept.damage
+        h = next((r for r in kept.records if isinstance(r, Held)), None)
+        if h is not None and h.state == PARKED and h.program not in self.programs:
+            damage = damage or _no_program(h)
+        if damage:
+            home.damaged(self, kept.id, damage, kept.records)
+        elif h is not None and h.state == PARKED:
+            parked, wake_ns = home.parked(self, h, kept.records), h.wake_ns
         if isinstance(event, Received):
             said = control.thaw(event.data, self.key)
             assert isinstance(said, Passed | Alive)
@@ -252,10 +257,16 @@ class Node(State):
             if parked is not None:
                 home.matched(self, parked, event)
             self._matched_on(event.name)
-        elif parked is not None and isinstance(event, Cancel):
+        elif parked is not None:
+            self._with_parked(event, parked, wake_ns)
+
+    def _with_parked(self, event: Event, parked: Entry, wake_ns: int) -> None:
+        if isinstance(event, Cancel):
             self.entries[parked.id] = parked
-            home.cut_short(self, parked, event.error)
-        elif parked is not None and (isinstance(event, Resume) or 0 < wake_ns <= self.wall):
+            owned.cut_short(self, parked, event.error)
+        elif isinstance(event, Migrate):
+            home.migrated(self, parked, event, wake_ns)
+        elif wake_ns and (isinstance(event, Resume) or wake_ns <= self.wall):
             home.woken(self, parked)
 
     def _matched(self, event: Matched) -> None:
@@ -273,6 +284,10 @@ class Node(State):
         match(self, name)
 
 
+def _no_program(h: Held) -> str:
+    return f"Code row {h.program.hex()}: the program cannot be read"
+
+
 _RULES: Final[dict[type, Callable[[Node, Any], None]]] = {
     Submit: Node._submitted,
     Received: Node._received,
@@ -286,10 +301,11 @@ _RULES: Final[dict[type, Callable[[Node, Any], None]]] = {
     Signalled: Node._signalled,
     Woken: Node._asked,
     Cancel: Node._asked,
+    Migrate: Node._asked,
     Resume: Node._asked,
     Attach: Node._asked,
     Program: Node._program,
-    Tick: Node._tick,
+    Tick: lambda _node, _event: None,
 }
 _SAID: Final[dict[type, Callable[[Node, Received, Any], None]]] = {
     Taken: Node._acknowledged,

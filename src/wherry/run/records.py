@@ -136,7 +136,10 @@ class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a hop used: one per continuation, epoch, hop, node and life of that node.
+    """What a hop used: one per continuation, epoch, hop, node and `run`.
+
+    A hop can be carried out twice, if it is asked for again after its node has forgotten it: `run`
+    tells these apart.
 
     `told` says that home has it on record: home keeps such a row, any other node may drop it.
     """
@@ -147,7 +150,7 @@ class Receipted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     node: str
     tenant: str
     receipt: bytes
-    life: int = 0
+    run: int = 0
     told: bool = False
     home: str = ""
 

@@ -22,10 +22,12 @@ from wherry.run.control import (
 from wherry.run.delivery import Execute, Outcome, Received, Release, Send, Stop
 from wherry.run.message import FRESH, REFERS, RUN, Message, state_digest
 from wherry.run.node import (
+    HOLDER,
     LACKING_MAX,
     MS,
     Entry,
     Keeping,
+    Lacking,
     State,
     Telling,
     arm,
@@ -38,6 +40,7 @@ from wherry.run.node import (
     held,
     keep,
     persist,
+    run_number,
     say,
     tell,
 )
@@ -91,7 +94,7 @@ def executed(node: State, entry: Entry, outcome: Outcome) -> None:
     entry.epoch, entry.hop, entry.message, entry.data = m.epoch, m.hop, m, data
     entry.told, entry.tries, entry.alive = False, 0, 0
     leased = keep(node, m.id, outcome.kept, _keep_ns(node, m)) if outcome.kept else []
-    key = (before.id, before.epoch, before.hop, node.life)
+    key = (before.id, before.epoch, before.hop, run_number(node))
     receipt = tell(node, key, m.home, target, tenant=m.tenant, receipt=outcome.receipt, data=data)
     if target == node.name:
         entry.state, entry.where, entry.came = RUNNING, "", state_digest(m)
@@ -109,7 +112,7 @@ def late(node: State, before: Message, outcome: Outcome) -> None:
 
     What it left at this node is let go of at once.
     """
-    key = (before.id, before.epoch, before.hop, node.life)
+    key = (before.id, before.epoch, before.hop, run_number(node))
     persist(
         node,
         *tell(node, key, before.home, node.name, tenant=before.tenant, receipt=outcome.receipt),
@@ -134,12 +137,12 @@ def taken(node: State, entry: Entry, said: Taken) -> None:
 
 def noted(node: State, said: Noted) -> None:
     """Note that home has it on record."""
-    telling = node.telling.pop((said.id, said.epoch, said.hop, said.life), None)
+    telling = node.telling.pop((said.id, said.epoch, said.hop, said.run), None)
     if telling is not None:
         telling.due = 0
         r = telling.record
         if r is not None:
-            persist(node, Receipted(r.id, r.epoch, r.hop, r.node, r.tenant, b"", r.life, told=True))
+            persist(node, Receipted(r.id, r.epoch, r.hop, r.node, r.tenant, b"", r.run, told=True))
     entry = node.entries.get(said.id)
     if entry is None or (entry.epoch, entry.hop) != (said.epoch, said.hop + 1):
         return
@@ -187,7 +190,11 @@ def shipped(node: State, said: Ship) -> list[Received]:
     if said.digest not in node.programs:
         node.programs[said.digest] = said.body
         persist(node, Code(said.digest, "program", said.body))
-    return list(node.lacking.pop(said.digest, {}).values())
+    lacking = node.lacking.pop(said.digest, None)
+    if lacking is None:
+        return []
+    lacking.due = 0
+    return list(lacking.events.values())
 
 
 def entry_due(node: State, entry: Entry) -> None:
@@ -232,10 +239,10 @@ def restored(node: State, h: Held, m: Message, records: tuple[Record, ...]) -> N
     if h.state == RUNNING:
         begin(node, entry)
         return
-    key, receipt = (m.id, m.epoch, m.hop - 1, node.life), b""
+    key, receipt = (m.id, m.epoch, m.hop - 1, run_number(node)), b""
     for r in records:
         if isinstance(r, Receipted) and not r.told and (r.epoch, r.hop) == (m.epoch, m.hop - 1):
-            key, receipt = (r.id, r.epoch, r.hop, r.life), r.receipt
+            key, receipt = (r.id, r.epoch, r.hop, r.run), r.receipt
     tell(node, key, m.home, h.where, tenant=m.tenant, receipt=receipt, data=h.message)
     node.out.append(Send(m.home, node.telling[key].data))
     if h.state == AWAY:
@@ -246,7 +253,7 @@ def receipts_restored(node: State, records: tuple[Record, ...]) -> None:
     """Tell home of receipts that it may not have, whatever became of their continuation."""
     for r in records:
         if isinstance(r, Receipted) and not r.told:
-            key = (r.id, r.epoch, r.hop, r.life)
+            key = (r.id, r.epoch, r.hop, r.run)
             if key not in node.telling:
                 tell(node, key, r.home, node.name, tenant=r.tenant, receipt=r.receipt)
                 node.out.append(Send(r.home, node.telling[key].data))
@@ -255,7 +262,7 @@ def receipts_restored(node: State, records: tuple[Record, ...]) -> None:
 def leases_restored(node: State, records: tuple[Record, ...]) -> None:
     """Keep what the journal says is kept here, for no longer than it says."""
     for r in records:
-        if isinstance(r, Leased) and r.until_ns:
+        if isinstance(r, Leased) and r.until_ns and not r.resource.startswith(HOLDER):
             here = node.keeping.setdefault(r.id, {})
             keeping = here[r.resource] = Keeping(r.id, r.resource, r.nbytes)
             arm(node, keeping, node.now + max(1, r.until_ns - node.wall))
@@ -269,9 +276,13 @@ def _send_on(node: State, entry: Entry) -> None:
 
 
 def _lack(node: State, event: Received, m: Message) -> None:
-    """Ask home for a program, and let its messages wait."""
-    if sum(map(len, node.lacking.values())) < LACKING_MAX:
-        node.lacking.setdefault(m.program, {})[m.id] = event
+    """Ask home for a program; its messages wait, for no longer than a lease."""
+    if sum(len(lacking.events) for lacking in node.lacking.values()) < LACKING_MAX:
+        lacking = node.lacking.get(m.program)
+        if lacking is None:
+            lacking = node.lacking[m.program] = Lacking(m.program)
+        lacking.events[m.id] = event
+        arm(node, lacking, node.now + m.lease_ms * MS)
     say(node, m.home, Need(m.program))
 
 
@@ -293,7 +304,7 @@ def _reuse(node: State, entry: Entry, sender: str, m: Message) -> None:
     entry.state, entry.told, entry.tries = AWAY, False, 0
     persist(node, held(entry))
     say(node, sender, Taken(m.id, m.epoch, m.hop))
-    key = (m.id, m.epoch, m.hop, node.life)
+    key = (m.id, m.epoch, m.hop, run_number(node))
     tell(node, key, m.home, entry.where, tenant=m.tenant, data=entry.data)
     node.out.append(Send(m.home, node.telling[key].data))
     _send_on(node, entry)
