@@ -206,7 +206,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(journal: Journal) -
         Answered(IDS[1], False, b"", 1 << 63),
         Receipted(IDS[1], 0, 0, "a\0b", "", b""),
         Receipted(IDS[1], 0, 0, "\ud800", "", b""),
-        Code(IDS[1], "plan", b"", (b"short",)),
+        Answered(IDS[1], False, b"", 1 << 64),
+        Code(IDS[1], "\ud800", b""),
         ("no", "record"),
     ):
         with pytest.raises(InputError, match="cannot keep"):

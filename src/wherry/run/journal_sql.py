@@ -51,7 +51,6 @@ UNFIT: Final = "its checksum does not fit; it was set aside"
 DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
 
-_PUT: Final = {table.record: upsert(table) for table in TABLES}
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
 _FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
 _TOLD: Final = (
@@ -64,12 +63,12 @@ _OF: Final = (
     ("effect", "id = ? ORDER BY key"),
     ("lease", "id = ? ORDER BY resource"),
     ("answer", "id = ?"),
-    ("receipt", "id = ? AND told = 0 ORDER BY epoch, hop, node, life"),
+    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, life"),
 )
 _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
     "UNION SELECT id FROM lease WHERE id > ? "
-    "UNION SELECT id FROM receipt WHERE told = 0 AND id > ? "
+    "UNION SELECT id FROM receipt WHERE NOT told AND id > ? "
     f"ORDER BY id LIMIT {PAGE}"
 )
 _PROGRAMS: Final = "SELECT DISTINCT program FROM held"
@@ -78,10 +77,17 @@ _EXPIRED: Final = (
     "UNION "
     "SELECT id FROM forgotten WHERE at_ns < ? AND id NOT IN (SELECT id FROM held)"
 )
-ASIDE: Final = "INSERT INTO damaged (name, row, problem, image) VALUES (?, ?, ?, ?)"
+ASIDE: Final = "INSERT INTO damaged (name, row_key, problem, image) VALUES (?, ?, ?, ?)"
 
 
-def operations(records: Sequence[Record], home: int, *, keeps_told: bool) -> list[Operation]:
+def puts(home: int = 0) -> dict[type[Any], str]:
+    """Give the statement that writes a record, for each kind; `home` as `upsert` has it."""
+    return {table.record: upsert(table, home) for table in TABLES}
+
+
+def operations(
+    records: Sequence[Record], put: dict[type[Any], str], *, keeps_told: bool
+) -> list[Operation]:
     """Give the statements that write records, in order.
 
     Raises
@@ -91,20 +97,29 @@ def operations(records: Sequence[Record], home: int, *, keeps_told: bool) -> lis
     """
     found: list[Operation] = []
     for record in records:
-        if isinstance(record, Forgotten):
-            found += [(statement, (record.id,)) for statement in _FORGET]
-            if not record.at_ns:
+        kind = type(record)
+        if kind in _SPECIAL:
+            deletes = _deletes(record, keeps_told=keeps_told)
+            found += deletes
+            if deletes and not (isinstance(record, Forgotten) and record.at_ns):
                 continue
-        elif isinstance(record, Leased) and not record.until_ns:
-            found.append((_UNLEASE, (record.resource, record.id)))
-            continue
-        elif isinstance(record, Receipted) and record.told and not keeps_told:
-            r = record
-            found.append((_TOLD, (r.id, r.epoch, r.hop, r.node, r.life)))
-            continue
-        row = row_of(record, home)  # refuses what is no record
-        found.append((_PUT[type(record)], row))
+        found.append((put.get(kind, ""), row_of(record)))
     return found
+
+
+_SPECIAL: Final = frozenset((Forgotten, Leased, Receipted))
+"""Kinds of which some delete rows."""
+
+
+def _deletes(record: Record, *, keeps_told: bool) -> list[Operation]:
+    if isinstance(record, Forgotten):
+        return [(statement, (record.id,)) for statement in _FORGET]
+    if isinstance(record, Leased) and not record.until_ns:
+        return [(_UNLEASE, (record.resource, record.id))]
+    if isinstance(record, Receipted) and record.told and not keeps_told:
+        r = record
+        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.life))]
+    return []
 
 
 def grouped(done: Iterable[Operation]) -> list[tuple[str, list[Row]]]:
@@ -143,6 +158,7 @@ class SqlJournal(ABC):
 
     def __init__(self, address: str, *, home: bool, mine: str = "") -> None:
         self._is_home = home
+        self._put = puts()
         self._address = address
         self._mine = f" AND {mine}" if mine else ""
         self._select = {table.name: selected(table, address) for table in TABLES}
@@ -167,11 +183,7 @@ class SqlJournal(ABC):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch, whole or not at all; it is durable when this returns."""
-        self._write(operations(records, self._number(), keeps_told=self._is_home))
-
-    def _number(self) -> int:
-        """Give which of several homes this is."""
-        return 0
+        self._write(operations(records, self._put, keeps_told=self._is_home))
 
     # -- what is held
 
@@ -356,7 +368,7 @@ class SqlJournal(ABC):
 
     def damages(self) -> list[Damage]:
         """Give what was found damaged up to now, since the journal was made."""
-        rows = self._rows(f"SELECT name, row, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
+        rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
         return [Damage(*row) for row in rows]
 
     # -- rows
@@ -409,8 +421,7 @@ class SqlJournal(ABC):
 
     def _set_aside(self, table: Table, row: Row) -> None:
         """Take a row that is not as it was written out of its table, and keep what it was."""
-        columns = list(table.columns)
-        key = told(row[columns.index(name)] for name in table.key)
+        key = told(row[: len(table.key)])
         image = repr(row[:-1]).encode()
         drop = f"DELETE FROM {table.name} WHERE {self._address} = ?"  # noqa: S608 - our names
         self._lost.add((table.name, key))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from wherry.base.errors import CorruptError, InputError, WherryError
-from wherry.run.journal import Damage, JournalBusy, JournalError, JournalFull
+from wherry.run.journal import Damage, JournalBusy, JournalError, JournalFull, refused
 from wherry.run.journal_sql import PAGE, Ask, Operation, SqlJournal, grouped
 from wherry.run.journal_tables import VERSION, Row, Table, definitions
 
@@ -228,6 +228,8 @@ class SqliteJournal(SqlJournal):
     def _reporting(self) -> Iterator[None]:
         try:
             yield
+        except OverflowError as error:
+            raise refused("a record:", str(error), "numbers of 64 bits") from None
         except sqlite3.Error as error:
             raise _reported(error, self.path) from error
 

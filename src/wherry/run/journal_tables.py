@@ -1,22 +1,25 @@
 """The tables of a journal, the same in every database; rows and records, and a row's checksum.
 
-A table is made from a kind of record: a column a field, in order, then `crc`, the checksum of the
-record's msgpack image, key included, so that a row that was read from the wrong place shows as
-much as one that was changed. `held` also has `home`, which of several homes drives it; that is no
-part of the record. Rows are found by numbers of their own; keys are unique indexes. So new rows
-fill pages to the end, and a damaged file can be read row by row, in order, around its damage.
+A table has a column for each field that rows are found by, and `image`: the checksum of the row (4
+bytes, CRC-32 of the table's name, the columns and the rest), then the record's other fields in
+order, as a msgpack array. A field that is added to a record, with a default, reads as its default
+in older rows. A row that was changed, or read from the wrong place, does not fit its checksum.
+
+Rows are found by numbers of their own; keys are unique indexes. So new rows fill pages to the end,
+and a damaged file can be read row by row, in order, around its damage. The message of a state names
+the continuation and its program; both are columns already and are cut out of the image.
 """
 
 from __future__ import annotations
 
-import zlib
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
+from zlib import crc32
 
 import msgspec
 
-from wherry.base.ids import DIGEST_BYTES
 from wherry.run.journal import refused
 from wherry.run.records import (
     PARKED,
@@ -33,13 +36,18 @@ from wherry.run.records import (
 
 VERSION: Final = 1
 """Of the tables; a journal with a higher one was made by a newer Wherry."""
+UNTAKEN: Final = "length(taken) = 0"
+"""What says of a signal that nobody took it."""
+IMAGE: Final = "image"
 
 Row = tuple[Any, ...]
 
 _SQLITE: Final = {bytes: "BLOB", str: "TEXT", int: "INTEGER", bool: "INTEGER"}
-_POSTGRES: Final = {bytes: "BYTEA", str: "TEXT", int: "BIGINT", bool: "SMALLINT"}
+_POSTGRES: Final = {bytes: "BYTEA", str: "TEXT", int: "BIGINT", bool: "BOOLEAN"}
+_CRC: Final = 4
+_WHOLE: Final = 255
+"""Where an id is that is nowhere, or too far away to be cut out."""
 _encode: Final = msgspec.msgpack.Encoder().encode
-_INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Index:
 
     name: str
     columns: tuple[str, ...]
-    only: str
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,12 @@ class Table:
         The kind of record it keeps.
     key : tuple of str
         The columns that tell rows apart.
+    columns : tuple of str
+        The fields that rows are found by; those of the key first.
     indexes : tuple of Index
-        What else rows are found by.
-    extra : str
-        A column for the database's own use, or none.
+        What else than their keys rows are found by.
+    home : bool
+        Whether there is a column that says which of several homes drives the row.
     keeps : str
         What must hold for a row to replace one with its key; empty: nothing.
     """
@@ -74,40 +84,39 @@ class Table:
     name: str
     record: type[Any]
     key: tuple[str, ...]
+    columns: tuple[str, ...]
     indexes: tuple[Index, ...] = ()
-    extra: str = ""
+    home: bool = False
     keeps: str = ""
 
-    @property
-    def columns(self) -> dict[str, type]:
-        """Give the record's fields in order and what each holds."""
-        hints = get_type_hints(self.record)
-        names = msgspec.structs.fields(self.record)
-        return {f.name: bytes if f.name == "names" else hints[f.name] for f in names}
-
-
-UNTAKEN: Final = "length(taken) = 0"
-"""What says of a signal that nobody took it."""
 
 TABLES: Final = (
     Table(
         "held",
         Held,
         ("id",),
+        ("id", "state", "program", "wake_ns", "event", "tenant"),
         (
             Index("held_live", ("id",), f"state <> {PARKED}"),
             Index("held_wake", ("wake_ns",), "wake_ns > 0"),
             Index("held_event", ("event",), "event <> ''"),
         ),
-        extra="home",
+        home=True,
     ),
-    Table("step", Stepped, ("id", "hop")),
-    Table("effect", Effect, ("key",), (Index("effect_id", ("id",), ""),)),
-    Table("lease", Leased, ("id", "resource"), (Index("lease_until", ("until_ns",), ""),)),
+    Table("step", Stepped, ("id", "hop"), ("id", "hop")),
+    Table("effect", Effect, ("key",), ("key", "id"), (Index("effect_id", ("id",)),)),
+    Table(
+        "lease",
+        Leased,
+        ("id", "resource"),
+        ("id", "resource", "until_ns"),
+        (Index("lease_until", ("until_ns",)),),
+    ),
     Table(
         "signal",
         Signal,
         ("name", "number"),
+        ("name", "number", "taken", "at_ns"),
         (Index("signal_pending", ("name", "at_ns", "number"), UNTAKEN),),
         keeps="length(excluded.taken) > 0",
     ),
@@ -115,18 +124,18 @@ TABLES: Final = (
         "receipt",
         Receipted,
         ("id", "epoch", "hop", "node", "life"),
-        (Index("receipt_untold", ("id",), "told = 0"),),
+        ("id", "epoch", "hop", "node", "life", "tenant", "told"),
+        (Index("receipt_untold", ("id",), "NOT told"),),
     ),
-    Table("answer", Answered, ("id",), (Index("answer_at", ("at_ns",), "at_ns > 0"),)),
-    Table("code", Code, ("digest",)),
-    Table("forgotten", Forgotten, ("id",), (Index("forgotten_at", ("at_ns",), ""),)),
+    Table("answer", Answered, ("id",), ("id", "at_ns"), (Index("answer_at", ("at_ns",)),)),
+    Table("code", Code, ("digest",), ("digest",)),
+    Table("forgotten", Forgotten, ("id",), ("id", "at_ns"), (Index("forgotten_at", ("at_ns",)),)),
 )
 BY_NAME: Final = {table.name: table for table in TABLES}
-BY_RECORD: Final = {table.record: table for table in TABLES}
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Give column names for a statement: `where` and `key` are words of SQL."""
+    """Give column names for a statement: `key` is a word of SQL."""
     return ", ".join(f'"{name}"' for name in names)
 
 
@@ -134,21 +143,28 @@ def definitions(dialect: str) -> Iterator[str]:
     """Give the statements that make the tables, for "sqlite" or "postgres"."""
     kinds = _SQLITE if dialect == "sqlite" else _POSTGRES
     for table in TABLES:
-        columns = {**table.columns, **({table.extra: int} if table.extra else {}), "crc": int}
-        listed = ", ".join(f'"{name}" {kinds[kind]} NOT NULL' for name, kind in columns.items())
-        yield f"CREATE TABLE {table.name} ({listed})"
+        hints = get_type_hints(table.record)
+        columns = [f'"{name}" {kinds[hints[name]]} NOT NULL' for name in table.columns]
+        columns += [f"home {kinds[int]} NOT NULL DEFAULT 0"] if table.home else []
+        yield f"CREATE TABLE {table.name} ({', '.join(columns)}, {IMAGE} {kinds[bytes]} NOT NULL)"
         yield f"CREATE UNIQUE INDEX {table.name}_key ON {table.name} ({quoted(table.key)})"
         for index in table.indexes:
             only = f" WHERE {index.only}" if index.only else ""
             yield f"CREATE INDEX {index.name} ON {table.name} ({quoted(index.columns)}){only}"
-    listed = ", ".join(f"{name} {kinds[str]} NOT NULL" for name in ("name", "row", "problem"))
-    yield f"CREATE TABLE damaged ({listed}, image {kinds[bytes]} NOT NULL)"
+    listed = ", ".join(f"{name} {kinds[str]} NOT NULL" for name in ("name", "row_key", "problem"))
+    yield f"CREATE TABLE damaged ({listed}, {IMAGE} {kinds[bytes]} NOT NULL)"
 
 
-def upsert(table: Table) -> str:
-    """Give the statement that writes a row, or replaces the one with its key in its place."""
-    names = [*table.columns, *([table.extra] if table.extra else []), "crc"]
+def upsert(table: Table, home: int = 0) -> str:
+    """Give the statement that writes a row, or replaces the one with its key in its place.
+
+    `home` is the number of the home that writes it, and that drives what it holds.
+    """
+    names = [*table.columns, IMAGE]
     marks = ", ".join("?" * len(names))
+    if table.home and home:
+        names.append("home")
+        marks += f", {home}"
     changed = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in table.key)
     only = f" WHERE {table.keeps}" if table.keeps else ""
     return (
@@ -162,86 +178,114 @@ def selected(table: Table, address: str) -> str:
 
     `address` is what the database calls where a row is.
     """
-    columns = quoted([*table.columns, "crc"])
+    columns = quoted([*table.columns, IMAGE])
     return f"SELECT {columns}, {table.name}.{address} FROM {table.name}"  # noqa: S608 - our names
 
 
-def checksum(table: Table, record: object) -> int:
-    """Give the CRC-32 of a record and the name of its table, as a signed number of 32 bits."""
-    return zlib.crc32(_encode(record), _SEEDS[table.name]) - (1 << 31)
-
-
-_SEEDS: Final = {table.name: zlib.crc32(table.name.encode()) for table in TABLES}
-
-
-def row_of(record: Any, home: int = 0) -> Row:
-    """Give the row of a record as `upsert` takes it, `home` in it where the table has one.
+def row_of(record: Any) -> Row:
+    """Give the row of a record as `upsert` takes it.
 
     Raises
     ------
     InputError
-        If a value does not fit its column.
+        If a value does not fit.
     """
-    table = BY_RECORD.get(type(record))
-    if table is None:
+    codec = _CODECS.get(type(record))
+    if codec is None:
         raise refused("a", type(record).__name__, ", ".join(t.record.__name__ for t in TABLES))
     try:
-        crc = checksum(table, record)
-    except (OverflowError, TypeError, UnicodeEncodeError) as wrong:
-        raise refused(f"a {table.name}:", str(wrong), "what its fields declare") from None
-    values = _VALUES[table.name](record)
-    for value in values:
-        if (value.__class__ is int and value not in _INT64) or (
-            value.__class__ is str and "\0" in value
-        ):
-            raise refused(f"a {table.name} with", value, "numbers of 64 bits, texts without NUL")
-    return (*values, home, crc) if table.extra else (*values, crc)
-
-
-def _plain(record: Any) -> Row:
-    return msgspec.structs.astuple(record)
-
-
-def _code_values(code: Code) -> Row:
-    if any(len(name) != DIGEST_BYTES for name in code.names):
-        raise refused("code with names", code.names, f"digests of {DIGEST_BYTES} bytes")
-    return code.digest, code.kind, code.body, b"".join(code.names)
-
-
-def _flagged(record: Effect | Receipted | Answered) -> Row:
-    return tuple(int(v) if v.__class__ is bool else v for v in msgspec.structs.astuple(record))
+        return codec.row(record)
+    except (OverflowError, TypeError, ValueError) as wrong:
+        raise refused(f"a {codec.table.name}:", str(wrong), "what its fields declare") from None
 
 
 def record_of(table: Table, row: Row) -> Any | None:
     """Give the record of a row that `selected` read; None if it is not as it was written."""
     try:
-        record = _RECORDS[table.name](row)
-        return record if checksum(table, record) == row[-2] else None
-    except (TypeError, ValueError, OverflowError, AttributeError):
+        return _CODECS[table.record].record(row)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
         return None
 
 
-def _code_of(row: Row) -> Code:
-    names = row[3]
-    split = (names[at : at + DIGEST_BYTES] for at in range(0, len(names), DIGEST_BYTES))
-    return Code(row[0], row[1], row[2], tuple(split))
+class _Codec:
+    """Between the records and the rows of a table."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        fields = msgspec.structs.fields(table.record)
+        hints = get_type_hints(table.record)
+        rest = [field for field in fields if field.name not in table.columns]
+        self._columns = _getter(table.columns)
+        self._rest = _getter([field.name for field in rest])
+        self._texts = tuple(at for at, n in enumerate(table.columns) if hints[n] is str)
+        self._flags = tuple(at for at, n in enumerate(table.columns) if hints[n] is bool)
+        self._width = len(table.columns)
+        self._seed = crc32(table.name.encode())
+        declared = [
+            (f.name, hints[f.name]) if f.required else (f.name, hints[f.name], f.default)
+            for f in rest
+        ]
+        kind = msgspec.defstruct("Rest", declared, array_like=True, gc=False)
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+        places = [*table.columns, *(field.name for field in rest)]
+        self._order = operator.itemgetter(*(places.index(field.name) for field in fields))
+
+    def row(self, record: Any) -> Row:
+        columns = self._columns(record)
+        for at in self._texts:
+            if "\0" in columns[at]:
+                raise ValueError(f"{columns[at]!r} has a NUL")
+        body = self._packed(columns, _encode(self._rest(record)))
+        crc = crc32(body, crc32(_encode(columns), self._seed))
+        return (*columns, crc.to_bytes(_CRC, "little") + body)
+
+    def record(self, row: Row) -> Any | None:
+        columns, image = row[: self._width], row[self._width]
+        for at in self._flags:
+            columns = (*columns[:at], bool(columns[at]), *columns[at + 1 :])
+        body = image[_CRC:]
+        crc = crc32(body, crc32(_encode(columns), self._seed))
+        if crc.to_bytes(_CRC, "little") != image[:_CRC]:
+            return None
+        rest = self._rest(self._decode(self._unpacked(columns, body)))
+        return self.table.record(*self._order((*columns, *rest)))
+
+    def _packed(self, columns: Row, body: bytes) -> bytes:  # noqa: ARG002
+        return body
+
+    def _unpacked(self, columns: Row, body: bytes) -> bytes:  # noqa: ARG002
+        return body
 
 
-def _made(table: Table) -> Callable[[Row], Any]:
-    record, kinds = table.record, list(table.columns.values())
-    if bool not in kinds:
-        return lambda row: record(*row[:-2])
-    at = kinds.index(bool)
-    return lambda row: record(*row[:at], bool(row[at]), *row[at + 1 : -2])
+class _HeldCodec(_Codec):
+    """The rest is stored without id and program; two bytes before it say where they were."""
+
+    def _packed(self, columns: Row, body: bytes) -> bytes:
+        id_, _, program, *_ = columns
+        at = body.find(id_) if id_ else -1
+        if 0 <= at < _WHOLE:
+            body = body[:at] + body[at + len(id_) :]
+        else:
+            at = _WHOLE
+        then = body.find(program) if program else -1
+        if 0 <= then < _WHOLE:
+            return bytes((at, then)) + body[:then] + body[then + len(program) :]
+        return bytes((at, _WHOLE)) + body
+
+    def _unpacked(self, columns: Row, body: bytes) -> bytes:
+        id_, _, program, *_ = columns
+        at, then, body = body[0], body[1], body[2:]
+        if then != _WHOLE:
+            body = body[:then] + program + body[then:]
+        return body if at == _WHOLE else body[:at] + id_ + body[at:]
 
 
-_WITH: Final[dict[str, Callable[[Any], Row]]] = {
-    "code": _code_values,
-    "effect": _flagged,
-    "receipt": _flagged,
-    "answer": _flagged,
-}
-_VALUES: Final = {table.name: _WITH.get(table.name, _plain) for table in TABLES}
-_RECORDS: Final[dict[str, Callable[[Row], Any]]] = {
-    table.name: _code_of if table.record is Code else _made(table) for table in TABLES
+def _getter(names: Sequence[str]) -> Callable[[Any], Row]:
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda record: tuple(getattr(record, name) for name in names)
+
+
+_CODECS: Final = {
+    table.record: _HeldCodec(table) if table.record is Held else _Codec(table) for table in TABLES
 }
