@@ -20,10 +20,9 @@ from wherry.base.errors import InputError, WherryError
 from wherry.devices.charge import latency_ns, transfer_ns
 from wherry.devices.topology import legs
 from wherry.flow.frame import freeze_frame, thaw_frame
-from wherry.flow.nodes import Awaits, CallMovable, Perform, Position, Program, Sleep, WaitFor
+from wherry.flow.nodes import Awaits, CallMovable, Perform, Position, Program, Sleep, Slot, WaitFor
 from wherry.flow.operands import operands_of
 from wherry.flow.run import Compiled, compiled_of
-from wherry.flow.types import WireType
 from wherry.flow.wire import Rows
 from wherry.movables import failure
 from wherry.movables.awaits import Around, Done, carry_out, node_for, refers
@@ -293,9 +292,11 @@ def _exceeded(visit: _Visit, over: str, used: Amounts, receipt: Receipt) -> Budg
     )
 
 
-def _call(name: str, parameters: tuple[WireType, ...], operands: tuple[Any, ...]) -> bytes:
+def _call(name: str, parameters: tuple[Slot, ...], operands: tuple[Any, ...]) -> bytes:
     given = zip(parameters, operands, strict=True)
-    arguments = tuple(msgspec.Raw(to_json(t, v, f"effect {name}")) for t, v in given)
+    arguments = tuple(
+        msgspec.Raw(to_json(slot.type, value, f"effect {name}: {slot.name}")) for slot, value in given
+    )
     return msgspec.json.encode(Call(name, arguments))
 
 

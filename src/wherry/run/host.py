@@ -49,6 +49,8 @@ from wherry.run.protocol import Node
 _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
 _NS: Final = 1_000_000_000
+_LIFE_NS: Final = 1_000_000
+"""No two processes drive a journal one after the other within it; 24 days of it are 31 bits."""
 _JITTER: Final = 1024
 
 
@@ -103,7 +105,7 @@ class Host:
     _stood_still: int = 0
 
     def __post_init__(self) -> None:
-        life = time.time_ns()
+        life = time.time_ns() // _LIFE_NS % (1 << 31)
         for name in (self.home, *self.visited):
             if name not in self._nodes:
                 owns = name == self.home

@@ -11,7 +11,7 @@ the same key the last one stands:
     Held, Answered      id                      Effect, Code    key, digest
     Stepped             id, hop                 Leased          resource, id
     Receipted           id, epoch, hop, node,   Signal          name, number; one that nobody
-                        life                                    took replaces nothing
+                        run                                     took replaces nothing
 
 At a node that is not home (`home=False`) a receipt goes when it is written `told`: home has it.
 """

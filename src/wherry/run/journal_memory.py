@@ -75,7 +75,7 @@ class MemoryJournal:
             arrived[one.number] = one
 
     def _keep_receipt(self, one: Receipted) -> None:
-        key = (one.epoch, one.hop, one.node, one.life)
+        key = (one.epoch, one.hop, one.node, one.run)
         if one.told and not self._home:
             self._receipts.get(one.id, {}).pop(key, None)
         else:

@@ -54,7 +54,7 @@ DAMAGES_MOST: Final = 10_000
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
 _FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
 _TOLD: Final = (
-    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND life = ?"
+    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND run = ?"
 )
 _DELETES: Final = frozenset((_UNLEASE, _TOLD, *_FORGET))
 _OF: Final = (
@@ -63,7 +63,7 @@ _OF: Final = (
     ("effect", "id = ? ORDER BY key"),
     ("lease", "id = ? ORDER BY resource"),
     ("answer", "id = ?"),
-    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, life"),
+    ("receipt", "id = ? AND NOT told ORDER BY epoch, hop, node, run"),
 )
 _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
@@ -118,7 +118,7 @@ def _deletes(record: Record, *, keeps_told: bool) -> list[Operation]:
         return [(_UNLEASE, (record.resource, record.id))]
     if isinstance(record, Receipted) and record.told and not keeps_told:
         r = record
-        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.life))]
+        return [(_TOLD, (r.id, r.epoch, r.hop, r.node, r.run))]
     return []
 
 

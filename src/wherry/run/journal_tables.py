@@ -123,8 +123,8 @@ TABLES: Final = (
     Table(
         "receipt",
         Receipted,
-        ("id", "epoch", "hop", "node", "life"),
-        ("id", "epoch", "hop", "node", "life", "tenant", "told"),
+        ("id", "epoch", "hop", "node", "run"),
+        ("id", "epoch", "hop", "node", "run", "tenant", "told"),
         (Index("receipt_untold", ("id",), "NOT told"),),
     ),
     Table("answer", Answered, ("id",), ("id", "at_ns"), (Index("answer_at", ("at_ns",)),)),
