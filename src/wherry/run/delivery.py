@@ -137,10 +137,14 @@ def parking(operand: bytes) -> tuple[int, str]:
 
 
 class Submit(Struct, frozen=True, gc=False):
-    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits."""
+    """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits.
+
+    `code` is its program, `setting` says where it runs; the journal keeps both.
+    """
 
     message: Message
     code: Code | None = None
+    setting: Code | None = None
 
 
 class Received(Struct, frozen=True, gc=False):

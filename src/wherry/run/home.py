@@ -81,7 +81,7 @@ from wherry.run.records import (
 )
 
 
-def submitted(node: State, m: Message, code: Code | None) -> None:
+def submitted(node: State, m: Message, code: Code | None, setting: Code | None) -> None:
     """Own a new continuation; its first step is carried out here."""
     records: list[Record] = []
     if code is not None and code.digest not in node.programs:
@@ -89,6 +89,11 @@ def submitted(node: State, m: Message, code: Code | None) -> None:
         records.append(code)
     entry = Entry(RUNNING, m, frozen(node, m))
     entry.started = node.wall
+    if setting is not None:
+        entry.setting = setting.digest
+        if setting.digest not in node.settings:
+            node.settings.add(setting.digest)
+            records.append(setting)
     node.entries[m.id] = entry
     set_deadline(node, entry)
     persist(node, *records, held(entry))
@@ -272,7 +277,7 @@ def entry_due(node: State, entry: Entry) -> None:
 def restored(node: State, h: Held, m: Message, records: tuple[Record, ...]) -> None:
     """Go on with a continuation that was not parked when this node ended."""
     entry = Entry(h.state, m, h.message)
-    entry.where, entry.started = h.where, h.started_ns
+    entry.where, entry.started, entry.setting = h.where, h.started_ns, h.setting
     remember(entry, records)
     node.entries[entry.id] = entry
     set_deadline(node, entry)
@@ -295,7 +300,7 @@ def restored(node: State, h: Held, m: Message, records: tuple[Record, ...]) -> N
 def parked(node: State, h: Held, records: tuple[Record, ...]) -> Entry:
     """Give a parked one as it is in the journal."""
     entry = Entry(PARKED, thaw_message(h.message, node.key), h.message)
-    entry.started = h.started_ns
+    entry.started, entry.setting = h.started_ns, h.setting
     remember(entry, records)
     return entry
 

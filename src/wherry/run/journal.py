@@ -210,7 +210,10 @@ class Journal(Protocol):
         ...
 
     def collect(self) -> int:
-        """Drop code that no continuation and no code in use names; give how much was dropped."""
+        """Drop code that no continuation and no code in use names; give how much was dropped.
+
+        Settings stay: they are few and short.
+        """
         ...
 
     def expire(self, before_ns: int, *, receipts: bool) -> int:
@@ -233,6 +236,10 @@ class Journal(Protocol):
         after: bytes = b"",
     ) -> list[Held]:
         """Give up to `limit` continuations with ids above `after`, by id, whoever drives them."""
+        ...
+
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` that are held, answered or have receipts."""
         ...
 
     def counts(self) -> Counts:

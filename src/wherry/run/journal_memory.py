@@ -11,6 +11,7 @@ from typing import Any, Final
 from wherry.run.journal import Counts, Damage, JournalError, Known, reachable
 from wherry.run.records import (
     PARKED,
+    SETTING,
     STATES,
     Answered,
     Code,
@@ -240,7 +241,7 @@ class MemoryJournal:
         """Drop code that nothing names."""
         self._open()
         named = reachable({one.program for one in self._held.values()}, self._code.get)
-        dropped = [digest for digest in self._code if digest not in named]
+        dropped = [d for d, one in self._code.items() if d not in named and one.kind != SETTING]
         for digest in dropped:
             del self._code[digest]
         return len(dropped)
@@ -287,6 +288,12 @@ class MemoryJournal:
             and (tenant is None or one.tenant == tenant)
         )
         return heapq.nsmallest(limit, found, key=lambda one: one.id)
+
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` of which anything is on record."""
+        self._open()
+        known = self._held.keys() | self._answers.keys() | self._receipts.keys()
+        return heapq.nsmallest(most, (id_ for id_ in known if first <= id_ <= last))
 
     def counts(self) -> Counts:
         """Give how many rows there are."""

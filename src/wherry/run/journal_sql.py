@@ -22,6 +22,7 @@ from wherry.run.journal_tables import (
 )
 from wherry.run.records import (
     PARKED,
+    SETTING,
     Answered,
     Code,
     Effect,
@@ -72,6 +73,10 @@ _LIVE: Final = (
     f"ORDER BY id LIMIT {PAGE}"
 )
 _PROGRAMS: Final = "SELECT DISTINCT program FROM held"
+_IDS: Final = " UNION ".join(
+    f"SELECT id FROM {table} WHERE id >= ? AND id <= ?"  # noqa: S608 - our names
+    for table in ("held", "answer", "receipt")
+)
 _EXPIRED: Final = (
     "SELECT id FROM answer WHERE at_ns > 0 AND at_ns < ? AND id NOT IN (SELECT id FROM held) "
     "UNION "
@@ -253,6 +258,11 @@ class SqlJournal(ABC):
                 values.append(wanted)  # type: ignore[arg-type]
         return self._list("held", f"{where} ORDER BY id LIMIT ?", *values, limit)
 
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` of which anything is on record."""
+        rows = self._rows(f"{_IDS} ORDER BY id LIMIT ?", *(first, last) * 3, most)
+        return [bytes(row[0]) for row in rows]
+
     # -- what belongs to a continuation
 
     def signal(self, name: str, number: bytes) -> Signal | None:
@@ -321,7 +331,7 @@ class SqlJournal(ABC):
             intact = [record_of(BY_NAME["code"], row) for row in found]
             codes: dict[bytes, Code] = {one.digest: one for one in intact if one is not None}
             named = reachable([row[0] for row in rows(_PROGRAMS)], codes.get)
-            dropped = [digest for digest in codes if digest not in named]
+            dropped = [d for d, one in codes.items() if d not in named and one.kind != SETTING]
             for digest in dropped:
                 rows("DELETE FROM code WHERE digest = ?", digest)
             return len(dropped)

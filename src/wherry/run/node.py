@@ -55,7 +55,8 @@ class Entry:
 
     __slots__ = (
         "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders", "hop",
-        "id", "lease", "message", "renew", "retry", "started", "state", "told", "tries", "where",
+        "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told", "tries",
+        "where",
     )  # fmt: skip
 
     def __init__(self, state: int, message: Message, data: bytes) -> None:
@@ -68,6 +69,8 @@ class Entry:
         self.where = ""
         self.came = b""
         self.started = 0
+        self.setting = b""
+        """Home: digest of what says where it runs."""
         self.told = False
         self.tries = 0
         self.due = 0
@@ -165,6 +168,8 @@ class State:
         self.telling: dict[Key, Telling] = {}
         self.keeping: dict[bytes, dict[bytes, Keeping]] = {}
         self.programs: dict[bytes, bytes] = {}
+        self.settings: set[bytes] = set()
+        """Digests of settings that this life has put on record."""
         self.lacking: dict[bytes, Lacking] = {}
         self.loading: dict[bytes, list[Event]] = {}
         """Events that wait for what the journal keeps of an id."""
@@ -253,7 +258,7 @@ def held(entry: Entry, *, wake_ns: int = 0, event: str = "") -> Held:
     m = entry.message
     return Held(
         entry.id, entry.epoch, entry.hop, entry.state, m.program, m.position, entry.data,
-        entry.where, wake_ns, event, m.tenant, entry.started, entry.came,
+        entry.where, wake_ns, event, m.tenant, entry.started, entry.came, entry.setting,
     )  # fmt: skip
 
 

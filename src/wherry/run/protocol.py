@@ -128,7 +128,7 @@ class Node(State):
 
     def _submitted(self, event: Submit) -> None:
         if event.message.id not in self.entries:
-            home.submitted(self, event.message, event.code)
+            home.submitted(self, event.message, event.code, event.setting)
 
     def _signalled(self, event: Signalled) -> None:
         persist(self, Signal(event.name, event.number, event.payload))
