@@ -19,7 +19,7 @@ from wherry.movables.values import answer_of
 from wherry.run.journal import Journal
 from wherry.run.message import NOTHING, RUN, Message, thaw
 from wherry.run.node import HOLDER
-from wherry.run.receipts import from_bytes
+from wherry.run.receipts import DIMENSIONS, Amounts, from_bytes
 from wherry.run.records import ENDED, PARKED, STATES, Effect, Held, Leased
 from wherry.trace.hops import Hop
 
@@ -384,3 +384,38 @@ def _kept(lease: Leased) -> Kept:
 
 def _effect(one: Effect) -> str:
     return f"hop {one.hop}: {'done' if one.done else 'begun, and no result is on record'}"
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What the continuations of a tenant used; `origin` says how its time was found."""
+
+    tenant: str
+    origin: str
+    continuations: int
+    used: Amounts
+
+
+def bills(journal: Journal, *, tenant: str | None, since_ns: int) -> list[Bill]:
+    """Give the sums of receipts by tenant, with modelled time apart from measured.
+
+    Parameters
+    ----------
+    since_ns : int
+        Leaves out hops that ended before, Unix nanoseconds.
+    """
+    sums: dict[tuple[str, str], list[int]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str, str], bytes] = {}
+    for one in journal.receipts(tenant=tenant):
+        receipt = from_bytes(one.receipt) if one.receipt else None
+        if receipt is None or receipt.end_ns < since_ns:
+            continue
+        key = (one.tenant, "modelled" if receipt.modelled else "measured")
+        if last.get(key) != one.id:  # receipts come by id
+            last[key] = one.id
+            counts[key] = counts.get(key, 0) + 1
+        found = sums.setdefault(key, [0] * len(DIMENSIONS))
+        for place, amount in enumerate(receipt.used):
+            found[place] += amount
+    return [Bill(*key, counts[key], tuple(sums[key])) for key in sorted(sums)]
