@@ -20,6 +20,7 @@ from wherry.cli import (
     demo,
     doctor,
     explain,
+    migrate,
     profiles,
     ps,
     resume,
@@ -90,7 +91,7 @@ def app() -> typer.Typer:
 
 
 _COMMANDS = (
-    *(demo, run, explain, ps, show, resume, cancel, trace, usage),
+    *(demo, run, explain, ps, show, resume, cancel, migrate, trace, usage),
     *(validate, calibrate, doctor, warm),
 )
 _EXAMPLES = """\b
