@@ -72,14 +72,17 @@ def show_trace(name: str, made: list[Hop]) -> None:
         f"at work in {format_ns(ended - begun)}"
     )
     say()
+    lives = list(dict.fromkeys(hop.life for hop in made))
+    if len(lives) > 1:
+        say(f"in {len(lives)} lives of its home: each a process of its own")
     longest = max(hop.receipt.end_ns - hop.receipt.start_ns for hop in made)
     rows = []
     for before, hop in zip((None, *(h for h, _ in pairwise(made))), made, strict=True):
         pause = 0 if before is None else hop.receipt.start_ns - before.receipt.end_ns
         if pause >= _PAUSE_NS:
-            rows.append(["", "", "", f"... {format_ns(pause)} asleep", "", "", ""])
-        rows.append(_row(hop, begun, longest))
-    grid(("at", "node", "line", "await", "took", "", "used"), rows, right=(0, 2, 4))
+            rows.append(["", "", "", "", f"... {format_ns(pause)} of nothing", "", "", ""])
+        rows.append([str(lives.index(hop.life) + 1), *_row(hop, begun, longest)])
+    grid(("life", "at", "node", "line", "await", "took", "", "used"), rows, right=(1, 3, 5))
 
 
 def _row(hop: Hop, begun: int, longest: int) -> list[str]:

@@ -18,7 +18,7 @@ from wherry.movables.carrying import HOME, program_of
 from wherry.movables.values import answer_of
 from wherry.run.journal import Journal
 from wherry.run.message import NOTHING, RUN, Message, thaw
-from wherry.run.node import HOLDER
+from wherry.run.node import HOLDER, LIFE_BITS
 from wherry.run.receipts import DIMENSIONS, Amounts, from_bytes
 from wherry.run.records import ENDED, PARKED, STATES, Effect, Held, Leased
 from wherry.trace.hops import Hop
@@ -220,7 +220,7 @@ def seen(journal: Journal, id_: bytes, key: bytes | None) -> Seen:
 def hops(journal: Journal, id_: bytes) -> list[Hop]:
     """Give the hops of a continuation up to now, in order."""
     return [
-        Hop(one.id, one.epoch, one.hop, from_bytes(one.receipt))
+        Hop(one.id, one.epoch, one.hop, from_bytes(one.receipt), one.run >> LIFE_BITS)
         for one in journal.receipts(id_)
         if one.receipt
     ]

@@ -22,6 +22,10 @@ HOLDER: Final = b"\x00at:"
 """Home: what a `Leased` record begins with that says which node keeps something."""
 
 
+LIFE_BITS: Final = 32
+"""Of a run's number: those above say which life of its node it was in."""
+
+
 class Timing(Struct, frozen=True):
     """How long a node waits; steady nanoseconds.
 
@@ -162,7 +166,7 @@ class State:
         self.owns = owns
         self.key = key
         self.key_id = key_id
-        self.runs = life << 32
+        self.runs = life << LIFE_BITS
         self.timing = timing or Timing()
         self.entries: dict[bytes, Entry] = {}
         self.telling: dict[Key, Telling] = {}
