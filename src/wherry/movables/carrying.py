@@ -22,13 +22,13 @@ from wherry.flow.marks import mark_of
 from wherry.flow.nodes import Program
 from wherry.flow.run import compiled_of
 from wherry.movables import failure, programs, setting
-from wherry.movables.awaits import Around, node_for
+from wherry.movables.awaits import Around, node_for, refers
 from wherry.movables.failure import failure_of
 from wherry.movables.names import effect
 from wherry.movables.setting import Setting
 from wherry.movables.steps import Call, Steps, given_to
 from wherry.movables.stores import Stores
-from wherry.movables.values import from_json, to_json
+from wherry.movables.values import answer_of, from_json, to_json
 from wherry.run.delivery import Outcome
 from wherry.run.journal import Journal
 from wherry.run.message import ERROR, NOTHING, VALUE, Message
@@ -111,6 +111,11 @@ class Carrying:
     def release(self, node: str, resource: bytes) -> None:  # noqa: ARG002  one store serves all nodes
         """Let go of what a step left at a node."""
         self.stores.drop(resource)
+
+    def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
+        """Let go of the rows of a continuation that is over, but for those of its answer."""
+        rows = [] if failed else refers((answer_of(value)[1],))
+        self.stores.end(id_, [one.key for one in rows])
 
     def steps(self, id_: bytes) -> Steps:
         """Give what carries out the steps of a continuation.

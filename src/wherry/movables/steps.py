@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class _Visit:
     message: Message
     values: tuple[Any, ...]
     begun_ns: int
-    done: Done = field(default_factory=Done)
+    done: Done
     failed: str = ""
 
     @property
@@ -104,7 +104,7 @@ class Steps:
         begun = time.time_ns()
         program = self.program(message.program)
         values = thaw_frame(program, message.position, message.frame)
-        visit = _Visit(node, compiled_of(program), message, values, begun)
+        visit = _Visit(node, compiled_of(program), message, values, begun, Done(message.id))
         try:
             return self._told(visit, self._stepped(visit))
         except LeaseEnded as gone:

@@ -73,6 +73,10 @@ class Carrier(Protocol):
         """Choose where a state may go on; empty: nowhere now."""
         ...
 
+    def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
+        """Let go of what home kept for a continuation that is over."""
+        ...
+
     def release(self, node: str, resource: bytes) -> None:
         """Let go of what a step left at a node."""
         ...
@@ -180,8 +184,9 @@ class Host:
                 case Persist(records):
                     if node.name == self.home:
                         self.journal.write(records)
-                case Report(id_):
+                case Report(id_, failed, value):
                     self.reports[id_] = command
+                    self.carrier.ended(id_, value, failed=failed)
                 case Release(resource):
                     self.carrier.release(node.name, resource)
                 case Execute() | Perform() | Place() | Load() | Match():
