@@ -90,7 +90,9 @@ def command(
     given = pairs_of("--dataset", datasets)
     with open_home(where, system=system, datasets=given, only=only) as home:
         if event is not None:
-            home.signal(event, carried)
+            taken = home.signal(event, carried)
+            if not as_json:
+                say(_taken(event, taken))
         if one is not None:
             if now:
                 home.resume(one)
@@ -98,6 +100,12 @@ def command(
         else:
             home.drain(timeout_s=wait)
             _several(home, rows, as_json=as_json)
+
+
+def _taken(event: str, taken: bytes) -> str:
+    if not taken:
+        return f"nobody waits for event {event!r} now: it is kept for who will"
+    return f"event {event!r} went to {taken.hex()}, which waited longest"
 
 
 def _one(

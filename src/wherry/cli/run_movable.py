@@ -163,8 +163,8 @@ def show_dormant(
     if journal is None:
         say("  it was in memory only, and goes with this process; --journal FILE keeps it")
         return
-    more = f" --event {event} --payload JSON" if event else ""
-    say(f"  to go on: wherry resume {id_.hex()[:12]} --journal {journal}{more}")
+    what = f"--event {event} --payload JSON" if event else id_.hex()[:12]
+    say(f"  to go on: wherry resume --journal {journal} {what}")
 
 
 def show_finished(found: Finished, rows: int) -> None:

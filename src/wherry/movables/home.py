@@ -119,11 +119,22 @@ class Home:
         name, value = answer_of(report.value)
         return Finished(id_, name, self._fetched(value), tuple(hops))
 
-    def signal(self, name: str, payload: object = None, *, number: bytes = b"") -> None:
-        """Let an event arrive; `number` tells a repetition of the same arrival from another one."""
+    def signal(self, name: str, payload: object = None, *, number: bytes = b"") -> bytes:
+        """Let an event arrive, and give the id of the continuation that took it; empty: none yet.
+
+        Parameters
+        ----------
+        payload : object
+            What JSON has.
+        number : bytes
+            Tells a repetition of the same arrival from another one.
+        """
         body = msgspec.json.encode(payload)
-        self.host.tell(Signalled(name, number or os.urandom(_ID_BYTES), body))
+        number = number or os.urandom(_ID_BYTES)
+        self.host.tell(Signalled(name, number, body))
         self.host.settle()
+        arrived = self.journal.signal(name, number)
+        return b"" if arrived is None else arrived.taken
 
     def drain(self, *, timeout_s: float | None = None) -> None:
         """Drive everything until it has ended or waits for an event.
