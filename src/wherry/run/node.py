@@ -194,7 +194,9 @@ LOADING_MAX: Final = 64
 
 
 def arm(node: State, timed: Timed, due: int) -> None:
-    """Have `timed` fire at `due`; 0: never."""
+    """Have `timed` fire at `due`, which is not now but later; 0: never."""
+    if due and due <= node.now:
+        due = node.now + 1
     if due != timed.due:
         timed.due = due
         if due:

@@ -252,7 +252,7 @@ def holds(node: State, entry: Entry, name: str) -> list[Record]:
     keep_ns = entry.message.lease_ms * MS * node.timing.leases_kept
     known = name in entry.holders
     entry.holders[name] = node.wall + keep_ns
-    if not entry.renew:
+    if not entry.renew and entry.state != ENDED:
         entry.renew = node.now + entry.message.lease_ms * MS
     return [] if known else [Leased(HOLDER + name.encode(), entry.id, node.wall + keep_ns)]
 

@@ -35,6 +35,7 @@ from wherry.run.records import PARKED, Held, Receipted, Signal
 from wherry.sim.faults import model
 from wherry.sim.faults.journal import HELD, SIGNAL, Journal
 from wherry.sim.faults.plan import HORIZON, MS, NAMES, ops_of
+from wherry.sim.faults.shown import shown
 
 if TYPE_CHECKING:
     from wherry.sim.faults.world import Site, World
@@ -54,8 +55,10 @@ def out(world: World, site: Site, commands: list[Command]) -> None:
             world.crash(site)
         if site.life != life:
             return
+        if world.watch is not None:
+            world.watch.said(site, command)
         if world.trace is not None:
-            world.say(site.name, "->", str(command)[:300])
+            world.say(site.name, "->", shown(command, world.key))
         _HOW[type(command)](world, site, command)
 
 
@@ -133,7 +136,7 @@ def _executed(world: World, site: Site, life: int, m: Message) -> None:
     world.used += 1
     ops = ops_of(site.node.programs[m.program])
     used = world.used.to_bytes(4, "little") if m.position else b""
-    place = model.Place(ops, site.name, NAMES, site.segments)
+    place = model.Place(ops, site.name, NAMES, [x.segments for x in world.sites.values()])
     world.deliver(site, Executed(m, model.step(place, m, used)), life)
 
 

@@ -6,7 +6,8 @@ are. `expected` says what a run must come to.
     g  a hop to a device                  e  an effect that may take place once
     q  a query that leaves rows           i  an effect that may be repeated with its key
     u  reads those rows where they are    s  a sleep
-    l  a hop to the same node             w  an event          t  an event that never comes
+    r  reads those rows from elsewhere    w  an event
+    l  a hop to the same node             t  an event that never comes
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ Segments = dict[bytes, int]
 
 
 class Place(NamedTuple):
-    """Where a step is carried out: the program, the node, all nodes, and the rows kept here."""
+    """Where a step is carried out: the program, the node, all nodes and the rows each keeps."""
 
     ops: str
     here: str
     nodes: tuple[str, ...]
-    segments: Segments
+    segments: list[Segments]
 
 
 class Values(NamedTuple):
@@ -63,25 +64,20 @@ def effect_result(total: int) -> bytes:
     return struct.pack("<Q", total ^ 0x5A5A)
 
 
-def event_payload(name: str) -> bytes:
-    """Give what an event carries."""
-    return struct.pack("<Q", sum(name.encode()))
+EVENT: Final = "go"
+"""What every `w` of every continuation waits for; each takes one."""
+PAYLOAD: Final = struct.pack("<Q", 12345)
 
 
-def event_name(id_: bytes, op: int) -> str:
-    """Give the event that this op of a continuation waits for."""
-    return f"{id_[:2].hex()}.{op}"
-
-
-def expected(ops: str, id_: bytes, unknown: int) -> bytes:
+def expected(ops: str, unknown: int) -> bytes:
     """Give the answer of a run in which the effects in the mask `unknown` are not known."""
     total, rows = 1, 0
     for op, letter in enumerate(ops):
         if letter in "ei":
             value = _UNKNOWN if unknown >> op & 1 else total ^ 0x5A5A
         elif letter == "w":
-            value = int.from_bytes(event_payload(event_name(id_, op)), "little")
-        elif letter == "u":
+            value = int.from_bytes(PAYLOAD, "little")
+        elif letter in "ur":
             value = rows
         else:
             value = PLAIN[letter]
@@ -102,19 +98,21 @@ def step(place: Place, m: Message, used: bytes) -> Outcome:
         if m.given == ERROR:
             return failed(LOST, receipt=used)
         letter = place.ops[op]
-        if letter == "u":
-            if values.resource not in place.segments:
+        if letter in "ur":
+            rows = place.segments[values.owner].get(values.resource)
+            if rows is None:
                 return lost(LOST, position=m.position, frame=m.frame, receipt=used)
-            total = mixed(values.total, place.segments[values.resource])
+            total = mixed(values.total, rows)
             values = Values(total, values.unknown, _NOWHERE, b"")
         else:
             values = values._replace(total=mixed(values.total, PLAIN[letter]))
         if letter == "q":
             resource = m.id[:2] + bytes((op, m.hop & 255, m.epoch & 255))
-            place.segments[resource] = _rows_of(values.total)
+            owner = place.nodes.index(place.here)
+            place.segments[owner][resource] = _rows_of(values.total)
             kept = (Kept(resource, 64),)
-            values = values._replace(owner=place.nodes.index(place.here), resource=resource)
-    return _onward(place, m.id, op + 1, values, receipt=used, kept=kept)
+            values = values._replace(owner=owner, resource=resource)
+    return _onward(place, op + 1, values, receipt=used, kept=kept)
 
 
 def placed(ops: str, m: Message, nodes: tuple[str, ...], avoid: tuple[str, ...]) -> str:
@@ -123,7 +121,8 @@ def placed(ops: str, m: Message, nodes: tuple[str, ...], avoid: tuple[str, ...])
     if m.position & 1 or m.position == 0:
         return nodes[0]
     if ops[op] == "u":
-        return nodes[_thawed(m.frame).owner]
+        owner = nodes[_thawed(m.frame).owner]
+        return owner if owner not in avoid else nodes[0]
     possible = [name for name in nodes[1:] if name not in avoid]
     return possible[m.epoch % len(possible)] if possible else ""
 
@@ -140,7 +139,7 @@ def _given(letter: str, m: Message, op: int, values: Values) -> Values:
     return values._replace(total=mixed(values.total, value), unknown=unknown)
 
 
-def _onward(place: Place, id_: bytes, op: int, values: Values, **left: Any) -> Outcome:
+def _onward(place: Place, op: int, values: Values, **left: Any) -> Outcome:
     """Run to the next await, which is that of `op`."""
     if op == len(place.ops):
         value = struct.pack("<QH", values.total, values.unknown)
@@ -153,7 +152,7 @@ def _onward(place: Place, id_: bytes, op: int, values: Values, **left: Any) -> O
         return perform(at + 1, frame, call, once=once, flags=flags, **left)
     if letter in "swt":
         wait = 0 if letter == "w" else (20 + 37 * (values.total % 11)) * MS
-        event = "" if letter == "s" else event_name(id_, op)
+        event = {"s": "", "w": EVENT, "t": "never"}[letter]
         return park(at + 1, frame, wait_ns=wait, event=event, flags=flags, **left)
     if letter == "u":
         target = place.nodes[values.owner]

@@ -38,6 +38,7 @@ FAULTS: Final = (
     "ask",  # deadlines, cancelling, driving anew
     "second",  # another continuation, of another program
     "upgrade",  # what is parked goes on with another program
+    "gone",  # a device ends and never comes back
 )
 
 
@@ -62,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True):
         The nodes with a journal.
     survive : bool
         Whether rows that such a node keeps outlive it.
+    gone : str
+        The node that does not come back when it ends; empty: none.
     happenings : tuple
         Time, what, and with what: methods of `World` by name.
     """
@@ -70,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
     jobs: tuple[Job, ...]
     durable: frozenset[str]
     survive: bool
+    gone: str
     happenings: tuple[tuple[int, str, tuple[Any, ...]], ...]
 
 
@@ -84,7 +88,10 @@ def planned(seed: int, r: Random) -> Plan:
         *(h for number, job in enumerate(jobs) for h in _asked(r, number, job, on)),
         *_faults(r, on),
     ]
-    return Plan(on, jobs, durable, r.random() < 0.5, tuple(happenings))
+    gone = r.choice(NAMES[1:]) if "gone" in on else ""
+    if gone:
+        happenings.append((r.randint(0, 300) * MS, "crash_named", (gone,)))
+    return Plan(on, jobs, durable, r.random() < 0.5, gone, tuple(happenings))
 
 
 def code_of(ops: str, version: int = 1) -> Code:
@@ -99,7 +106,7 @@ def ops_of(body: bytes) -> str:
 
 
 def _job(r: Random, seed: int, number: int, on: frozenset[str]) -> Job:
-    ops = _sound("".join(r.choice("gqueislwt") for _ in range(r.randint(1, 5))))
+    ops = _sound("".join(r.choice("gquerislwwt") for _ in range(r.randint(1, 5))))
     code = code_of(ops)
     deadline = 0
     if "ask" in on and r.random() < 0.3:
@@ -122,9 +129,9 @@ def _asked(
     ]
     for op, letter in enumerate(job.ops):
         if letter == "w":
-            name = model.event_name(id_, op)
-            asked.append((r.randint(0, 400) * MS, "signal", (name,)))
-            asked.append((HORIZON + 150 * MS, "signal", (name,)))
+            event = bytes((number, op))
+            asked.append((r.randint(0, 400) * MS, "signal", (event,)))
+            asked.append((HORIZON + 150 * MS, "signal", (event,)))
     if "ask" in on:
         if r.random() < 0.3:
             asked.append((r.randint(1, 800) * MS, "cancel", (id_,)))
@@ -164,10 +171,10 @@ def _sound(ops: str) -> str:
     sound, rows = "", False
     for asked in ops:
         letter = asked
-        if asked == "u" and not rows:
+        if asked in "ur" and not rows:
             letter = "g"
         elif asked == "q" and rows:
             letter = "u"
-        rows = letter == "q" or (rows and letter != "u")
+        rows = letter == "q" or (rows and letter not in "ur")
         sound += letter
     return sound + "u" if rows else sound

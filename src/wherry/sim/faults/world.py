@@ -21,6 +21,7 @@ from wherry.run.delivery import (
     Migrate,
     Pending,
     Program,
+    Received,
     Restored,
     Resume,
     Signalled,
@@ -33,6 +34,8 @@ from wherry.run.records import PARKED, Code, Held, Leased, Signal
 from wherry.sim.faults import carry, model
 from wherry.sim.faults.journal import CODE, HELD, SIGNAL, Journal, Key
 from wherry.sim.faults.plan import HORIZON, MS, NAMES, START, Plan, code_of, planned
+from wherry.sim.faults.shown import shown
+from wherry.sim.faults.watch import Watch, invariants
 
 KEY: Final = b"schedules of faults".ljust(32, b".")
 TIMING: Final = Timing(
@@ -80,6 +83,7 @@ class World:
         r = self.random = Random(seed)  # noqa: S311
         self.plan: Plan = planned(seed, r)
         self.trace = trace
+        self.key = KEY
         self.now = 0
         self.order = 0
         self.handled = 0
@@ -111,11 +115,15 @@ class World:
         self.cancelled: set[bytes] = set()
         self.upgraded: set[bytes] = set()
         self.wrong: list[str] = []
+        self.watch: Watch | None = None
         self.used = 0
         self.lives = 0
 
-    def run(self) -> None:
-        """Carry the schedule out until all is at rest."""
+    def run(self, *, watched: bool = False) -> None:
+        """Carry the schedule out until all is at rest; `watched`: look at every step of it."""
+        if watched:
+            self.watch = Watch(self, KEY)
+            self.at(0, self._look)
         for site in self.sites.values():
             self.start(site)
         for time, what, args in self.plan.happenings:
@@ -125,6 +133,11 @@ class World:
             self.now, _, happen, args = heappop(heap)
             self.handled += 1
             happen(*args)
+
+    def _look(self) -> None:
+        self.wrong += invariants(self)
+        if self.now < HORIZON and not self.wrong:
+            self.at(self.now + 10 * MS, self._look)
 
     def at(self, time: int, what: Callable[..., None], *args: Any) -> None:
         """Have something happen at a time."""
@@ -196,7 +209,10 @@ class World:
         site.node = None
         site.life = 0
         site.held = None
-        self.at(self.now + r.randint(5, 400) * MS, self.start, site)
+        if "gone" in self.plan.on and site.name == self.plan.gone:
+            self.say(site.name, "is gone for good")
+        else:
+            self.at(self.now + r.randint(5, 400) * MS, self.start, site)
 
     def crash_named(self, name: str) -> None:
         """Crash a node between two events."""
@@ -265,14 +281,17 @@ class World:
         self.waiting[id_] = True
         self.ask(Submit(self.jobs[id_].message, self.jobs[id_].code))
 
-    def signal(self, name: str) -> None:
-        """Have an event arrive, with the same number each time it is sent."""
-        if self.home.node is None:
-            self.at(self.now + 100 * MS, self.signal, name)
+    def signal(self, number: bytes) -> None:
+        """Have an event arrive; it is sent until it is on record, with the same number."""
+        home, key = self.home, (SIGNAL, b"", model.EVENT, number)
+        assert home.journal is not None
+        if key in home.journal.rows:
+            if home.journal.read(key) is None and self.now > HORIZON:
+                self.ask(Signalled(model.EVENT, number + b"'", model.PAYLOAD))
             return
-        damaged = any(f[:2] == ("home", SIGNAL) for f in self.flipped)
-        number = b"2" if damaged and self.now > HORIZON else b"1"
-        self.ask(Signalled(name, number, model.event_payload(name)))
+        if home.node is not None:
+            self.ask(Signalled(model.EVENT, number, model.PAYLOAD))
+        self.at(self.now + 300 * MS, self.signal, number)
 
     def cancel(self, id_: bytes) -> None:
         """Have a person cancel a continuation."""
@@ -296,7 +315,8 @@ class World:
             self.upgraded.add(id_)
             self.ask(Program(code))
             m = message.thaw(record.message, KEY)
-            self.ask(Migrate(id_, m.epoch, m.hop, code.digest, m.position, m.frame))
+            event = Migrate(id_, m.epoch, m.hop, code.digest, m.position, m.frame)
+            self.at(self.now + self.random.randint(0, 200) * MS, self.ask, event)
 
     def alarm(self, wake_ns: int, id_: bytes) -> None:
         """Have a parked one woken when home's clock says so."""
@@ -319,14 +339,19 @@ class World:
             self.at(site.paused, self.deliver, site, event, life)
             return
         if self.trace is not None:
-            self.say(site.name, "<-", str(event)[:300])
+            self.say(site.name, "<-", shown(event, KEY))
         wall = START + self.now + site.offset
+        before = None
+        if self.watch is not None and isinstance(event, Received):
+            before = self.watch.known(site, event)
         try:
             commands = node.handle(event, self.now, wall, self.random.getrandbits(10))
         except CorruptError as problem:
             if not self.noise:
                 self.wrong.append(f"{site.name} refused a message that is right: {problem}")
             return
+        if self.watch is not None:
+            self.watch.handled(site, event, before, commands)
         if commands:
             carry.out(self, site, commands)
         if site.node is node:
