@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.postgres import server
 
 from wherry.base.errors import InputError
 from wherry.run.journal import Journal, JournalError
 from wherry.run.journal_memory import MemoryJournal
+from wherry.run.journal_postgres import open_postgres
 from wherry.run.journal_sqlite import open_sqlite
 from wherry.run.records import (
     PARKED,
@@ -56,6 +60,7 @@ records = st.one_of(
         st.sampled_from(TENANTS),
         st.integers(-5, 5),
         blobs,
+        st.sampled_from([b"", *IDS]),
     ),
     st.builds(Stepped, ids, hops, hops, texts, blobs, blobs),
     st.builds(Effect, ids, ids, hops, st.booleans(), blobs),
@@ -193,14 +198,47 @@ TestSqlite = SameInSqlite.TestCase
 TestSqlite.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 
 
-@pytest.fixture
-def journal(tmp_path: Path):
-    found = open_sqlite(tmp_path / "journal")
+@pytest.fixture(scope="module", autouse=True)
+def postgres() -> Iterator[None]:
+    with server() as address:
+        SameInPostgres.address = address
+        yield
+
+
+class SameInPostgres(Same):
+    """The journal on a server."""
+
+    address: str
+
+    def place(self) -> None:
+        with psycopg.connect(self.address) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS wherry CASCADE")
+
+    def opened(self) -> Journal:
+        return open_postgres(self.address, "home", home=self.home)
+
+
+TestPostgres = SameInPostgres.TestCase
+TestPostgres.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    same = {"sqlite": SameInSqlite, "postgres": SameInPostgres}.get(request.param)
+    if same is None:
+        found: Journal = MemoryJournal()
+    else:
+        state = same()
+        state.home = True
+        state.place()
+        found = state.opened()
     yield found
     found.close()
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(journal: Journal) -> None:
+    if isinstance(journal, MemoryJournal):
+        pytest.skip("it believes what it is given")
     fits = Answered(IDS[0], False, b"")
     for wrong in (
         Answered(IDS[1], False, b"", 1 << 63),

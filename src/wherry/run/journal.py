@@ -210,10 +210,7 @@ class Journal(Protocol):
         ...
 
     def collect(self) -> int:
-        """Drop code that no continuation and no code in use names; give how much was dropped.
-
-        Settings stay: they are few and short.
-        """
+        """Drop code that no continuation and no code in use names; give how much was dropped."""
         ...
 
     def expire(self, before_ns: int, *, receipts: bool) -> int:

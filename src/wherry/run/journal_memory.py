@@ -11,7 +11,6 @@ from typing import Any, Final
 from wherry.run.journal import Counts, Damage, JournalError, Known, reachable
 from wherry.run.records import (
     PARKED,
-    SETTING,
     STATES,
     Answered,
     Code,
@@ -240,8 +239,9 @@ class MemoryJournal:
     def collect(self) -> int:
         """Drop code that nothing names."""
         self._open()
-        named = reachable({one.program for one in self._held.values()}, self._code.get)
-        dropped = [d for d, one in self._code.items() if d not in named and one.kind != SETTING]
+        roots = {code for one in self._held.values() for code in (one.program, one.setting)}
+        named = reachable(roots, self._code.get)
+        dropped = [digest for digest in self._code if digest not in named]
         for digest in dropped:
             del self._code[digest]
         return len(dropped)

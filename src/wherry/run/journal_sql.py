@@ -8,8 +8,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from wherry.base.errors import CorruptError
 from wherry.run.journal import Counts, Damage, Known, reachable
+from wherry.run.journal_group import Operation
 from wherry.run.journal_tables import (
     BY_NAME,
+    BY_RECORD,
     TABLES,
     UNTAKEN,
     Row,
@@ -22,7 +24,6 @@ from wherry.run.journal_tables import (
 )
 from wherry.run.records import (
     PARKED,
-    SETTING,
     Answered,
     Code,
     Effect,
@@ -35,8 +36,6 @@ from wherry.run.records import (
     Stepped,
 )
 
-Operation = tuple[str, Row]
-"""A statement and its values."""
 T = TypeVar("T")
 
 
@@ -53,10 +52,14 @@ DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
 
 _UNLEASE: Final = 'DELETE FROM lease WHERE "resource" = ? AND "id" = ?'
-_FORGET: Final = ("DELETE FROM held WHERE id = ?", "DELETE FROM step WHERE id = ?")
-_TOLD: Final = (
-    "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND run = ?"
+_FORGOTTEN: Final = ("held", "step")
+_FORGET: Final = tuple(f"DELETE FROM {name} WHERE id = ?" for name in _FORGOTTEN)  # noqa: S608
+_MENDED: Final = "; written again or forgotten since"
+_MEND: Final = (
+    f"UPDATE damaged SET problem = problem || '{_MENDED}' "  # noqa: S608 - a text of ours
+    f"WHERE name = ? AND row_key = ? AND problem NOT LIKE '%{_MENDED}'"
 )
+_TOLD: Final = "DELETE FROM receipt WHERE id = ? AND epoch = ? AND hop = ? AND node = ? AND run = ?"
 _DELETES: Final = frozenset((_UNLEASE, _TOLD, *_FORGET))
 _OF: Final = (
     ("held", "id = ?"),
@@ -68,11 +71,10 @@ _OF: Final = (
 )
 _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED} AND id > ?{{mine}} "  # noqa: S608 - our names
-    "UNION SELECT id FROM lease WHERE id > ? "
+    "UNION SELECT id FROM lease WHERE id > ?{mine} "
     "UNION SELECT id FROM receipt WHERE NOT told AND id > ? "
     f"ORDER BY id LIMIT {PAGE}"
 )
-_PROGRAMS: Final = "SELECT DISTINCT program FROM held"
 _IDS: Final = " UNION ".join(
     f"SELECT id FROM {table} WHERE id >= ? AND id <= ?"  # noqa: S608 - our names
     for table in ("held", "answer", "receipt")
@@ -164,7 +166,7 @@ class SqlJournal(ABC):
     def __init__(self, address: str, *, home: bool, mine: str = "") -> None:
         self._is_home = home
         self._put = puts()
-        self._address = address
+        self._row_address = address
         self._mine = f" AND {mine}" if mine else ""
         self._select = {table.name: selected(table, address) for table in TABLES}
         self._lost: set[tuple[str, str]] = set()
@@ -188,7 +190,23 @@ class SqlJournal(ABC):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch, whole or not at all; it is durable when this returns."""
-        self._write(operations(records, self._put, keeps_told=self._is_home))
+        done = operations(records, self._put, keeps_told=self._is_home)
+        mended = self._mended(records) if self._lost else []
+        done += [(_MEND, key) for key in mended]
+        self._write(done)
+        self._lost.difference_update(mended)
+
+    def _mended(self, records: Sequence[Record]) -> list[tuple[str, str]]:
+        """Give which damaged rows are of no account any more once these records are written."""
+        found = []
+        for record in records:
+            if isinstance(record, Forgotten):
+                whose = record.id.hex()
+                found += [k for k in self._lost if k[0] in _FORGOTTEN and k[1].startswith(whose)]
+            else:
+                table = BY_RECORD[type(record)]
+                found.append((table.name, told(getattr(record, name) for name in table.key)))
+        return [key for key in dict.fromkeys(found) if key in self._lost]
 
     # -- what is held
 
@@ -287,7 +305,8 @@ class SqlJournal(ABC):
 
     def leases_ended(self, now_ns: int, most: int) -> list[Leased]:
         """Give up to `most` leases that ended at or before a time, earliest first."""
-        return self._list("lease", "until_ns <= ? ORDER BY until_ns LIMIT ?", now_ns, most)
+        where = f"until_ns <= ?{self._mine} ORDER BY until_ns LIMIT ?"
+        return self._list("lease", where, now_ns, most)
 
     def leases_of(self, id: bytes) -> list[Leased]:  # noqa: A002
         """Give what is kept for a continuation, by resource."""
@@ -330,13 +349,25 @@ class SqlJournal(ABC):
             found = rows(self._select["code"])
             intact = [record_of(BY_NAME["code"], row) for row in found]
             codes: dict[bytes, Code] = {one.digest: one for one in intact if one is not None}
-            named = reachable([row[0] for row in rows(_PROGRAMS)], codes.get)
-            dropped = [d for d, one in codes.items() if d not in named and one.kind != SETTING]
+            named = reachable(self._roots(rows), codes.get)
+            dropped = [digest for digest in codes if digest not in named]
             for digest in dropped:
                 rows("DELETE FROM code WHERE digest = ?", digest)
             return len(dropped)
 
         return self._alone(drop)
+
+    def _roots(self, rows: Ask) -> set[bytes]:
+        """Give the digests of the code that states name."""
+        found: set[bytes] = set()
+        after = b""
+        while page := rows(f"{self._select['held']} WHERE id > ? ORDER BY id LIMIT {PAGE}", after):
+            after = page[-1][0]
+            for row in page:
+                held = record_of(BY_NAME["held"], row)
+                # Of a damaged one, the program at least may be told.
+                found |= {held.program, held.setting} if held is not None else {row[2]}
+        return found
 
     def expire(self, before_ns: int, *, receipts: bool) -> int:
         """Drop what was kept of continuations that are over since a time."""
@@ -380,6 +411,10 @@ class SqlJournal(ABC):
         """Give what was found damaged up to now, since the journal was made."""
         rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
         return [Damage(*row) for row in rows]
+
+    def _still_lost(self) -> set[tuple[str, str]]:
+        told_of = (one for one in self.damages() if not one.problem.endswith(_MENDED))
+        return {(one.table, one.key) for one in told_of}
 
     # -- rows
 
@@ -431,13 +466,17 @@ class SqlJournal(ABC):
 
     def _set_aside(self, table: Table, row: Row) -> None:
         """Take a row that is not as it was written out of its table, and keep what it was."""
+        self._write(self._aside(table, row))
+
+    def _aside(self, table: Table, row: Row) -> list[Operation]:
         key = told(row[: len(table.key)])
-        image = repr(row[:-1]).encode()
-        drop = f"DELETE FROM {table.name} WHERE {self._address} = ?"  # noqa: S608 - our names
+        image = repr(row[:-1]).encode("utf-8", "surrogateescape")
+        drop = f"DELETE FROM {table.name} WHERE {self._row_address} = ?"  # noqa: S608 - our names
         self._lost.add((table.name, key))
-        self._write([(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))])
+        return [(ASIDE, (table.name, key, UNFIT, image)), (drop, (row[-1],))]
 
 
 def told(values: Iterable[Any]) -> str:
     """Give a key for people."""
-    return " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    key = " ".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
+    return key.encode(errors="backslashreplace").decode()

@@ -7,6 +7,7 @@ for as long as it lives, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -18,11 +19,12 @@ from typing import Any, Final, TypeVar
 
 from wherry.base.errors import CorruptError, InputError, WherryError
 from wherry.run.journal import Damage, JournalBusy, JournalError, JournalFull, refused
-from wherry.run.journal_sql import PAGE, Ask, Operation, SqlJournal, grouped
-from wherry.run.journal_tables import VERSION, Row, Table, definitions
+from wherry.run.journal_group import GroupCommit, Operation
+from wherry.run.journal_salvage import reasons, salvage, sync_folder, torn
+from wherry.run.journal_sql import ASIDE, PAGE, Ask, SqlJournal, grouped
+from wherry.run.journal_tables import APPLICATION, TABLES, VERSION, Row, Table, definitions
 
-APPLICATION: Final = 0x57485259
-"""SQLite's application id of a journal: "WHRY"."""
+PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 4096
 """Of pages, for each of two connections."""
 LOG_PAGES: Final = 2000
@@ -63,17 +65,6 @@ def look_sqlite(path: str | os.PathLike[str]) -> SqliteJournal:
     return SqliteJournal(Path(path), driving=False, home=True)
 
 
-class _Batch:
-    """What one call of `write` wants done, and what became of it."""
-
-    __slots__ = ("done", "error", "wanted")
-
-    def __init__(self, wanted: list[Operation]) -> None:
-        self.wanted = wanted
-        self.done = False
-        self.error: Exception | None = None
-
-
 class SqliteJournal(SqlJournal):
     """A journal in a file; see `wherry.run.journal.Journal` for what it can do."""
 
@@ -82,10 +73,10 @@ class SqliteJournal(SqlJournal):
         self.path = path
         self._driving = driving
         self._pid = os.getpid()
-        self._writing = threading.Lock()
+        self._salvaged = 0
         self._reading = threading.Lock()
-        self._queued: list[_Batch] = []
-        self._queue = threading.Lock()
+        self._group = GroupCommit(lambda done: self._healed(lambda: self._carry_out(done)))
+        self._writing = self._group.lock
         self._closed = False
         self._lock = _DriverLock(path) if driving else None
         try:
@@ -99,20 +90,53 @@ class SqliteJournal(SqlJournal):
         exists = self.path.exists() and self.path.stat().st_size > 0
         if not self._driving and not exists:
             raise InputError(f"there is no journal {self.path}")
+        if self._driving:
+            found = self._prepared(exists=exists)
         with self._reporting():
-            if self._driving:
-                self._writer = self._connected("rwc")
-                if exists:
-                    _verified(self._writer, self.path)
-                else:
-                    _make(self._writer)
-                    _sync_folder(self.path)
-                self._writer.execute("PRAGMA synchronous=FULL")
-                self._writer.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
             self._reader = self._connected("ro")
-            if not self._driving:
-                _verified(self._reader, self.path)
-        self._lost = {(one.table, one.key) for one in self.damages()}
+            _verified(self._reader, self.path)
+        if self._driving and found:
+            self._write([(ASIDE, (one.table, one.key, one.problem, b"")) for one in found])
+        self._lost = self._still_lost()
+
+    def _prepared(self, *, exists: bool) -> list[Damage]:
+        """Open the file to be written, salvaged first where that is needed; tell of a torn log."""
+        with self._reporting():
+            if not exists:
+                make(self.path)
+            else:
+                why = reasons(self.path)
+                if why:
+                    salvage(self.path, make, why)
+            found = torn(self.path)
+            try:
+                self._writer = self._driven()
+            except (sqlite3.DatabaseError, CorruptError) as error:
+                if not isinstance(_reported(error, self.path), CorruptError):
+                    raise
+                salvage(self.path, make, [Damage("file", self.path.name, str(error))])
+                self._writer = self._driven()
+        return found
+
+    def _driven(self) -> sqlite3.Connection:
+        """Give the connection that writes, once nothing is wrong that shows at once."""
+        with _closed_on_error(self._connected("rw")) as writer:
+            _verified(writer, self.path)
+            writer.execute("PRAGMA synchronous=FULL")
+            writer.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            (pages,) = writer.execute("PRAGMA page_count").fetchone()
+            size = self.path.stat().st_size
+            # A log that somebody still reads from is left as it is.
+            emptied = not self.path.with_name(self.path.name + "-wal").stat().st_size
+            if emptied and size != pages * PAGE_BYTES:
+                raise CorruptError(f"{self.path}: {size} bytes, but {pages} pages of {PAGE_BYTES}")
+            for table in TABLES:
+                # The right edge of each tree, where SQLite would write next.
+                writer.execute(f"SELECT max(rowid) FROM {table.name}").fetchone()  # noqa: S608
+            if emptied:
+                _lay_out_log(self.path)
+            return writer
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         found = sqlite3.connect(
@@ -122,63 +146,65 @@ class SqliteJournal(SqlJournal):
             isolation_level=None,
             check_same_thread=False,
         )
-        # A damaged text must come as far as its checksum.
-        found.text_factory = _text
-        found.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        return found
+        with _closed_on_error(found):
+            # A damaged text must come as far as its checksum.
+            found.text_factory = _text
+            found.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            return found
 
     # -- reading
 
     def _rows(self, statement: str, *values: Any) -> list[Row]:
         self._usable()
-        with self._reading, self._reporting():
-            return self._reader.execute(statement, values).fetchall()
+
+        def ask() -> list[Row]:
+            with self._reading, self._reporting():
+                return self._reader.execute(statement, values).fetchall()
+
+        return self._healed(ask)
 
     def _everything(self, table: Table) -> Iterator[list[Row]]:
         start, after = self._select[table.name], 0
         while rows := self._rows(f"{start} WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}", after):
-            after = rows[-1][-1]
+            numbers = [row[-1] for row in rows]
+            if [after, *numbers] != sorted({after, *numbers}):
+                problem = f"the rows of {table.name} are not in order"
+                if not self._driving:
+                    raise CorruptError(f"the journal {self.path}: {problem}")
+                self._salvage([Damage("file", self.path.name, problem)], self._salvaged)
+                after = 0
+                continue
+            after = numbers[-1]
             yield rows
 
     def check(self) -> list[Damage]:
-        """Read everything, the file's structure too; damaged rows are set aside."""
-        found = super().check()
+        """Read everything, the file's structure too; what is damaged is set aside or salvaged."""
+        before = len(self.damages())
+        super().check()
         problems = [row[0] for row in self._rows("PRAGMA integrity_check(100)")]
-        return found + [Damage("file", "", text) for text in problems if text != "ok"]
+        if problems != ["ok"]:
+            wrong = [Damage("file", self.path.name, text) for text in problems]
+            if not self._driving:
+                return self.damages()[before:] + wrong
+            self._salvage(wrong, self._salvaged)
+        return self.damages()[before:]
 
     # -- writing
 
     def _write(self, done: list[Operation]) -> None:
-        """Commit with whoever else waits: the first to come commits for all."""
         self._usable()
         if not self._driving:
             raise InputError(f"the journal {self.path} was opened to be read only")
-        batch = _Batch(done)
-        with self._queue:
-            self._queued.append(batch)
-        with self._writing:
-            if not batch.done:
-                with self._queue:
-                    batches, self._queued = self._queued, []
-                self._commit(batches)
-        if batch.error is not None:
-            raise batch.error
-
-    def _commit(self, batches: list[_Batch]) -> None:
-        try:
-            self._carry_out([one for batch in batches for one in batch.wanted])
-        except Exception as error:  # noqa: BLE001 - given to who asked
-            if len(batches) > 1:
-                for batch in batches:  # so that only who is to blame is told
-                    self._commit([batch])
-            batches[0].error = error
-        for batch in batches:
-            batch.done = True
+        self._group.write(done)
 
     def _carry_out(self, done: list[Operation]) -> None:
         with self._reporting(), self._transaction():
             for statement, rows in grouped(done):
                 self._writer.executemany(statement, rows)
+
+    def _carry_out_alone(self, done: list[Operation]) -> None:
+        with self._writing:
+            self._carry_out(done)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -199,8 +225,62 @@ class SqliteJournal(SqlJournal):
         def rows(statement: str, *values: Any) -> list[Row]:
             return self._writer.execute(statement, values).fetchall()
 
-        with self._writing, self._reporting(), self._transaction():
-            return work(rows)
+        def done() -> T:
+            with self._reporting(), self._transaction():
+                return work(rows)
+
+        with self._writing:
+            return self._healed(done)
+
+    # -- damage
+
+    def _healed(self, work: Callable[[], T]) -> T:
+        """Do something; if the file is damaged, salvage it and do it again."""
+        salvaged = self._salvaged
+        try:
+            return work()
+        except CorruptError as error:
+            if not self._driving:
+                raise
+            self._salvage([Damage("file", self.path.name, str(error))], salvaged)
+            return work()
+
+    def _salvage(self, why: list[Damage], salvaged: int) -> None:
+        """Salvage the file under those who use it, unless another thread just did."""
+        with self._writing, self._reading:
+            if self._salvaged == salvaged:
+                self._reader.close()
+                self._writer.close()
+                salvage(self.path, make, why)
+                with self._reporting():
+                    self._writer = self._driven()
+                    self._reader = self._connected("ro")
+                self._salvaged += 1
+        self._lost = self._still_lost()
+
+    def _set_aside(self, table: Table, row: Row) -> None:
+        if not self._driving:
+            return
+        salvaged = self._salvaged
+        try:
+            if self._listed_as(table, row):
+                self._carry_out_alone(self._aside(table, row))
+                return
+            problem = f"a row of {table.name} is not where its key is"
+        except (CorruptError, UnicodeEncodeError) as error:  # what it was found by is damaged too
+            problem = str(error)
+        self._salvage([Damage("file", self.path.name, problem)], salvaged)
+
+    def _listed_as(self, table: Table, row: Row) -> bool:
+        """Say whether the index has a row's key, so that the key at least is as it was."""
+        where = " AND ".join(f'"{name}" = ?' for name in table.key)
+        index = f"{table.name} INDEXED BY {table.name}_key"
+        with self._reading, self._reporting():
+            found = self._reader.execute(
+                f"SELECT rowid FROM {index} WHERE {where}",  # noqa: S608 - our names
+                row[: len(table.key)],
+            ).fetchall()
+        return found == [(row[-1],)]
 
     # -- its life
 
@@ -234,12 +314,23 @@ class SqliteJournal(SqlJournal):
             raise _reported(error, self.path) from error
 
 
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+
+
 def _text(image: bytes) -> str:
     return image.decode("utf-8", "surrogateescape")
 
 
-def _reported(error: sqlite3.Error, path: Path) -> WherryError:
+def _reported(error: Exception, path: Path) -> WherryError:
     """Give an error of SQLite as what it means for the journal."""
+    if isinstance(error, WherryError):
+        return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     seen = f"the journal {path}: {error}"
     if code == sqlite3.SQLITE_FULL:
@@ -250,8 +341,8 @@ def _reported(error: sqlite3.Error, path: Path) -> WherryError:
         return InputError(f"{seen}; possible: a file and folder that can be written")
     if code == sqlite3.SQLITE_NOTADB:
         return InputError(f"{seen}; possible: a journal that Wherry made, or a new file")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return CorruptError(f"{seen}; it is salvaged when it is opened again")
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}:  # our statements are right
+        return CorruptError(seen)
     return JournalError(seen)
 
 
@@ -266,24 +357,32 @@ def _verified(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _make(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in definitions("sqlite"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id={APPLICATION}")
-    connection.execute(f"PRAGMA user_version={VERSION}")
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def make(path: Path) -> None:
+    """Make an empty journal; whatever its path, its pages are the same."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as found:
+        found.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        found.execute("PRAGMA journal_mode=WAL")
+        found.execute("PRAGMA synchronous=FULL")
+        found.execute("BEGIN IMMEDIATE")
+        for statement in definitions("sqlite"):
+            found.execute(statement)
+        found.execute(f"PRAGMA application_id={APPLICATION}")
+        found.execute(f"PRAGMA user_version={VERSION}")
+        found.execute("COMMIT")
+    sync_folder(path)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _lay_out_log(path: Path) -> None:
+    """Have the log's blocks on disk, so that to sync a commit writes nothing but its pages.
+
+    SQLite takes a log of zeros for an empty one, and does not shorten it.
+    """
+    with path.with_name(path.name + "-wal").open("rb+", buffering=0) as file:
+        try:
+            file.write(bytes(32 + LOG_PAGES * (PAGE_BYTES + 24)))
+            os.fsync(file.fileno())
+        except OSError:  # no room: it grows as it is needed, as far as it can
+            file.truncate(0)
 
 
 class _DriverLock:

@@ -36,6 +36,8 @@ from wherry.run.records import (
 
 VERSION: Final = 1
 """Of the tables; a journal with a higher one was made by a newer Wherry."""
+APPLICATION: Final = 0x57485259
+"""What says that a database is a journal: "WHRY"."""
 UNTAKEN: Final = "length(taken) = 0"
 """What says of a signal that nobody took it."""
 IMAGE: Final = "image"
@@ -43,7 +45,7 @@ IMAGE: Final = "image"
 Row = tuple[Any, ...]
 
 _SQLITE: Final = {bytes: "BLOB", str: "TEXT", int: "INTEGER", bool: "INTEGER"}
-_POSTGRES: Final = {bytes: "BYTEA", str: "TEXT", int: "BIGINT", bool: "BOOLEAN"}
+_POSTGRES: Final = {bytes: "BYTEA", str: 'TEXT COLLATE "C"', int: "BIGINT", bool: "BOOLEAN"}
 _CRC: Final = 4
 _WHOLE: Final = 255
 """Where an id is that is nowhere, or too far away to be cut out."""
@@ -111,6 +113,7 @@ TABLES: Final = (
         ("id", "resource"),
         ("id", "resource", "until_ns"),
         (Index("lease_until", ("until_ns",)),),
+        home=True,
     ),
     Table(
         "signal",
@@ -132,6 +135,7 @@ TABLES: Final = (
     Table("forgotten", Forgotten, ("id",), ("id", "at_ns"), (Index("forgotten_at", ("at_ns",)),)),
 )
 BY_NAME: Final = {table.name: table for table in TABLES}
+BY_RECORD: Final = {table.record: table for table in TABLES}
 
 
 def quoted(names: Sequence[str]) -> str:
@@ -155,17 +159,18 @@ def definitions(dialect: str) -> Iterator[str]:
     yield f"CREATE TABLE damaged ({listed}, {IMAGE} {kinds[bytes]} NOT NULL)"
 
 
-def upsert(table: Table, home: int = 0) -> str:
+def upsert(table: Table, home: int = 0, *, numbered: bool = False) -> str:
     """Give the statement that writes a row, or replaces the one with its key in its place.
 
-    `home` is the number of the home that writes it, and that drives what it holds.
+    `home` is the number of the home that writes it, and that drives what it holds. With `numbered`,
+    SQLite's number of the row comes first.
     """
-    names = [*table.columns, IMAGE]
+    names = [*(["rowid"] if numbered else []), *table.columns, IMAGE]
     marks = ", ".join("?" * len(names))
     if table.home and home:
         names.append("home")
         marks += f", {home}"
-    changed = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in table.key)
+    changed = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in (*table.key, "rowid"))
     only = f" WHERE {table.keeps}" if table.keeps else ""
     return (
         f"INSERT INTO {table.name} ({quoted(names)}) VALUES ({marks}) "  # noqa: S608 - our names
