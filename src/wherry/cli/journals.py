@@ -26,6 +26,9 @@ _NS: Final = 1_000_000_000
 _SHOWN: Final = 12
 """Hexadecimal digits of an id in tables."""
 
+_TEXT: Final = 44
+"""Characters of an await's text in tables."""
+
 JournalName = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +126,11 @@ def payload_of(text: str | None) -> Any:
 def short(id_: str) -> str:
     """Give an id as tables show it."""
     return id_[:_SHOWN]
+
+
+def cut(text: str) -> str:
+    """Give the text of an await as tables show it; JSON has all of it."""
+    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"
 
 
 def when(ns: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from wherry.base.errors import unknown_name
-from wherry.cli.journals import JournalName, ago, journal_of, looking, short, when
+from wherry.cli.journals import JournalName, ago, cut, journal_of, looking, short, when
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, say, show_json
 from wherry.movables.looking import Summary, summaries
@@ -55,7 +55,7 @@ def _row(row: Summary) -> list[str]:
     line = str(row.line) if row.line else ""
     since = f"{ago(row.since_ns)} ago" if row.since_ns else ""
     return [
-        short(row.id), row.name, row.state, row.where, line, row.text, row.waits, since,
+        short(row.id), row.name, row.state, row.where, line, cut(row.text), row.waits, since,
         when(row.wake_ns), row.tenant,
     ]  # fmt: skip
 

@@ -72,14 +72,7 @@ def command(
     They go on where they were: on the system and the datasets that the journal has on record.
     """
     ids = [word for word in words or () if not word.endswith(".py")]
-    if len(ids) > 1 or (everything and ids):
-        raise InputError(f"resume takes one ID, or --all; got {', '.join(ids)}")
-    if not ids and not everything and event is None:
-        raise InputError("say what to go on with: an ID, --all, or --event NAME")
-    if payload is not None and event is None:
-        raise InputError("--payload is what --event carries; give its name")
-    if now and not ids:
-        raise InputError("--now wakes one continuation; give its ID")
+    _asked_well(ids, event, everything=everything, payload=payload, now=now)
     carried = payload_of(payload)
     where = existing(journal)
     for word in words or ():
@@ -100,6 +93,20 @@ def command(
         else:
             home.drain(timeout_s=wait)
             _several(home, rows, as_json=as_json)
+
+
+def _asked_well(
+    ids: list[str], event: str | None, *, everything: bool, payload: str | None, now: bool
+) -> None:
+    """Refuse what does not go together."""
+    if len(ids) > 1 or (everything and ids):
+        raise InputError(f"resume takes one ID, or --all; got {', '.join(ids)}")
+    if not ids and not everything and event is None:
+        raise InputError("say what to go on with: an ID, --all, or --event NAME")
+    if payload is not None and event is None:
+        raise InputError("--payload is what --event carries; give its name")
+    if now and not ids:
+        raise InputError("--now wakes one continuation; give its ID")
 
 
 def _taken(event: str, taken: bytes) -> str:

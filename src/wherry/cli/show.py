@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.base.units import format_bytes
-from wherry.cli.journals import Id, JournalName, ago, looking, when
+from wherry.cli.journals import Id, JournalName, ago, cut, looking, when
 from wherry.cli.options import Json
 from wherry.cli.output import grid, heading, plain, say, show_json
 from wherry.movables.looking import Seen, Value, find, name_of, seen, shown
@@ -81,7 +81,7 @@ def _hop(hop: Hop) -> list[str]:
     number = str(hop.hop) if hop.epoch == 1 else f"{hop.hop} of epoch {hop.epoch}"
     line = str(receipt.line) if receipt.line else ""
     return [
-        number, receipt.node, line, receipt.what, when(receipt.start_ns), used_text(hop),
+        number, receipt.node, line, cut(receipt.what), when(receipt.start_ns), used_text(hop),
         receipt.failed,
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ import typer
 
 from wherry.base.errors import InputError
 from wherry.base.units import format_ns
-from wherry.cli.journals import Id, JournalName, looking, when
+from wherry.cli.journals import Id, JournalName, cut, looking, when
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
 from wherry.cli.show import hop_json, used_text
@@ -92,5 +92,5 @@ def _row(hop: Hop, begun: int, longest: int) -> list[str]:
     failed = f"; {receipt.failed}" if receipt.failed else ""
     return [
         f"+{format_ns(receipt.start_ns - begun)}", receipt.node, str(receipt.line or ""),
-        receipt.what, format_ns(took), bar, f"{used_text(hop)}{failed}",
+        cut(receipt.what), format_ns(took), bar, f"{used_text(hop)}{failed}",
     ]  # fmt: skip
