@@ -196,7 +196,8 @@ LOADING_MAX: Final = 64
 def arm(node: State, timed: Timed, due: int) -> None:
     """Have `timed` fire at `due`, which is not now but later; 0: never."""
     if due and due <= node.now:
-        due = node.now + 1
+        # What is overdue stays so: were it put off at every event, a busy node would never fire it.
+        due = timed.due if 0 < timed.due <= node.now else node.now + 1
     if due != timed.due:
         timed.due = due
         if due:
