@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from wherry.base.units import format_bytes
 from wherry.cli.journals import Id, JournalName, ago, cut, looking, when
 from wherry.cli.options import Json
-from wherry.cli.output import grid, heading, plain, say, show_json
+from wherry.cli.output import grid, heading, say, show_json
 from wherry.movables.looking import Seen, Value, find, name_of, seen, shown
 from wherry.run.receipts import DIMENSIONS, described
 from wherry.trace.hops import Hop
@@ -25,7 +27,8 @@ def command(id_: Id, journal: JournalName = None, as_json: Json = False) -> None
     if as_json:
         hops = [hop_json(hop) for hop in one.hops]
         answer = shown(one.answer)
-        show_json({"name": name, **plain(one), "answer": plain(answer), "hops": hops})
+        told = {field.name: getattr(one, field.name) for field in fields(one)}
+        show_json({"name": name, **told, "answer": answer, "hops": hops})
         return
     heading(f"{name} {one.id}")
     for label, text in _facts(one, have_key=key is not None):
@@ -44,10 +47,20 @@ def command(id_: Id, journal: JournalName = None, as_json: Json = False) -> None
 
 def hop_json(hop: Hop) -> dict[str, object]:
     """Give a hop for JSON: its receipt with amounts by name."""
-    receipt = plain(hop.receipt)
-    receipt["used"] = dict(zip(DIMENSIONS, hop.receipt.used, strict=True))
-    origin = "modelled" if hop.receipt.modelled else "measured"
-    return {"epoch": hop.epoch, "hop": hop.hop, "origin": origin, **receipt}
+    receipt = hop.receipt
+    return {
+        "epoch": hop.epoch,
+        "hop": hop.hop,
+        "node": receipt.node,
+        "position": receipt.position,
+        "line": receipt.line,
+        "what": receipt.what,
+        "start_ns": receipt.start_ns,
+        "end_ns": receipt.end_ns,
+        "origin": "modelled" if receipt.modelled else "measured",
+        "used": dict(zip(DIMENSIONS, receipt.used, strict=True)),
+        "failed": receipt.failed,
+    }
 
 
 def show_hops(title: str, hops: tuple[Hop, ...]) -> None:
