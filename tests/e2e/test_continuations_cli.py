@@ -28,7 +28,8 @@ from wherry import col
 
 @wh.once
 def charge(customer: int, amount: float) -> str:
-    open({seen!r}, "a").write(f"{{customer}} {{amount}}\\n")
+    with open({seen!r}, "a") as file:
+        file.write(f"{{customer}} {{amount}}\\n")
     return f"receipt of {{customer}}"
 
 @wh.movable
@@ -92,6 +93,7 @@ def call(tmp_path):
 def quick(wherry, here, monkeypatch):
     """Run a command line in this process, in the same folder."""
     monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     return wherry
 
 
@@ -125,13 +127,13 @@ def one_sentence(said, *parts, code=2):
         assert part in said.err
 
 
-def test_a_life_from_run_to_answer(call, here):
+def test_a_life_from_run_to_answer(call, quick, here):
     """Begin, look, approve in other processes; nothing is said but what the journal knows."""
     said = begin(call, "--tenant", "acme", "--budget", "rows=600,hops=20", "--json", customer=2)
     assert (said.code, said.json["state"], said.json["event"]) == (0, "parked", "paid")
     id_ = said.json["id"]
 
-    found = call("ps", "-j", "j", "--json").json["continuations"]
+    found = quick("ps", "-j", "j", "--json").json["continuations"]
     line = MOVABLES.splitlines().index('    approved: bool = await wh.event("paid")') + 1
     assert [(row["id"], row["name"], row["state"], row["where"]) for row in found] == [
         (id_, "bill", "parked", "home")
@@ -145,20 +147,20 @@ def test_a_life_from_run_to_answer(call, here):
         "acme",
     )
     assert time.time_ns() - 90_000_000_000 < found[0]["since_ns"] < time.time_ns()
-    assert call("ps", "-j", "j", "--tenant", "nobody", "--json").json["continuations"] == []
-    assert call("ps", "-j", "j", "--state", "running", "--json").json["continuations"] == []
-    text = call("ps", "-j", "j").out
+    assert quick("ps", "-j", "j", "--tenant", "nobody", "--json").json["continuations"] == []
+    assert quick("ps", "-j", "j", "--state", "running", "--json").json["continuations"] == []
+    text = quick("ps", "-j", "j").out
     assert id_[:12] in text
     assert "event 'paid'" in text
 
-    shown = call("show", id_[:5], "-j", "j", "--json").json
+    shown = quick("show", id_[:5], "-j", "j", "--json").json
     assert {one["name"]: (one["type"], one["value"]) for one in shown["frame"]} == {
         "amount": ("float", 250000.0), "customer": ("int", 2),
     }  # fmt: skip
     assert shown["budget"] == {"rows": 600 - 501, "hops": 20 - len(shown["hops"])}
     assert shown["system"] == "this-machine"
     assert shown["datasets"] == {"orders": [str(here / "orders.arrow")]}
-    assert "amount" in call("show", id_[:5], "-j", "j").out
+    assert "amount" in quick("show", id_[:5], "-j", "j").out
 
     one_sentence(
         call("resume", "-j", "j", "--event", "paid", "--payload", "true"),
@@ -169,25 +171,25 @@ def test_a_life_from_run_to_answer(call, here):
     assert done.code == 0, done.err
     assert (done.json["answer"], done.json["state"]) == ("receipt of 2", "ended")
     assert (here / "charges.txt").read_text() == "2 250000.0\n"
-    assert call("ps", "-j", "j", "--json").json["continuations"] == []
-    ended = call("ps", "-j", "j", "--state", "ended", "--json").json["continuations"]
+    assert quick("ps", "-j", "j", "--json").json["continuations"] == []
+    ended = quick("ps", "-j", "j", "--state", "ended", "--json").json["continuations"]
     assert [(row["id"], row["name"], row["tenant"]) for row in ended] == [(id_, "bill", "acme")]
-    assert call("show", id_, "-j", "j", "--json").json["answer"] == "receipt of 2"
-    assert "receipt of 2" in call("show", id_, "-j", "j").out
+    assert quick("show", id_, "-j", "j", "--json").json["answer"] == "receipt of 2"
+    assert "receipt of 2" in quick("show", id_, "-j", "j").out
 
 
-def test_one_trace_and_one_bill_over_all_lives(call, here):
+def test_one_trace_and_one_bill_over_all_lives(call, quick, here):
     id_ = begin(call, "--tenant", "acme", "--json", customer=1).json["id"]
     call("resume", id_, "billing.py", "-j", "j", "--event", "paid", "--payload", "false")
-    traced = call("trace", id_[:8], "-j", "j", "--json").json
+    traced = quick("trace", id_[:8], "-j", "j", "--json").json
     hops = traced["hops"]
     assert (traced["trace"], traced["name"]) == (id_, "bill")
     assert [hop["hop"] for hop in hops] == sorted(hop["hop"] for hop in hops)
     assert len({hop["span"] for hop in hops}) == len(hops)
-    text = call("trace", id_[:8], "-j", "j").out
+    text = quick("trace", id_[:8], "-j", "j").out
     assert "in 2 lives" in text
     assert text.count("#") >= len(hops)
-    wrote = call("trace", id_, "-j", "j", "--perfetto", "p.json", "--otlp", "o.json")
+    wrote = quick("trace", id_, "-j", "j", "--perfetto", "p.json", "--otlp", "o.json")
     assert (wrote.code, wrote.out) == (0, "")
     spans = json.loads((here / "o.json").read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert [span["spanId"] for span in spans] == [hop["span"] for hop in hops]
@@ -195,29 +197,30 @@ def test_one_trace_and_one_bill_over_all_lives(call, here):
     assert sum(event["ph"] == "X" for event in events) == len(hops)
 
     begin(call, "--json", name="naps", seconds=0.01)
-    bills = call("usage", "-j", "j", "--json").json["bills"]
+    bills = quick("usage", "-j", "j", "--json").json["bills"]
     assert [(b["tenant"], b["origin"], b["continuations"]) for b in bills] == [
         ("", "measured", 1), ("acme", "measured", 1),
     ]  # fmt: skip
     for name, amount in bills[1]["used"].items():
         assert amount == sum(hop["used"][name] for hop in hops), name
-    assert len(call("usage", "-j", "j", "--tenant", "acme", "--json").json["bills"]) == 1
-    assert call("usage", "-j", "j", "--since", "2999-01-01", "--json").json["bills"] == []
-    assert "acme" in call("usage", "-j", "j").out
-    one_sentence(call("usage", "-j", "j", "--since", "soon"), "--since is a date")
+    assert len(quick("usage", "-j", "j", "--tenant", "acme", "--json").json["bills"]) == 1
+    assert quick("usage", "-j", "j", "--since", "2999-01-01", "--json").json["bills"] == []
+    assert "acme" in quick("usage", "-j", "j").out
+    one_sentence(quick("usage", "-j", "j", "--since", "soon"), "--since is a date")
 
 
 def test_an_emulated_system_is_on_record(quick, here):
-    call = quick
-    said = begin(call, "--system", "dpu-csd-host", "--json", customer=1)
-    done = call("resume", "-j", "j", "billing.py", "--event", "paid", "--payload", "true", "--json")
+    said = begin(quick, "--system", "dpu-csd-host", "--json", customer=1)
+    done = quick(
+        "resume", "-j", "j", "billing.py", "--event", "paid", "--payload", "true", "--json"
+    )
     (ended,) = done.json["ended"]
     assert (ended["id"], ended["answer"]) == (said.json["id"], "receipt of 1")
     assert ended["time"]["origin"] == "modelled"
     assert {hop["node"] for hop in ended["hops"]} > {"client"}
 
 
-def test_rows_of_what_sleeps_outlast_their_leases(call, here):
+def test_rows_of_what_sleeps_outlast_their_leases(call, quick, here):
     """A lease ends what nodes have in memory; what is written is home's until the end."""
     id_ = begin(call, "--wait", 0, "--json", name="naps", seconds=3600).json["id"]
     journal = opened(here / "j")
@@ -236,62 +239,58 @@ def test_rows_of_what_sleeps_outlast_their_leases(call, here):
 
 
 def test_cancel_ends_it(quick, here):
-    call = quick
-    id_ = begin(call, "--json", customer=1).json["id"]
-    said = call("cancel", id_[:6], "-j", "j")
+    id_ = begin(quick, "--json", customer=1).json["id"]
+    said = quick("cancel", id_[:6], "-j", "j")
     assert (said.code, said.out) == (0, f"{id_} is cancelled\n")
-    one_sentence(call("cancel", id_, "-j", "j"), "has ended")
-    assert "Cancelled" in call("show", id_, "-j", "j", "--json").json["failed"]
-    one_sentence(call("resume", id_, "-j", "j"), "somebody asked for its end", code=1)
-    assert call("ps", "-j", "j").out.startswith("no continuations in j")
+    one_sentence(quick("cancel", id_, "-j", "j"), "has ended")
+    assert "Cancelled" in quick("show", id_, "-j", "j", "--json").json["failed"]
+    one_sentence(quick("resume", id_, "-j", "j"), "somebody asked for its end", code=1)
+    assert quick("ps", "-j", "j").out.startswith("no continuations in j")
 
 
 def test_failures_name_line_and_device(quick, here):
-    call = quick
     line = MOVABLES.splitlines().index("    return 1 // n") + 1
-    said = begin(call, name="divides", n=0)
+    said = begin(quick, name="divides", n=0)
     one_sentence(said, "divides", f"billing.py:{line}", "ZeroDivisionError", code=1)
-    said = begin(call, name="wrong", customer=1)
+    said = begin(quick, name="wrong", customer=1)
     assert said.code == 1
     assert "no column 'customers'" in said.err
 
 
 def test_what_is_in_memory_only_says_so(quick, here):
-    call = quick
-    said = begin(call, journal="memory", customer=1)
+    said = begin(quick, journal="memory", customer=1)
     assert said.code == 0
     assert "in memory only" in said.out
-    one_sentence(call("ps", "-j", "memory"), "in memory only")
+    one_sentence(quick("ps", "-j", "memory"), "in memory only")
 
 
 def test_every_mistake_is_one_sentence(quick, here):
-    call = quick
     for command in (
         ["ps"], ["show", "ab"], ["trace", "ab"], ["usage"], ["cancel", "ab"], ["resume", "--all"],
         ["migrate", "billing.py"],
     ):  # fmt: skip
-        one_sentence(call(*command, "-j", "none"), "there is no journal none")
+        one_sentence(quick(*command, "-j", "none"), "there is no journal none")
     assert not (here / "none").exists()
-    ids = [begin(call, "--json", customer=1).json["id"] for _ in range(2)]
+    ids = [begin(quick, "--json", customer=1).json["id"] for _ in range(2)]
     common = next(n for n in range(33) if ids[0][:n] != ids[1][:n])
     if common > 1:
-        one_sentence(call("show", ids[0][: common - 1], "-j", "j"), "more than one id")
+        one_sentence(quick("show", ids[0][: common - 1], "-j", "j"), "more than one id")
     other = f"{(int(ids[0][0], 16) + 8) % 16:x}"
     if ids[1][0] != other:
-        one_sentence(call("show", other, "-j", "j"), "no continuation")
-    one_sentence(call("show", "xyz", "-j", "j"), "hexadecimal")
-    one_sentence(call("ps", "-j", "j", "--state", "asleep"), "no state 'asleep'", "parked")
-    one_sentence(call("resume", "-j", "j"), "an ID, --all, or --event")
-    one_sentence(call("resume", "a", "b", "-j", "j"), "one ID")
-    one_sentence(call("resume", "-j", "j", "--event", "paid", "--payload", "{"), "JSON")
-    one_sentence(begin(call, customer="x"), "bill: customer", "int")
-    one_sentence(begin(call, custom=1), "no parameter 'custom'", "did you mean 'customer'")
-    one_sentence(begin(call), "missing", "customer")
-    one_sentence(begin(call, "--budget", "row=1", customer=1), "no dimension 'row'")
-    one_sentence(begin(call, "--cold", customer=1), "is a movable, which takes no --cold")
-    one_sentence(call("run", "q6", "--arg", "a=1"), "takes no --arg")
+        one_sentence(quick("show", other, "-j", "j"), "no continuation")
+    one_sentence(quick("show", "xyz", "-j", "j"), "hexadecimal")
+    one_sentence(quick("ps", "-j", "j", "--state", "asleep"), "no state 'asleep'", "parked")
+    one_sentence(quick("resume", "-j", "j"), "an ID, --all, or --event")
+    one_sentence(quick("resume", "a", "b", "-j", "j"), "one ID")
+    one_sentence(quick("resume", "-j", "j", "--event", "paid", "--payload", "{"), "JSON")
+    one_sentence(begin(quick, customer="x"), "bill: customer", "int")
+    one_sentence(begin(quick, custom=1), "no parameter 'custom'", "did you mean 'customer'")
+    one_sentence(begin(quick), "missing", "customer")
+    one_sentence(begin(quick, "--budget", "row=1", customer=1), "no dimension 'row'")
+    one_sentence(begin(quick, "--cold", customer=1), "is a movable, which takes no --cold")
+    one_sentence(quick("run", "q6", "--arg", "a=1"), "takes no --arg")
     (here / "not").write_text("hello " * 1000)
-    one_sentence(call("ps", "-j", "not"), "not a database")
+    one_sentence(quick("ps", "-j", "not"), "not a database")
 
 
 def test_a_table_in_memory_has_to_be_given_anew(call, here):
@@ -323,7 +322,7 @@ def test_a_table_in_memory_has_to_be_given_anew(call, here):
     assert (here / "charges.txt").read_text() == "1 5.0\n"
 
 
-def test_a_journal_in_use_can_be_looked_at_and_not_driven(call, here):
+def test_a_journal_in_use_can_be_looked_at_and_not_driven(call, quick, here):
     command = [
         *MAIN, "run", "billing.py:naps", "--journal", "j", "--dataset", "orders=orders.arrow",
         "--arg", "seconds=60",
@@ -335,7 +334,7 @@ def test_a_journal_in_use_can_be_looked_at_and_not_driven(call, here):
         end = time.monotonic() + 60
         rows = []
         while not rows and time.monotonic() < end:
-            said = call("ps", "-j", "j", "--state", "parked", "--json")
+            said = quick("ps", "-j", "j", "--state", "parked", "--json")
             rows = said.json["continuations"] if said.code == 0 else []
         assert rows[0]["waits"] == "time"
         assert rows[0]["wake_ns"] > time.time_ns()
@@ -349,11 +348,10 @@ def test_a_journal_in_use_can_be_looked_at_and_not_driven(call, here):
 
 
 def test_explain_shows_the_proof(quick, here):
-    call = quick
-    found = call("explain", "billing.py:bill", "--json").json
+    found = quick("explain", "billing.py:bill", "--json").json
     assert [row["effect"] for row in found["positions"]][-1] == "once"
     assert found["needs"] == ["agg", "filter"]
-    text = call("explain", "billing.py:bill").out
+    text = quick("explain", "billing.py:bill").out
     assert "bill(customer: int) -> str" in text
     assert "effects once" in text
 
@@ -361,7 +359,7 @@ def test_explain_shows_the_proof(quick, here):
 # Migration.
 
 
-def top_orders(call, here, customer):
+def top_orders(quick, here, customer):
     table = pa.table({
         "o_orderkey": list(range(400)), "o_custkey": [370, 371] * 200,
         "o_orderdate": pa.array([10_000] * 400, pa.int32()).cast(pa.date32()),
@@ -370,7 +368,7 @@ def top_orders(call, here, customer):
     if not (here / "top.arrow").exists():
         with ipc.new_file(here / "top.arrow", table.schema) as file:
             file.write_table(table, max_chunksize=100)
-    said = call(
+    said = quick(
         "run", EXAMPLES / "top_orders.py", "--arg", f"customer={customer}", "--arg",
         "since=1995-01-01", "--dataset", "orders=top.arrow", "-j", "top", "--json",
     )  # fmt: skip
@@ -378,11 +376,11 @@ def top_orders(call, here, customer):
     return said.json["id"]
 
 
-def test_the_examples_migrate(call, here):
-    ids = {top_orders(call, here, customer) for customer in (370, 371)}
+def test_the_examples_migrate(call, quick, here):
+    ids = {top_orders(quick, here, customer) for customer in (370, 371)}
     new = EXAMPLES / "top_orders_v2.py"
     before = (here / "top").read_bytes()
-    checked = call("migrate", "--check", new, "-j", "top", "--json").json
+    checked = quick("migrate", "--check", new, "-j", "top", "--json").json
     assert (checked["keep"], checked["migrate"], checked["pin"], checked["rewritten"]) == (
         0,
         2,
@@ -391,14 +389,14 @@ def test_the_examples_migrate(call, here):
     )
     assert [group["why"] for group in checked["groups"]] == ["declared"]
     assert (here / "top").read_bytes() == before
-    same = call("migrate", "--check", EXAMPLES / "top_orders.py", "-j", "top", "--json").json
+    same = quick("migrate", "--check", EXAMPLES / "top_orders.py", "-j", "top", "--json").json
     assert (same["keep"], same["migrate"], same["pin"]) == (2, 0, 0)
-    done = call("migrate", new, "-j", "top", "--json").json
+    done = quick("migrate", new, "-j", "top", "--json").json
     assert (done["migrate"], done["rewritten"]) == (2, 2)
-    again = call("migrate", "--check", new, "-j", "top", "--json").json
+    again = quick("migrate", "--check", new, "-j", "top", "--json").json
     assert (again["keep"], again["migrate"]) == (2, 0)
     id_ = min(ids)
-    frame = {v["name"]: v["value"] for v in call("show", id_, "-j", "top", "--json").json["frame"]}
+    frame = {v["name"]: v["value"] for v in quick("show", id_, "-j", "top", "--json").json["frame"]}
     assert frame["most"] == 100
     assert frame["found"].startswith("100 rows")
     for _ in ids:
@@ -411,39 +409,37 @@ def test_the_examples_migrate(call, here):
 
 
 def test_what_cannot_migrate_is_pinned_and_still_ends(quick, here):
-    call = quick
-    id_ = begin(call, "--json", customer=2).json["id"]
+    id_ = begin(quick, "--json", customer=2).json["id"]
     text = (here / "billing.py").read_text()
     changed = text.replace("amount: float = await", "cents: float = await").replace(
         "charge(customer, amount)", "charge(customer, cents)"
     )
     (here / "billing2.py").write_text(changed)
-    found = call("migrate", "--check", "billing2.py", "-j", "j", "--json").json
+    found = quick("migrate", "--check", "billing2.py", "-j", "j", "--json").json
     assert (found["keep"], found["migrate"], found["pin"]) == (0, 0, 1)
     assert "no cents: float" in found["groups"][0]["why"]
     assert "@wherry.migrate(old=" in found["groups"][0]["why"]
-    rewritten = call("migrate", "billing2.py", "-j", "j", "--json").json
+    rewritten = quick("migrate", "billing2.py", "-j", "j", "--json").json
     assert (rewritten["pin"], rewritten["rewritten"]) == (1, 0)
     advice = re.search(r'old="(\w+)"', found["groups"][0]["why"]).group(1)
     declared = f'@wh.migrate(old="{advice}", positions={{4: 4}}, slots={{"cents": "amount"}})\n'
     where = changed.index("@wh.movable\nasync def bill")
     (here / "billing3.py").write_text(changed[:where] + declared + changed[where:])
-    assert call("migrate", "billing3.py", "-j", "j", "--json").json["rewritten"] == 1
-    done = call("resume", id_, "billing3.py", "-j", "j", "--event", "paid", "--payload", "true",
+    assert quick("migrate", "billing3.py", "-j", "j", "--json").json["rewritten"] == 1
+    done = quick("resume", id_, "billing3.py", "-j", "j", "--event", "paid", "--payload", "true",
                 "--json")  # fmt: skip
     assert done.json["answer"] == "receipt of 2"
     assert (here / "charges.txt").read_text() == "2 250000.0\n"
 
 
 def test_what_only_changed_elsewhere_migrates_by_itself(quick, here):
-    call = quick
-    id_ = begin(call, "--json", customer=2).json["id"]
+    id_ = begin(quick, "--json", customer=2).json["id"]
     text = (here / "billing.py").read_text()
     (here / "billing2.py").write_text(text.replace('return "refused"', 'return "not paid"'))
-    found = call("migrate", "billing2.py", "-j", "j", "--json").json
+    found = quick("migrate", "billing2.py", "-j", "j", "--json").json
     assert (found["migrate"], found["rewritten"]) == (1, 1)
     assert found["groups"][0]["why"] == "same awaits"
-    done = call("resume", id_, "billing2.py", "-j", "j", "--event", "paid", "--payload", "false",
+    done = quick("resume", id_, "billing2.py", "-j", "j", "--event", "paid", "--payload", "false",
                 "--json")  # fmt: skip
     assert done.json["answer"] == "not paid"
 
@@ -451,8 +447,8 @@ def test_what_only_changed_elsewhere_migrates_by_itself(quick, here):
 # The demonstration.
 
 
-def test_demo_resume_survives_a_kill(call):
-    said = call("demo", "resume", "--json")
+def test_demo_resume_survives_a_kill(quick):
+    said = quick("demo", "resume", "--json")
     assert said.code == 0, said.err
     found = said.json
     assert found["equal"]
@@ -460,7 +456,7 @@ def test_demo_resume_survives_a_kill(call):
     assert found["hops_before"] < len(found["hops"])
     steps = [hop["what"] for hop in found["hops"] if "scan" in hop["what"]]
     assert len(steps) == 1  # what was on record was not done again
-    text = call("demo", "resume").out
+    text = quick("demo", "resume").out
     assert "SIGKILL" in text
     assert "in 2 lives" in text
-    one_sentence(call("demo", "resum"), "no demo 'resum'")
+    one_sentence(quick("demo", "resum"), "no demo 'resum'")
