@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, WherryError
 from wherry.flow.frame import freeze_frame, thaw_frame
-from wherry.flow.nodes import Program, identity
+from wherry.flow.nodes import Program
 from wherry.movables import programs
 from wherry.movables.carrying import program_of
 from wherry.movables.migrate import KEEP, MIGRATE, PIN, Way, Ways
@@ -156,7 +156,7 @@ class Fitting:
         frame = freeze_frame(ways.new, way.position, values)
         if thaw_frame(ways.new, way.position, frame) != values:
             return Way(PIN, "its values do not survive in the new frame"), None
-        program = identity(ways.new)
+        program = ways.digest
         hop = message.hop + 1
         moved = replace(message, hop=hop, program=program, position=way.position, frame=frame)
         sealed = freeze(moved, self.key)
@@ -188,7 +188,8 @@ class Fitting:
         """
         code = codes.get(new)
         if code is None:
-            program = next(one for one in self.newer.values() if identity(one) == new)
+            ways = (one for one in self._ways.values() if one is not None)
+            program = next(one.new for one in ways if one.digest == new)
             code = self.journal.code(new) or programs.register(program)
         if new not in codes or old not in code.names:
             codes[new] = replace(code, names=tuple({*code.names, old}))

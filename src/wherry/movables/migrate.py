@@ -133,8 +133,13 @@ class Ways:
 
     old: Program
     new: Program
+    digest: bytes = field(init=False)
+    """Of the newer program: to find it takes as long as some hundred frames."""
     _ways: dict[int, Way] = field(default_factory=dict)
     _callees: dict[tuple[int, int], Ways] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.digest = identity(self.new)
 
     def way(self, position: int) -> Way:
         """Give the way of a position; what it called is not looked at."""
@@ -168,10 +173,11 @@ class Ways:
         return found
 
     def _found(self, position: int) -> Way:
-        if identity(self.old) == identity(self.new):
+        old = identity(self.old)
+        if old == self.digest:
             return Way(KEEP, "same program", position)
-        digest = identity(self.old).hex()
-        for one in reversed(_DECLARED.get(identity(self.new), [])):
+        digest = old.hex()
+        for one in reversed(_DECLARED.get(self.digest, [])):
             if digest.startswith(one.old) and position in one.positions:
                 return self._to(position, one.positions[position], one, "declared")
         none = Migration("", {}, {}, {})
