@@ -21,7 +21,7 @@ from wherry.movables import programs
 from wherry.movables.carrying import program_of
 from wherry.movables.migrate import KEEP, MIGRATE, PIN, Way, Ways
 from wherry.run.journal import Journal
-from wherry.run.message import freeze, thaw
+from wherry.run.message import Message, freeze, thaw
 from wherry.run.records import PARKED, STATES, Code, Held, Record
 
 _PAGE: Final = 4096
@@ -73,6 +73,10 @@ class Found:
         return sum(number for group, number in self.groups.items() if group.kind == kind)
 
 
+Moved = tuple[Message, bytes, int, bytes]
+"""The message as it is; the newer program, the position in it, and the frame."""
+
+
 @dataclass
 class Fitting:
     """Fits what is in a journal to newer programs, by name.
@@ -110,8 +114,9 @@ class Fitting:
             records: list[Record] = []
             written: list[Held] = []
             for held in page:
-                made = self._fitted(held)
-                if made is not None:
+                moved = self._fitted(held)
+                if moved is not None:
+                    made = _rewritten(held, moved, self.key)
                     self._needs(codes, held.program, made.program, records)
                     written.append(made)
             if written:
@@ -127,8 +132,8 @@ class Fitting:
             yield page
             after = page[-1].id
 
-    def _fitted(self, held: Held) -> Held | None:
-        """Count a continuation, and give it as one of the newer program if it migrates."""
+    def _fitted(self, held: Held) -> Moved | None:
+        """Count a continuation, and give its state in the newer program if it migrates."""
         ways = self._ways_from(held.program)
         if ways is None:
             self.found.others += 1
@@ -140,7 +145,7 @@ class Fitting:
         self.found.groups[self._group(held, ways, way)] += 1
         return made
 
-    def _tried(self, held: Held, ways: Ways) -> tuple[Way, Held | None]:
+    def _tried(self, held: Held, ways: Ways) -> tuple[Way, Moved | None]:
         way = ways.way(held.position)
         if way.kind == KEEP:
             thaw_frame(ways.old, held.position, thaw(held.message, self.key).frame)
@@ -156,11 +161,7 @@ class Fitting:
         frame = freeze_frame(ways.new, way.position, values)
         if thaw_frame(ways.new, way.position, frame) != values:
             return Way(PIN, "its values do not survive in the new frame"), None
-        program = ways.digest
-        hop = message.hop + 1
-        moved = replace(message, hop=hop, program=program, position=way.position, frame=frame)
-        sealed = freeze(moved, self.key)
-        return way, replace(held, hop=hop, program=program, position=way.position, message=sealed)
+        return way, (message, ways.digest, way.position, frame)
 
     def _ways_from(self, digest: bytes) -> Ways | None:
         if digest not in self._ways:
@@ -202,3 +203,12 @@ class Fitting:
         message = thaw(kept.message, self.key)
         program = program_of(self.journal, kept.program)
         thaw_frame(program, message.position, message.frame)
+
+
+def _rewritten(held: Held, to: Moved, key: bytes) -> Held:
+    """Give a continuation in another program, a hop later: no older state is taken for it."""
+    message, program, position, frame = to
+    hop = message.hop + 1
+    moved = replace(message, hop=hop, program=program, position=position, frame=frame)
+    sealed = freeze(moved, key)
+    return replace(held, hop=hop, program=program, position=position, message=sealed)
