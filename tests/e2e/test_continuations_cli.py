@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -291,6 +293,18 @@ def test_every_mistake_is_one_sentence(quick, here):
     one_sentence(quick("run", "q6", "--arg", "a=1"), "takes no --arg")
     (here / "not").write_text("hello " * 1000)
     one_sentence(quick("ps", "-j", "not"), "not a database")
+
+
+def test_a_damaged_row_is_told_and_not_taken_for_nothing(quick, here):
+    id_ = begin(quick, "--json", customer=1).json["id"]
+    with closing(sqlite3.connect(here / "j")) as rows:
+        rows.execute("UPDATE held SET image = substr(image, 1, length(image) - 3) || x'000000'")
+        rows.commit()
+    said = quick("ps", "-j", "j")
+    assert said.code == 0
+    assert f"damaged: held {id_}" in said.out
+    assert quick("ps", "-j", "j", "--json").json["damaged"][0]["table"] == "held"
+    assert "not known" in quick("show", id_, "-j", "j").out
 
 
 def test_a_table_in_memory_has_to_be_given_anew(call, here):

@@ -39,9 +39,13 @@ def command(
     with looking(journal) as (found, key):
         rows = summaries(found, key, state=wanted, tenant=tenant, limit=limit)
         total = sum(found.counts().states.values()) if len(rows) == limit else len(rows)
+        damages = found.damages()
     if as_json:
-        show_json({"journal": journal_of(journal), "continuations": rows})
+        told = {"continuations": rows, "damaged": damages}
+        show_json({"journal": journal_of(journal), **told})
         return
+    for one in damages:
+        say(f"damaged: {one.table} {one.key}: {one.problem}")
     if not rows:
         say(f"no continuations in {journal_of(journal)}{_that(state, tenant)}")
         return

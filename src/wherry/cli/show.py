@@ -101,7 +101,8 @@ def _hop(hop: Hop) -> list[str]:
 
 def _facts(one: Seen, *, have_key: bool) -> list[tuple[str, str]]:
     at = one.at
-    facts = [("state", "ended")]
+    over = one.answer is not None or one.failed
+    facts = [("state", "ended" if over else "not known: the journal has no state of it to be read")]
     if at is not None:
         line = f"line {at.line}: {at.text}" if at.line else ""
         since = f", since {ago(at.since_ns)}" if at.since_ns else ""

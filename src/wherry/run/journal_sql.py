@@ -47,6 +47,7 @@ class Ask(Protocol):
 
 PAGE: Final = 512
 """Rows that are read at once of what may be long: no transaction stays open between pages."""
+UNREAD: Final = "its checksum does not fit; it is set aside when the journal is driven"
 UNFIT: Final = "its checksum does not fit; it was set aside"
 DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
@@ -410,7 +411,10 @@ class SqlJournal(ABC):
     def damages(self) -> list[Damage]:
         """Give what was found damaged up to now, since the journal was made."""
         rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
-        return [Damage(*row) for row in rows]
+        found = [Damage(*row) for row in rows]
+        aside = {(one.table, one.key) for one in found}
+        # Who only reads finds damage, too, and sets nothing aside.
+        return found + [Damage(*one, UNREAD) for one in sorted(self._lost - aside)]
 
     def _still_lost(self) -> set[tuple[str, str]]:
         told_of = (one for one in self.damages() if not one.problem.endswith(_MENDED))
