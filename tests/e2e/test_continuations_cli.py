@@ -304,7 +304,7 @@ def test_a_damaged_row_is_told_and_not_taken_for_nothing(quick, here):
     assert said.code == 0
     assert f"damaged: held {id_}" in said.out
     assert quick("ps", "-j", "j", "--json").json["damaged"][0]["table"] == "held"
-    one_sentence(quick("show", id_, "-j", "j"), "is not as it was written", code=1)
+    one_sentence(quick("show", id_, "-j", "j"), "is not as it was written", code=2)
 
 
 def test_a_table_in_memory_has_to_be_given_anew(call, here):
