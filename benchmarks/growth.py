@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-from wherry.benchmarks import tpchgen
-from wherry.benchmarks.kept import Made, keep
+from msgspec import Struct
+
+from wherry.benchmarks.generated import kept_tables, leave_statistics
 from wherry.benchmarks.tpch_layout import store
 from wherry.benchmarks.workload import Tables
 from wherry.benchmarks.workloads import q1, q6
-from wherry.data.source import column_bounds, open_source
+from wherry.data.source import open_source
 from wherry.ir.builder import col
 from wherry.pipeline import Pipeline, scan
 
@@ -46,8 +46,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Tables], Pipeline]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(Struct, frozen=True):
     """Processor time of one question at one scale factor, measured.
 
     Attributes
@@ -71,27 +70,17 @@ class Growth:
 
 
 def generate(directory: Path, scale_factor: float) -> dict[str, Path]:
-    """Make lineitem, unless it is there already, and give its folder by name.
-
-    Raises
-    ------
-    InputError
-        When the scale factor is not positive, `tpchgen-cli` is not installed, or the directory
-        holds a folder `lineitem` of other origin.
-    WherryError
-        When the generator fails.
-    """
-    scale, program = tpchgen.checked(scale_factor), tpchgen.find()
-    wanted = Made(scale, tpchgen.version(program), LAYOUT)
-    return keep(directory, (_TABLE,), wanted, lambda into: _make(program, into, scale))
+    """Make lineitem, unless it is there already, and give its folder by name (`kept_tables`)."""
+    names = (_TABLE,)
+    return kept_tables(
+        directory, scale_factor, tables=names, folders=names, layout=LAYOUT, lay_out=_lay_out
+    )
 
 
-def _make(program: str, into: Path, scale_factor: float) -> None:
-    parquet, folder = into / "parquet", into / _TABLE
-    tpchgen.make_parquet(program, [_TABLE], parquet, scale_factor)
+def _lay_out(parquet: Path, into: Path) -> None:
+    folder = into / _TABLE
     store(parquet / f"{_TABLE}.parquet", folder, files=2, batch_rows=_BATCH_ROWS)
-    source = open_source(folder)
-    column_bounds(source, source.schema.names)  # Leaves the statistics beside the files.
+    leave_statistics(folder)
 
 
 def measure(scales: Mapping[float, Tables], rounds: int) -> list[Growth]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.units import Measured, Modelled, Time
 from wherry.benchmarks.compare import difference
@@ -18,8 +18,7 @@ Report = Callable[[str], None]
 """Is told what begins, for a progress bar."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Struct, frozen=True):
     """One workload under one placement.
 
     Attributes
@@ -47,8 +46,7 @@ class Measure:
     link_bytes: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A workload's runs, and whether every answer of every run is DuckDB's.
 
     Attributes

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wherry.benchmarks import tpchgen
-from wherry.benchmarks.kept import Made, keep
+from wherry.benchmarks.generated import kept_tables, leave_statistics
 from wherry.benchmarks.tpch_layout import store, store_orders
-from wherry.data.source import column_bounds, open_source
 
 TABLES = ("lineitem", "orders", "customer")
 LAYOUT = 2
@@ -23,44 +21,25 @@ LAYOUT = 2
 
 
 def generate(directory: Path, scale_factor: float) -> dict[str, Path]:
-    """Make the tables, unless they are there already, and give the folder of each.
+    """Make `TABLES`, unless they are there already, and give the folder of each.
 
-    An interrupted or failed run leaves nothing that is taken for finished and no temporary file.
-
-    Parameters
-    ----------
-    directory : Path
-        Made if need be. Folders that an earlier call made in it for another scale factor or by
-        another generator are replaced.
-    scale_factor : float
-        Of TPC-H: 1 gives 6 001 215 rows of lineitem.
-
-    Returns
-    -------
-    dict of str to Path
-        Keys "lineitem", "orders", "customer".
-
-    Raises
-    ------
-    InputError
-        When the scale factor is not positive, `tpchgen-cli` is not installed, or the directory
-        holds such folders of other origin.
-    WherryError
-        When the generator fails.
+    An interrupted or failed run leaves nothing that is taken for finished and no temporary file;
+    errors are those of `kept_tables`.
     """
-    scale = tpchgen.checked(scale_factor)
-    program = tpchgen.find()
-    wanted = Made(scale, tpchgen.version(program), LAYOUT)
-    return keep(directory, TABLES, wanted, lambda into: _make(program, into, scale))
-
-
-def _make(program: str, into: Path, scale_factor: float) -> None:
-    parquet = into / "parquet"
-    tpchgen.make_parquet(program, TABLES, parquet, scale_factor)
     rows = 1 << 16 if scale_factor < 1 else 1 << 18
+    return kept_tables(
+        directory,
+        scale_factor,
+        tables=TABLES,
+        folders=TABLES,
+        layout=LAYOUT,
+        lay_out=lambda parquet, into: _lay_out(parquet, into, rows),
+    )
+
+
+def _lay_out(parquet: Path, into: Path, rows: int) -> None:
     store(parquet / "lineitem.parquet", into / "lineitem", files=2, batch_rows=rows)
     store(parquet / "customer.parquet", into / "customer", files=1)
     store_orders(parquet / "orders.parquet", into / "orders")
     for table in TABLES:
-        source = open_source(into / table)
-        column_bounds(source, source.schema.names)  # Leaves the statistics beside the files.
+        leave_statistics(into / table)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from wherry.base.errors import InputError, WherryError
@@ -30,8 +31,8 @@ def find() -> str:
 
 def checked(scale_factor: float) -> float:
     """Give the scale factor back if there are such tables."""
-    if not scale_factor > 0:
-        raise InputError(f"a scale factor is above 0, not {scale_factor}")
+    if not 0 < scale_factor < inf:
+        raise InputError(f"a scale factor is above 0 and finite, not {scale_factor}")
     return scale_factor
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.devices.system import System
 from wherry.pipeline import Pipeline
@@ -16,8 +16,7 @@ Tables = Mapping[str, Path]
 """The folder of each TPC-H table, as `wherry.benchmarks.tpch.generate` gives them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """One thing that is run, compared and reported.
 
     Attributes

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import llvmlite
 import llvmlite.binding as llvm
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.kernels.objects import object_path, read_object, write_object
+
+_CALLEE: Final = re.compile(r'@"([^"]*)"\(')
+"""A function where IR names it: defined, declared or called."""
 
 SKELETONS: Final = 1
 """Version of what kernels/numba expects of block functions; a change makes old objects useless."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(Struct, frozen=True):
     """Functions of one object by name, and how it came about.
 
     Whoever calls an address keeps `engine`: with it goes the memory that the code lies in.
@@ -45,8 +50,7 @@ class Compiled:
     engine: Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A processor to compile for, in LLVM's words."""
 
     triple: str
@@ -96,9 +100,9 @@ class Engine:
         key = self.key(text)
 
         def compiled() -> bytes:
-            renamed = text
-            for name in names:
-                renamed = renamed.replace(f'@"{name}"(', f'@"{symbol(key, name)}"(')
+            symbols = {name: symbol(key, name) for name in names}
+            # In one pass: a program of a thousand columns has a thousand functions.
+            renamed = _CALLEE.sub(lambda m: f'@"{symbols.get(m[1], m[1])}"(', text)
             module = llvm.parse_assembly(renamed)
             module.verify()
             return self.object_of(module)
@@ -135,7 +139,10 @@ class Engine:
         """Give a module of llvmlite as an object for the processor."""
         if self._compiler is None:
             self._compiler = self._machine()
-        return bytes(self._compiler.emit_object(self._for_target(module)))
+        # Only what is compiled needs it, and a warm process compiles nothing.
+        words: Any = import_module("wherry.kernels.numba.compress")
+        whole = words.with_words(self._for_target(module), self._compiler)
+        return bytes(self._compiler.emit_object(whole))
 
     def _for_target(self, module: Any) -> Any:
         """Give a module with the target's triple and layout; numba's say the machine's own."""

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -21,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from pyarrow import parquet
 
 from wherry.base.errors import WherryError
@@ -42,8 +42,7 @@ _WORDS: Final = ("ash", "birch", "cedar", "elder", "hawthorn", "juniper", "rowan
 Ask = Callable[[], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """A measured rate of one core.
 
     Attributes

@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -16,12 +15,11 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 from pyarrow import ipc, parquet
 
-from wherry.benchmarks import tpchgen
-from wherry.benchmarks.kept import Made, keep
+from wherry.benchmarks.generated import kept_tables, leave_statistics
 from wherry.data.arrow_write import write_ipc
-from wherry.data.source import column_bounds, open_source
 
 LAYOUT: Final = 1
 """Raise it when what follows changes, so that older files are made again."""
@@ -40,8 +38,7 @@ _CODES = pa.dictionary(pa.int8(), pa.utf8())
 _POPULATE_READ = 22  # of <linux/mman.h>; Python's mmap does not name it
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     """The files of one scale factor.
 
     Attributes
@@ -82,25 +79,21 @@ def _mapped(path: Path) -> pa.Table:
 
 
 def generate(directory: Path, scale_factor: float) -> Data:
-    """Make the files in `directory`, unless they are there already.
-
-    Raises
-    ------
-    InputError
-        When the scale factor is not positive, `tpchgen-cli` is not installed, or the directory
-        holds a folder `lineitem` of other origin.
-    WherryError
-        When the generator fails.
-    """
-    scale = tpchgen.checked(scale_factor)
-    program = tpchgen.find()
-    wanted = Made(scale, tpchgen.version(program), LAYOUT)
-    folders = keep(directory, (_FOLDER,), wanted, lambda into: _make(program, into, scale))
-    return Data(folders[_FOLDER], scale)
+    """Make the files in `directory`, unless they are there already (`kept_tables`)."""
+    names = (_FOLDER,)
+    folders = kept_tables(
+        directory,
+        scale_factor,
+        tables=names,
+        folders=names,
+        layout=LAYOUT,
+        lay_out=lambda parquet, into: _lay_out(parquet, into, scale_factor),
+    )
+    return Data(folders[_FOLDER], scale_factor)
 
 
-def _make(program: str, into: Path, scale_factor: float) -> None:
-    tpchgen.make_parquet(program, [_FOLDER], into / _FOLDER, scale_factor)
+def _lay_out(generated: Path, into: Path, scale_factor: float) -> None:
+    generated.rename(into / _FOLDER)  # One of the files is asked as it was generated.
     data = Data(into / _FOLDER, scale_factor)
     file = parquet.ParquetFile(data.path("lineitem.parquet"))
     typings = {
@@ -114,8 +107,7 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
     _store_keys(data)
     _store_groups(data)
     for table in (*typings, "shuffled", "keys"):
-        source = open_source(data.path(table))
-        column_bounds(source, source.schema.names)  # Leaves the statistics beside the file.
+        leave_statistics(data.path(table))
 
 
 def _typed(

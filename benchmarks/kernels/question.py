@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.pipeline import Pipeline
 
@@ -27,8 +27,7 @@ class Absent(Exception):
     """Wherry as it is has no words for the question; the message says what it lacks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One workload over one scale factor's data.
 
     Attributes

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+
+from msgspec import Struct
 
 DISTURBED: Final = 0.12
 """Share of one core that others use in a round; notes of the prototypes found 12 % to matter."""
@@ -18,8 +19,7 @@ _QUIET_ROUNDS = 3
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """What rounds gave.
 
     Attributes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.base.events import Span
 from wherry.benchmarks.systems.judge import HOST, ORACLE, PLANNER, Judged, judge
@@ -16,8 +17,7 @@ from wherry.trace.usage import usage
 NS_PER_S = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """What JSON has of a workload on a system; every time is modelled, in seconds.
 
     Attributes
@@ -38,6 +38,10 @@ class Row:
         However chunks are split over devices, the busiest resource is busy for so long.
     possible, simulated : int
         Placements that nothing refuses, and those that had to be simulated to find the best.
+    fixed_s : float
+        Of the planner's choice if what is left is never placed anew.
+    revisions : tuple of str
+        When and how it was, or was not after all.
     """
 
     workload: str
@@ -57,10 +61,11 @@ class Row:
     host_energy_j: float
     possible: int
     simulated: int
+    fixed_s: float
+    revisions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A row, and what the planner's choice used when, for pictures."""
 
     row: Row
@@ -92,7 +97,9 @@ def cell_of(workload: str, system: System, counts: Counts) -> Cell:
         host_bytes_by_link=_link_bytes(judged, HOST),
         host_energy_j=_energy(judged, HOST, system),
         possible=sum(one.possible for one in judged),
-        simulated=sum(len(one.runs) for one in judged),
+        simulated=sum(one.simulated for one in judged),
+        fixed_s=sum(one.fixed.time.ns for one in judged) / NS_PER_S,
+        revisions=tuple(each.line() for one in judged for each in one.planned.revisions),
     )
     return Cell(row, last.run(PLANNER).spans)
 

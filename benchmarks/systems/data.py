@@ -11,11 +11,9 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from wherry.benchmarks import tpchgen
-from wherry.benchmarks.kept import Made, keep
+from wherry.benchmarks.generated import kept_tables, leave_statistics
 from wherry.benchmarks.tpch_layout import store
 from wherry.benchmarks.workload import Tables
-from wherry.data.source import column_bounds, open_source
 
 TABLES: Final = ("lineitem", "orders", "customer", "part")
 LAYOUT: Final = 3
@@ -34,17 +32,12 @@ _EVEN: Final = (36, 4, 1)
 def generate(directory: Path, scale_factor: float) -> Tables:
     """Make the tables and `keyed`, unless they are there, and give the folder of each.
 
-    Raises
-    ------
-    InputError
-        When the scale factor is not positive, `tpchgen-cli` is not installed, or the directory
-        holds such folders of other origin.
-    WherryError
-        When the generator fails.
+    Errors are those of `kept_tables`.
     """
-    scale, program = tpchgen.checked(scale_factor), tpchgen.find()
-    wanted = Made(scale, tpchgen.version(program), LAYOUT)
-    return keep(directory, (*TABLES, KEYED), wanted, lambda into: _make(program, into, scale))
+    folders = (*TABLES, KEYED)
+    return kept_tables(
+        directory, scale_factor, tables=TABLES, folders=folders, layout=LAYOUT, lay_out=_lay_out
+    )
 
 
 def files_of(rows: int) -> int:
@@ -58,9 +51,7 @@ def files_of(rows: int) -> int:
     return most - most % even
 
 
-def _make(program: str, into: Path, scale_factor: float) -> None:
-    parquet = into / "parquet"
-    tpchgen.make_parquet(program, TABLES, parquet, scale_factor)
+def _lay_out(parquet: Path, into: Path) -> None:
     for table in TABLES:
         path = parquet / f"{table}.parquet"
         rows = int(pq.read_metadata(path).num_rows)
@@ -70,5 +61,4 @@ def _make(program: str, into: Path, scale_factor: float) -> None:
     pq.write_table(pq.read_table(parquet / "orders.parquet").slice(0, _KEYED_ROWS), head)
     store(head, into / KEYED, files=_KEYED_FILES, batch_rows=_KEYED_BATCH)
     for table in (*TABLES, KEYED):
-        source = open_source(into / table)
-        column_bounds(source, source.schema.names)  # Leaves the statistics beside the files.
+        leave_statistics(into / table)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
+
+from msgspec.structs import replace
 
 from wherry.devices.demand import Demand, demand
 from wherry.plan.account import Account, added
 from wherry.plan.cost import Costs
 from wherry.plan.placement import Placement, Stage
-from wherry.sim.recorded import Chain, Count, Counts
+from wherry.run.carrier import Count
+from wherry.sim.recorded import Chain, Counts
 
 _UNSURE: Final = "bandwidth "
 """Of memories: a use that has begun keeps for a while what others ask for by then."""
@@ -19,8 +21,7 @@ _MESSAGES_NS: Final = 1_000
 """What messages may take less than their estimated sizes say."""
 
 
-@dataclass
-class Informed(Costs):
+class Informed(Costs, kw_only=True, dict=True):
     """Costs from what programs did, where `Costs` has estimates.
 
     Parameters
@@ -29,8 +30,8 @@ class Informed(Costs):
         Take every chunk for the one with the least work and bytes, not for the mean.
     """
 
-    counts: Counts = field(kw_only=True)
-    least: bool = field(default=False, kw_only=True)
+    counts: Counts
+    least: bool = False
 
     def bound_ns(self, placement: Placement) -> int:
         """Give the least time of a placement: what is busiest, and all that cannot overlap it.

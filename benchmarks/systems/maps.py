@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from wherry.benchmarks.systems.cell import NS_PER_S
 from wherry.devices.figures import Figure
@@ -30,8 +30,7 @@ SYSTEMS: Final = ("nvmeof-dpu", "dpu-csd-host")
 processors in the drives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """A share of the rows at a bandwidth of the link, every time modelled, in seconds."""
 
     share: float
@@ -41,8 +40,7 @@ class Point:
     host_only_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(Struct, frozen=True):
     """What a wider or narrower link does to a system.
 
     Attributes

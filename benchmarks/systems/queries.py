@@ -6,9 +6,10 @@ Each join has the smaller side as its build side, filtered before it travels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.benchmarks.workload import Tables
 from wherry.benchmarks.workloads import q1, q6
@@ -16,8 +17,7 @@ from wherry.ir.builder import Expr, col, when
 from wherry.pipeline import Pipeline, scan
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """A pipeline over the tables, and the same in SQL.
 
     Attributes

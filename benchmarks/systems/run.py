@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from wherry.base.errors import WherryError
 from wherry.base.events import Span
@@ -38,8 +39,7 @@ Begin = Callable[[str], None]
 _Taken = TypeVar("_Taken")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What `wherry bench systems` found; all times modelled, and the same on every machine.
 
     Attributes
@@ -152,7 +152,9 @@ class _Counted:
             del self._known[name]
 
     def requests(self) -> list[Counts]:
-        return self._timed(lambda: [record(one) for one in requests.different(self._tables)])
+        return self._timed(
+            lambda: [self._watched(record(one)) for one in requests.different(self._tables)]
+        )
 
     def _taken(self, name: str) -> Counts:
         question = WORKLOADS[name]
@@ -161,13 +163,20 @@ class _Counted:
         found = difference(pipeline.collect(), wanted, ordered=question.ordered)
         if found is not None:
             raise WherryError(f"{name}: not DuckDB's answer: {found}")
-        return record(pipeline)
+        return self._watched(record(pipeline))
 
     def _timed(self, take: Callable[[], _Taken]) -> _Taken:
         started = time.perf_counter_ns()
         found = take()
         self.took_ns += time.perf_counter_ns() - started
         return found
+
+    def _watched(self, counts: Counts) -> Counts:
+        """Give counts that note how long those take that a placement is the first to ask for."""
+        for side in counts.before:
+            self._watched(side)
+        counts.taking = self._timed
+        return counts
 
 
 def _tenants(

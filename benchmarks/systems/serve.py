@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.benchmarks.systems import requests
 from wherry.benchmarks.systems.cell import NS_PER_S
@@ -20,8 +21,7 @@ _BENT: Final = 2.0
 """Past the knee p99 is more than so many times that of the least rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """A stream at one rate, modelled.
 
     Attributes
@@ -39,8 +39,7 @@ class Rate:
     host_cores: float
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """What a system makes of the stream, as the planner placed it and on the host alone.
 
     Attributes
@@ -63,8 +62,7 @@ class Served:
     host_cores_saved: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """Requests, and the placement of each shape of them by who placed it."""
 
     system: System

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.benchmarks.systems.cell import Row
 from wherry.benchmarks.systems.judge import PLANNER
@@ -12,8 +13,7 @@ TWICE = 1.0
 """The regret of what takes twice as long as the best."""
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(Struct, frozen=True):
     """Regrets over all cells: mean, 95th percentile by nearest rank, largest and where.
 
     Attributes

@@ -7,9 +7,10 @@ next best, the host alone, each rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.benchmarks.systems.cell import NS_PER_S
 from wherry.benchmarks.systems.judge import HOST, PLANNER
@@ -29,8 +30,7 @@ _MOST_BUSY: Final = 0.95
 """A resource that is always busy would have no room for anybody; the tenant ends some time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """Two workloads at once on a system; every time is modelled, in seconds.
 
     Attributes

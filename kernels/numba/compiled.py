@@ -9,6 +9,8 @@ import importlib
 import llvmlite.binding as llvm
 from numba import njit, types
 
+from wherry.kernels.numba.compress import NAMES
+
 _I64 = types.int64
 _WRAPPER = """
 declare i32 @"{native}"(ptr, ptr{types})
@@ -66,7 +68,7 @@ def plain_module(wanted, library):
         native = found.fndesc.llvm_func_name
         whole.link_in(llvm.parse_assembly(_wrapper(native, symbol, signature)))
     for item in (*whole.functions, *whole.global_variables):
-        if not item.is_declaration and item.name not in wanted:
+        if not item.is_declaration and item.name not in wanted and item.name not in NAMES:
             item.linkage = "internal"
     _drop_unused(whole)
     declared = [f.name for f in whole.functions if f.is_declaration]

@@ -12,6 +12,21 @@ def function(builder, name, result, arguments):
     return cgutils.get_or_insert_function(builder.module, kind, name)
 
 
+def word(builder, name, result, arguments):
+    """Give a function that is defined when an object is made (`compress.with_words`).
+
+    Until then it stands there weak, so that nobody inlines or looks into it, and ends the process:
+    numba loads whatever it compiles, and wants no function missing.
+    """
+    found = function(builder, name, result, arguments)
+    if found.is_declaration:
+        found.linkage = "weak"
+        inside = ir.IRBuilder(found.append_basic_block())
+        inside.call(function(inside, "llvm.trap", ir.VoidType(), []), [])
+        inside.unreachable()
+    return found
+
+
 def load(builder, address, kind):
     """Load from an int64 address of any alignment."""
     value = builder.load(builder.inttoptr(address, ir.PointerType(kind)))

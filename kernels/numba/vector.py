@@ -1,8 +1,8 @@
 """The vocabulary of the skeletons: raw loads and stores, bits, compress-stores, block calls.
 
 Addresses and masks are int64 throughout, because numba makes a float of int64 with uint64. A block
-is 64 rows, and bit i of its mask is row i. Everything is portable LLVM IR; with AVX-512 a compress
-becomes vpcompress, elsewhere LLVM writes it out.
+is 64 rows, and bit i of its mask is row i. Everything is portable LLVM IR, but for the compressing
+of a block, which `compress.py` writes for each kind of processor.
 """
 
 from llvmlite import ir
@@ -11,10 +11,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from wherry.kernels.layout import BLOCK
+from wherry.kernels.numba import compress as _compress
 from wherry.kernels.numba import emit
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-_LANES = {1: (_I8, 64), 2: (_I16, 32), 4: (_I32, 16), 8: (_I64, 8)}
 
 
 def _count(builder, value):
@@ -245,53 +245,21 @@ equal_8, equal_16, equal_32, equal_64 = map(_equal, (_I8, _I16, _I32, _I64))
 @intrinsic
 def compress_bits(typing_context, bits, mask):
     """Give the bits of `bits` that `mask` selects, moved together at the low end."""
-    vector = ir.VectorType(_I8, BLOCK)
 
     def code(context, builder, signature, arguments):
-        flags = ir.VectorType(_I1, BLOCK)
-        bits, mask = (builder.bitcast(a, flags) for a in arguments)
-        name = "llvm.experimental.vector.compress.v64i8"
-        compress = emit.function(builder, name, vector, [vector, flags, vector])
-        zero = ir.Constant(vector, [0] * BLOCK)
-        packed = builder.call(compress, [builder.sext(bits, vector), mask, zero])
-        return builder.bitcast(builder.icmp_signed("<", packed, zero), _I64)
+        return builder.call(emit.word(builder, _compress.BITS, _I64, [_I64] * 2), arguments)
 
     return types.int64(types.int64, types.int64), code
 
 
 def _compressor(width):
     """Give an intrinsic that writes a block's selected values of `width` bytes side by side."""
-    element, lanes = _LANES[min(width, 8)]
-    rows = lanes * min(width, 8) // width
-    vector, flags = ir.VectorType(element, lanes), ir.VectorType(_I1, lanes)
-    name = f"llvm.experimental.vector.compress.v{lanes}i{element.width}"
-
-    def flags_of(builder, part):
-        bits = builder.bitcast(builder.trunc(part, ir.IntType(rows)), ir.VectorType(_I1, rows))
-        if rows == lanes:
-            return bits
-        twice = ir.Constant(ir.VectorType(_I32, lanes), [i // 2 for i in range(lanes)])
-        return builder.shuffle_vector(bits, ir.Constant(bits.type, ir.Undefined), twice)
 
     @intrinsic
     def compress(typing_context, target, source, mask):
         def code(context, builder, signature, arguments):
-            target, source, mask = arguments
-            function = emit.function(builder, name, vector, [vector, flags, vector])
-            for start in range(0, BLOCK, rows):
-                part = builder.lshr(mask, ir.Constant(_I64, start))
-                if rows < BLOCK:
-                    part = builder.and_(part, ir.Constant(_I64, (1 << rows) - 1))
-                at = builder.add(source, ir.Constant(_I64, start * width))
-                values = emit.load(builder, at, vector)
-                unset = ir.Constant(vector, ir.Undefined)
-                emit.store(
-                    builder,
-                    builder.call(function, [values, flags_of(builder, part), unset]),
-                    target,
-                )
-                step = builder.mul(_count(builder, part), ir.Constant(_I64, width))
-                target = builder.add(target, step)
+            word = emit.word(builder, f"compress_{width}", ir.VoidType(), [_I64] * 3)
+            builder.call(word, arguments)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64), code
@@ -299,7 +267,7 @@ def _compressor(width):
     return compress
 
 
-compress_1, compress_2, compress_4, compress_8, compress_16 = map(_compressor, (1, 2, 4, 8, 16))
+compress_1, compress_2, compress_4, compress_8, compress_16 = map(_compressor, _compress.WIDTHS)
 
 
 def _caller(count, result):

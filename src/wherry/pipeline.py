@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.encoded import Encoding, check_compression
@@ -48,8 +49,7 @@ Key = str | Expr
 """What rows are joined by: a column's name, or an expression."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True):
     """A query in the making: what to read and the operators to apply, each checked when added.
 
     Attributes
@@ -382,8 +382,7 @@ class Pipeline:
         raise InputError(f"route: bounds= must be constants of the type of {to_text(key)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(Struct, frozen=True):
     """`group_by(...)`, to be followed by `.agg(...)`."""
 
     pipeline: Pipeline
@@ -519,6 +518,6 @@ def _sort_keys(
 
 
 def _count(n: int, where: str) -> int:
-    if type(n) is not int or n < 0:
-        raise InputError(f"{where} needs a number of rows, 0 or more; got {n!r}")
+    if type(n) is not int or not 0 <= n < 1 << 63:
+        raise InputError(f"{where} needs a number of rows, from 0 to 2**63 - 1; got {n!r}")
     return n

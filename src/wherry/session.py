@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Final, Literal
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Measured, Time
@@ -34,6 +35,7 @@ from wherry.plan.objective import Objective, weights_of
 from wherry.plan.place import Choice, Wish, choice_for, host_only
 from wherry.plan.placement import homes_of, stages_of
 from wherry.plan.query import Query, prepare
+from wherry.plan.replan import Revision, replanner
 from wherry.plan.sample import sampled
 from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
@@ -64,8 +66,7 @@ _FIRST_CHUNKS_PER_CORE = 1
 """Chunks of the first share, when the first rows may be enough."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True, dict=True):
     """An answer and the account of how it was made.
 
     Attributes
@@ -91,6 +92,9 @@ class Result:
         timeline, ledger, receipts, evidence and usage are of this query alone.
     usage : Usage or None
         How busy each resource was, energy and money; None where time is measured.
+    revisions : tuple of Revision
+        When something else passed than what was planned with, and how the rest of the chunks went
+        from then on; `placement` is the one it began with.
     """
 
     answer: pa.Table | pa.Buffer
@@ -102,6 +106,7 @@ class Result:
     evidence: tuple[Evidence, ...]
     builds: tuple[Result, ...] = ()
     usage: Usage | None = None
+    revisions: tuple[Revision, ...] = ()
 
     @cached_property
     def table(self) -> pa.Table:
@@ -119,8 +124,7 @@ class Result:
         return chrome_trace(self.timeline)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How to run.
 
     Attributes
@@ -176,8 +180,14 @@ def _analyzed(declared: Declared, system: System, options: Options) -> Analysis:
     time = type(result.time)(result.time.ns - before)
     chosen = journey.choice.chosen
     return analysis(
-        journey.query, system, chosen, result.timeline, time=time, before_ns=before
-    )  # fmt: skip
+        journey.query,
+        system,
+        chosen,
+        result.timeline,
+        time=time,
+        before_ns=before,
+        revisions=result.revisions,
+    )
 
 
 def answers_at(
@@ -358,8 +368,7 @@ def _residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
     return [program_of(query.plan, stage.first, stage.last).residuals for stage in stages]
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
+class _Before(Struct, frozen=True):
     """What ran before a query: the other sides of its joins, and the time until each was ready."""
 
     results: list[Result] = field(default_factory=list)
@@ -372,8 +381,7 @@ class _Before:
         return time
 
 
-@dataclass(frozen=True, slots=True)
-class _Journey:
+class _Journey(Struct, frozen=True):
     """One query with everything its run needs."""
 
     query: Query
@@ -402,10 +410,16 @@ def _journey(
         for worker in workers.values():
             worker.install(query.plan_bytes)
     key = next(iter(workers.values())).key
-    machine = Machine(orders_of(query, choice.chosen.placement, system, key))
-    builds = [v.value for v in query.literals if isinstance(v.value, Build)]
-    real = system.name == THIS_MACHINE
-    carrier = Carrier(workers, query.plan_bytes, {b.digest: b for b in builds}, by_reference=real)
+    anew = replanner(query, system, choice, _wish(query, system, options))
+    watch = None if anew is None else anew.watch
+    machine = Machine(orders_of(query, choice.chosen.placement, system, key, watch))
+    carrier = Carrier(
+        workers,
+        query.plan_bytes,
+        {v.value.digest: v.value for v in query.literals if isinstance(v.value, Build)},
+        by_reference=system.name == THIS_MACHINE,
+        decide=None if anew is None else anew.decide,
+    )
     return _Journey(query, choice, machine, carrier, system, before)
 
 
@@ -447,7 +461,8 @@ def _measured(journey: _Journey) -> Result:
     executor = _executor(journey)
     pieces = list(executor.answer(journey.machine))
     answer = _answer(journey, pieces)
-    return _result(journey, answer, executor.elapsed, Timeline("measured", tuple(executor.spans)))
+    timeline = Timeline("measured", tuple(executor.spans))
+    return _result(journey, answer, executor.elapsed, timeline, executor.revisions)
 
 
 def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
@@ -460,7 +475,8 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
     for journey, flight in zip(journeys, flights, strict=True):
         pieces = [journey.carrier.pieces.pop(piece) for piece in flight.answer]
         timeline = Timeline("modelled", tuple(flight.spans))
-        results.append(_result(journey, _answer(journey, pieces), flight.time, timeline))
+        answer = _answer(journey, pieces)
+        results.append(_result(journey, answer, flight.time, timeline, flight.revisions))
     return results
 
 
@@ -479,7 +495,11 @@ def _answer(journey: _Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:
 
 
 def _result(
-    journey: _Journey, answer: pa.Table | pa.Buffer, time: Time, timeline: Timeline
+    journey: _Journey,
+    answer: pa.Table | pa.Buffer,
+    time: Time,
+    timeline: Timeline,
+    revisions: Sequence[Revision],
 ) -> Result:
     carrier, modelled = journey.carrier, timeline.origin == "modelled"
     return Result(
@@ -492,6 +512,7 @@ def _result(
         evidence=tuple(carrier.evidence),
         builds=tuple(journey.before.results),
         usage=usage(timeline.spans, journey.system, time.ns) if modelled else None,
+        revisions=tuple(revisions),
     )
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from math import isclose, isnan
 from typing import Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import plain, restored
 from wherry.data.segment import SegmentPool
@@ -191,8 +191,7 @@ def cases() -> Iterator[Case]:
                     yield Case(f"{title} {t} {shape}", operator, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(Struct, frozen=True):
     """The column `x` of type `type`: what builders ask about."""
 
     type: pa.DataType

@@ -1,6 +1,5 @@
 """Joins and distinct: every kind of table, every kind of key, near data and across devices."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import hypothesis.strategies as st
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from support.tables import array_of
 
 import wherry as wh

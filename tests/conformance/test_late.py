@@ -1,6 +1,5 @@
 """Rows of Parquet that are read as they are needed give what the same rows in memory give."""
 
-from dataclasses import replace
 from itertools import count
 from unittest.mock import patch
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from pyarrow import parquet
 from support.compare import assert_same
 from support.expressions import condition

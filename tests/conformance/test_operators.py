@@ -1,11 +1,12 @@
 """Every operator means on every device what its reference says; and the kit would notice."""
 
-from dataclasses import dataclass, replace
 from itertools import groupby
 
 import pyarrow as pa
 import pytest
 from hypothesis import settings
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry import Pipeline, col, count, load_system, scan
 from wherry.ir.stage import Order, Take
@@ -49,8 +50,7 @@ def test_the_kit_holds_every_operator_and_type() -> None:
     assert len({case.title for case in CASES}) == len(CASES)
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """An operator with one answer replaced."""
 
     inner: Operator

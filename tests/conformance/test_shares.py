@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 import wherry as wh
 from wherry import InputError, col, session

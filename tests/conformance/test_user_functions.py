@@ -50,6 +50,21 @@ def small(a: pa.int8(), b: pa.uint16(), c: pa.float32()) -> pa.float32():  # typ
 
 
 @wh.kernel
+def assigned(x: float) -> float:
+    """Every name has a value before it is read, on ways that differ."""
+    for i in range(2):
+        y = x + i
+        if y > 1:
+            z = y
+            break
+        z = 1.0
+    if z < 0:
+        return x
+    w = z
+    return w + y + i
+
+
+@wh.kernel
 def truth(x: float, flag: bool) -> bool:
     return x > 0.5 or flag
 
@@ -77,6 +92,7 @@ def test_functions_mean_what_python_computes(data, rows):
         "b": wraps(col("n"), col("m")),
         "c": truth(col("x"), col("f")),
         "d": half(mixed(col("x"), 2, False)),
+        "e": assigned(col("x")),
     }
     made = wh.scan(table).select(**expressions).collect()
     for name, expression in expressions.items():
@@ -168,6 +184,10 @@ REFUSED = {
     "import os": "only `math` can be used",
     "a, b = 1, 2": "assign one name",
     "if x > 1: return x": None,
+    "if x > 1: y = 1.0\nx = y": "'y' may have no value yet here: assign it on every way",
+    "for i in range(3):\n  if x > i: break\n  y = x\nx = y": "'y' may have no value yet here",
+    "for i in range(0): y = x\nx = y": "'y' may have no value yet here",
+    "y += x": "'y' may have no value yet here",
 }
 
 

@@ -188,7 +188,7 @@ def test_table_and_chart(wherry, folder, data, tmp_path):
     [
         (("--workload", "q7"), "no workload 'q7'"),
         (("--threads", "9999"), "--threads 9999: possible are 1 to "),
-        (("--scale-factor", "0"), "a scale factor is above 0, not 0.0"),
+        (("--scale-factor", "0"), "a scale factor is above 0 and finite, not 0.0"),
         (("--chart", "kernels.pdf"), "--chart kernels.pdf: possible are .svg and .png files"),
     ],
 )

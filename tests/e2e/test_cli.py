@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -341,7 +342,7 @@ def test_interrupted_generation_leaves_nothing(wherry, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tpch, "_make", interrupted)
+    monkeypatch.setattr(tpch, "_lay_out", interrupted)
     said = wherry("run", "q6", "--data", tmp_path / "new", "--sf", "0.001")
     assert (said.code, said.out, said.err) == (130, "", "wherry: interrupted\n")
     assert list(tmp_path.iterdir()) == []
@@ -376,6 +377,17 @@ def test_a_closed_pipe_is_no_error():
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["profiles list", "profiles list --json", "run q7 --json"])
+def test_a_full_disk_is_said_where_it_can_be(words):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [*MAIN, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode in {1, 2}
+    assert done.stderr.startswith("wherry: error: ")
+    assert done.stderr.count("\n") == 1
 
 
 # How it is printed.

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from fuzz.case import Finding, run_case
 from fuzz.seeds import files
@@ -22,8 +23,7 @@ _MEMORY = 8 << 30
 _MOST_FINDINGS = 20
 
 
-@dataclass
-class _Child:
+class _Child(Struct):
     """A process that tries the cases `first`, `first + step` ... and writes each outcome down."""
 
     process: subprocess.Popen[bytes]

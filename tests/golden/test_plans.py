@@ -1,13 +1,13 @@
 """What explain says of three queries, and the segments they are cut into: word for word."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from pyarrow import ipc
 
 from wherry import Pipeline, col, count, scan, when

@@ -1,16 +1,18 @@
 """The machine alone, fed with events in every legal order: it finishes once, and loses nothing."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec import Struct, field
+from msgspec.structs import replace
 from support.runs import KEY, World
 
 from wherry import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import GATE, HOME, Stage, Way, dealt
+from wherry.plan.watch import Watch
 from wherry.run.continuation import thaw
 from wherry.run.machine import (
     NOTHING,
@@ -29,6 +31,8 @@ from wherry.run.machine import (
     Moved,
     Ran,
     Read,
+    Replan,
+    Replanned,
     Route,
     Routed,
     Run,
@@ -90,8 +94,7 @@ def test_ways_are_dealt_evenly(weights: list[int], count: int) -> None:
             assert abs(given_ways[:n].count(way) - due) < len(weights)
 
 
-@dataclass
-class Play:
+class Play(Struct):
     """Carries commands out in an order the test draws, and checks each against the rules."""
 
     world: World
@@ -102,6 +105,9 @@ class Play:
     at: dict[tuple[int, int], str] = field(default_factory=dict)
     plans: set[str] = field(default_factory=set)
     opened: set[tuple[str, int]] = field(default_factory=set)
+    through: set[int] = field(default_factory=set)
+    named: dict[str, set[ChunkRef]] = field(default_factory=dict)
+    others: st.SearchStrategy[tuple[Way, ...]] | None = None
     flying: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> Finish:
@@ -126,6 +132,10 @@ class Play:
             if isinstance(command, Read):
                 self.flying[command.target] += 1
                 assert self.flying[command.target] <= self.world.window
+            elif isinstance(command, Replan):
+                going = [s for _, shares in (*command.left, *command.begun) for (s,) in shares]
+                rest = [self.world.chunks[number] for number in self.through]
+                assert sorted((*going, *rest), key=str) == sorted(self.world.chunks, key=str)
 
     def carry(self, command: Command) -> Event:
         match command:
@@ -134,6 +144,8 @@ class Play:
                 if target in self.missing and target not in self.plans:
                     return Missing(target, stage)
                 self.opened.add((target, stage))
+                if stage == 0:
+                    self.named[target] = set(thaw(message, KEY).chunks)
                 return Accepted(target, stage)
             case Install(_, target, stage):
                 self.plans.add(target)
@@ -141,8 +153,9 @@ class Play:
             case Route(device):
                 assert device == self.world.sites[0]
                 return Routed(tuple((ref,) for ref in self.world.chunks))
-            case Read(device, _, chunk, (ref,)):
+            case Read(device, target, chunk, (ref,)):
                 assert device == "ab"[ref.fragment]
+                assert ref in self.named[target]
                 self.at[-1, chunk] = device
                 return Loaded(chunk)
             case Move(source, target, piece, stage):
@@ -151,6 +164,8 @@ class Play:
                 return Moved(piece, target, stage)
             case Run():
                 return self.ran(command)
+            case Replan():
+                return self.replanned(command)
             case Deliver(source, target, piece):
                 assert source == (self.world.sites[0] if piece == NOTHING else self.at[piece])
                 assert target == "client"
@@ -163,7 +178,16 @@ class Play:
         self.at[command.stage, command.chunk] = command.device
         if command.stage == 0:
             self.flying[command.device] -= 1
-        return Ran(command.stage, command.chunk, ROWS)
+        after = command.stage + 1
+        if after == len(self.world.stages) or not self.world.stages[after].chunkwise:
+            self.through.add(command.chunk)
+        rows = ROWS if self.others is None else self.data.draw(st.integers(0, ROWS))
+        return Ran(command.stage, command.chunk, rows, ROWS, ROWS)
+
+    def replanned(self, command: Replan) -> Replanned:
+        """Send what is left any way, or as it would go."""
+        ways = self.data.draw(st.none() | self.others) or None
+        return Replanned(command.seen, ways)
 
     def made_of(self, finish: Finish) -> list[int]:
         """Give the chunks of the answer, in its order."""
@@ -237,6 +261,82 @@ def test_pieces_are_ready_in_their_order(world: World, data: st.DataObject) -> N
         assert delivered.issuperset(given_away)
     merged = not world.stages[-1].chunkwise
     assert given_away == ([] if merged else list(range(len(world.chunks))))
+
+
+@given(world=worlds(), data=st.data())
+def test_chunks_may_go_elsewhere_at_any_time(world: World, data: st.DataObject) -> None:
+    """However often: every chunk is once in the answer, and read by who was told of it."""
+    watched = replace(world, watch=Watch(0.5, 0.5, round=1, switches=9))
+    last = len(world.sites) - 1
+    apart = sum(stage.chunkwise and stage.last < last for stage in world.stages)
+    missing = data.draw(st.sampled_from([frozenset(), frozenset(DEVICES)]))
+    others = ways(world.sites, apart)
+    play = Play(watched, data, missing=missing, others=others)
+    finish = play.run()
+    assert play.made_of(finish) == list(range(len(world.chunks)))
+    reads = [c.chunk for c in play.issued if isinstance(c, Read)]
+    assert sorted(reads) == list(range(len(world.chunks)))
+
+
+def test_only_chunks_not_begun_go_elsewhere() -> None:
+    chunks = tuple(ChunkRef(0, i, 0, ROWS) for i in range(8))
+    stages = (Stage(1, 1, "a", chunkwise=True), Stage(2, 2, "c", chunkwise=False))
+    watch = Watch(0.0, 0.0, round=4)
+    world = World(stages, ("c", "a", "c", "c"), chunks, window=2, enough=None, watch=watch)
+    machine, play, seen = Machine(world.orders()), Play(world), []
+    waiting = machine.start()
+    while not isinstance(waiting[0], Finish):
+        command = waiting.pop(0)
+        play.take([command])
+        if isinstance(command, Replan):
+            seen.append(command)
+            event: Event = Replanned(command.seen, (Way(("c", "b", "c", "c"), 1),))
+        else:
+            event = play.carry(command)
+        waiting += machine.handle(event)
+    (asked,) = seen
+    assert (asked.seen.chunks, asked.seen.rows_out, asked.device) == (4, 4 * ROWS, "c")
+    assert [len(shares) for _, shares in (*asked.left, *asked.begun)] == [2, 2]
+    ran = {c.chunk: c.device for c in play.issued if isinstance(c, Run) and c.stage == 0}
+    assert [ran[n] for n in range(8)] == ["a"] * 6 + ["b"] * 2
+
+
+def test_a_device_begins_what_its_messages_have_named() -> None:
+    """Two decisions, one soon after the other, each give it more; the messages take their time."""
+    chunks = tuple(ChunkRef(0, i, 0, ROWS) for i in range(40))
+    stages = (Stage(1, 1, "a", chunkwise=True), Stage(2, 2, "c", chunkwise=False))
+    watch = Watch(0.0, 0.0, round=1, switches=9)
+    there, here = Way(("c", "b", "c", "c"), 1), Way(("c", "a", "c", "c"), 1)
+    split = (replace(here, weight=5), there)
+    world = World(stages, here.sites, chunks, 2, None, split, watch)
+    answers = [(here, there), (there,)]
+    machine, play = Machine(world.orders()), Play(world)
+    waiting, held = machine.start(), list[Command]()
+    play.take(waiting)
+    while True:
+        command = waiting.pop(0) if waiting else held.pop(0)
+        if isinstance(command, Finish):
+            break
+        if waiting and isinstance(command, Send) and command.target == "b" and "b" in play.named:
+            held.append(command)
+            continue
+        if isinstance(command, Replan):
+            event: Event = Replanned(command.seen, answers.pop(0) if answers else None)
+        elif isinstance(command, Run) and command.stage == 0:
+            play.ran(command)
+            # Shares that differ from all before, so that every chunk makes it ask.
+            made = ROWS * (command.chunk + 1)
+            event = Ran(command.stage, command.chunk, made, ROWS, ROWS)
+        else:
+            event = play.carry(command)
+        more = machine.handle(event)
+        play.take(more)
+        waiting += more
+    told = [c for c in play.issued if isinstance(c, Send) and (c.target, c.stage) == ("b", 0)]
+    assert not answers
+    assert len(told) == 3
+    ran = {c.chunk for c in play.issued if isinstance(c, Run) and c.device == "b"}
+    assert len(ran) > 5
 
 
 def test_no_chunks_still_make_an_answer() -> None:

@@ -14,14 +14,16 @@ from support.runs import all_placements, query_of
 from wherry import InputError, Pipeline, Refused, col, count, load_system, run_many, scan
 from wherry.base.units import Modelled
 from wherry.benchmarks import tpch
+from wherry.benchmarks.simulating import hops
 from wherry.benchmarks.workloads import orders, q1, q6
 from wherry.devices.topology import System
 from wherry.plan.cost import Costs
-from wherry.plan.place import place
-from wherry.plan.placement import Placement
+from wherry.plan.expected import stage_work
+from wherry.plan.place import host_only, place
+from wherry.plan.placement import Placement, Stage
 from wherry.session import HOST_ONLY, record
 from wherry.sim.recorded import Counts
-from wherry.sim.replay import before, replay, replay_many
+from wherry.sim.replay import before, replay, replay_many, replay_within
 
 Tables = dict[str, Path]
 SYSTEMS = ("dpu-csd-host", "gpu-host", "csd-host", "nvmeof-dpu", "rack-16")
@@ -121,6 +123,47 @@ def pipeline_joins(pipeline: Pipeline) -> bool:
 
 def placement_of(text: str) -> Placement:
     return Placement(tuple(part.partition("@")[2] for part in text.split()))
+
+
+def test_a_replay_ends_once_it_takes_too_long(tables, counts) -> None:
+    taken, system = counts(q6.pipeline), load_system("dpu-csd-host")
+    for placement, _ in islice(spread(q6.pipeline(tables), system), 4):
+        whole = replay(system, placement, taken)
+        assert replay_within(system, placement, taken, whole.time.ns + 1) == whole
+        assert replay_within(system, placement, taken, whole.time.ns - 1) is None
+
+
+@pytest.mark.parametrize(("name", "each"), [("nvme-host", 4), ("dpu-csd-host", 4)])
+def test_a_chunk_hop_is_one_step_of_a_chunk(tables, name, each) -> None:
+    lines = scan(tables["lineitem"]).filter(col("l_quantity") < 10)
+    found, system = record(lines), load_system(name)
+    alone = place(found.query, system, pins=host_only(found.query, system)).chosen.placement
+    run = replay(system, alone, found)
+    assert hops(run) == each * len(found.shares)
+
+
+def test_counts_are_taken_by_whoever_times_them(tables) -> None:
+    found, system, called = record(q6.pipeline(tables)), load_system("dpu-csd-host"), []
+
+    def taking(take: Callable[[], object]) -> None:
+        called.append(take())
+
+    found.taking = taking
+    placement = next(spread(q6.pipeline(tables), system))[0]
+    assert replay(system, placement, found) == replay(
+        system, placement, record(q6.pipeline(tables))
+    )
+    assert called
+
+
+@pytest.mark.parametrize(("least", "written"), [(0, False), (25, True)])
+def test_what_all_rows_pass_through_is_expected_to_be_written_nowhere(tables, least, written):
+    lines = scan(tables["lineitem"]).filter(col("l_quantity") >= least).select("l_orderkey")
+    found = record(lines)
+    made = [one.work.write_bytes for one in found.chunkwise(((1, 1),), unwritten=False)]
+    work = stage_work(found.query, Stage(1, 1, "host0", chunkwise=True), len(made))
+    assert (work.write_bytes > 0) == written
+    assert work.write_bytes == pytest.approx(sum(made) / len(made), rel=0.1)
 
 
 def test_a_join_on_the_host_alone_is_replayed_too(tables, counts) -> None:

@@ -1,10 +1,10 @@
 """An expression twice, as Wherry's and as SQL, and the simplest of them: columns and constants."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pyarrow as pa
+from msgspec import Struct
 from support.typed import Known, pool, sql_literal
 
 from wherry import Expr, InputError, col
@@ -14,8 +14,7 @@ Draw = Callable[[st.SearchStrategy], object]
 Columns = Mapping[str, Known]
 
 
-@dataclass(frozen=True)
-class Dual:
+class Dual(Struct, frozen=True):
     """An expression with its SQL and what is known of its values."""
 
     expr: Expr

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 HEAD = "async def f(n: int, s: str, xs: tuple[int, ...], d: date, rows: Rows, m: int | None):\n"
 
 
-@dataclass(frozen=True)
-class Bad:
+class Bad(Struct, frozen=True):
     """A text, and parts of what is said: of the place, and of the form to use instead."""
 
     text: str
@@ -408,9 +408,9 @@ PIPELINES = {
     "contained": ("await rows.filter(«lambda r: n in r.a)", "'in' does not apply", ".is_in"),
     "length": ("await rows.filter(«lambda r: r.a > len(r.b))", "has no length", "wherry.count()"),
     "range": (
-        "await rows.filter(«lambda r: r.a > max(range(n), key=helper))",
-        "range(n) has no items",
-        "one variable",
+        "await rows.filter(lambda r: r.a > max(«range(n), key=helper))",
+        "a range as a value",
+        "tuple(range",
     ),
     "hashed": ("await rows.filter(«lambda r: r.a > {n: 1}[n])", "n has no hash", "compare with =="),
     "text": ("await rows.filter(«lambda r: r.a == helper(str, n))", "n has no text", "str(n)"),
@@ -450,7 +450,7 @@ PIPELINES = {
     "two_rows": ("await rows.filter(«lambda r, q: r.a > q.b)", "TypeError", ""),
     "wrong_name": ("await rows.filter(«lambda r: nothing > r.a)", "NameError", ""),
     "rows_in_lambda": (
-        "await rows.filter(«lambda r: r.a > rows)",
+        "await «rows.filter(lambda r: r.a > rows)",
         "'rows' within an expression is Rows",
         "a scalar",
     ),
@@ -502,7 +502,7 @@ SIGNATURES = {
         "before it",
     ),
     "home_in_loop": (
-        "async def f(c: Home[object], s: str):\n    for i in range(2):\n        «x = await send(c, s)",
+        "async def f(c: Home, s: str):\n    for i in range(2):\n        «x = await send(c, s)",
         "'c' is bound to its place",
         "",
     ),
@@ -520,7 +520,8 @@ import asyncio, enum, io, itertools, math, os, random, threading, uuid
 import time as clock
 LIMIT = 3
 NUMBERS, TABLE, SET, BUFFER = [1], {"a": 1}, {1}, bytearray(b"a")
-LOCK, OBJECT, FILE, COUNT = threading.Lock(), object(), io.TextIOWrapper(io.BytesIO()), itertools.count()
+LOCK, OBJECT, COUNT = threading.Lock(), object(), itertools.count()
+FILE = io.TextIOWrapper(io.BytesIO())
 ARROW = pa.table({"a": [1]})
 BIG, LONG, MIXED = 1 << 70, "a" * 70000, (1, [2])
 class Colour(enum.IntEnum):

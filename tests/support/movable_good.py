@@ -140,8 +140,13 @@ METHOD = """
 ARGUMENTS = {
     **dict.fromkeys(("startswith", "endswith", "removeprefix", "removesuffix"), "'a'"),
     **dict.fromkeys(("find", "rfind", "index", "count", "partition", "rpartition"), "'b'"),
-    **{"replace": "'a', 'bb'", "zfill": "n % 7", "ljust": "n % 5, '*'", "rjust": "n % 9"},
-    **{"join": "('x', 'y')", "quantize": "Decimal('0.01')", "strip": "' ,'"},
+    "replace": "'a', 'bb'",
+    "zfill": "n % 7",
+    "ljust": "n % 5, '*'",
+    "rjust": "n % 9",
+    "join": "('x', 'y')",
+    "quantize": "Decimal('0.01')",
+    "strip": "' ,'",
 }
 METHOD_TYPES = {"decimal": "Decimal"}
 ATTRIBUTE = """
@@ -273,7 +278,7 @@ BY_HAND = {
     "module_constant": "import math\nasync def f(x: float) -> float:\n    return math.pi * x",
     "no_annotation_result": "async def f(n: int):\n    await sleep(n)\n    return n, 'x'",
     "keyword_only": "async def f(a: int, *, b: str) -> str:\n    await sleep(a)\n    return b",
-    "string_annotations": "async def f(a: 'int') -> 'str | None':\n    await tell('x')\n    return None",
+    "string_annotations": "async def f(a: 'int') -> 'str | None':\n    return str(a)",
     "table_annotation": """
         async def f(k: int) -> pa.Table:
             rows = await scan("t").limit(k)
@@ -687,6 +692,13 @@ BY_HAND = {
             sent = await send(conn, text)
             return sent
         """,
+    "home_between": """
+        async def f(host: str) -> int:
+            conn = await connect(host)
+            sent = await send(conn, host)
+            await sleep(sent)
+            return sent
+        """,
     "narrowed_by_and": """
         async def f(a: int | None, b: int | None) -> int:
             await sleep(1)
@@ -865,7 +877,7 @@ def good() -> dict[str, str]:
     found = {f"hand {name}": text for name, text in BY_HAND.items()}
     for kind, t in TYPES.items():
         for way, text in OF_TYPE.items():
-            if t != "None" or way not in {"optional"}:
+            if t != "None" or way != "optional":
                 found[f"{way} {kind}"] = text.format(t=t)
     for name, (a, b, ops) in BINARY.items():
         for op in ops:
@@ -881,7 +893,7 @@ def good() -> dict[str, str]:
         for name in methods:
             given = ARGUMENTS.get(name, "")
             given = given.replace("'", "b'") if kind == "bytes" else given
-            shown = "str(len(y))" if name in {"encode"} else 'f"{y}"'
+            shown = "str(len(y))" if name == "encode" else 'f"{y}"'
             shown = 'f"{y[0]}"' if name.endswith("partition") else shown
             text = METHOD.format(
                 t=METHOD_TYPES.get(kind, kind), call=f"{name}({given})", shown=shown

@@ -10,12 +10,12 @@ import itertools
 import linecache
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 import wherry
 from wherry import col, lit, when
@@ -35,18 +35,30 @@ from wherry.flow.nodes import (
     Sleep,
     TakeValue,
     WaitFor,
-    identity,
 )
 from wherry.flow.parse_awaits import Vocabulary
 from wherry.flow.record import RowOf, _plain, filled
-from wherry.flow.run import Compiled, compiled_of
+from wherry.flow.run import compiled_of
 from wherry.flow.types import Fixed, Many, Maybe, Reference, Scalar, Sized, WireType
 from wherry.flow.verify import decode_program
 from wherry.flow.wire import Rows, Shard
 from wherry.ir.codec import encode
 
 VOCABULARY = Vocabulary(
-    frozenset("filter select with_columns agg group_by distinct join sort top_k limit".split())
+    frozenset(
+        [
+            "filter",
+            "select",
+            "with_columns",
+            "agg",
+            "group_by",
+            "distinct",
+            "join",
+            "sort",
+            "top_k",
+            "limit",
+        ]
+    )
 )
 
 
@@ -179,12 +191,37 @@ async def connect(host: str) -> Home[object]:  # type: ignore[empty-body]
 
 
 GIVEN: dict[str, Any] = {
-    **{"wherry": wherry, "pa": pa, "col": col, "lit": lit, "when": when, "Home": Home},
-    **{"date": date, "datetime": datetime, "time": time, "timedelta": timedelta, "UTC": UTC},
-    **{"Decimal": Decimal, "Annotated": Annotated, "Most": Most, "Rows": Rows, "Shard": Shard},
-    **{"route": route, "scan": scan, "value": value, "respond": respond, "sleep": sleep},
-    **{"event": event, "gather": gather, "pay": pay, "note": note, "ask": ask, "tell": tell},
-    **{"send": send, "connect": connect, "InputError": InputError, "Retryable": Retryable},
+    "wherry": wherry,
+    "pa": pa,
+    "col": col,
+    "lit": lit,
+    "when": when,
+    "Home": Home,
+    "date": date,
+    "datetime": datetime,
+    "time": time,
+    "timedelta": timedelta,
+    "UTC": UTC,
+    "Decimal": Decimal,
+    "Annotated": Annotated,
+    "Most": Most,
+    "Rows": Rows,
+    "Shard": Shard,
+    "route": route,
+    "scan": scan,
+    "value": value,
+    "respond": respond,
+    "sleep": sleep,
+    "event": event,
+    "gather": gather,
+    "pay": pay,
+    "note": note,
+    "ask": ask,
+    "tell": tell,
+    "send": send,
+    "connect": connect,
+    "InputError": InputError,
+    "Retryable": Retryable,
     "effect": effect,
 }
 _NUMBERS = itertools.count()
@@ -206,16 +243,14 @@ def compiled(text: str, **given: Any) -> Program:
     return compile_function(declare(text, **given), VOCABULARY)
 
 
-@dataclass
-class Ran:
+class Ran(Struct):
     """What a run awaited, in order, and how it ended: a result, or an error's class and text."""
 
     awaited: list[Any] = field(default_factory=list)
     ended: Any = None
 
 
-@dataclass
-class Script:
+class Script(Struct):
     """The results of awaits, made as they are asked for and then kept; some are errors."""
 
     seed: int
@@ -271,7 +306,10 @@ _SCALARS: dict[str, Callable[[random.Random], Any]] = {
     "bool": lambda c: c.random() < 0.5,
     "none": lambda c: None,
     "date": lambda c: date(2020, 1, 1) + timedelta(days=c.randrange(2000)),
-    "datetime": lambda c: datetime(2020, 1, 31, 5, 6, 7, 8) + timedelta(hours=c.randrange(2000)),
+    "datetime": lambda c: (
+        datetime(2020, 1, 31, 5, 6, 7, 8, c.choice([None, None, UTC]))
+        + timedelta(hours=c.randrange(2000))
+    ),
     "time": lambda c: time(c.randrange(24), c.randrange(60), 1, c.randrange(10)),
     "timedelta": lambda c: timedelta(seconds=c.randrange(-(10**6), 10**6), microseconds=5),
 }
@@ -296,7 +334,7 @@ def natively(function: Callable[..., Any], arguments: tuple[Any, ...], script: S
             answer = script.kept[number]
     except StopIteration as stop:
         ran.ended = ("gave", _plain_value(stop.value))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - however it ends is compared
         ran.ended = ("raised", type(error).__name__, str(error))
     finally:
         coroutine.close()
@@ -347,7 +385,7 @@ def as_machine(
             else:
                 step = machine.resume(position, values, answer)
         ran.ended = ("gave", _plain_value(step[1]))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - however it ends is compared
         ran.ended = ("raised", type(error).__name__, str(error))
     return ran
 

@@ -3,7 +3,6 @@
 Run: python -m support.parquet_damage SEED CASES
 """
 
-import dataclasses
 import io
 import random
 import sys
@@ -111,7 +110,7 @@ class Damage:
             self._damage(damaged, begin, begin + chunk.total_compressed_size)
         memory = self._file_memory.block(len(damaged))
         memory[:] = damaged
-        file = dataclasses.replace(
+        file = msgspec.structs.replace(
             file, buffer=pa.py_buffer(memory), footer=self._footer(file.footer, column)
         )
         kept = None

@@ -1,10 +1,11 @@
 """One random pipeline, twice: as Wherry's and as SQL, with the order SQL must be asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 from support.duals import Draw, Dual, literal
 from support.expressions import condition, scalar
 from support.tables import ROW
@@ -19,8 +20,7 @@ ROWS_MAX = 1024 * JOINED
 """More rows than any generated relation has: sums of integers stay inside 64 bits by it."""
 
 
-@dataclass(frozen=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """A pipeline with its SQL.
 
     `order` holds the SQL terms that give the rows' order, or None where Wherry's order (first

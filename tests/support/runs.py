@@ -1,15 +1,16 @@
 """Queries as sessions run them, taken apart: to test the machine and the simulator alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from wherry import Pipeline, load_system
 from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System
 from wherry.plan.placement import Placement, Stage, Way, placements, refusals
 from wherry.plan.query import Query, prepare
+from wherry.plan.watch import Watch
 from wherry.run.continuation import Continuation
 from wherry.run.machine import Orders
 
@@ -60,8 +61,7 @@ def replace_struct(struct: object, **changes: object) -> object:
     return msgspec.structs.replace(struct, **changes)
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """What a machine is told in tests: devices a to c, two homes and their gates, and chunks."""
 
     stages: tuple[Stage, ...]
@@ -70,6 +70,7 @@ class World:
     window: int
     enough: int | None
     split: tuple[Way, ...] = ()
+    watch: Watch | None = None
 
     def orders(self) -> Orders:
         continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
@@ -83,4 +84,5 @@ class World:
             windows=dict.fromkeys("abc", self.window),
             enough=self.enough,
             key=KEY,
+            watch=self.watch,
         )

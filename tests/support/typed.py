@@ -1,10 +1,10 @@
 """Types that generated queries are about: their values, and how SQL spells both."""
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import plain, plain_type
 
@@ -57,8 +57,7 @@ TYPES = (
 )
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(Struct, frozen=True):
     """A column of a relation in the making: its type, integers' bounds, and whether it is exact.
 
     Inexact values (sums and means of floats, decimals as floats) may differ in the last digits

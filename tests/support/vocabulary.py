@@ -5,17 +5,17 @@ changes the memory, and gives the word's result as a signed integer, or None.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
+
+from msgspec import Struct
 
 BITS = (1 << 64) - 1
 BLOCK = 64
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(Struct, frozen=True):
     """A primitive: what it means, and what its arguments are.
 
     `takes` has a letter for each argument: t an address that is written, s one that is read only,

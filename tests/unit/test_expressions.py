@@ -2,14 +2,19 @@
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from math import inf, nan
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from wherry import InputError, col, lit, scan, when
-from wherry.ir.expr import Cast, Compare, Literal
+from wherry.data.statistics import ColumnStatistics
+from wherry.ir import literals
+from wherry.ir.expr import Cast, Column, Compare, Literal
 from wherry.ir.reference import evaluate
 from wherry.ir.resolve import resolve, type_of
+from wherry.ops.estimate import exactly, selectivity
 
 SCHEMA = pa.schema(
     {
@@ -275,3 +280,37 @@ def test_membership_compares_floats_as_equality_does(system: str) -> None:
         )["x"].to_pylist(),
     ):
         assert [str(x) for x in found] == ["0.0", "-0.0"]
+
+
+def test_zero_needs_no_digit_before_the_point() -> None:
+    rows = pa.table({"d": pa.array([Decimal("0.5"), Decimal(0), None], pa.decimal128(38, 38))})
+    assert scan(rows).filter(col("d") > 0).collect().num_rows == 1
+    assert scan(rows).filter(col("d").is_in([0])).collect().num_rows == 1
+    with pytest.raises(InputError, match="does not apply"):
+        scan(rows).filter(col("d") < 1)
+
+
+def test_a_long_list_is_lifted_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def is_build(t: pa.DataType) -> bool:
+        asked.append(t)
+        return False
+
+    monkeypatch.setattr(literals, "is_build", is_build)
+    schema = pa.schema({"int64": pa.int64()})
+    _, values = literals.lift(resolve(col("int64").is_in(range(1000)).node, schema))
+    assert len(values) == 1000
+    assert len(asked) <= 2000
+
+
+@pytest.mark.parametrize("op", ["==", "!=", "<", ">="])
+@pytest.mark.parametrize("nans", [False, True])
+def test_shares_of_infinite_columns_are_numbers(op: str, *, nans: bool) -> None:
+    for low, high in ((inf, inf), (-inf, inf), (-inf, -inf), (0.0, inf), (-1.7e308, 1.7e308)):
+        bounds = ColumnStatistics(low, high, nulls=0, nans=nans)
+        given = replace(exactly(100, 8.0), columns={"f64": bounds})
+        for value in (inf, -inf, 0.0, nan):
+            test = Compare(op, Column("f64", pa.float64()), Literal(value, pa.float64()))
+            share = selectivity(test, given)
+            assert 0 <= share.low <= share.guess <= share.high <= 1

@@ -12,7 +12,7 @@ from support.movables import VOCABULARY, Movable, Script, check_same, declare, m
 from wherry.flow.compile import compile_function
 
 GOOD = good()
-RUNS = 12
+RUNS = 8
 
 
 def test_there_are_many() -> None:

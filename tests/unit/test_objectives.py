@@ -11,6 +11,7 @@ from support.devices import power, price
 from support.runs import faster_link, query_of
 
 from wherry import InputError, Refused, col, load_system
+from wherry.devices.expense import expense
 from wherry.plan.cost import Costs, predict
 from wherry.plan.linear import least_busy
 from wherry.plan.objective import score_of, weights_of
@@ -76,6 +77,24 @@ def test_a_score_is_what_the_expense_of_the_placement_says(rows):
     for name, known in (("energy", told.expense.energy_j), ("money", told.expense.usd)):
         score = score_of(weights_of(name), SYSTEM, cost)
         assert float(score.of(cost) * score.unit) == pytest.approx(known, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dpu-csd-host", "nvmeof-dpu"])
+@pytest.mark.parametrize("title", ["totals", "largest"])
+def test_work_where_chunks_meet_draws_too(rows, name, title):
+    pipeline = rows.sort("price") if title == "largest" else PIPELINES[title](rows)
+    system = priced(load_system(name), idle=False)
+    told, ran = explain(pipeline, system, Options()), pipeline.run(system)
+    assert told.expense.energy_j == pytest.approx(ran.usage.expense.energy_j, rel=0.02)
+
+
+def test_no_known_draw_is_no_energy():
+    system = load_system("dpu-csd-host")
+    known = expense(system, {}, 1_000_000)
+    assert known.energy
+    assert known.energy_j == 0
+    assert known.lines()[0].startswith("energy unknown, without csd0, csd1, whose draw is unknown")
+    assert expense(priced(system), {}, 1_000_000).lines()[0].endswith(" J modelled")
 
 
 def test_what_is_frugal_is_not_what_is_fast(rows):

@@ -1,6 +1,5 @@
 """The native Parquet decoder equals pyarrow on what it decodes, and refuses what is damaged."""
 
-import dataclasses
 import io
 import os
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -219,7 +219,7 @@ def test_pages_without_a_wanted_row_are_not_looked_at():
     for page in pages[3:]:
         start = int(page[PAGE.START]) - file.buffer.address
         spoilt[start : start + int(page[PAGE.STORED])] = b"\xff" * int(page[PAGE.STORED])
-    chunk = open_chunk(dataclasses.replace(file, buffer=pa.py_buffer(bytes(spoilt))), 0, 0)
+    chunk = open_chunk(msgspec.structs.replace(file, buffer=pa.py_buffer(bytes(spoilt))), 0, 0)
     kept = np.zeros(10_000, bool)
     kept[[5, int(pages[1, PAGE.VALUES]) + 1]] = True
     wanted = [5 % 7, (int(pages[1, PAGE.VALUES]) + 1) % 7]
@@ -264,7 +264,7 @@ def _swapped(file, old, new):
     body = whole[begin:end]
     assert old in body
     damaged = whole[:begin] + body.replace(old, new) + whole[end:]
-    return dataclasses.replace(file, buffer=pa.py_buffer(damaged))
+    return msgspec.structs.replace(file, buffer=pa.py_buffer(damaged))
 
 
 @pytest.mark.parametrize("use_dictionary", [True, False])

@@ -28,7 +28,14 @@ PIPELINES = {
         lambda q: q.sort("a", "t", descending=[True]),
         "sort: 2 columns but 1 values of descending",
     ),
-    "a negative limit": (lambda q: q.limit(-1), "limit needs a number of rows, 0 or more; got -1"),
+    "a negative limit": (
+        lambda q: q.limit(-1),
+        "limit needs a number of rows, from 0 to 2**63 - 1; got -1",
+    ),
+    "a limit of 64 bits": (lambda q: q.limit(1 << 63), "from 0 to 2**63 - 1; got 9223372036854"),
+    "a k of 64 bits": (lambda q: q.top_k(1 << 63, by="a"), "top_k needs a number of rows, from 0"),
+    "is_in a text": (lambda q: q.filter(col("t").is_in("xy")), "is_in takes several values, such"),
+    "is_in nothing": (lambda q: q.filter(col("a").is_in(None)), "is_in takes several values, such"),
     "a true limit": (lambda q: q.limit(True), "got True"),
     "two ways to route": (
         lambda q: q.route("a", 1, shards=2),

@@ -1,10 +1,13 @@
 """Sizes from samples: near the truth, exact for few rows, and never a reason to fail."""
 
+from operator import truediv
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import ipc
+from msgspec.structs import replace
+from support.days import days
 from support.runs import query_of
 
 from wherry import col, count, load_system, scan
@@ -14,6 +17,7 @@ from wherry.plan.placement import placements, refusals
 from wherry.plan.query import near_flow, with_near
 from wherry.plan.regret import least_regret
 from wherry.plan.sample import SAMPLE_ROWS, sampled
+from wherry.plan.split import split
 
 ROWS = 300_000
 SYSTEM = load_system("dpu-csd-host")
@@ -88,33 +92,34 @@ def test_a_sample_is_taken_once(table):
 
 
 def test_the_choice_under_doubt_has_the_least_largest_regret(tmp_path):
-    values = np.random.default_rng(5)
-    for number in range(2):
-        rows = pa.table({"key": values.integers(0, 1 << 40, 400_000), "x": values.random(400_000)})
-        with ipc.new_file(tmp_path / f"part{number}.arrow", rows.schema) as writer:
-            for batch in rows.to_batches(max_chunksize=50_000):
-                writer.write_batch(batch)
-    query = query_of(scan(tmp_path).filter(col("x") * 2 < 0.5))
-    assert not near_flow(query).exact
-    choice = place(query, SYSTEM)
-    near = near_flow(query)
-    worlds = [
-        query,
-        *(
-            with_near(query, type(near)(rows, rows, rows, near.row_bytes, near.columns))
-            for rows in (near.rows_low, near.rows_high)
-        ),
-    ]
-    every = list(placements(query, SYSTEM, refusals(query, SYSTEM)))
-    times = [[predict(world, SYSTEM, p).time.ns for world in worlds] for p in every]
-    best = [min(column) for column in zip(*times, strict=True)]
-    regrets = [max(n / b for n, b in zip(row, best, strict=True)) - 1 for row in times]
-    mine = [predict(world, SYSTEM, choice.chosen.placement).time.ns for world in worlds]
-    # A split is no placement that is listed; it may be better than all of them.
-    best = [min(pair) for pair in zip(best, mine, strict=True)]
-    assert choice.regret <= min(regrets) + 1e-9
-    assert choice.regret == pytest.approx(max(n / b for n, b in zip(mine, best, strict=True)) - 1)
-    assert choice.chosen.placement in every or choice.chosen.placement.split
+    rows = days(tmp_path, files=2)
+    for pipeline in (
+        rows.filter(col("price") * col("flag") < 3_000_000),
+        rows.filter(col("price") * col("flag") < 3_000_000).group_by("flag").agg(n=count()),
+        rows.filter(col("price") * col("flag") < 3_000_000).respond("zstd"),
+    ):
+        query = query_of(pipeline)
+        near = near_flow(query)
+        assert not near.exact
+        worlds = [query] + [
+            with_near(query, replace(near, rows_low=made, rows=made, rows_high=made))
+            for made in (near.rows_low, near.rows_high)
+        ]
+        for name in ("dpu-csd-host", "nvmeof-dpu", "gpu-host"):
+            system = load_system(name)
+            choice = place(query, system)
+            every = list(placements(query, system, refusals(query, system)))
+            # The split that is found is one more placement, which all others are compared with.
+            first = min(every, key=lambda one: predict(query, system, one).time)
+            columns = zip(*(one.sites for one in every), strict=True)
+            sites = [list(dict.fromkeys(column)) for column in columns]
+            shares = split(query, Costs(query, system), sites, first)
+            every += [] if shares is None else [shares.placement]
+            times = [[predict(world, system, one).time.ns for world in worlds] for one in every]
+            best = [min(column) for column in zip(*times, strict=True)]
+            regrets = [max(map(truediv, row, best)) - 1 for row in times]
+            assert choice.regret == min(regrets)
+            assert regrets[every.index(choice.chosen.placement)] == choice.regret
 
 
 def test_without_doubt_the_cheapest_is_chosen(table):

@@ -7,8 +7,11 @@ from support.days import days
 from support.runs import faster_link, query_of
 
 from wherry import Refused, col, count, load_system
+from wherry.benchmarks.planning import two_passes
+from wherry.plan.bound import Ways
 from wherry.plan.cost import Costs, predict
 from wherry.plan.place import KEPT, place
+from wherry.plan.placement import Way as ChunksWay
 from wherry.plan.placement import placements, possible_sites, refusals
 from wherry.plan.rules import RULES
 from wherry.plan.search import cheapest
@@ -36,16 +39,19 @@ def query(rows, title):
     return query_of(PIPELINES[title](rows))
 
 
+def sites_of(asked, system):
+    return [
+        [site for site in every if site not in no]
+        for every, no in zip(possible_sites(asked, system), refusals(asked, system), strict=True)
+    ]
+
+
 @pytest.mark.parametrize("cold", [False, True])
 @pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("title", PIPELINES)
 def test_the_search_finds_what_trying_all_finds(rows, title, factor, cold):
     system, asked = faster_link(SYSTEM, 3, factor), query(rows, title)
-    refused = refusals(asked, system)
-    sites = [
-        [site for site in every if site not in no]
-        for every, no in zip(possible_sites(asked, system), refused, strict=True)
-    ]
+    refused, sites = refusals(asked, system), sites_of(asked, system)
     found, possible = cheapest(Costs(asked, system, cold=cold), sites, KEPT)
     every = [
         (predict(asked, system, p, cold=cold).time.ns, p)
@@ -54,6 +60,35 @@ def test_the_search_finds_what_trying_all_finds(rows, title, factor, cold):
     assert possible == len(every)
     wanted = sorted(every, key=lambda pair: pair[0])[:KEPT]
     assert [(one.value, one.placement) for one in found] == wanted
+
+
+@pytest.mark.parametrize("name", ["dpu-csd-host", "nvmeof-dpu"])
+@pytest.mark.parametrize("title", ["groups", "heavy"])
+def test_the_search_finds_what_trying_all_finds_of_six_segments(rows, title, name):
+    asked, system = two_passes(query(rows, title)), load_system(name)
+    assert len(asked.segments) == 6
+    costs = Costs(asked, system)
+    found, possible = cheapest(costs, sites_of(asked, system), KEPT)
+    refused = refusals(asked, system)
+    every = [(costs.of(p).time.ns, p) for p in placements(asked, system, refused)]
+    assert possible == len(every)
+    wanted = sorted(every, key=lambda pair: pair[0])[:KEPT]
+    assert [(one.value, one.placement) for one in found] == wanted
+
+
+@pytest.mark.parametrize("name", ["dpu-csd-host", "nvmeof-dpu", "rack-16", "gpu-host"])
+@pytest.mark.parametrize("title", PIPELINES)
+def test_no_way_takes_less_than_its_bound(rows, title, name):
+    asked, system = query(rows, title), load_system(name)
+    if title != "encoded":
+        asked = two_passes(asked)
+    costs = Costs(asked, system)
+    sites = sites_of(asked, system)
+    ways = Ways(costs, sites)
+    tail = tuple(every[0] for every in sites[costs.places[-1] + 1 :])
+    for way, least in zip(ways.every, ways.least_ns(costs), strict=True):
+        whole = ChunksWay((sites[0][0], *way, *tail), 1)
+        assert least <= costs.together(costs.chunks((whole,))).time.ns, way
 
 
 def test_a_split_is_faster_than_its_ways_where_both_have_room(rows):

@@ -6,6 +6,7 @@ from random import Random
 from threading import Thread
 
 import hypothesis.strategies as st
+import llvmlite.binding as llvm
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,8 +15,8 @@ from numba import njit, types
 from support import vocabulary
 from support.vocabulary import BLOCK, CALLS, GIVING, WORDS, signed, skeletons_of
 
-from wherry.kernels.engine import Engine, engine, symbol
-from wherry.kernels.numba import vector
+from wherry.kernels.engine import Engine, Target, engine, symbol
+from wherry.kernels.numba import compress, vector
 from wherry.kernels.numba.compiled import plain_module
 from wherry.kernels.objects import object_folder
 
@@ -47,18 +48,24 @@ def compiled(machine: Engine, key: str) -> bytes:
     return machine.object_of(plain_module(made, set()))
 
 
-@pytest.fixture(scope="module")
-def run():
-    """Give the words as functions of Python integers."""
+@pytest.fixture(scope="module", params=("", "haswell", "x86-64"))
+def run(request):
+    """Give the words as functions of Python integers: this processor's, and of lesser ones."""
     machine = engine(object_folder())
+    if request.param:
+        triple = llvm.get_process_triple()
+        if not triple.startswith("x86_64"):
+            pytest.skip(f"a {triple} has no {request.param}")
+        machine = Engine(object_folder(), Target(triple, request.param, ""))
     functions = skeletons_of(vector)
-    sources = "\0".join(map(inspect.getsource, (vector, vocabulary)))
+    sources = "\0".join(map(inspect.getsource, (compress, vector, vocabulary)))
     key = machine.key(f"vocabulary\0{sources}")
     code = machine.linked(key, functions, lambda: compiled(machine, key))
-    return {
+    yield {
         name: machine.function(code.addresses[name], count)
         for name, (_, count) in functions.items()
     }
+    assert code.engine is machine  # which has to be there as long as its code is called
 
 
 @pytest.fixture(scope="module")

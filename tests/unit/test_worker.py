@@ -1,9 +1,8 @@
 """A device trusts its key and nothing else: plans, messages and chunks are checked, or refused."""
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from wherry import InputError, col, scan
 from wherry.base.errors import CorruptError

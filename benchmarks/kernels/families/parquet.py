@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pyarrow.compute as pc
+from msgspec.structs import replace
 from pyarrow import parquet
 
 from wherry.base.errors import InputError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from wherry.benchmarks.kernels.acero_plan import declared
 from wherry.benchmarks.kernels.answers import same_rows
@@ -17,8 +17,7 @@ from wherry.ir.builder import Expr, col
 _OUT = ("l_orderkey", "l_extendedprice", "l_shipdate")
 
 
-@dataclass(frozen=True, slots=True)
-class _Test:
+class _Test(Struct, frozen=True):
     """One predicate in every engine's words."""
 
     column: str

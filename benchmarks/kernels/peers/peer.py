@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.benchmarks.kernels.data import Data
 from wherry.benchmarks.kernels.question import Answer, Ask, Question
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """One way of an engine: over whose storage, and with which of its executors.
 
     Attributes
@@ -30,8 +30,7 @@ class Form:
     answer: Callable[[Any], Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """An engine.
 
     Attributes

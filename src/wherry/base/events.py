@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-SpanKind = Literal["send", "install", "build", "route", "read", "move", "run", "hold", "deliver"]
+SpanKind = Literal[
+    "send", "install", "build", "route", "read", "move", "run", "replan", "hold", "deliver"
+]
 
 
 class Span(NamedTuple):
@@ -16,6 +18,7 @@ class Span(NamedTuple):
         send: a continuation on its way; install: a plan shipped and compiled;
         build: the rows of a join shipped and their keys entered; route: chunks chosen;
         read: bytes from media; move: rows between devices; run: a program on a core;
+        replan: the rest of the chunks thought about again, on a core;
         hold: rows in a device's memory; deliver: rows to the client.
     resource : str
         `cores host0`, `media csd0`, `link csd0->pcie0`, `memory csd0`.

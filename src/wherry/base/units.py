@@ -6,15 +6,15 @@ it). The two are different types: adding one to the other is a TypeError, and bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
+
+from msgspec import Struct
 
 _TIME_STEPS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 _BYTE_STEPS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Nanoseconds:
+class _Nanoseconds(Struct, frozen=True, order=True):
     ns: int
     origin: ClassVar[str] = ""
 
@@ -28,15 +28,13 @@ class _Nanoseconds:
         return f"{format_ns(self.ns)} {self.origin}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Modelled(_Nanoseconds):
+class Modelled(_Nanoseconds, frozen=True):
     """A time in nanoseconds that follows from a profile; no clock saw it."""
 
     origin: ClassVar[str] = "modelled"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Measured(_Nanoseconds):
+class Measured(_Nanoseconds, frozen=True):
     """A time in nanoseconds read off this machine's clock."""
 
     origin: ClassVar[str] = "measured"

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that is not there: the system's own words
         where = "" if error.filename is None else f"{error.filename}: "
         _report(f"{where}{error.strerror or error}", (), as_json=as_json)
+        _drop_unwritten()
         return _FAILED
     except KeyboardInterrupt:
         code = _INTERRUPTED
@@ -127,10 +128,27 @@ def _complain(error: WherryError, *, as_json: bool) -> None:
 
 
 def _report(message: str, reasons: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        show_json({"error": message, "reasons": reasons})
+    if as_json and _written({"error": message, "reasons": reasons}):
         return
     if len(reasons) == 1:
         message, reasons = f"{message}: {reasons[0]}", ()
     lines = (f"wherry: error: {message}", *(f"  {reason}" for reason in reasons))
     print("\n".join(lines), file=sys.stderr)
+
+
+def _written(value: object) -> bool:
+    """Print a value as JSON; tell whether the output took it, which a full disk does not."""
+    try:
+        show_json(value)
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _drop_unwritten() -> None:
+    """Forget what the output does not take: the interpreter would try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None

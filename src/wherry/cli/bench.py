@@ -8,14 +8,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from wherry.base.errors import InputError, WherryError, unknown_name
+from wherry.base.errors import WherryError, unknown_name
 from wherry.benchmarks.kernels.data import Data, generate
 from wherry.benchmarks.kernels.goals import GOALS, LEAST_RATIO, MEAN_RATIO
 from wherry.benchmarks.kernels.peers import ABSENT
 from wherry.benchmarks.kernels.report import check_chart, draw, mean_ratio, runs_of
 from wherry.benchmarks.kernels.row import Row
 from wherry.benchmarks.kernels.runs import machine, possible_threads, run
-from wherry.cli import bench_systems, growth
+from wherry.benchmarks.tpchgen import checked
+from wherry.cli import bench_continuations, bench_systems, growth
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
 from wherry.cli.progress import progress
@@ -43,6 +44,7 @@ def app() -> typer.Typer:
     found.callback(invoke_without_command=True, epilog=_EXAMPLES)(_root)
     found.command("kernels", epilog=_EXAMPLES)(kernels_command)
     found.command("growth", epilog=growth.EXAMPLES)(growth.command)
+    found.command("continuations", epilog=bench_continuations.EXAMPLES)(bench_continuations.command)
     found.command("systems", epilog=bench_systems.EXAMPLES)(bench_systems.command)
     return found
 
@@ -122,9 +124,7 @@ def _chosen(names: Sequence[str] | None) -> list[str]:
 
 
 def _data(scale_factor: float, folder: Path | None) -> Data:
-    if not scale_factor > 0:
-        raise InputError(f"a scale factor is above 0, not {scale_factor}")
-    return kept("bench", scale_factor, folder, generate)
+    return kept("bench", checked(scale_factor), folder, generate)
 
 
 def _labelled(begin: Any, label: str) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -79,8 +78,10 @@ def plain(value: Any) -> Any:
     match value:
         case Modelled() | Measured():
             return {"ns": value.ns, "origin": value.origin}
-        case msgspec.Struct() | None | bool() | int() | float() | str():
-            return msgspec.to_builtins(value)
+        case None | bool() | int() | float() | str():
+            return value
+        case msgspec.Struct():
+            return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
         case Decimal():
             return str(value)
         case pa.Table():
@@ -89,8 +90,6 @@ def plain(value: Any) -> Any:
             return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
             return [plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return str(value)
 
 

@@ -167,6 +167,7 @@ def _as_json(target: str, system: str, result: Result, rows: int) -> dict[str, A
         "target": target,
         "system": system,
         "placement": result.placement,
+        "revisions": result.revisions,
         "time": result.time,
         "answer": answer(result.table, rows),
         "link_bytes": result.timeline.link_bytes(),
@@ -181,6 +182,8 @@ def _show(target: str, system: str, result: Result, rows: int, *, cold: bool) ->
     emulated = ", programs installed on the way" if cold else ", programs installed before"
     heading(f"{target} on {system}: {short_placement(result.placement)}")
     say(f"{result.time}{emulated if result.timeline.origin == 'modelled' else ''}")
+    for revision in result.revisions:
+        say(revision.line())
     say()
     show_answer(result.table, rows)
     _show_ledger(result)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 from pyarrow import ipc
 
 from wherry.data import statistics_file
@@ -41,8 +41,7 @@ def open_ipc(mapping: MappedFile) -> Fragment | None:
     return open_stream(mapping) if start.startswith(STREAM_START) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """How the buffers of a batch are compressed, and the bytes of every column so."""
 
     codec: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import Struct
 from pyarrow import ipc
 
 from wherry.base.errors import InputError
@@ -18,8 +18,7 @@ from wherry.data.encoded import Encoding, trimmed
 PLAIN = Encoding(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A file that was written: how many rows it has, and how many bytes."""
 
     path: Path

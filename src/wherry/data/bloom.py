@@ -7,13 +7,13 @@ value's 64-bit xxHash chooses the block, the lower half one bit in each of its 8
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 from wherry.data.parquet_footer import Leaf
@@ -33,8 +33,7 @@ _ALL = (1 << 64) - 1
 _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-@dataclass(frozen=True, slots=True)
-class BloomFilter:
+class BloomFilter(Struct, frozen=True):
     """The filter of one column chunk.
 
     Attributes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import dictionaries_of, fields_of, leaves
 from wherry.data.types import layout_of
@@ -18,8 +18,7 @@ Region = tuple[int, int]
 """Address and size of a piece of memory, in bytes."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ChunkRef:
+class ChunkRef(Struct, frozen=True, order=True):
     """Names rows [offset, offset + rows) of stored batch `batch` of file or table `fragment`."""
 
     fragment: int

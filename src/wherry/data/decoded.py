@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 KEPT_BYTES = 128 << 20
 """Columns kept beyond the stored batch that is being read. More costs memory when a query stops
@@ -17,8 +17,7 @@ Key = tuple[int, int, str]
 """Fragment, stored batch and column."""
 
 
-@dataclass(slots=True)
-class _Column:
+class _Column(Struct):
     """A column of a stored batch in the making, and the offsets of chunks still to be read."""
 
     left: set[int]
@@ -29,8 +28,7 @@ class _Column:
         return int(self.array.result().nbytes) if self.array.done() else 0
 
 
-@dataclass
-class Decoded:
+class Decoded(Struct):
     """Decodes each column of a stored batch once, however many threads read chunks of it.
 
     A thread that needs a column that another is decoding decodes the next one meanwhile, so that

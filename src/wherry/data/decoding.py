@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import referenced_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(Struct, frozen=True):
     """Columns that reading writes into memory, because they are not stored as they are used.
 
     Attributes
@@ -44,8 +43,7 @@ def repeated_from_path(columns: tuple[str, ...]) -> Decoding:
     return Decoding(columns, 0, "repeated from the path")
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """Bytes that are decompressed by `codec` and nothing else: as stored, and as written."""
 
     codec: str
@@ -53,8 +51,7 @@ class Packed:
     written_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What reading one chunk came to.
 
     Attributes

@@ -7,10 +7,10 @@ joined by leaving out the schema and the end of all but one: a stream may give a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import pyarrow as pa
+from msgspec import Struct
 from pyarrow import ipc
 
 from wherry.base.errors import unknown_name
@@ -27,8 +27,7 @@ _PREFIX_BYTES: Final = 8
 """Of a message: a marker and the length of its metadata."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(Struct, frozen=True):
     """How rows are written as bytes: an Arrow IPC stream, its buffers compressed or not."""
 
     compression: Compression | None
@@ -46,8 +45,7 @@ class Encoding:
         return ipc.IpcWriteOptions(compression=self.compression)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """Rows as a stream: what travels instead of them.
 
     Attributes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.base.ids import digest
@@ -64,8 +64,7 @@ class Fragment(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FragmentSource:
+class FragmentSource(Struct, frozen=True, dict=True, weakref=True):
     """A `Source` made of fragments with one schema.
 
     Attributes
@@ -203,7 +202,7 @@ class FragmentSource:
         """Give the schema of some columns; made once, because chunks are many and alike."""
         if columns not in self._projections:
             for name in columns:
-                if name not in self.schema.names:
+                if self.schema.get_field_index(name) < 0:
                     raise unknown_name("column", name, self.schema.names)
             fields = [self.schema.field(name) for name in columns]
             self._projections[columns] = pa.schema(fields, self.schema.metadata)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 
@@ -24,8 +24,7 @@ _CODEC = 0
 _CODECS = ("lz4", "zstd")
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLayout:
+class BatchLayout(Struct, frozen=True):
     """How a record batch is stored.
 
     Attributes

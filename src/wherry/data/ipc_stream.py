@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 from pyarrow import ipc
 
 from wherry.base.errors import CorruptError
@@ -22,8 +22,7 @@ _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 DECOMPRESSED = "decompressed from Arrow IPC"
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(Struct, frozen=True):
     """A record batch as it lies in the file, and the dictionaries that come before it."""
 
     begin: int

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import column_bytes
 from wherry.data.decoding import Reading
@@ -22,8 +22,7 @@ Rows: TypeAlias = npt.NDArray[np.uint64]
 """Which rows of a stored batch are wanted: a bit for each, in one word more than they take."""
 
 
-@dataclass(frozen=True, slots=True)
-class ValueTest:
+class ValueTest(Struct, frozen=True):
     """A test of a column's values by a block function.
 
     Attributes
@@ -92,20 +91,27 @@ class LateRows(Protocol):
         ...
 
 
-@dataclass
-class LateConstants:
+class LateConstants(Struct):
     """Rows some of whose columns have one value throughout, which no media hold."""
 
     stored: LateRows
     constants: dict[str, pa.Scalar]
     _repeated: int = 0
-    rows: int = field(init=False)
-    stored_rows: int = field(init=False)
-    first: Rows | None = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.rows, self.stored_rows = self.stored.rows, self.stored.stored_rows
-        self.first = self.stored.first
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return self.stored.rows
+
+    @property
+    def stored_rows(self) -> int:
+        """How many rows the stored batch has."""
+        return self.stored.stored_rows
+
+    @property
+    def first(self) -> Rows | None:
+        """Which of the stored rows they are; None: all."""
+        return self.stored.first
 
     def values(self, name: str) -> pa.Array | None:
         """Give the values of a stored column."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(Struct, frozen=True):
     """Bytes that one stage referenced where they lay and bytes that it wrote, for one reason."""
 
     stage: int
@@ -17,8 +17,7 @@ class LedgerEntry:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """Entries in the order they were made; totals follow from them."""
 
     entries: tuple[LedgerEntry, ...] = ()

@@ -10,18 +10,17 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import digest
 from wherry.data.types import MOST_LEVELS, value_type
 
 
-@dataclass(frozen=True, slots=True)
-class MappedFile:
+class MappedFile(Struct, frozen=True):
     """A file's bytes, and its size and time when they were mapped."""
 
     path: Path

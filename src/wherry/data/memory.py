@@ -105,7 +105,7 @@ class LazyColumns(Mapping[str, ColumnStatistics]):
 
     def __getitem__(self, name: str) -> ColumnStatistics:
         if name not in self._known:
-            if name not in self._batches.schema.names:
+            if self._batches.schema.get_field_index(name) < 0:
                 raise KeyError(name)
             read = self._batches.read(self._batch, [name])
             self._known[name] = column_statistics(read.column(0))

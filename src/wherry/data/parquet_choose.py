@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.late import Rows, ValueTest, count
 from wherry.data.parquet_job import ROOMS
@@ -24,8 +24,7 @@ _MOST_INT64 = (1 << 63) - 1
 Words: TypeAlias = "array[int]"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A column chunk, whether it may have nulls, and the test of its values."""
 
     chunk: NativeChunk
@@ -97,8 +96,7 @@ def choose(
     return target[:words], int(passed), written
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(Struct, frozen=True):
     """A test with its jobs and contexts, whose addresses are in `words`."""
 
     words: Words

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 from pyarrow import parquet
 
 from wherry.base.errors import CorruptError
@@ -22,8 +23,7 @@ _footers: dict[bytes, ParquetBytes] = {}
 """Files by the bytes of their footers, without the file: what is decoded follows from them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParquetBytes:
+class ParquetBytes(Struct, frozen=True):
     """A Parquet file whose footer has been read: what decoders work on; a value.
 
     Attributes

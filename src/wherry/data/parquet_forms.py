@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.parquet_footer import Chunk, Leaf
 from wherry.kernels.parquet_layout import FORM, SINK
@@ -24,8 +24,7 @@ _ENCODINGS = {
 _MOST_VIEWED = (1 << 31) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnForm:
+class ColumnForm(Struct, frozen=True):
     """How a column's values are stored and decoded.
 
     Attributes

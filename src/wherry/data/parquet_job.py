@@ -7,10 +7,10 @@ not change is therefore kept as the table of numbers that a skeleton takes.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.parquet_forms import ColumnForm
 from wherry.data.parquet_pages import Pages
@@ -26,8 +26,7 @@ _BRIEF_BYTES: Final = 1 << 14
 """Decompressed bytes of a job of a few microseconds: shorter than to take a lock again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """A job for all of `pages`, as far as they and `form` determine it.
 
     Attributes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.data.chunk import column_bytes
 from wherry.data.decoding import Reading
@@ -25,8 +25,7 @@ _VALUES_PER_ROW = 0.5
 """A dictionary with more values than that is no shorter than its rows, once it is looked up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A column chunk with what its file says of it; `nbytes` as it is stored."""
 
     chunk: NativeChunk
@@ -36,8 +35,7 @@ class Opened:
     nullable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedChunks:
+class OpenedChunks(Struct, frozen=True):
     """Where the pages of column chunks lie: read once, because it takes as long as few pages do.
 
     Any thread may ask at any time.
@@ -71,8 +69,7 @@ class OpenedChunks:
         return Opened(chunk, self.file.schema.field(column), known, nbytes, nullable)
 
 
-@dataclass
-class LateParquet:
+class LateParquet(Struct):
     """Rows of a row group all of whose columns that are asked for are decoded natively.
 
     Parameters

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.mapping import reading
@@ -46,15 +47,13 @@ Rows = npt.NDArray[np.uint64]
 _CODE_SINKS = {1: SINK.CODES_1, 2: SINK.CODES_2, 4: SINK.CODES_4}
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What decoding has come to: `unpacked` bytes of pages, decompressed where they were packed."""
 
     unpacked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NativeChunk:
+class NativeChunk(Struct, frozen=True):
     """A column chunk that is decoded natively.
 
     Attributes

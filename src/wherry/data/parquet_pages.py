@@ -5,12 +5,13 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError
 from wherry.data.mapping import reading
@@ -32,8 +33,7 @@ _SMALLEST_PAGE = 8
 _CODECS = {"UNCOMPRESSED": CODEC.NONE, "SNAPPY": CODEC.SNAPPY}
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(Struct, frozen=True):
     """A column chunk's pages.
 
     Attributes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Context, Decimal
 from functools import cached_property
@@ -12,6 +11,7 @@ from math import isnan
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import CorruptError
 from wherry.data.bloom import BloomFilter, read_bloom
@@ -28,8 +28,7 @@ Limits: TypeAlias = tuple[int, int]
 """The least and the largest that integers may be."""
 
 
-@dataclass(frozen=True)
-class ColumnBounds:
+class ColumnBounds(Struct, frozen=True):
     """The statistics of every column chunk of a file, each converted once, when asked for."""
 
     file: ParquetBytes
@@ -52,10 +51,11 @@ class ColumnBounds:
         return _Columns(self, row_group)
 
 
-@dataclass(frozen=True, slots=True)
 class _Columns(Mapping[str, ColumnStatistics]):
-    bounds: ColumnBounds
-    row_group: int
+    __slots__ = ("bounds", "row_group")
+
+    def __init__(self, bounds: ColumnBounds, row_group: int) -> None:
+        self.bounds, self.row_group = bounds, row_group
 
     def __getitem__(self, name: str) -> ColumnStatistics:
         column = self.bounds.file.schema.get_field_index(name)
@@ -92,8 +92,7 @@ def _statistics(file: ParquetBytes, row_group: int, column: int) -> ColumnStatis
     return ColumnStatistics(low, high, nulls, nans, excludes)
 
 
-@dataclass(frozen=True)
-class _Excludes:
+class _Excludes(Struct, frozen=True, eq=False, dict=True):
     """Whether the Bloom filter of a column chunk excludes a value; it is read when first asked."""
 
     file: ParquetBytes

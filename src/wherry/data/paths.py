@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 
@@ -15,8 +16,7 @@ SUFFIXES = IPC_SUFFIXES + PARQUET_SUFFIXES
 """Names of the files that a directory is searched for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(Struct, frozen=True):
     """The files of one dataset, in order.
 
     Attributes

@@ -17,11 +17,11 @@ import os
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError, Retryable
 from wherry.base.units import format_bytes
@@ -31,8 +31,7 @@ REGION_BYTES = 32 << 20
 """Smallest region: below this, mapping and touching regions shows in the time of a query."""
 
 
-@dataclass(eq=False)
-class _Region:
+class _Region(Struct, eq=False, weakref=True):
     descriptor: int
     memory: mmap.mmap
     size: int

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec.structs import replace
 
+from wherry.base.compute import pc
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.arrays import movable_type, plain
 from wherry.data.arrow_write import write_ipc

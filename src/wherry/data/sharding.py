@@ -11,7 +11,6 @@ bounds that are at most the value. Null belongs to shard 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
 from typing import Any, Literal
@@ -19,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type
 from wherry.data.types import type_class, value_type
@@ -28,8 +28,7 @@ from wherry.data.types import type_class, value_type
 _Words = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardScheme:
+class ShardScheme(Struct, frozen=True):
     """How rows are distributed over `count` shards by the column `key`.
 
     Parameters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import countable, movable_type
 from wherry.data.types import layout_of, type_class, value_of, value_type
 
@@ -15,8 +15,7 @@ LONGEST_TEXT = 256
 """Bounds longer than this many characters or bytes are not kept: a file's statistics stay small."""
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnStatistics:
+class ColumnStatistics(Struct, frozen=True):
     """Bounds of a column's values; `min` <= every value <= `max`, nulls apart.
 
     `min` and `max` are bool, int, float, Decimal, date, datetime (in UTC when the type has a time
@@ -31,11 +30,10 @@ class ColumnStatistics:
     max: object | None
     nulls: int | None
     nans: bool = False
-    excludes: Callable[[object], bool] | None = field(default=None, compare=False, repr=False)
+    excludes: Callable[[object], bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkStatistics:
+class ChunkStatistics(Struct, frozen=True):
     """Rows and per column statistics of one stored batch."""
 
     rows: int

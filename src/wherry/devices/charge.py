@@ -27,10 +27,10 @@ def _ratio(value: float) -> tuple[int, int]:
 
 def _over(count: int, rate: Figure) -> int:
     """Give count / rate, rounded half up."""
-    return _quotient(count, *_ratio(rate.value))
+    return quotient(count, *_ratio(rate.value))
 
 
-def _quotient(count: int, numerator: int, denominator: int) -> int:
+def quotient(count: int, numerator: int, denominator: int) -> int:
     """Give count / (numerator / denominator), rounded half up."""
     return (2 * count * denominator + numerator) // (2 * numerator)
 
@@ -49,16 +49,16 @@ def transfer_ns(link: Link, nbytes: int, *, both: bool = False) -> int:
         Whether the other direction is busy: a link with `both_ways_share` then has that share of
         its bandwidth (nvbandwidth: 26.0 GB/s one way, 18.6 GB/s with the other way busy).
     """
-    return _quotient(nbytes, *_rate_of(link, both=both and link.both_ways_share is not None))
+    return quotient(nbytes, *rate_of(link, both=both))
 
 
 def path_ns(path: Path, nbytes: int, *, both: bool = False) -> int:
     """Give the time of one transfer over a path of a device (v100-memcpy-*, smartssd-p2p-*)."""
-    share = both and path.both_ways_share is not None
-    return _ns(path.start_us) + _quotient(nbytes, *_rate_of(path, both=share))
+    return _ns(path.start_us) + quotient(nbytes, *rate_of(path, both=both))
 
 
-def _rate_of(link: Link | Path, *, both: bool) -> tuple[int, int]:
+def rate_of(link: Link | Path, *, both: bool) -> tuple[int, int]:
+    """Give the bytes a nanosecond, as a fraction; those that are left if `both` ways are busy."""
     numerator, denominator = _ratio(link.bandwidth_gb_per_s.value)
     if not both or link.both_ways_share is None:
         return numerator, denominator
@@ -86,7 +86,7 @@ def media_ns(profile: Profile, nbytes: int) -> int:
         return 0
     bound = 0
     if media.random_read_iops is not None:
-        bound = _quotient(requests(media, nbytes) * _NS_PER_S, media.random_read_iops.value, 1)
+        bound = quotient(requests(media, nbytes) * _NS_PER_S, media.random_read_iops.value, 1)
     return max(_over(nbytes, media.read_gb_per_s), bound)
 
 
@@ -97,10 +97,10 @@ def channel_ns(media: Media, nbytes: int, mine: int) -> int:
     """
     count, channels = requests(media, nbytes), media.channels.value
     numerator, denominator = _ratio(media.read_gb_per_s.value)
-    occupied = _quotient(mine * nbytes * channels, numerator * count, denominator)
+    occupied = quotient(mine * nbytes * channels, numerator * count, denominator)
     if media.random_read_iops is None:
         return occupied
-    return max(occupied, _quotient(mine * channels * _NS_PER_S, media.random_read_iops.value, 1))
+    return max(occupied, quotient(mine * channels * _NS_PER_S, media.random_read_iops.value, 1))
 
 
 def media_alone_ns(profile: Profile, nbytes: int) -> int:
@@ -133,7 +133,7 @@ def threads_ns(profile: Profile, nbytes: int, threads: int) -> int:
     if launch is None or launch.thread_mb_per_s is None:
         return 0
     numerator, denominator = _ratio(launch.thread_mb_per_s.value)
-    return _quotient(nbytes * _MB_PER_GB, max(1, threads) * numerator, denominator)
+    return quotient(nbytes * _MB_PER_GB, max(1, threads) * numerator, denominator)
 
 
 def beyond_ns(profile: Profile, nbytes: int) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.base.units import Measured
 from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Profile
 
 
-@dataclass(frozen=True, slots=True)
-class CpuDriver:
+class CpuDriver(Struct, frozen=True):
     """Runs programs here and now."""
 
     name: str

@@ -7,8 +7,10 @@ to know. A GPU runs one program at a time on all of its cores; elsewhere a progr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.decoding import Packed
 from wherry.devices.charge import beyond_ns, engine_ns, memory_ns, start_ns, threads_ns
@@ -19,8 +21,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 Direction = Literal["compress", "decompress"]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One job of an engine: its name, how many run at once, and the time of this one."""
 
     engine: str
@@ -28,8 +29,7 @@ class Job:
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """What a run asks for, in nanoseconds of a device that does nothing else.
 
     Attributes

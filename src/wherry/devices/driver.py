@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from wherry.base.units import Time
 from wherry.data.decoding import Packed
@@ -35,8 +36,7 @@ class Output(Protocol):
 Made = TypeVar("Made", bound=Output)
 
 
-@dataclass(frozen=True, slots=True)
-class Execution(Generic[Made]):
+class Execution(Struct, Generic[Made], frozen=True):
     """One run of a program: what it made, and the time of one core, measured or modelled."""
 
     output: Made

@@ -7,7 +7,8 @@ and the profile; how cores, media, memory and links are shared among chunks is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.base.units import Modelled, format_bytes
@@ -16,8 +17,7 @@ from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Profile
 
 
-@dataclass(frozen=True, slots=True)
-class EmulatedDriver:
+class EmulatedDriver(Struct, frozen=True):
     """Runs programs within the limits of a profile."""
 
     name: str

@@ -8,8 +8,9 @@ unknown, and never taken as nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from wherry.devices.figures import Figure
 from wherry.devices.system import System
@@ -19,16 +20,14 @@ _S_PER_HOUR = 3_600
 _NAMES_SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Energy:
+class Energy(Struct, frozen=True):
     """What one device draws, in joules; `idle_j` is None if its idle draw is not known."""
 
     busy_j: float
     idle_j: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Expense:
+class Expense(Struct, frozen=True):
     """Energy and money of a run, modelled.
 
     Attributes
@@ -59,7 +58,7 @@ class Expense:
 
     def lines(self) -> list[str]:
         """Give it as text, with the names of devices that are not in a sum."""
-        found = [f"{self.energy_j:.4g} J modelled{_without('draw', self.power_unknown)}"]
+        found = [f"{self._joules()}{_without('draw', self.power_unknown)}"]
         if self.idle_unknown:
             found.append(f"idle draw unknown of {_names(self.idle_unknown)}: only work counts")
         if self.money_usd:
@@ -68,6 +67,12 @@ class Expense:
         for name, dollars in self.capital_usd.items():
             found.append(f"{name} costs {dollars:,.0f} USD once, in no sum")
         return found
+
+    def _joules(self) -> str:
+        # Where nothing that works has a known draw, the sum of what is known is no energy.
+        if not self.energy_j and (self.power_unknown or self.idle_unknown):
+            return "energy unknown"
+        return f"{self.energy_j:.4g} J modelled"
 
     @property
     def usd(self) -> float:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from wherry.devices.routes import Link
 from wherry.devices.topology import Dataset
@@ -72,8 +72,7 @@ class Group(_Table, frozen=True):
 Entry = TypeVar("Entry", DeviceEntry, Switch, LinkEntry)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """One device, switch or link that an entry stands for.
 
     `where` is the header of the entry and its place in the file, the same for all it stands for;

@@ -9,8 +9,9 @@ the mechanism is needed (points of `benchmarks/validation/points.toml`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from wherry.base.errors import Refused
 from wherry.devices.charge import beyond_ns, engine_ns, memory_ns, path_ns, threads_ns
@@ -27,8 +28,7 @@ RELAY_ACCESSES = 4
 read, and so is what is pulled (disdp-bf2-push-pull)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
+class Between(Struct, frozen=True):
     """A time of stages that overlap by an unknown amount: all of it, or none.
 
     Attributes

@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
 from threading import Lock
 from typing import Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from wherry.devices.figures import Figure
 
@@ -92,8 +92,7 @@ def _leaving(links: tuple[Link, ...]) -> _Leaving:
     return found
 
 
-@dataclass
-class _Search:
+class _Search(Struct):
     """Dijkstra's search from one node, which goes on where it stopped."""
 
     leaving: _Leaving

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.devices.charge import latency_ns, rate_of
 from wherry.devices.profile import Profile
 from wherry.devices.routes import Graph, Lane, Link
 
@@ -34,13 +35,19 @@ class Leg(NamedTuple):
 
     `name` is the resource (both directions of a half-duplex link are one), `back` the other
     direction if being busy there slows this one, `relays` the memories that stage its bytes.
+    `rate` is the bytes a nanosecond as a fraction, `both_rate` those while `back` is busy too.
     """
 
     lane: str
+    source: str
+    number: int
     link: Link
     name: str
     back: str | None
     relays: tuple[str, ...]
+    latency_ns: int
+    rate: tuple[int, int]
+    both_rate: tuple[int, int]
 
 
 class System(msgspec.Struct, frozen=True, dict=True):
@@ -79,6 +86,11 @@ class System(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def legs(self) -> dict[tuple[str, str], tuple[Leg, ...]]:
         """The ways that were asked for, with what their lanes occupy; see `legs`."""
+        return {}
+
+    @cached_property
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """The devices of the datasets that were asked for; see `home`."""
         return {}
 
     @cached_property
@@ -147,7 +159,10 @@ def _leg(system: System, lane: Lane, staged: tuple[str, ...]) -> Leg:
         name = f"link {'<->'.join(link.ends)}"
     elif link.both_ways_share is not None:
         back = f"link {lane.target}->{lane.source}"
-    return Leg(str(lane), link, name, back, staged)
+    return Leg(
+        str(lane), lane.source, lane.link, link, name, back, staged, latency_ns(link),
+        rate_of(link, both=False), rate_of(link, both=True),
+    )  # fmt: skip
 
 
 def relays(system: System, way: Sequence[Lane]) -> tuple[tuple[str, ...], ...]:
@@ -177,9 +192,16 @@ def home(system: System, dataset: str, file_index: int) -> str:
     """
     if file_index < 0:
         raise InputError(f"file index {file_index} of dataset {dataset!r} is negative")
+    devices = system.holders.get(dataset)
+    if devices is None:
+        devices = system.holders[dataset] = _holders(system, dataset)
+    return devices[file_index % len(devices)]
+
+
+def _holders(system: System, dataset: str) -> tuple[str, ...]:
     for entry in system.datasets:
         if fnmatchcase(dataset, entry.name):
-            return entry.devices[file_index % len(entry.devices)]
+            return entry.devices
     known = ", ".join(repr(entry.name) for entry in system.datasets) or "none"
     raise InputError(
         f"system {system.name!r} has no home for dataset {dataset!r}; known patterns: {known}"

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm
 from typing import Self
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.devices.figures import Figure, read_toml, struct_of
@@ -27,8 +27,7 @@ from wherry.devices.profile import REFERENCE_NAME, Profile, profile_folder
 _NS_PER_M = 1_000  # a rate of 1 M a second takes 1000 ns for one; a rate of 1 G takes 1 ns
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """Counts of what kernels did; `+` adds them field by field, and keeps the larger state.
 
     Parameters
@@ -84,7 +83,7 @@ class Work:
         return type(self)(*counts)
 
 
-_NAMES = tuple(field.name for field in fields(Work))
+_NAMES = Work.__struct_fields__
 _FAMILIES = _NAMES[:-1]
 _counts: Callable[[Work], tuple[int, ...]] = operator.attrgetter(*_FAMILIES)
 
@@ -155,8 +154,7 @@ def absent_rates(work: Work, profile: Profile, reference: ReferenceCore) -> list
     return list(dict.fromkeys(rate for count, rate in lacking if getattr(work, count)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Prices:
+class _Prices(Struct, frozen=True):
     """Nanoseconds for one of each family of `Work`, as fractions of one denominator.
 
     What has no rate costs 0 here; `lacking` has its family and the rate's name.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.flow.types import (
@@ -44,8 +44,7 @@ from wherry.flow.wire import Rows, Shard
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Most:
+class Most(Struct, frozen=True):
     """A bound in an annotation: `Annotated[str, Most(1000)]` bytes, or items of a tuple."""
 
     count: int

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, get_type_hints
+
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.flow.annotations import wire_type
+from wherry.flow.blocks import Parsed, assigned_names
 from wherry.flow.infer import Inferred, infer
 from wherry.flow.liveness import live_slots, successors
 from wherry.flow.nodes import (
@@ -25,7 +27,7 @@ from wherry.flow.nodes import (
     Program,
     Slot,
 )
-from wherry.flow.parse import Parsed, StatementParser, assigned_names
+from wherry.flow.parse import StatementParser
 from wherry.flow.parse_awaits import Vocabulary
 from wherry.flow.parse_values import ValueParser
 from wherry.flow.source import Source, source_of
@@ -46,7 +48,7 @@ def compile_function(function: Callable[..., Any], vocabulary: Vocabulary) -> Pr
     source = source_of(function)
     parameters, result = _signature(source)
     values = ValueParser(source, frozenset(assigned_names(source.tree)))
-    statements = StatementParser(source, values, vocabulary)
+    statements = StatementParser(values, vocabulary)
     parsed = statements.parse()
     for slot in parameters:
         if values.variables and slot.name in values.errors:

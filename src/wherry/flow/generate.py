@@ -12,9 +12,11 @@ import ast
 from collections.abc import Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from wherry.flow.generate_values import ValueMaker, load, store
 from wherry.flow.infer import Inferred
-from wherry.flow.liveness import successors
+from wherry.flow.liveness import assigned, successors
 from wherry.flow.nodes import (
     Await,
     BeginItems,
@@ -47,12 +49,8 @@ from wherry.flow.types import (
     FLOAT,
     INT,
     TIME,
-    Fixed,
-    Many,
     Reference,
     Scalar,
-    Sized,
-    WireType,
 )
 from wherry.flow.wire import REFERENCES, SCALAR_TYPES, check_value
 
@@ -176,6 +174,7 @@ class _Segment:
         self.first = first
         self.handlers = handlers
         self.arms = self._arms()
+        self.within_loop = False
 
     def _arms(self) -> set[int]:
         """Give the blocks that are entered from more than one place, or out of a try."""
@@ -205,16 +204,16 @@ class _Segment:
     def statements(self) -> list[ast.stmt]:
         """Give the body of the function."""
         if self.first is None:
-            raised: list[ast.stmt] = [ast.Raise(load("error"), None)]
-            begin = self._try(raised, self.handlers, within_loop=False)
-            return [begin, self._no_turns(), self._loop()]
+            # Clauses of a try whose only statement raises what arrived.
+            begin = [self._try([ast.Raise(load("error"), None)], self.handlers)]
+        elif self.first in self.arms:
+            begin = [self._go(self.first)]
+        else:
+            begin = self._block(self.first, 0)
         if not self.arms:
-            alone = self._block(self.first, 0)
-            if not self.arms:
-                return alone
-        # The first block may jump: it is an arm itself, because a jump is a turn of the loop.
-        self.arms.add(self.first)
-        return [self._go(self.first), self._no_turns(), self._loop()]
+            return begin
+        self.within_loop = True
+        return [*begin, self._no_turns(), self._loop()]
 
     def _no_turns(self) -> ast.stmt:
         return ast.Assign([store("turns")], ast.Constant(0))
@@ -247,8 +246,12 @@ class _Segment:
         if number not in self.arms and depth > _NESTED_MOST:
             self.arms.add(number)
         if number in self.arms:
-            return [self._go(number), ast.Continue()]
+            # Before the loop, what sets `b` is the last statement on its way into the loop.
+            return [self._go(number), *self._again()]
         return self._block(number, depth)
+
+    def _again(self) -> list[ast.stmt]:
+        return [ast.Continue()] if self.within_loop else []
 
     def _block(self, number: int, depth: int) -> list[ast.stmt]:
         block = self.blocks[number]
@@ -256,14 +259,12 @@ class _Segment:
         for n, statement in enumerate(block.statements):
             made += [_at(s, self.g._line(number, n)) for s in self._statement(number, statement)]
         line = self.g._line(number, len(block.statements))
-        made += [_at(s, line) for s in self._end(number, block.end, depth)]
+        made += [_at(s, line) for s in self._end(block.end, depth)]
         if block.handlers:
             return [self._try(made, block.handlers)]
         return made
 
-    def _try(
-        self, body: list[ast.stmt], handlers: Sequence[Handler], *, within_loop: bool = True
-    ) -> ast.stmt:
+    def _try(self, body: list[ast.stmt], handlers: Sequence[Handler]) -> ast.stmt:
         clauses = []
         for handler in handlers:
             kinds = ast.Tuple([load(self._error(e)) for e in handler.errors], ast.Load())
@@ -271,9 +272,7 @@ class _Segment:
             if handler.name is not None:
                 text = ast.Call(load("error_text"), [load("e")], [])
                 then.append(ast.Assign([self.g.values.store(handler.name)], text))
-            then.append(self._go(handler.block))
-            if within_loop:
-                then.append(ast.Continue())
+            then += [self._go(handler.block), *self._again()]
             clauses.append(ast.ExceptHandler(kinds, "e", then))
         return ast.Try(body, clauses, [], [])
 
@@ -286,51 +285,65 @@ class _Segment:
         values = self.g.values
         match statement:
             case Let(target, value):
-                return [
-                    ast.Assign([values.store(target)], values.make(value)),
-                    *self._checked(number, target, value),
-                ]
+                made: list[ast.stmt] = [ast.Assign([values.store(target)], values.make(value))]
+                return made + self._checked(number, (target,), value)
             case Unpack(targets, value):
                 names = ast.Tuple([values.store(t) for t in targets], ast.Store())
-                return [ast.Assign([names], values.make(value))]
+                made = [ast.Assign([names], values.make(value))]
+                return made + self._checked(number, targets, value)
             case Evaluate(value):
                 return [ast.Expr(values.make(value))]
             case BeginRange(loop, start, stop):
+                counter, last = f"{loop}.i", f"{loop}.stop"
                 return [
-                    ast.Assign([values.store(f"{loop}.i")], values.make(start)),
-                    ast.Assign([values.store(f"{loop}.stop")], values.make(stop)),
+                    ast.Assign([values.store(counter)], values.make(start)),
+                    ast.Assign([values.store(last)], values.make(stop)),
+                    *self._checked(number, (counter,), start),
+                    *self._checked(number, (last,), stop),
                 ]
             case BeginItems(loop, items):
+                kept = f"{loop}.items"
                 return [
-                    ast.Assign([values.store(f"{loop}.items")], values.make(items)),
+                    ast.Assign([values.store(kept)], values.make(items)),
                     ast.Assign([values.store(f"{loop}.i")], ast.Constant(0)),
+                    *self._checked(number, (kept,), items),
                 ]
 
-    def _checked(self, number: int, target: str, value: Value) -> list[ast.stmt]:
-        """Give the check that a variable that may have grown is still one a frame can hold."""
-        t = self.g.inferred.ends[number].get(target) if number in self.g.inferred.ends else None
-        check = growth(t, value)
-        if check is None:
+    def _checked(self, number: int, targets: tuple[str, ...], value: Value) -> list[ast.stmt]:
+        """Give the checks that variables that may have grown are still what a frame can hold.
+
+        Every variable passes one when it gets a computed value, so what moves between variables
+        needs none.
+        """
+        if not grows(value):
             return []
+        return [check for target in targets for check in self._check(number, target)]
+
+    def _check(self, number: int, target: str) -> list[ast.stmt]:
         name = self.g.values.load(target)
-        if check == "int":
-            within = ast.Compare(
-                load("INT_LEAST"), [ast.LtE(), ast.LtE()], [name, load("INT_MOST")]
-            )
-            too_large = ast.Raise(ast.Call(load("too_large"), [name], []), None)
-            return [ast.If(ast.UnaryOp(ast.Not(), within), [too_large], [])]
+        # Of a variable with several types within a block, the one at its end says nothing.
+        several = sum(target in assigned(s) for s in self.blocks[number].statements) > 1
+        match self.g.inferred.ends[number].get(target):
+            case _ if several:
+                pass
+            case Scalar("int"):
+                within = ast.Compare(
+                    load("INT_LEAST"), [ast.LtE(), ast.LtE()], [name, load("INT_MOST")]
+                )
+                too_large = ast.Raise(ast.Call(load("too_large"), [name], []), None)
+                return [ast.If(ast.UnaryOp(ast.Not(), within), [too_large], [])]
+            case Scalar():
+                return []
         return [ast.Expr(ast.Call(load("check_size"), [name], []))]
 
-    def _end(self, number: int, end: End, depth: int) -> list[ast.stmt]:
+    def _end(self, end: End, depth: int) -> list[ast.stmt]:
         values = self.g.values
         match end:
             case Jump(block):
                 return self._goto(block, depth)
             case Branch(test, then, otherwise):
-                return [
-                    ast.If(values.make(test), self._goto(then, depth + 1), []),
-                    *self._goto(otherwise, depth + 1),
-                ]
+                ways = [self._goto(way, depth + 1) for way in (then, otherwise)]
+                return [ast.If(values.make(test), *ways)]
             case Return(value):
                 made = ast.Tuple(
                     [ast.Constant(-1), values.make(value), ast.Constant(None)], ast.Load()
@@ -357,7 +370,7 @@ class _Segment:
             ast.Assign([values.store(counter)], step),
             *self._goto(end.body, depth + 1),
         ]
-        return [ast.If(test, body, []), *self._goto(end.done, depth + 1)]
+        return [ast.If(test, body, self._goto(end.done, depth + 1))]
 
     def _next_item(self, end: NextItem, depth: int) -> list[ast.stmt]:
         values = self.g.values
@@ -373,7 +386,7 @@ class _Segment:
             ),
             *self._goto(end.body, depth + 1),
         ]
-        return [ast.If(test, body, []), *self._goto(end.done, depth + 1)]
+        return [ast.If(test, body, self._goto(end.done, depth + 1))]
 
     def _await(self, number: int) -> ast.stmt:
         values = self.g.values
@@ -385,18 +398,18 @@ class _Segment:
         return ast.Return(step)
 
 
-def growth(t: WireType | None, value: Value) -> str | None:
-    """Tell what an assigned value must be checked for: "int", "size", or None if it cannot grow."""
-    if not isinstance(value, Binary | Formatted | FunctionCall | MethodCall | Unary):
-        return None
-    match t:
-        case Scalar("int"):
-            return "int"
-        case Sized() | Fixed() | Many():
-            return "size"
-        case Scalar():
-            return None
-    return "size"
+_GROWING: Final = (Binary, Unary, Formatted, FunctionCall, MethodCall)
+
+
+def grows(value: object) -> bool:
+    """Tell whether a value is computed, not only moved: then it may be larger than its parts."""
+    if isinstance(value, _GROWING):
+        return True
+    if isinstance(value, tuple):
+        return any(map(grows, value))
+    return isinstance(value, Struct) and any(
+        grows(getattr(value, f)) for f in value.__struct_fields__
+    )
 
 
 def code_of(program: Program, inferred: Inferred) -> tuple[Any, dict[str, Any]]:

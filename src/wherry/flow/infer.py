@@ -7,7 +7,8 @@ surely has a value there. `is None` narrows what may be None on the ways behind 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.flow.nodes import (
     Await,
@@ -29,6 +30,7 @@ from wherry.flow.nodes import (
     Statement,
     Unpack,
 )
+from wherry.flow.operands import check_operands
 from wherry.flow.types import (
     INT,
     LEVELS,
@@ -52,8 +54,7 @@ Report = Callable[[object, str, str], None]
 ERROR_TEXT = Sized("str", MOST_BYTES)
 
 
-@dataclass(slots=True)
-class Inferred:
+class Inferred(Struct):
     """What is known of a program's variables.
 
     Attributes
@@ -66,8 +67,8 @@ class Inferred:
         Of the values returned; None if nothing returns.
     """
 
-    entries: dict[int, State] = field(default_factory=dict)
-    ends: dict[int, State] = field(default_factory=dict)
+    entries: dict[int, State] = {}
+    ends: dict[int, State] = {}
     result: WireType | None = None
 
 
@@ -219,7 +220,7 @@ class _Pass:
                 yield from self._await(self.program.positions[number], state)
 
     def _await(self, position: Position, state: State) -> Iterator[tuple[int, State]]:
-        self.values.operands(position, state)
+        check_operands(self.values, position, state)
         after = dict(state)
         if position.target is not None:
             after[position.target] = position.type

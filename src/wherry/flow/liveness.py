@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+
+from msgspec import Struct
 
 from wherry.flow.nodes import (
     Await,
@@ -33,9 +34,9 @@ def used(value: object) -> Iterator[str]:
     elif isinstance(value, tuple):
         for item in value:
             yield from used(item)
-    elif is_dataclass(value):
-        for f in fields(value):
-            yield from used(getattr(value, f.name))
+    elif isinstance(value, Struct):
+        for f in value.__struct_fields__:
+            yield from used(getattr(value, f))
 
 
 def assigned(statement: Statement) -> Names:

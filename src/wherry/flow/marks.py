@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, get_type_hints
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.annotations import wire_type
@@ -29,8 +30,7 @@ Kind = Literal["route", "scan", "value", "respond", "sleep", "event", "gather", 
 ATTRIBUTE: Final = "__wherry__"
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """What the compiler knows of a marked object.
 
     Attributes

@@ -27,8 +27,10 @@ which file everything stood, for tracebacks; it is no part of a program's identi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.ids import digest
 from wherry.flow.types import WireType
@@ -37,24 +39,21 @@ from wherry.ir.expr import Call, Node
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A value that never changes; it is part of the program's identity."""
 
     value: object
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(Struct, frozen=True):
     """The value of a variable."""
 
     name: str
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(Struct, frozen=True):
     """`op` in - + ~ not."""
 
     op: str
@@ -62,8 +61,7 @@ class Unary:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Struct, frozen=True):
     """`op` in + - * / // % ** & | ^ << >>."""
 
     op: str
@@ -72,8 +70,7 @@ class Binary:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """A chain of comparisons: each value is evaluated once, and none after the first false."""
 
     ops: tuple[str, ...]
@@ -81,8 +78,7 @@ class Comparison:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(Struct, frozen=True):
     """`and` or `or` of values, which gives one of them as Python does."""
 
     op: str
@@ -90,8 +86,7 @@ class Either:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """`then if test else otherwise`."""
 
     test: Value
@@ -100,8 +95,7 @@ class Choice:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Struct, frozen=True):
     """A value within an f-string: `conversion` in "" s r, and the text after the colon."""
 
     value: Value
@@ -110,24 +104,21 @@ class Format:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Formatted:
+class Formatted(Struct, frozen=True):
     """An f-string: texts and formats."""
 
     parts: tuple[str | Format, ...]
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class TupleOf:
+class TupleOf(Struct, frozen=True):
     """A tuple of values."""
 
     items: tuple[Value, ...]
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """An item of a tuple, or a character of a text."""
 
     value: Value
@@ -135,8 +126,7 @@ class Index:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(Struct, frozen=True):
     """A listed attribute: of dates and times, of rows."""
 
     value: Value
@@ -144,8 +134,7 @@ class Attribute:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class MethodCall:
+class MethodCall(Struct, frozen=True):
     """A listed method of a scalar."""
 
     value: Value
@@ -154,8 +143,7 @@ class MethodCall:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class FunctionCall:
+class FunctionCall(Struct, frozen=True):
     """A listed function; the last arguments are given by `names`."""
 
     name: str
@@ -181,8 +169,7 @@ Value = (
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Let:
+class Let(Struct, frozen=True):
     """Give a variable a value."""
 
     target: str
@@ -190,8 +177,7 @@ class Let:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Unpack:
+class Unpack(Struct, frozen=True):
     """Give several variables the items of a tuple."""
 
     targets: tuple[str, ...]
@@ -199,16 +185,14 @@ class Unpack:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Evaluate:
+class Evaluate(Struct, frozen=True):
     """Evaluate and forget: what it raises counts."""
 
     value: Value
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class BeginRange:
+class BeginRange(Struct, frozen=True):
     """Begin a loop over numbers."""
 
     loop: int
@@ -217,8 +201,7 @@ class BeginRange:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class BeginItems:
+class BeginItems(Struct, frozen=True):
     """Begin a loop over the items of a tuple."""
 
     loop: int
@@ -229,16 +212,14 @@ Statement = Let | Unpack | Evaluate | BeginRange | BeginItems
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """Go on at a block."""
 
     block: int
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """Go on at one of two blocks."""
 
     test: Value
@@ -247,16 +228,14 @@ class Branch:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(Struct, frozen=True):
     """End with a value."""
 
     value: Value
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Raise:
+class Raise(Struct, frozen=True):
     """Raise a declared error."""
 
     error: str
@@ -264,8 +243,7 @@ class Raise:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class NextNumber:
+class NextNumber(Struct, frozen=True):
     """The next number of a loop: it becomes `target`, and `body` runs; after the last, `done`."""
 
     loop: int
@@ -277,8 +255,7 @@ class NextNumber:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class NextItem:
+class NextItem(Struct, frozen=True):
     """The next item of a loop's tuple."""
 
     loop: int
@@ -289,8 +266,7 @@ class NextItem:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Await:
+class Await(Struct, frozen=True):
     """Stop at a position, until the result of what it awaits is there."""
 
     position: int
@@ -300,8 +276,7 @@ End = Jump | Branch | Return | Raise | NextNumber | NextItem | Await
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(Struct, frozen=True):
     """An except-clause: for these errors go on at a block, their text bound to `name`."""
 
     errors: tuple[str, ...]
@@ -310,8 +285,7 @@ class Handler:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """Statements without a way in but their first, or out but the end, or an error."""
 
     statements: tuple[Statement, ...]
@@ -320,16 +294,17 @@ class Block:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(Struct, frozen=True):
     """In a chain's arguments: an operand of the await, by its name in `Chain.inputs`."""
 
     name: str
 
+    def __str__(self) -> str:
+        return f"<{self.name}>"
+
 
 @register
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(Struct, frozen=True):
     """An expression over rows as an argument; operands in it are literals with an `Operand`."""
 
     node: Node
@@ -337,8 +312,7 @@ class Traced:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class TracedCall:
+class TracedCall(Struct, frozen=True):
     """An aggregate as an argument."""
 
     call: Call
@@ -346,9 +320,8 @@ class TracedCall:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class ChainCall:
-    """One method of a chain; arguments are Traced, TracedCall, Operand, constants, tuples of these."""
+class ChainCall(Struct, frozen=True):
+    """A method of a chain; arguments: Traced, TracedCall, Operand, constants, tuples of them."""
 
     method: str
     arguments: tuple[object, ...]
@@ -356,16 +329,14 @@ class ChainCall:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class ScanOf:
+class ScanOf(Struct, frozen=True):
     """All rows of a dataset, as the source of a chain."""
 
     dataset: str
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A pipeline: its source (`Operand` for rows or a shard), its calls, the names of operands."""
 
     source: Operand | ScanOf
@@ -374,8 +345,7 @@ class Chain:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class RouteTo:
+class RouteTo(Struct, frozen=True):
     """Find the shard of a dataset that has a key: one operand, or none for all shards."""
 
     dataset: str
@@ -383,50 +353,43 @@ class RouteTo:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class TakeValue:
+class TakeValue(Struct, frozen=True):
     """The value of a column in the one row that the operand has."""
 
     column: str
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class RespondWith:
+class RespondWith(Struct, frozen=True):
     """Answer with the operand's rows."""
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(Struct, frozen=True):
     """Wait for the operand: seconds, or a timedelta."""
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class WaitFor:
+class WaitFor(Struct, frozen=True):
     """Wait for the event that the operand names."""
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Gather:
+class Gather(Struct, frozen=True):
     """Several chains at once; operands are those of the chains, one after the other."""
 
     chains: tuple[Chain, ...]
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class CallMovable:
+class CallMovable(Struct, frozen=True):
     """Run another program, by its place in `callees`; operands are its parameters."""
 
     callee: int
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A variable in a frame."""
 
     name: str
@@ -434,9 +397,8 @@ class Slot:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Perform:
-    """Call a registered effect; `key` is the operand whose value makes a repetition known, or -1."""
+class Perform(Struct, frozen=True):
+    """Call a registered effect; `key` is the operand that tells repetitions, or -1."""
 
     name: str
     effect: str
@@ -450,8 +412,7 @@ Awaits = (
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """Where a program can be frozen; `awaits` is None at the entry.
 
     Attributes
@@ -481,9 +442,8 @@ class Position:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a program stood: the file, and the line of every statement and end, block by block."""
+class Places(Struct, frozen=True):
+    """Where a program stood: its file, the lines of all statements and ends, block by block."""
 
     file: str
     line: int
@@ -491,9 +451,8 @@ class Places:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A movable function as data; `variables` are those with annotations, `result` what it gives."""
+class Program(Struct, frozen=True):
+    """A movable as data; `variables` are those with annotations, `result` what it gives."""
 
     name: str
     parameters: tuple[Slot, ...]

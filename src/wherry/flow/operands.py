@@ -1,99 +1,107 @@
-"""What an await is given, as bytes: typed by the program, so that decoding builds nothing else.
-
-A continuation travels to the node that carries its await out, so the operands go with the frame:
-a msgpack array of their values in order. Their types follow from those of the variables.
-"""
+"""What each kind of await takes: operands that do not fit are reported."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Iterator
 
-import msgspec
+from wherry.flow.nodes import (
+    CallMovable,
+    Chain,
+    Gather,
+    Operand,
+    Perform,
+    Position,
+    Program,
+    RespondWith,
+    RouteTo,
+    Sleep,
+    TakeValue,
+    Traced,
+    TracedCall,
+    WaitFor,
+)
+from wherry.flow.record import operands_in
+from wherry.flow.types import (
+    INT,
+    ROWS,
+    SHARD,
+    STR,
+    TIMEDELTA,
+    Fixed,
+    Local,
+    Many,
+    Maybe,
+    Reference,
+    Scalar,
+    Sized,
+    WireType,
+    fits,
+    type_name,
+)
+from wherry.flow.value_types import State, Values, is_unknown
 
-from wherry.base.errors import CorruptError, InputError
-from wherry.flow.infer import infer
-from wherry.flow.nodes import Await, Program
-from wherry.flow.types import WireType, is_wire, most_bytes, type_name
-from wherry.flow.value_types import Values
-from wherry.flow.wire import check_value, decoded_type
-
-_ENCODE: Final = msgspec.msgpack.Encoder().encode
-_REFUSED: Final = (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError)
-
-
-class Operands:
-    """What writes and reads the operands of one program's awaits, by position."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.types = operand_types(program)
-        self._decode = [_decoder(types) for types in self.types]
-        self._most = [3 + sum(map(most_bytes, types)) for types in self.types]
-
-    def freeze(self, position: int, operands: tuple[Any, ...]) -> bytes:
-        """Give operands as bytes.
-
-        Raises
-        ------
-        InputError
-            If one is longer than its type allows.
-        """
-        try:
-            data = _ENCODE(operands)
-        except (OverflowError, UnicodeEncodeError, TypeError) as problem:
-            raise InputError(f"{self._at(position)}: {problem}") from None
-        if len(data) > self._most[position]:
-            for t, value in zip(self.types[position], operands, strict=True):
-                check_value(t, value, self._at(position))
-        return data
-
-    def thaw(self, position: int, data: bytes) -> tuple[Any, ...]:
-        """Read what `freeze` wrote.
-
-        Raises
-        ------
-        CorruptError
-            If there is no such position, or the bytes hold other types.
-        """
-        if not 0 <= position < len(self._decode):
-            last = len(self._decode) - 1
-            raise CorruptError(f"{self.program.name} has no position {position}; 0 to {last}")
-        if len(data) > self._most[position]:
-            most = self._most[position]
-            raise CorruptError(f"{self._at(position)}: {len(data)} bytes; at most {most}")
-        try:
-            found: tuple[Any, ...] = self._decode[position](data)
-        except _REFUSED as problem:
-            raise CorruptError(f"{self._at(position)}: {problem}") from None
-        return found
-
-    def _at(self, position: int) -> str:
-        return f"{self.program.name}: the operands of position {position}"
+_SCALAR = (Local("a scalar"),)
 
 
-@lru_cache(maxsize=256)
-def operands_of(program: Program) -> Operands:
-    """Give what writes and reads the operands of a program."""
-    return Operands(program)
+def check_operands(values: Values, position: Position, state: State) -> None:
+    """Report operands that the await of a position does not take."""
+    types = [values.of(value, state) for value in position.operands]
+    wanted = list(_wanted(position.awaits, values.program))
+    if len(wanted) != len(types):
+        seen = f"{len(types)} values where {len(wanted)} are needed"
+        values.report(position, seen, f"give {len(wanted)}")
+        return
+    for value, t, (possible, what) in zip(position.operands, types, wanted, strict=True):
+        if not is_unknown(t) and not any(_accepted(t, p) for p in possible):
+            names = " or ".join(map(type_name, possible))
+            values.report(value, f"{what} is {type_name(t)}", f"give {names}")
 
 
-def operand_types(program: Program) -> tuple[tuple[WireType, ...], ...]:
-    """Give the types of what each position's await is given; none at the entry."""
-    values = Values(program, lambda *_: None)
-    ends = infer(program, lambda *_: None).ends
-    found: list[tuple[WireType, ...]] = [()] * len(program.positions)
-    for number, block in enumerate(program.blocks):
-        if isinstance(block.end, Await) and number in ends:
-            position = block.end.position
-            operands = program.positions[position].operands
-            found[position] = tuple(values.of(operand, ends[number]) for operand in operands)
-    return tuple(found)
+def traced_operands(chain: Chain) -> set[str]:
+    """Give the operands that stand within expressions over rows: they have to be scalars."""
+    found: set[str] = set()
+    waiting: list[object] = [(call.arguments, call.named) for call in chain.calls]
+    while waiting:
+        match waiting.pop():
+            case Traced() | TracedCall() as traced:
+                found |= {*operands_in(traced)}
+            case tuple() as several:
+                waiting += several
+    return found
 
 
-def _decoder(types: tuple[WireType, ...]) -> Any:
-    bound = [type_name(t) for t in types if not is_wire(t)]
-    if bound:
-        raise CorruptError(f"an await is given {bound[0]}, which is bound to its place")
-    wanted: Any = tuple[tuple(map(decoded_type, types))] if types else tuple[()]
-    return msgspec.msgpack.Decoder(wanted).decode
+def _accepted(t: WireType, wanted: WireType) -> bool:
+    if wanted == Local("a scalar"):
+        return isinstance(t, Scalar | Sized | Maybe | Fixed | Many)
+    return t == wanted if isinstance(wanted, Reference) else fits(t, wanted)
+
+
+def _wanted(awaits: object, program: Program) -> Iterator[tuple[tuple[WireType, ...], str]]:
+    match awaits:
+        case RouteTo(_, True):
+            yield _SCALAR, "the key"
+        case Chain(source, _, inputs):
+            traced = traced_operands(awaits)
+            for name in inputs:
+                is_source = source == Operand(name)
+                if name in traced:
+                    yield _SCALAR, f"{name!r} within an expression"
+                elif is_source:
+                    yield (ROWS, SHARD), "the source of the pipeline"
+                else:
+                    yield (*_SCALAR, ROWS, SHARD), f"{name!r}"
+        case Gather(chains):
+            for chain in chains:
+                yield from _wanted(chain, program)
+        case TakeValue() | RespondWith():
+            yield (ROWS,), "what has the rows"
+        case Sleep():
+            yield (INT, Scalar("float"), TIMEDELTA), "the time to sleep"
+        case WaitFor():
+            yield (STR,), "the name of the event"
+        case CallMovable(callee):
+            for slot in program.callees[callee].parameters:
+                yield (slot.type,), f"the argument {slot.name!r}"
+        case Perform(_, _, _, parameters):
+            for slot in parameters:
+                yield (slot.type,), f"the argument {slot.name!r}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-import datetime as clock
+import datetime as dt
 import decimal
 import random
 import types
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import WherryError
 from wherry.flow.constants import constant_type
@@ -29,10 +30,10 @@ _LISTED: Final[dict[Any, str]] = {
         getattr(builtins, name): name
         for name in FUNCTIONS - {"date", "datetime", "time", "timedelta", "Decimal"}
     },
-    clock.date: "date",
-    clock.datetime: "datetime",
-    clock.time: "time",
-    clock.timedelta: "timedelta",
+    dt.date: "date",
+    dt.datetime: "datetime",
+    dt.time: "time",
+    dt.timedelta: "timedelta",
     decimal.Decimal: "Decimal",
 }
 _IMPURE: Final = {
@@ -76,8 +77,7 @@ _INSTEAD: Final[dict[Any, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """What a name from outside came to: exactly one of these is set.
 
     Attributes
@@ -147,7 +147,7 @@ def _refusal(name: str, found: Any) -> tuple[str, str]:
     owner = getattr(found, "__self__", None)
     if isinstance(owner, random.Random):
         module = "random"
-    if owner in (clock.date, clock.datetime) if isinstance(owner, type) else module in _IMPURE:
+    if owner in (dt.date, dt.datetime) if isinstance(owner, type) else module in _IMPURE:
         return f"{name} is impure", _IMPURE.get(module, _IMPURE["time"])
     if isinstance(found, list | set | dict | bytearray):
         return (

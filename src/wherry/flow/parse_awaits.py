@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.constants import constant_type
@@ -43,22 +44,25 @@ from wherry.flow.types import (
     WireType,
 )
 
-
+_ONE_OPERAND: Final[dict[str, tuple[str, Awaits, WireType]]] = {
+    "respond": ("rows", RespondWith(), ROWS),
+    "sleep": ("time", Sleep(), NONE),
+    "event": ("name", WaitFor(), BYTES),
+}
+"""Marks with one argument: its name, what is awaited, and the type of what that gives."""
 _NO_VALUES: Final = (
     *(ast.Lambda, ast.List, ast.Dict, ast.Set, ast.Starred),
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """What pipelines can do: the names of their methods."""
 
     methods: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(Struct, frozen=True):
     """An await, parsed: what it is, its operands, and the type of what it gives."""
 
     awaits: Awaits
@@ -75,9 +79,10 @@ class AwaitParser:
         self.vocabulary = vocabulary
         self.callees: list[Program] = []
 
-    def refuse(self, node: ast.AST, seen: str, instead: str) -> None:
-        """Note a reason; None stands for what is refused."""
+    def refuse(self, node: ast.AST, seen: str, instead: str) -> Any:
+        """Note a reason; give None, which stands for what is refused."""
         self.source.refuse(node, seen, instead)
+        return None
 
     def awaited(self, node: ast.expr, declared: WireType | None) -> Awaited | None:
         """Give what an expression behind `await` is; None if it was refused.
@@ -90,39 +95,39 @@ class AwaitParser:
         mark = self._mark(node)
         if mark is not None and isinstance(node, ast.Call):
             return self._marked(node, mark, declared)
-        is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if is_method and resolved(self.source, node.func, self.values.variables) is MISSING:
-            chain = self._chain(node)
-            return None if chain is None else Awaited(chain[0], chain[1], ROWS)
-        return self._not_awaited(node)
+        match node:
+            case ast.Call(ast.Attribute() as method) if self._found(method) is MISSING:
+                chain = self._chain(node)
+                return None if chain is None else Awaited(chain[0], chain[1], ROWS)
+        self._not_awaited(node)
+        return None
 
     def _not_awaited(self, node: ast.expr) -> None:
         text = ast.unparse(node)
-        if isinstance(node, ast.Call):
-            found = resolved(self.source, node.func, self.values.variables)
-            if found is not MISSING:
-                if is_listed(found):
-                    return self.refuse(node, f"{text} is no await", "leave out `await`")
-                self.values.value(node)
-                return None
-            if isinstance(node.func, ast.Name) and node.func.id not in self.values.variables:
-                self.values.unknown(node.func)
-                return None
-        if isinstance(node, ast.Name) and node.id in self.values.variables:
-            return self.refuse(
-                node,
-                f"{text} is a variable: what is awaited must be known when it is declared",
-                f"write the pipeline behind await: x = await {text}.select(...)",
-            )
-        return self.refuse(
-            node,
+        seen, instead = (
             f"{text:.60} cannot be awaited",
             "await a pipeline, route, respond, sleep, event, value, gather, an effect or a movable",
         )
+        match node:
+            case ast.Call(function) if (found := self._found(function)) is not MISSING:
+                if not is_listed(found):
+                    self.values.value(node)  # says what is wrong with calling it
+                    return
+                seen, instead = f"{text} is no await", "leave out `await`"
+            case ast.Call(ast.Name(name) as function) if name not in self.values.variables:
+                self.values.unknown(function)
+                return
+            case ast.Name(name) if name in self.values.variables:
+                seen = f"{text} is a variable: what is awaited must be known when it is declared"
+                instead = f"write the pipeline behind await: x = await {text}.select(...)"
+        self.refuse(node, seen, instead)
+
+    def _found(self, node: ast.expr) -> Any:
+        """Give the object from outside that an expression names, or `MISSING`."""
+        return resolved(self.source, node, self.values.variables)
 
     def _mark(self, node: ast.expr) -> Mark | None:
-        function = node.func if isinstance(node, ast.Call) else node
-        found = resolved(self.source, function, self.values.variables)
+        found = self._found(node.func if isinstance(node, ast.Call) else node)
         return None if found is MISSING else mark_of(found)
 
     def _marked(self, node: ast.Call, mark: Mark, declared: WireType | None) -> Awaited | None:
@@ -130,20 +135,17 @@ class AwaitParser:
             k.arg is None for k in node.keywords
         ):
             return self.refuse(node, "* in a call", "name the arguments one by one")
+        if mark.kind in _ONE_OPERAND:
+            name, awaits, t = _ONE_OPERAND[mark.kind]
+            found = self._arguments(node, (name,))
+            if mark.kind == "event" and declared is not None:
+                t = declared
+            return None if found is None else Awaited(awaits, found, t)
         match mark.kind:
             case "route":
                 return self._route(node)
             case "value":
                 return self._value(node, declared)
-            case "respond":
-                found = self._arguments(node, ("rows",))
-                return found and Awaited(RespondWith(), found, ROWS)
-            case "sleep":
-                found = self._arguments(node, ("time",))
-                return found and Awaited(Sleep(), found, NONE)
-            case "event":
-                found = self._arguments(node, ("name",))
-                return found and Awaited(WaitFor(), found, declared or BYTES)
             case "gather":
                 return self._gather(node)
             case "scan":
@@ -156,6 +158,7 @@ class AwaitParser:
                 return self._movable(node, mark)
             case "effect":
                 return self._effect(node, mark)
+        raise TypeError(mark.kind)
 
     def _arguments(self, node: ast.Call, names: Sequence[str]) -> tuple[Value, ...] | None:
         """Give the arguments of a call in the order of `names`; all are needed."""
@@ -236,10 +239,12 @@ class AwaitParser:
         arguments = self._arguments(node, [slot.name for slot in mark.program.parameters])
         if arguments is None:
             return None
-        if mark.program not in self.callees:
+        # By identity: programs that are equal may differ, because 1 == True.
+        found = [n for n, known in enumerate(self.callees) if known is mark.program]
+        if not found:
+            found = [len(self.callees)]
             self.callees.append(mark.program)
-        call = CallMovable(self.callees.index(mark.program))
-        return Awaited(call, arguments, mark.program.result)
+        return Awaited(CallMovable(found[0]), arguments, mark.program.result)
 
     def _effect(self, node: ast.Call, mark: Mark) -> Awaited | None:
         names = [slot.name for slot in mark.parameters]
@@ -268,9 +273,8 @@ class AwaitParser:
         return chain, tuple(operands.values())
 
     def _chain_source(self, node: ast.expr) -> Operand | ScanOf | None:
-        if isinstance(node, ast.Name) and node.id in self.values.variables:
-            if node.id not in self.values.errors:
-                return Operand(node.id)
+        if isinstance(node, ast.Name) and node.id in self.values.variables - self.values.errors:
+            return Operand(node.id)
         mark = self._mark(node)
         if mark is not None and mark.kind == "scan" and isinstance(node, ast.Call):
             bound = self._bound(node, ("dataset",))

@@ -205,6 +205,7 @@ class ValueParser:
         return self.refuse(node, f"{name} is a function, not a value", f"call it: {name}(...)")
 
     def unknown(self, node: ast.expr) -> Value:
+        """Refuse a name that means nothing, with the reason why it does not."""
         name = ast.unparse(node)
         root = node
         while isinstance(root, ast.Attribute):
@@ -246,7 +247,7 @@ class ValueParser:
                     f"the format of {ast.unparse(part.value)}",
                     "a constant format such as .2f, >10 or 05d; conversions !s and !r",
                 )
-            inner = self._maybe_error(part.value)
+            inner = self.maybe_error(part.value)
             parts.append(self.put(Format(inner, _CONVERSIONS[part.conversion], spec), part.value))
         return Formatted(tuple(parts))
 
@@ -260,7 +261,7 @@ class ValueParser:
                 return text
         return None
 
-    def _maybe_error(self, node: ast.expr) -> Value:
+    def maybe_error(self, node: ast.expr) -> Value:
         """Give the value of an expression that may name an error: then it is the error's text."""
         if isinstance(node, ast.Name) and node.id in self.errors:
             return Get(node.id)
@@ -322,7 +323,7 @@ class ValueParser:
         if names and name not in rules.KEYWORDS:
             return self.refuse(node, f"{name} with named arguments", "give arguments by place")
         if name == "str" and len(node.args) == 1:
-            arguments: tuple[Value, ...] = (self._maybe_error(node.args[0]),)
+            arguments: tuple[Value, ...] = (self.maybe_error(node.args[0]),)
         else:
             arguments = tuple(map(self.value, (*node.args, *(k.value for k in node.keywords))))
         if not node.args and not names and name not in {"timedelta", "time"}:

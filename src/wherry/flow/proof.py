@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.flow.frame import frame_most
 from wherry.flow.nodes import (
@@ -26,8 +27,7 @@ from wherry.flow.types import is_wire, most_bytes, type_name
 _ORDER = ("pure", "idempotent", "once")
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(Struct, frozen=True):
     """A variable in a frame: its type as text, and its bytes at most."""
 
     name: str
@@ -35,8 +35,7 @@ class Live:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(Struct, frozen=True):
     """What is known of one position.
 
     Attributes
@@ -64,8 +63,7 @@ class Proven:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """What is known of a whole program; `frame_bytes` is of its largest frame."""
 
     name: str
@@ -210,6 +208,7 @@ def proof_json(found: Proof) -> dict[str, Any]:
 
 def proof_text(found: Proof) -> str:
     """Give the proof as plain text, a line a position."""
+    needs = ", ".join(found.needs) or "nothing"
     given = ", ".join(f"{v.name}: {v.type}" for v in found.parameters)
     header = ("", "line", "awaits", "frame at most", "effect", "live")
     table = [header] + [
@@ -232,7 +231,6 @@ def proof_text(found: Proof) -> str:
         (
             f"{found.name}({given}) -> {found.result}",
             *lines,
-            f"largest frame {found.frame_bytes} B, effects {found.effect}, "
-            f"needs {', '.join(found.needs) or 'nothing'}",
+            f"largest frame {found.frame_bytes} B, effects {found.effect}, needs {needs}",
         )
     )

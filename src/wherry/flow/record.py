@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.flow.nodes import Chain, ChainCall, Operand, Traced, TracedCall
@@ -71,7 +72,7 @@ class Held(Expr):
     def __float__(self) -> NoReturn:
         self._as("number", "float")
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         self._refuse("hash", "compare with ==, or use .is_in([...])")
 
     def __str__(self) -> str:
@@ -164,7 +165,7 @@ def _once(source: Source, node: ast.expr, variables: Mapping[str, str], end: str
         return _plain(value)
     except InputError:
         raise
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - what evaluating the user's expression may raise
         raise InputError(f"{type(problem).__name__}: {problem}") from None
 
 
@@ -216,8 +217,8 @@ def _renamed(value: Any) -> Any:
             return _renamed(Compare(_TURNED[op], right, value.left))
         case tuple():
             return tuple(map(_renamed, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        changed = {f.name: _renamed(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Struct):
+        changed = {f: _renamed(getattr(value, f)) for f in value.__struct_fields__}
         return replace(value, **changed)
     return value
 
@@ -236,9 +237,9 @@ def _collect(value: object, found: list[str]) -> None:
     elif isinstance(value, tuple):
         for item in value:
             _collect(item, found)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for f in fields(value):
-            _collect(getattr(value, f.name), found)
+    elif isinstance(value, Struct):
+        for f in value.__struct_fields__:
+            _collect(getattr(value, f), found)
 
 
 def filled(chain: Chain, operands: tuple[object, ...]) -> Chain:
@@ -258,7 +259,7 @@ def _filled(value: Any, values: Mapping[str, object]) -> Any:
         case tuple():
             return tuple(_filled(item, values) for item in value)
     if isinstance(value, Node | Call | Traced | TracedCall | ChainCall):
-        changed = {f.name: _filled(getattr(value, f.name), values) for f in fields(value)}
+        changed = {f: _filled(getattr(value, f), values) for f in value.__struct_fields__}
         return replace(value, **changed)
     return value
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Hashable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 
@@ -59,9 +59,10 @@ def _fitting(value: Any, wanted: Any) -> list[tuple[Any, Any]] | None:
         return None
     if origin is tuple:
         return _items(value, get_args(wanted))
-    if is_dataclass(value):
-        hints = _hints(type(value))
-        return [(getattr(value, f.name), hints[f.name]) for f in fields(value)]
+    if isinstance(value, Struct):
+        cls: Any = type(value)
+        hints = _hints(cls)
+        return [(getattr(value, f), hints[f]) for f in value.__struct_fields__]
     return []
 
 
@@ -75,7 +76,7 @@ def _is_kind(value: Any, wanted: Any) -> bool:
         return value is None
     if wanted is int:
         return type(value) is int
-    if is_dataclass(wanted) or wanted is pa.DataType:
+    if wanted is pa.DataType or (isinstance(wanted, type) and issubclass(wanted, Struct)):
         return isinstance(value, wanted)
     return type(value) is wanted
 
@@ -89,16 +90,16 @@ def _items(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> list[tuple[Any
 
 
 def _is_anything(value: Any) -> bool:
-    return isinstance(value, _LEAVES) or type(value) is tuple or is_dataclass(value)
+    return isinstance(value, _LEAVES) or type(value) is tuple or isinstance(value, Struct)
 
 
 def _anything(value: Any) -> Iterator[tuple[Any, Any]]:
     if type(value) is tuple:
         yield from ((item, object) for item in value)
-    elif is_dataclass(value):
+    elif isinstance(value, Struct):
         yield value, type(value)
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     return get_type_hints(cls)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 
@@ -18,8 +18,7 @@ MOST_REASONS: Final = 20
 MISSING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """One thing that a movable cannot hold.
 
     Attributes
@@ -63,8 +62,7 @@ class Rejected(InputError):
         return f"{self.name} cannot be a movable:\n{shown}{more}"
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """A function being compiled.
 
     Attributes
@@ -83,13 +81,15 @@ class Source:
     tree: ast.AsyncFunctionDef
     names: dict[str, Any]
     unset: frozenset[str]
-    reasons: list[Reason] = field(default_factory=list)
+    reasons: list[Reason] = []
 
     def refuse(self, node: ast.AST, seen: str, instead: str) -> None:
         """Note a reason; compiling goes on, so that all are found at once."""
         line = getattr(node, "lineno", self.tree.lineno)
-        column = getattr(node, "col_offset", self.tree.col_offset) + 1
-        reason = Reason(self.file, line, column, self.lines.get(line, ""), seen, instead)
+        text = self.lines.get(line, "")
+        offset = getattr(node, "col_offset", self.tree.col_offset)  # in bytes of UTF-8
+        column = len(text.encode()[:offset].decode(errors="ignore")) + 1
+        reason = Reason(self.file, line, column, text, seen, instead)
         if reason not in self.reasons:
             self.reasons.append(reason)
 
@@ -138,27 +138,35 @@ def source_of(function: Callable[..., Any]) -> Source:
     file = function.__code__.co_filename
     try:
         lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+        tree = _parsed(lines)
     except (OSError, TypeError, SyntaxError):
         seen = "its source cannot be read: it was typed at a prompt, or the file changed"
         raise _unread(function, seen, "write it in a file, and import that") from None
     if not isinstance(tree, ast.AsyncFunctionDef):
         raise _unread(function, "it is not an `async def`", f"async def {function.__name__}(...)")
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    _move(tree, first - 1, indent)
+    _move(tree, first - 1)
     numbered = {first + n: line.rstrip("\n") for n, line in enumerate(lines)}
     names, unset = _names(function)
     _FILES.add(file)
     return Source(function, file, numbered, tree, names, unset)
 
 
-def _move(tree: ast.AST, lines: int, columns: int) -> None:
+def _parsed(lines: list[str]) -> ast.stmt:
+    """Parse a function's lines; an indented one as it stands, for dedenting would change texts."""
+    text = "".join(lines)
+    if not lines[0][:1].isspace():
+        return ast.parse(text).body[0]
+    outer = ast.parse("if True:\n" + text).body[0]
+    assert isinstance(outer, ast.If)
+    _move(outer.body[0], -1)
+    return outer.body[0]
+
+
+def _move(tree: ast.AST, lines: int) -> None:
     for node in ast.walk(tree):
         if hasattr(node, "lineno"):
             node.lineno += lines
             node.end_lineno += lines  # type: ignore[attr-defined]
-            node.col_offset += columns  # type: ignore[attr-defined]
-            node.end_col_offset += columns  # type: ignore[attr-defined]
 
 
 def _names(function: FunctionType) -> tuple[dict[str, Any], frozenset[str]]:

@@ -49,8 +49,11 @@ def check_size(value: Any) -> None:
     elif kind is str or kind is bytes:
         if len(value) > BYTES_BOUND:
             raise _too_long(kind.__name__, len(value), BYTES_BOUND)
-    elif kind is tuple and len(value) > ITEMS_BOUND:
-        raise _too_long("tuple", len(value), ITEMS_BOUND)
+    elif kind is tuple:
+        if len(value) > ITEMS_BOUND:
+            raise _too_long("tuple", len(value), ITEMS_BOUND)
+        for item in value:
+            check_size(item)
 
 
 def _too_long(kind: str, length: int, most: int) -> OverflowError:

@@ -11,8 +11,9 @@ Type     = WireType | Local(name)   bound to a place: never in a frame
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from wherry.ir.codec import register
 
@@ -29,16 +30,14 @@ LEVELS: Final = 4
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(Struct, frozen=True):
     """A value of fixed size."""
 
     kind: str
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Sized:
+class Sized(Struct, frozen=True):
     """Text, bytes or a decimal of at most `most` bytes."""
 
     kind: str
@@ -46,32 +45,28 @@ class Sized:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """What lies on a device: rows, or a shard of a dataset."""
 
     kind: str
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Maybe:
+class Maybe(Struct, frozen=True):
     """The item or None."""
 
     item: WireType
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(Struct, frozen=True):
     """A tuple of these types, in order."""
 
     items: tuple[WireType, ...]
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Many:
+class Many(Struct, frozen=True):
     """A tuple of at most `most` items of one type."""
 
     item: WireType
@@ -79,8 +74,7 @@ class Many:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """What is bound to its place, such as an open file: usable there, never carried."""
 
     name: str
@@ -246,7 +240,7 @@ def _count(t: Fixed | Many) -> int:
 
 
 def item_type(t: Fixed | Many) -> WireType | None:
-    """Give the type of any item of a tuple; None if its items have no common type, or it is empty."""
+    """Give the type of any item of a tuple; None if it is empty, or there is no such type."""
     found: WireType | None = None
     for item in _items(t):
         found = item if found is None else joined(found, item)
@@ -276,7 +270,7 @@ def fits(value: WireType, declared: WireType) -> bool:
 
 
 def narrowed(value: WireType, declared: WireType) -> WireType:
-    """Give the declared type, as far as a value of type `value` is known not to be None, or to be."""
+    """Give the declared type, less None where the value is not None, and None where it is."""
     if isinstance(declared, Maybe) and not isinstance(value, Maybe):
         return value if value == NONE else declared.item
     return declared

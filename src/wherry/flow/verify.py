@@ -7,12 +7,10 @@ compiler could have made.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator
 from typing import Any, Final
 
-import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError
 from wherry.flow import rules
@@ -21,60 +19,31 @@ from wherry.flow.infer import Inferred, infer
 from wherry.flow.liveness import live_slots, successors
 from wherry.flow.nodes import (
     Await,
-    Awaits,
     Binary,
-    CallMovable,
-    Chain,
-    ChainCall,
     Choice,
     Comparison,
     Constant,
     Either,
     Format,
-    Gather,
     Get,
     Handler,
-    Operand,
-    Perform,
     Program,
     Raise,
-    RespondWith,
-    RouteTo,
-    ScanOf,
-    Sleep,
     Slot,
-    Traced,
-    TracedCall,
     Unary,
 )
 from wherry.flow.outside import error_class
 from wherry.flow.parse_values import SPEC
 from wherry.flow.shape import check_shape
 from wherry.flow.types import (
-    BYTES_BOUND,
-    DECIMAL_BYTES,
-    ITEMS_BOUND,
-    LEVELS,
     NONE,
-    ROWS,
-    SCALARS,
-    SHARD,
-    SIZED,
-    Fixed,
-    Local,
-    Many,
-    Maybe,
-    Reference,
-    Scalar,
-    Sized,
-    WireType,
     fits,
     is_wire,
-    levels,
     type_name,
 )
+from wherry.flow.verify_awaits import await_problems, chains_of, is_name, type_problems
 from wherry.ir.codec import decode
-from wherry.ir.expr import Literal, Node
+from wherry.ir.expr import Node
 
 BYTES_MOST: Final = 1 << 20
 """Bytes of an encoded program; longer ones are refused unread."""
@@ -82,10 +51,6 @@ BLOCKS_MOST: Final = 4096
 NESTED_MOST: Final = 8
 """Movables that call movables: a frame holds the frames of all that are waiting."""
 LINE_MOST: Final = 10_000_000
-
-_NAME: Final = re.compile(r"[^\W\d]\w{0,99}|\d{1,5}\.(i|stop|items|item|result)")
-_INPUT: Final = re.compile(r"[^\W\d]\w{0,99}|\d{1,5}\.(i|stop|items|item|result|operand)")
-_METHOD: Final = re.compile(r"[a-z][a-z_]{0,31}")
 
 
 def decode_program(data: bytes, methods: frozenset[str]) -> Program:
@@ -108,7 +73,7 @@ def decode_program(data: bytes, methods: frozenset[str]) -> Program:
     for name in _methods(program):
         if name not in methods:
             raise CorruptError(f"program {program.name}: no operator {name!r}")
-    return program  # type: ignore[no-any-return]
+    return program
 
 
 def verify(program: Program) -> Inferred:
@@ -150,22 +115,13 @@ def _methods(program: Program) -> Iterator[str]:
     for callee in program.callees:
         yield from _methods(callee)
     for position in program.positions:
-        for chain in _chains(position.awaits):
+        for chain in chains_of(position.awaits):
             yield from (call.method for call in chain.calls)
-
-
-def _chains(awaits: Awaits | None) -> tuple[Chain, ...]:
-    match awaits:
-        case Chain():
-            return (awaits,)
-        case Gather(chains):
-            return chains
-    return ()
 
 
 def _problems(program: Program) -> Iterator[str]:
     """Give what is wrong with a program's parts, each for itself."""
-    if not _is_name(program.name):
+    if not is_name(program.name):
         yield f"the name {program.name!r:.60}"
     if not 1 <= len(program.blocks) <= BLOCKS_MOST or not program.positions:
         yield f"{len(program.blocks)} blocks, {len(program.positions)} positions"
@@ -173,9 +129,9 @@ def _problems(program: Program) -> Iterator[str]:
     yield from _slot_lists(program)
     yield from _control(program)
     for position in program.positions:
-        yield from _types((position.type, *(slot.type for slot in position.slots)))
-        yield from _awaited(program, position.awaits, position.type)
-        if position.target is not None and not _is_name(position.target):
+        yield from type_problems((position.type, *(slot.type for slot in position.slots)))
+        yield from await_problems(program, position.awaits, position.type)
+        if position.target is not None and not is_name(position.target):
             yield f"the name {position.target!r:.60}"
         if not 0 <= position.line <= LINE_MOST or len(position.text) > 1000:
             yield "the place of a position"
@@ -185,62 +141,22 @@ def _problems(program: Program) -> Iterator[str]:
         yield "the number of a line"
 
 
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
 def _slot_lists(program: Program) -> Iterator[str]:
-    yield from _types((program.result,))
+    yield from type_problems((program.result,))
     if not is_wire(program.result):
         yield "a result bound to its place"
     named = (*program.parameters, *program.variables)
-    yield from _types(slot.type for slot in named)
+    yield from type_problems(slot.type for slot in named)
     names = [slot.name for slot in named]
     if len(set(names)) != len(names):
         yield "a variable is declared twice"
-    if not all(_is_name(n) and "." not in n for n in names):
+    if not all(is_name(n) and "." not in n for n in names):
         yield "the name of a declared variable"
     entry = program.positions[0]
     if entry.awaits is not None or entry.slots != program.parameters or entry.operands:
         yield "position 0 is not the entry"
     if entry.target is not None or entry.type != NONE:
         yield "the entry awaits something"
-
-
-def _types(found: Iterable[WireType]) -> Iterator[str]:
-    for t in found:
-        if levels(t) > LEVELS or not all(map(_is_type, _type_parts(t))):
-            yield f"the type {t!r:.80}"
-
-
-def _type_parts(t: WireType) -> Iterator[WireType]:
-    yield t
-    match t:
-        case Maybe(item) | Many(item):
-            yield from _type_parts(item)
-        case Fixed(items):
-            for item in items:
-                yield from _type_parts(item)
-
-
-def _is_type(t: WireType) -> bool:
-    match t:
-        case Scalar(kind):
-            return kind in SCALARS
-        case Sized("decimal", most):
-            return most == DECIMAL_BYTES
-        case Sized(kind, most):
-            return kind in SIZED and 1 <= most <= BYTES_BOUND
-        case Reference(kind):
-            return kind in {"rows", "shard"}
-        case Maybe(item):
-            return item != NONE and not isinstance(item, Maybe | Local)
-        case Fixed(items):
-            return len(items) <= ITEMS_BOUND and not any(isinstance(i, Local) for i in items)
-        case Many(item, most):
-            return 1 <= most <= ITEMS_BOUND and not isinstance(item, Local)
-        case Local(name):
-            return name == "Home"
 
 
 def _control(program: Program) -> Iterator[str]:
@@ -266,16 +182,16 @@ def _walk(value: Any) -> Iterator[Any]:
         node = waiting.pop()
         if isinstance(node, tuple):
             waiting += node
-        elif is_dataclass(node) and not isinstance(node, Node):
+        elif isinstance(node, Struct) and not isinstance(node, Node):
             yield node
-            waiting += [getattr(node, f.name) for f in fields(node) if f.name != "declared"]
+            waiting += [getattr(node, f) for f in node.__struct_fields__]
 
 
 def _node_problems(node: Any) -> Iterator[str]:
     match node:
         case Constant(value) if constant_type(value) is None:
             yield f"the constant {value!r:.60}"
-        case Get(name) if not _is_name(name):
+        case Get(name) if not is_name(name):
             yield f"the name {name!r:.60}"
         case Unary(op) if op not in rules.UNARY:
             yield f"the operator {op!r:.20}"
@@ -299,7 +215,7 @@ def _node_problems(node: Any) -> Iterator[str]:
         case Handler(errors, name):
             if not errors or not all(map(error_class, errors)):
                 yield f"the errors {errors!r:.80}, of which this process knows not all"
-            if name is not None and not _is_name(name):
+            if name is not None and not is_name(name):
                 yield f"the name {name!r:.60}"
         case Raise(error) if error_class(error) is None:
             yield f"the error {error!r:.40}, which this process does not know"
@@ -310,115 +226,12 @@ def _statement_problems(node: Any) -> Iterator[str]:
     for attribute in ("target", "targets"):
         found = getattr(node, attribute, ())
         for name in (found,) if isinstance(found, str) else found:
-            if not _is_name(name):
+            if not is_name(name):
                 yield f"the name {name!r:.60}"
     loop = getattr(node, "loop", 0)
     step = getattr(node, "step", 1)
     if not 0 <= loop < 10_000 or step == 0 or abs(step) > 1 << 62:
         yield "the numbers of a loop"
-
-
-def _awaited(program: Program, awaits: Awaits | None, t: WireType) -> Iterator[str]:
-    match awaits:
-        case RouteTo(dataset):
-            wanted: WireType | None = SHARD
-            if not 1 <= len(dataset) <= 64:
-                yield "the name of a dataset"
-        case Chain() | RespondWith():
-            wanted = ROWS
-        case Sleep():
-            wanted = NONE
-        case Gather(chains):
-            wanted = Fixed((ROWS,) * len(chains))
-            if not 1 <= len(chains) <= 64:
-                yield "the pipelines of gather"
-        case CallMovable(callee):
-            if not 0 <= callee < len(program.callees):
-                yield "a movable that is not there"
-                return
-            wanted = program.callees[callee].result
-        case Perform():
-            yield from _effect(awaits)
-            wanted = None
-        case _:
-            wanted = None
-            if not is_wire(t):
-                yield "an await of what is bound to its place"
-    if wanted is not None and t != wanted:
-        yield f"an await of {type_name(wanted)} that gives {type_name(t)}"
-    for chain in _chains(awaits):
-        yield from _chain(chain)
-
-
-def _effect(effect: Perform) -> Iterator[str]:
-    yield from _types(slot.type for slot in effect.parameters)
-    if not all(_is_name(slot.name) for slot in effect.parameters):
-        yield "the name of a parameter"
-    needs_key = effect.effect == "idempotent"
-    key = 0 <= effect.key < len(effect.parameters)
-    if effect.effect not in {"pure", "idempotent", "once"} or needs_key != key:
-        yield f"the effect class {effect.effect!r:.20} with key {effect.key}"
-    elif key and not is_wire(effect.parameters[effect.key].type):
-        yield "a key bound to its place"
-    if not 1 <= len(effect.name) <= 256:
-        yield "the name of an effect"
-
-
-def _chain(chain: Chain) -> Iterator[str]:
-    if len(set(chain.inputs)) != len(chain.inputs):
-        yield "an operand twice"
-    if not all(_INPUT.fullmatch(name) for name in chain.inputs):
-        yield "the name of an operand"
-    if isinstance(chain.source, ScanOf) and not 1 <= len(chain.source.dataset) <= 64:
-        yield "the name of a dataset"
-    if not chain.calls:
-        yield "a pipeline without operators"
-    used = {chain.source.name} if isinstance(chain.source, Operand) else set()
-    for call in chain.calls:
-        if _METHOD.fullmatch(call.method) is None:
-            yield f"the operator {call.method!r:.40}"
-        named = [value for _, value in call.named]
-        if not all(_is_name(name) for name, _ in call.named):
-            yield "the name of an argument"
-        for argument in (*call.arguments, *named):
-            yield from _argument(argument, used)
-    if used != set(chain.inputs):
-        yield "operands that the pipeline does not read"
-
-
-def _argument(argument: object, used: set[str]) -> Iterator[str]:
-    match argument:
-        case Operand(name):
-            used.add(name)
-        case Traced(node):
-            yield from _literals(node, used)
-        case TracedCall(call):
-            if call.argument is not None:
-                yield from _literals(call.argument, used)
-        case tuple():
-            for item in argument:
-                yield from _argument(item, used)
-        case pa.DataType():
-            return
-        case _ if constant_type(argument) is None:
-            yield f"the argument {argument!r:.60}"
-
-
-def _literals(node: Any, used: set[str]) -> Iterator[str]:
-    waiting = [node]
-    while waiting:
-        found = waiting.pop()
-        match found:
-            case Literal(Operand(name)):
-                used.add(name)
-            case Literal(value) if constant_type(value) is None:
-                yield f"the constant {value!r:.60}"
-            case tuple():
-                waiting += found
-            case Slot() | ChainCall() | Chain() | Operand() | Program():
-                yield f"a {type(found).__name__} within an expression"
-            case _ if is_dataclass(found) and not isinstance(found, Literal):
-                waiting += [getattr(found, f.name) for f in fields(found)]
 
 
 def _slot_problems(program: Program, inferred: Inferred) -> Iterator[str]:

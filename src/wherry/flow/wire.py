@@ -1,4 +1,4 @@
-"""Values of wire types: what a frame holds of rows and shards, and checks of values against types."""
+"""Values of wire types: what a frame holds of rows and shards, and checks of values."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def decoded_type(t: WireType) -> Any:
         case Maybe(item):
             return decoded_type(item) | None
         case Fixed(items):
-            return tuple[tuple(map(decoded_type, items))] if items else tuple[()]
+            return tuple.__class_getitem__(tuple(map(decoded_type, items)))
         case Many(item, most):
             inner: Any = decoded_type(item)
             return Annotated[tuple[inner, ...], msgspec.Meta(max_length=most)]

@@ -8,12 +8,12 @@ serves every build. Its rows are too many for a frame, which carries what is kno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import digest
@@ -50,8 +50,7 @@ class Image(msgspec.Struct, array_like=True, frozen=True):
     bounds: tuple[tuple[Plain, Plain], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of a build without its rows: enough to choose chunks and devices.
 
     Attributes

@@ -127,6 +127,8 @@ class Expr:
 
     def is_in(self, values: Iterable[Value]) -> Expr:
         """Tell whether the value equals one of `values`; null if it is null."""
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InputError(f"is_in takes several values, such as [1, 2]; got {values!r}")
         return Expr(IsIn(self.node, tuple(_constant(v) for v in values)))
 
     def is_between(self, low: Value, high: Value) -> Expr:

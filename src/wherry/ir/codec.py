@@ -10,7 +10,6 @@ Nothing is imported while decoding, and a name that is not registered is refused
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -38,14 +37,14 @@ T = TypeVar("T")
 
 
 def register(node: type[T]) -> type[T]:
-    """Let `node`, a frozen dataclass, stand in encoded plans under its class name."""
-    assert is_dataclass(node)
+    """Let `node`, a frozen struct, stand in encoded plans under its class name."""
+    assert issubclass(node, msgspec.Struct)
     assert _NODES.setdefault(node.__name__, node) is node, f"two nodes named {node.__name__}"
     return node
 
 
 for _node in vars(expr).values():
-    if isinstance(_node, type) and is_dataclass(_node):
+    if isinstance(_node, type) and issubclass(_node, expr.Node | expr.Call):
         register(_node)
 
 
@@ -89,9 +88,10 @@ def _plain(value: object, depth: int) -> object:
             f"the query nests expressions more than {_DEPTH_MAX} levels deep; "
             "let one step compute less of them, or fewer steps follow each other"
         )
-    if is_dataclass(value) and _NODES.get(type(value).__name__) is type(value):
+    if isinstance(value, msgspec.Struct) and _NODES.get(type(value).__name__) is type(value):
         name = type(value).__name__
-        return {"n": name, "f": [_plain(getattr(value, f.name), depth + 1) for f in fields(value)]}
+        values = (getattr(value, field) for field in value.__struct_fields__)
+        return {"n": name, "f": [_plain(item, depth + 1) for item in values]}
     if isinstance(value, tuple):
         return [_plain(item, depth + 1) for item in value]
     return _plain_leaf(value)
@@ -142,8 +142,8 @@ def _node_of(plain: dict[Any, Any], depth: int) -> Any:
     if node is None:
         raise CorruptError(f"no node {plain['n']!r}; nodes: {', '.join(sorted(_NODES))}")
     values = plain.get("f")
-    if not isinstance(values, list) or len(values) != len(fields(node)):
-        raise CorruptError(f"node {plain['n']} needs {len(fields(node))} fields")
+    if not isinstance(values, list) or len(values) != len(node.__struct_fields__):
+        raise CorruptError(f"node {plain['n']} needs {len(node.__struct_fields__)} fields")
     return node(*(_value(item, depth + 1) for item in values))
 
 

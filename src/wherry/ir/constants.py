@@ -66,7 +66,8 @@ def _to_decimal(node: Literal, target: pa.DataType) -> Literal:
         return node
     own = types.decimal_literal_type(exact)
     whole = target.precision - target.scale
-    fits = own.scale <= target.scale and own.precision - own.scale <= whole
+    digits = own.precision - own.scale if exact else 0  # Zero needs no digit, even beside 0.99.
+    fits = own.scale <= target.scale and digits <= whole
     return Literal(exact, target if fits else own)
 
 

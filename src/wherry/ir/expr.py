@@ -27,28 +27,26 @@ must supply it; `resolve` returns the tree with every type known and every conve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
 from typing import Literal as Literal_
 from typing import TypeVar
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Base of all expression nodes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column(Node):
+class Column(Node, frozen=True):
     """The value of a column in the row at hand."""
 
     name: str
     type: pa.DataType | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Literal(Node):
+class Literal(Node, frozen=True, eq=False):
     """A constant; value None is the null of its type.
 
     Equal if type and written value are: -0.0 is not 0.0, because a division tells them apart.
@@ -66,8 +64,7 @@ class Literal(Node):
         return hash((Literal, self.type, repr(self.value)))
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter(Node):
+class Parameter(Node, frozen=True):
     """A constant that travels in the frame, not in the program: position `index` of its values.
 
     `digits` bounds its unscaled integer below 10**digits (0: no integer); programs choose their
@@ -79,16 +76,14 @@ class Parameter(Node):
     digits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Cast(Node):
+class Cast(Node, frozen=True):
     """The operand's value in another type; a value that has none there is an error."""
 
     operand: Node
     type: pa.DataType
 
 
-@dataclass(frozen=True, slots=True)
-class Arithmetic(Node):
+class Arithmetic(Node, frozen=True):
     """Two numbers make one. Decimal operands keep their own scales for `*`, share one for `+ -`."""
 
     op: str
@@ -97,15 +92,13 @@ class Arithmetic(Node):
     type: pa.DataType | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Negate(Node):
+class Negate(Node, frozen=True):
     """The number with the other sign."""
 
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Compare(Node):
+class Compare(Node, frozen=True):
     """Two values of one type compared; null if either is."""
 
     op: str
@@ -113,46 +106,40 @@ class Compare(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Logic(Node):
+class Logic(Node, frozen=True):
     """All (and) or any (or) of the operands, with SQL's three values."""
 
     op: str
     operands: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not(Node):
+class Not(Node, frozen=True):
     """The opposite truth; null stays null."""
 
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class IsNull(Node):
+class IsNull(Node, frozen=True):
     """Whether the operand is null; never null itself."""
 
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class IsIn(Node):
+class IsIn(Node, frozen=True):
     """Whether the operand equals one of the values; null if the operand is null."""
 
     operand: Node
     values: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class When(Node):
+class When(Node, frozen=True):
     """The value of the first case whose condition is true, otherwise `otherwise`."""
 
     cases: tuple[tuple[Node, Node], ...]
     otherwise: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Node):
+class Match(Node, frozen=True):
     """Whether text matches a pattern; `like` knows % and _ and the escape backslash."""
 
     kind: str
@@ -160,16 +147,14 @@ class Match(Node):
     pattern: Node
 
 
-@dataclass(frozen=True, slots=True)
-class DatePart(Node):
+class DatePart(Node, frozen=True):
     """A part of a date or timestamp as int64."""
 
     part: str
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Node):
+class Field(Node, frozen=True):
     """The field `name` of a struct; null if the struct is null."""
 
     operand: Node
@@ -177,8 +162,7 @@ class Field(Node):
     type: pa.DataType | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Node):
+class Apply(Node, frozen=True):
     """The value of a user's function (`wherry.ir.user`); null if an argument is.
 
     `digest` says which function, `types` of what its arguments are, and `operations` how many at
@@ -193,8 +177,7 @@ class Apply(Node):
     operations: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shard(Node):
+class Shard(Node, frozen=True):
     """The shard of a key, as `wherry.data.sharding` defines it."""
 
     operand: Node
@@ -203,8 +186,7 @@ class Shard(Node):
     bounds: tuple[object, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Member(Node):
+class Member(Node, frozen=True):
     """Whether a row of a build has these keys; false, not null, where a key is null.
 
     `build` is a constant whose value is `wherry.ir.build.Build`; keys are never texts, but codes.
@@ -214,8 +196,7 @@ class Member(Node):
     build: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Code(Node):
+class Code(Node, frozen=True):
     """The number of a text among the texts of key `key` of a build, as int32; null if not there."""
 
     operand: Node
@@ -223,8 +204,7 @@ class Code(Node):
     key: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """An aggregate over rows; `argument` None counts rows.
 
     Nulls do not take part, except in first and last: those give the value of one row, null or not.
@@ -247,8 +227,8 @@ def _children_of(value: object) -> Iterator[Node]:
 
 def children(node: Node) -> Iterator[Node]:
     """Give the direct operands of `node`, in field order."""
-    for field in fields(node):
-        yield from _children_of(getattr(node, field.name))
+    for field in node.__struct_fields__:
+        yield from _children_of(getattr(node, field))
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -268,7 +248,7 @@ def _mapped(value: object, change: Callable[[Node], Node]) -> object:
 
 def map_children(node: N, change: Callable[[Node], Node]) -> N:
     """Give `node` with `change` applied to each direct operand."""
-    changed = {f.name: _mapped(getattr(node, f.name), change) for f in fields(node)}
+    changed = {f: _mapped(getattr(node, f), change) for f in node.__struct_fields__}
     return replace(node, **changed)
 
 

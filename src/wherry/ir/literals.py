@@ -7,11 +7,12 @@ queries that differ only in constants then share one program, one digest and one
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.types import value_type
 from wherry.ir.expr import Literal, Match, Parameter
@@ -34,9 +35,10 @@ def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
 def _lifted(value: Any, found: list[Literal]) -> Any:
     if isinstance(value, Literal) and value.value is not None:
         assert value.type is not None, "resolve before lifting"
-        for index, other in enumerate(found):
-            if is_build(value.type) and other.value is value.value:
-                return Parameter(index, value.type)
+        if is_build(value.type):
+            for index, other in enumerate(found):
+                if other.value is value.value:
+                    return Parameter(index, value.type)
         found.append(value)
         return Parameter(len(found) - 1, value.type, _digits(value))
     if isinstance(value, Match):
@@ -57,9 +59,9 @@ def _collect(value: Any, found: dict[int, Parameter]) -> None:
     elif isinstance(value, tuple):
         for item in value:
             _collect(item, found)
-    elif is_dataclass(value):
-        for f in fields(value):
-            _collect(getattr(value, f.name), found)
+    elif isinstance(value, Struct):
+        for f in value.__struct_fields__:
+            _collect(getattr(value, f), found)
 
 
 def unscaled(value: Literal) -> int:
@@ -90,6 +92,6 @@ def _bound(value: Any, literals: tuple[Literal, ...]) -> Any:
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, tuple):
         return tuple(change(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value)})
+    if isinstance(value, Struct):
+        return replace(value, **{f: change(getattr(value, f)) for f in value.__struct_fields__})
     return value

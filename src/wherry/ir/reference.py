@@ -7,14 +7,14 @@ product of decimals that needs more than 38 digits is an error only if a value d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Context
 from functools import singledispatch
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from wherry.base.compute import pc
 from wherry.base.errors import InputError
 from wherry.data.arrays import plain, plain_type, restored
 from wherry.data.sharding import ShardScheme, shard_of
@@ -49,30 +49,29 @@ from wherry.ir.user_reference import apply_reference
 
 Operand: TypeAlias = Any  # an Array or a Scalar; pyarrow has no types
 
-_COMPARE: Final[dict[str, Callable[..., Any]]] = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
+_COMPARE: Final[dict[str, str]] = {
+    "==": "equal",
+    "!=": "not_equal",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
 }
-_ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
-    "+": pc.add,
-    "-": pc.subtract,
-    "*": pc.multiply,
-    "/": pc.divide,
+_ARITHMETIC: Final[dict[str, str]] = {
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
 }
-_MATCH: Final[dict[str, Callable[..., Any]]] = {
-    "starts_with": pc.starts_with,
-    "ends_with": pc.ends_with,
-    "contains": pc.match_substring,
-    "like": pc.match_like,
+_MATCH: Final[dict[str, str]] = {
+    "starts_with": "starts_with",
+    "ends_with": "ends_with",
+    "contains": "match_substring",
+    "like": "match_like",
 }
 _WIDEST: Final = 76
 """Most digits of a decimal256."""
 _EXACT: Final = Context(prec=80)
-_PARTS: Final[dict[str, Callable[..., Any]]] = {"year": pc.year, "month": pc.month, "day": pc.day}
 
 
 def evaluate(node: Node, batch: pa.RecordBatch) -> pa.Array:
@@ -169,14 +168,14 @@ def _(node: Arithmetic, batch: pa.RecordBatch) -> Operand:
     left, right = plain(_value(node.left, batch)), plain(_value(node.right, batch))
     if pa.types.is_decimal(type_of(node)):
         return _decimal_arithmetic(node, left, right)
-    return _ARITHMETIC[node.op](left, right)
+    return getattr(pc, _ARITHMETIC[node.op])(left, right)
 
 
 def _decimal_arithmetic(node: Arithmetic, left: Operand, right: Operand) -> Operand:
     if node.op == "*" and left.type.precision + right.type.precision + 1 > _WIDEST:
         return _long_product(left, right, node.type)
     wide = [pa.decimal256(v.type.precision, v.type.scale) for v in (left, right)]
-    exact = _ARITHMETIC[node.op](left.cast(wide[0]), right.cast(wide[1]))
+    exact = getattr(pc, _ARITHMETIC[node.op])(left.cast(wide[0]), right.cast(wide[1]))
     return pc.cast(exact, node.type)
 
 
@@ -200,7 +199,7 @@ def _(node: Negate, batch: pa.RecordBatch) -> Operand:
 @_value.register
 def _(node: Compare, batch: pa.RecordBatch) -> Operand:
     left, right = (plain(_value(n, batch)) for n in (node.left, node.right))
-    return _COMPARE[node.op](left, right)
+    return getattr(pc, _COMPARE[node.op])(left, right)
 
 
 @_value.register
@@ -251,12 +250,13 @@ def _(node: When, batch: pa.RecordBatch) -> Operand:
 @_value.register
 def _(node: Match, batch: pa.RecordBatch) -> Operand:
     assert isinstance(node.pattern, Literal)
-    return _MATCH[node.kind](plain(_value(node.operand, batch)), pattern=node.pattern.value)
+    operand = plain(_value(node.operand, batch))
+    return getattr(pc, _MATCH[node.kind])(operand, pattern=node.pattern.value)
 
 
 @_value.register
 def _(node: DatePart, batch: pa.RecordBatch) -> Operand:
-    return pc.cast(_PARTS[node.part](_value(node.operand, batch)), pa.int64())
+    return pc.cast(getattr(pc, node.part)(_value(node.operand, batch)), pa.int64())
 
 
 @_value.register

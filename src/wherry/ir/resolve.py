@@ -6,11 +6,11 @@ and no pass or renderer has to guess. What cannot be typed is refused here, by n
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatch
 from typing import Final
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.types import type_class, value_type

@@ -16,9 +16,8 @@ predicate is false. Null keys form one group. Order is stable, nulls last, and N
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Call, Column, Node, walk
@@ -26,16 +25,14 @@ from wherry.ir.resolve import call_type, type_of
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """Keep the rows that pass; `outputs` are their columns."""
 
     outputs: tuple[tuple[str, Node], ...]
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """Aggregate all rows that pass into one row.
 
     Kinds are sum, min, max, count, first, last, moments, and what is made of moments.
@@ -45,8 +42,7 @@ class Totals:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """Aggregate the rows that pass by key; groups come in order of first appearance."""
 
     keys: tuple[tuple[str, Node], ...]
@@ -54,8 +50,7 @@ class Groups:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Matches:
+class Matches(Struct, frozen=True):
     """Join the rows that pass with the rows of a build that have their keys, in the build's order.
 
     Attributes
@@ -83,8 +78,7 @@ Sink = Rows | Totals | Groups | Matches
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Struct, frozen=True):
     """Read each row once: test it, and give it to the sink if the predicate is true or absent."""
 
     predicate: Node | None
@@ -92,8 +86,7 @@ class Pass:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class SortKey:
+class SortKey(Struct, frozen=True):
     """One column to order by."""
 
     column: str
@@ -101,8 +94,7 @@ class SortKey:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """Bring rows into key order; keep the first `count` of them if it is given.
 
     With `buckets`, the one key is an ascending int32 in [0, buckets), without nulls.
@@ -114,8 +106,7 @@ class Order:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True):
     """Keep the first `count` rows."""
 
     count: int
@@ -125,8 +116,7 @@ Step = Pass | Order | Take
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """Steps that run as one program, on one chunk or on everything that has arrived."""
 
     steps: tuple[Step, ...]

@@ -10,10 +10,10 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
@@ -28,8 +28,7 @@ _NUMBERS: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(Struct, frozen=True, eq=False):
     """A checked function: over expressions it makes one, over numbers it gives one.
 
     Attributes
@@ -72,8 +71,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
     Arguments and result are annotated with `float` (float64), `int` (int64), `bool` or a numeric
     `pyarrow.DataType`. The body may hold assignments, if, for over constant ranges, arithmetic,
-    comparisons, `math`, abs, min, max, constants of the module, and other kernels. Arithmetic is
-    the machine's: int64 wraps around, x / 0 is inf or nan.
+    comparisons, `math`, abs, min, max, constants of the module, and other kernels; a name has a
+    value before it is read. Arithmetic is the machine's: int64 wraps around, x / 0 is inf or
+    nan.
 
     >>> import pyarrow as pa, wherry as wh
     >>> @wh.kernel

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.kernels.layout import MATH
@@ -43,8 +44,7 @@ _INSTEAD: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(Struct, frozen=True):
     """The function at hand and what it may name."""
 
     lines: tuple[str, ...]
@@ -102,6 +102,7 @@ def check_body(
     total = sum(_statement(body, s) for s in statements)
     if not _returns(statements):
         body.refuse(function, "some way through it ends without `return`")
+    _assigned(body, statements, frozenset(arguments), [])
     if total > MOST_OPERATIONS:
         body.refuse(function, f"may take {total} operations a row; at most {MOST_OPERATIONS}")
     return max(1, total)
@@ -162,6 +163,53 @@ def _rounds(body: _Body, loop: ast.expr) -> int:
         return len(range(*numbers))
     except (TypeError, ValueError) as problem:
         body.refuse(loop, str(problem))
+
+
+def _assigned(
+    body: _Body,
+    statements: list[ast.stmt],
+    known: frozenset[str],
+    leaving: list[frozenset[str]],
+) -> frozenset[str] | None:
+    """Refuse names that are read before they have a value: machine code would read anything.
+
+    Returns
+    -------
+    frozenset of str or None
+        Names that have a value behind `statements`; None if nothing gets there. What leaves the
+        round of a loop at hand goes into `leaving`.
+    """
+    for node in statements:
+        match node:
+            case ast.If(test, then, otherwise):
+                _check_reads(body, test, known)
+                ways = [_assigned(body, way, known, leaving) for way in (then, otherwise)]
+                going = [way for way in ways if way is not None]
+            case ast.For(ast.Name(name), loop, inner):
+                rounds: list[frozenset[str]] = []
+                ended = _assigned(body, inner, known | {name}, rounds)
+                going = rounds if ended is None else [*rounds, ended]
+                if not _rounds(body, loop):
+                    going = [known]
+            case ast.Break() | ast.Continue():
+                leaving.append(known)
+                return None
+            case _:
+                _check_reads(body, node, known)
+                stored = {n.id for n in ast.walk(node) if _is_stored(n)}  # type: ignore[attr-defined]
+                going = [] if isinstance(node, ast.Return) else [known | stored]
+        if not going:
+            return None
+        known = frozenset.intersection(*going)
+    return known
+
+
+def _check_reads(body: _Body, node: ast.AST, known: frozenset[str]) -> None:
+    for name in ast.walk(node):
+        if not isinstance(name, ast.Name) or name.id not in body.local - known:
+            continue
+        if isinstance(name.ctx, ast.Load) or isinstance(node, ast.AugAssign):
+            body.refuse(name, f"{name.id!r} may have no value yet here: assign it on every way")
 
 
 def _integer(body: _Body, node: ast.expr) -> int:

@@ -7,10 +7,11 @@ query wherever it runs; the planner counts by the same rules, with estimated row
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.decoding import Reading
 from wherry.data.encoded import Encoding
@@ -50,8 +51,7 @@ MEMBER_TERMS = 16
 is counted as hashed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _PerRow:
+class _PerRow(Struct, frozen=True):
     """What one row costs in an expression, and the columns it reads."""
 
     terms: int
@@ -61,8 +61,7 @@ class _PerRow:
     columns: dict[str, pa.DataType]
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(Struct, frozen=True):
     """What a row costs the predicate, and what one that passed costs the sink; what both read.
 
     `bits` are read of every row, validity aside; `texts` are columns whose bytes differ by row;
@@ -76,8 +75,7 @@ class Costs:
     group_bytes: int = 0
 
 
-@dataclass(slots=True)
-class Counter:
+class Counter(Struct):
     """Counts in the making.
 
     A Work is made of them once, because adding Works takes longer than the kernel of a small chunk.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 from wherry.devices.system import lanes
@@ -22,8 +22,7 @@ from wherry.session import Options
 _PLACES_KEPT = 1024
 
 
-@dataclass
-class Around:
+class Around(Struct):
     """What awaits are carried out with: the same at every node of a process.
 
     Attributes
@@ -58,8 +57,7 @@ class Around:
         return found
 
 
-@dataclass
-class Done:
+class Done(Struct):
     """For which continuation an await is carried out, what that used, and the rows that it left."""
 
     id: bytes

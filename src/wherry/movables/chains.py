@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.flow.nodes import Chain, ScanOf
@@ -21,8 +21,7 @@ _IN_MEMORY = "memory"
 _MICRO = 1_000_000
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A chain that can be run: its pipeline, and where the rows that it reads lie.
 
     Attributes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.devices.system import System
@@ -22,19 +23,10 @@ from wherry.movables.finished import Finished
 from wherry.movables.home import open_home
 from wherry.run.records import Code
 
-_VOCABULARY: Final = Vocabulary(
-    frozenset(
-        (
-            *("filter", "select", "with_columns", "agg", "group_by", "distinct"),
-            *("sort", "top_k", "limit"),
-        )
-    )
-)
-"""What chains may do: pipelines whose other inputs are scalars, which a frame can hold."""
+_VOCABULARY: Final = Vocabulary(programs.METHODS)
 
 
-@dataclass(frozen=True)
-class Movable:
+class Movable(Struct, frozen=True, dict=True):
     """A compiled function: call it through `run`, or await it in another movable.
 
     Attributes

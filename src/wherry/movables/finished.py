@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.base.units import Measured, Modelled, Time
@@ -14,8 +14,7 @@ from wherry.run.receipts import DIMENSIONS, Receipt, total
 from wherry.trace.hops import Hop, otlp, perfetto
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(Struct, frozen=True, dict=True):
     """The result of a movable.
 
     Attributes

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.errors import Retryable
 from wherry.devices.system import System
@@ -46,8 +46,7 @@ class Dormant(Retryable):
     """A continuation waits for an event that has not arrived; it is in the journal."""
 
 
-@dataclass
-class Home:
+class Home(Struct):
     """A journal, a system and datasets, with which continuations are begun and gone on with.
 
     Use `open_home`, which closes the journal.
@@ -219,7 +218,7 @@ def open_home(
         stores = Stores(rows_folder(journal))
         carrying = Carrying(found, given, stores, dict(datasets or {}), system)
         mine = None if only is None else set(only)
-        host = Host(HOME, sealing_key(journal), found, carrying, only=mine)
+        host = Host(HOME, key=sealing_key(journal), journal=found, carrier=carrying, only=mine)
         yield Home(found, carrying, stores, host)
 
 

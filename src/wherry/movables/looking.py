@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wherry.base.errors import CorruptError, InputError, WherryError
+from wherry.flow.carried import operands_of
 from wherry.flow.frame import thaw_frame
 from wherry.flow.nodes import CallMovable, Perform, Position, Program
-from wherry.flow.operands import operands_of
 from wherry.flow.proof import awaits_text
 from wherry.flow.types import WireType, type_name
 from wherry.flow.wire import Rows, Shard

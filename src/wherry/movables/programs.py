@@ -6,11 +6,19 @@ from typing import Final
 
 from wherry.base.errors import CorruptError
 from wherry.flow.nodes import Program, identity
-from wherry.flow.verify import verify
-from wherry.ir.codec import decode, encode
+from wherry.flow.verify import decode_program
+from wherry.ir.codec import encode
 from wherry.run.records import Code
 
 KIND: Final = "program"
+
+METHODS: Final = frozenset(
+    (
+        *("filter", "select", "with_columns", "agg", "group_by", "distinct"),
+        *("sort", "top_k", "limit"),
+    )
+)
+"""What chains may do: pipelines whose other inputs are scalars, which a frame can hold."""
 
 _KNOWN: Final[dict[bytes, Program]] = {}
 
@@ -37,11 +45,7 @@ def received(code: Code) -> Program:
     """
     found = _KNOWN.get(code.digest)
     if found is None:
-        found = decode(code.body)
-        if not isinstance(found, Program):
-            kind = type(found).__name__
-            raise CorruptError(f"{len(code.body)} bytes encode a {kind}, no program")
-        verify(found)
+        found = decode_program(code.body, METHODS)
         if identity(found) != code.digest:
             raise CorruptError(f"a program is not the one of its digest {code.digest.hex()}")
         _KNOWN[code.digest] = found

@@ -8,10 +8,10 @@ which dataset has to be given anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, InputError, unknown_name
@@ -35,8 +35,7 @@ class _Stored(msgspec.Struct, frozen=True):
     """What `load_system` takes; empty if the system was given as an object of its own."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A system and the datasets that movables name.
 
     Attributes
@@ -55,7 +54,7 @@ class Setting:
     datasets: Mapping[str, Pipeline]
     paths: Mapping[str, list[str]]
     found_at: str = ""
-    _seen_from: dict[tuple[str, str, str], System] = field(default_factory=dict, compare=False)
+    _seen_from: dict[tuple[str, str, str], System] = field(default_factory=dict)
 
     @property
     def modelled(self) -> bool:

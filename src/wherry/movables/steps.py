@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, WherryError
 from wherry.devices.charge import latency_ns, transfer_ns
 from wherry.devices.topology import legs
+from wherry.flow.carried import operands_of
 from wherry.flow.frame import freeze_frame, thaw_frame
 from wherry.flow.nodes import Awaits, CallMovable, Perform, Position, Program, Sleep, Slot, WaitFor
-from wherry.flow.operands import operands_of
 from wherry.flow.run import Compiled, compiled_of
 from wherry.flow.wire import Rows
 from wherry.movables import failure
@@ -62,8 +62,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     arguments: tuple[msgspec.Raw, ...]
 
 
-@dataclass
-class _Visit:
+class _Visit(Struct):
     """A step under way: where it is, what it began with, and what it did up to now."""
 
     node: str
@@ -84,8 +83,7 @@ class _Visit:
         return self.compiled.waiting(self.message.position, self.values)
 
 
-@dataclass
-class Steps:
+class Steps(Struct):
     """What carries out steps in one process, at whichever of its nodes they are.
 
     Attributes

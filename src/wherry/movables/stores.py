@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.data.arrow_write import write_ipc
@@ -30,8 +30,7 @@ class LeaseEnded(Retryable):
     """Rows that a continuation refers to are no longer kept."""
 
 
-@dataclass
-class Stores:
+class Stores(Struct):
     """The rows kept at the nodes of one process.
 
     Parameters

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import countable, plain, restored
 from wherry.ir.codec import register
 from wherry.ir.expr import Call
@@ -24,8 +24,7 @@ from wherry.ops.partials import Calls, gather_steps, near_sink
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(Struct, frozen=True):
     """Aggregate all rows into one; `calls` are pairs of name and resolved aggregate."""
 
     name: ClassVar[str] = "aggregate"

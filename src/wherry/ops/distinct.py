@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Node
@@ -15,8 +16,7 @@ from wherry.ops.group_by import GroupBy
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Distinct:
+class Distinct(Struct, frozen=True):
     """Give each combination of `keys`, pairs of name and resolved expression, once.
 
     It is a group_by without aggregates: null is a value like others, -0.0 is 0.0, all NaN are one.

@@ -8,10 +8,13 @@ range, an exact zero or one. Where nothing is known the interval is [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import isfinite
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.data.statistics import ColumnStatistics
 from wherry.ir.build import Known, may_hold
@@ -36,8 +39,7 @@ _GUESS_OTHER = 1 / 3
 """A predicate that statistics say nothing about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selectivity:
+class Selectivity(Struct, frozen=True):
     """The share of rows that pass: a best guess within an interval that surely holds it."""
 
     low: float
@@ -48,8 +50,7 @@ class Selectivity:
 NOTHING_KNOWN = Selectivity(0.0, _GUESS_OTHER, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """The size of a stream of rows.
 
     Attributes
@@ -215,6 +216,8 @@ def _compared(op: str, known: ColumnStatistics | None, value: object) -> Selecti
     if low is None or high is None or point is None:
         return Selectivity(0.0, default, 1.0)
     span = high - low
+    if not isfinite(span):  # An infinity is among the bounds: nothing lies evenly up to it.
+        return Selectivity(0.0, default, 1.0)
     if op in {"==", "!="}:
         share = 1 / (span + 1)
         return Selectivity(0.0, share if op == "==" else 1 - share, 1.0)

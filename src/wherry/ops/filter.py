@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.ir.codec import register
 from wherry.ir.expr import Node
 from wherry.ir.reference import evaluate
@@ -18,8 +18,7 @@ from wherry.ops.operator import keep, one_batch, take_rows
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Keep the rows for which `predicate` (resolved, of type bool) is true."""
 
     name: ClassVar[str] = "filter"

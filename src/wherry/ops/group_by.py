@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Call, Column, Node
@@ -21,8 +21,7 @@ from wherry.ops.select import Select, output_text
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class GroupBy:
+class GroupBy(Struct, frozen=True):
     """Aggregate by `keys`; keys and `calls` are pairs of name and resolved expression."""
 
     name: ClassVar[str] = "group_by"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import expm1, isinf
+
+from msgspec.structs import replace
 
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of

@@ -8,11 +8,12 @@ then predicates, and fuse with the filters around them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar, Literal
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.data.types import type_class, value_type
@@ -33,8 +34,7 @@ How = Literal["inner", "left", "semi", "anti"]
 HOWS: tuple[How, ...] = ("inner", "left", "semi", "anti")
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(Struct, frozen=True):
     """Join with the answer of `side`: its first columns are the keys, none of them null.
 
     Attributes

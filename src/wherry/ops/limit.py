@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.codec import register
 from wherry.ir.stage import Step, Take
@@ -13,8 +13,7 @@ from wherry.ops.estimate import Estimate, at_most
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """Keep the first `count` rows."""
 
     name: ClassVar[str] = "limit"

@@ -9,10 +9,10 @@ these answers and never ask which operator they have.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.data.arrays import empty_batch, take
@@ -22,8 +22,7 @@ from wherry.ir.stage import Pass, Rows, Step
 from wherry.ops.estimate import Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One example of an operator for the conformance kit: run `operator` over `rows`."""
 
     title: str
@@ -88,8 +87,7 @@ class Declared(Protocol):
         """The columns of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """Operators over a source, and the columns of the answer: the least that is `Declared`."""
 
     source: Source

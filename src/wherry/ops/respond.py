@@ -7,10 +7,11 @@ be placed: on the drive that holds the rows, on the NIC that is nearest the clie
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.encoded import Encoding
 from wherry.ir.codec import register
@@ -24,8 +25,7 @@ COMPRESSED_SHARE = {None: 1.0, "lz4": 0.4, "zstd": 0.25}
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Respond:
+class Respond(Struct, frozen=True):
     """Give the rows to the client, as they are or encoded."""
 
     name: ClassVar[str] = "respond"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Column, Compare, Node, Shard
@@ -21,8 +21,7 @@ SHARD_COLUMN = "shard"
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
+class RouteRequest(Struct, frozen=True):
     """Keep the rows whose `key` equals `value`, and ask only the shard that can hold them.
 
     If the data is sharded by this key, planning drops every other shard; if not, all are asked.
@@ -65,8 +64,7 @@ class RouteRequest:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class RouteRows:
+class RouteRows(Struct, frozen=True):
     """Bring rows into shard order and add the int32 column `shard`."""
 
     name: ClassVar[str] = "route"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Packed, Reading
@@ -18,8 +18,7 @@ from wherry.ops.estimate import Estimate
 from wherry.ops.select import type_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(Struct, frozen=True):
     """Read `columns` of `source`, chunk by chunk and without copying."""
 
     source: Source

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Column, Node
@@ -21,8 +22,7 @@ TEXT_BYTES = 16
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Select:
+class Select(Struct, frozen=True):
     """Give exactly the columns `outputs`: pairs of name and resolved expression."""
 
     name: ClassVar[str] = "select"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import plain
 from wherry.ir.codec import register
 from wherry.ir.stage import Order, SortKey, Step
@@ -16,8 +16,7 @@ from wherry.ops.operator import take_rows
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Sort:
+class Sort(Struct, frozen=True):
     """Bring all rows into the order of `by`."""
 
     name: ClassVar[str] = "sort"
@@ -53,8 +52,7 @@ class Sort:
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class TopK:
+class TopK(Struct, frozen=True):
     """Keep the first `count` rows in the order of `by`."""
 
     name: ClassVar[str] = "top_k"

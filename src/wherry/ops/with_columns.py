@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.codec import register
 from wherry.ir.expr import Node
@@ -16,8 +16,7 @@ from wherry.ops.select import Select, output_text
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class WithColumns:
+class WithColumns(Struct, frozen=True):
     """Add the columns `added`, or replace those of the same name, where they stand."""
 
     name: ClassVar[str] = "with_columns"

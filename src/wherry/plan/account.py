@@ -7,7 +7,8 @@ is charged once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.units import Modelled
 from wherry.devices.charge import (
@@ -34,8 +35,7 @@ _LONG = 1 << 40
 """Bytes of a transfer whose rounding does not matter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """A predicted cost, every time of it modelled.
 
     Attributes
@@ -48,6 +48,9 @@ class Cost:
         chunks are on their way as the device works on at once.
     link_bytes : dict of str to int
         Predicted bytes over each direction of each link.
+    outside : dict of str to int
+        Nanoseconds each device's cores are busy besides, within setup and barrier: choosing chunks,
+        merging them. They overlap nothing, but draw as much.
     """
 
     setup: int
@@ -55,6 +58,11 @@ class Cost:
     barrier: int
     busy: dict[str, int]
     link_bytes: dict[str, int]
+    outside: dict[str, int] = field(default_factory=dict)
+
+    def used(self, resource: str) -> int:
+        """Give for how long a resource is used, whatever overlaps it."""
+        return self.busy.get(resource, 0) + self.outside.get(resource, 0)
 
     @property
     def bottleneck(self) -> str:
@@ -67,8 +75,7 @@ class Cost:
         return Modelled(self.setup + max(self.busy.values(), default=0) + self.fill + self.barrier)
 
 
-@dataclass
-class Account:
+class Account(Struct):
     """What each resource is asked for by a part of a placement.
 
     Attributes
@@ -81,7 +88,7 @@ class Account:
         The ways that differ in more than names; `shape` finds them.
     begins : dict of str to int
         Nanoseconds after setup until a device can begin: it has its message, and builds.
-    busy, link_bytes : dict
+    busy, link_bytes, outside : dict
         As in `Cost`; that both ways of a link are busy at once is not in it yet.
     slowed : dict of str to (str, Link)
         Lanes that are slower while the other way is busy: its name, and the link.
@@ -97,12 +104,22 @@ class Account:
     begins: dict[str, int] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
     slowed: dict[str, tuple[str, Link]] = field(default_factory=dict)
     rounds: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def use(self, resource: str, ns: int) -> None:
         """Keep a resource busy."""
         self.busy[resource] = self.busy.get(resource, 0) + ns
+
+    def used(self, resource: str) -> int:
+        """Give for how long a resource is used, whatever overlaps it."""
+        return self.busy.get(resource, 0) + self.outside.get(resource, 0)
+
+    def occupy(self, device: str, ns: int) -> None:
+        """Keep one core busy while no chunk is on its way; its time is setup's or the barrier's."""
+        share = ns // programs_at_once(self.profile(device))
+        spend(self.outside, {f"cores {device}": share})
 
     def carry(self, source: str, target: str, nbytes: int, times: int = 1) -> Way:
         """Charge `times` transfers to every lane of the way; give where one of them spends time."""
@@ -179,7 +196,8 @@ class Account:
         ends = (self._through(shape, begins) for shape in self.shapes)
         # What is busiest may lie beyond the chunks' ways, where answers leave.
         fill = max(0, max(ends, default=first + longest) - first - longest)
-        return Cost(self.setup + first, fill, self.barrier, self.busy, self.link_bytes)
+        setup = self.setup + first
+        return Cost(setup, fill, self.barrier, self.busy, self.link_bytes, self.outside)
 
     def shape(self) -> None:
         """Find the ways that are alike, once all are known."""
@@ -252,6 +270,7 @@ def added(system: System, parts: Iterable[Account]) -> Account:
         whole.begins |= part.begins
         spend(whole.busy, part.busy)
         spend(whole.link_bytes, part.link_bytes)
+        spend(whole.outside, part.outside)
         whole.slowed |= part.slowed
         whole.rounds |= part.rounds
     return whole

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct, field
 
 from wherry.devices.charge import install_ns, latency_ns, receive_ns, start_ns, transfer_ns
 from wherry.devices.demand import Demand, demand
@@ -29,6 +31,7 @@ from wherry.ops.estimate import Estimate
 from wherry.plan.account import MESSAGE_BYTES, Account, Cost, added
 from wherry.plan.expected import stage_work
 from wherry.plan.placement import (
+    HOME,
     Homes,
     Placement,
     Stage,
@@ -63,14 +66,15 @@ def alone_ns(query: Query, system: System, placement: Placement) -> int:
     return max((way.ns for way in ways), default=0)
 
 
-@dataclass
-class Costs:
+class Costs(Struct, dict=True):
     """The costs of placements of one query on one system; what they share is charged once.
 
     Parameters
     ----------
     cold : bool
         As for `predict`.
+    kept : dict
+        What whoever searches found out of how chunks lie, which is the same for all rows.
     """
 
     query: Query
@@ -82,23 +86,25 @@ class Costs:
     _cuts: dict[object, tuple[Stage, ...]] = field(default_factory=dict)
     _flows_of: dict[object, list[_Flow]] = field(default_factory=dict)
     _routes: dict[object, Account] = field(default_factory=dict)
+    _sites: dict[str, Counter[str]] = field(default_factory=dict)
+    kept: dict[object, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._homes = homes_of(self.query, self.system)
-        self._chunks_at = Counter(self._homes.of_chunk)
-        self._merges = any(segment.kind == "merge" for segment in self.query.segments)
-        last = -1 if self._merges else None
+        self.homes = homes_of(self.query, self.system)
+        self.chunks_at = Counter(self.homes.of_chunk)
+        self.merges = any(segment.kind == "merge" for segment in self.query.segments)
+        last = -1 if self.merges else None
         kinds = [segment.kind for segment in self.query.segments]
-        self._places = [n for n in range(len(kinds))[1:last] if kinds[n] != "merge"]
-        self._rest = [n for n, kind in enumerate(kinds) if kind in {"merge", "respond"}]
+        self.places = [n for n in range(len(kinds))[1:last] if kinds[n] != "merge"]
 
     def with_query(self, query: Query) -> Costs:
         """Give the costs of the same query with other numbers of rows on its way.
 
         How chunks lie and stages are cut, and the way to them, are the same.
         """
-        shared = {"_cuts": self._cuts, "_flows_of": self._flows_of, "_routes": self._routes}
-        return Costs(query, self.system, self.cold, **shared)  # type: ignore[arg-type]
+        names = ("_cuts", "_flows_of", "_routes", "_sites", "kept")
+        shared = {name: getattr(self, name) for name in names}
+        return Costs(query, self.system, self.cold, **shared)
 
     def of(self, placement: Placement) -> Cost:
         """Give the cost of a placement."""
@@ -119,11 +125,13 @@ class Costs:
 
         def made() -> Account:
             account = Account(self.system)
-            _route(account, self.query, router, [d for s in first for d in _at(s, self._homes)])
+            _route(account, self.query, router, [d for s in first for d in _at(s, self.homes)])
             if self.cold:
                 installs = [install_ns(account.profile(device)) for device in users - {router}]
                 account.setup += install_ns(account.profile(router)) + max(installs, default=0)
-            for device, ns in _ship(account, self.query, self._homes, builds).items():
+                for device in users | {router}:
+                    account.occupy(device, install_ns(account.profile(device)))
+            for device, ns in _ship(account, self.query, self.homes, builds).items():
                 account.begins[device] = account.begins.get(device, 0) + ns
             return account
 
@@ -141,6 +149,12 @@ class Costs:
         users = self._users(stages) if self.cold else frozenset()
         return tuple(begins), users, stages if any(self.query.builds) else ()
 
+    def opens(self, router: str) -> int:
+        """Give the nanoseconds of setup that a router takes at least."""
+        account = Account(self.system)
+        _route(account, self.query, router, [])
+        return account.setup
+
     def chunks(self, ways: Ways) -> Account:
         """Give what is charged for chunks on these ways, until they meet."""
         key = tuple((self._apart(way), way.weight) for way in ways)
@@ -155,28 +169,40 @@ class Costs:
 
     def gather(self, placement: Placement) -> tuple[Account, ...]:
         """Give what is charged for the way to where chunks meet, and what is charged after."""
-        if not self._merges:
+        if not self.merges:
             return ()
-        rest = tuple([placement.sites[number] for number in self._rest])
-        ends = tuple((self._apart(way)[-1:], way.weight) for way in placement.ways)
+        tail = placement.sites[-2:]
+        return self.meet(placement.ways, tail[0]), self.after(tail)
 
-        def met() -> Account:
-            stage = next(s for s in self._cut(placement.sites) if not s.chunkwise)
-            return self._meet(self._flows(placement.ways), stage)
+    def meet(self, ways: Ways, site: str) -> Account:
+        """Give what is charged for the way of chunks to where they meet."""
+        ends = tuple([(way.sites[self.places[-1]], way.weight) for way in ways])
+        key = ("meet", ends, site)
+        return _once(self._parts, key, lambda: self._meet(self._flows(ways), site))
 
-        def after() -> Account:
-            cut = [stage for stage in self._cut(placement.sites) if not stage.chunkwise]
-            return self._after(cut, rest[-1])
+    def after(self, tail: tuple[str, ...]) -> Account:
+        """Give what is charged once chunks have met, the sites of merge and answer being given."""
 
-        # Which stages follow each other hangs on the sites from the merge on.
-        return (
-            _once(self._parts, ("meet", ends, rest[0]), met),
-            _once(self._parts, ("after", rest), after),
-        )
+        def made() -> Account:
+            # Which stages follow each other hangs on no site before the merge.
+            sites = (HOME,) * (len(self.query.segments) - len(tail))
+            cut = self._cut((*sites, *tail))
+            return self._after([stage for stage in cut if not stage.chunkwise], tail[-1])
+
+        return _once(self._parts, ("after", tail), made)
+
+    def chunks_of(self, site: str) -> Counter[str]:
+        """Give the devices that a site is, each with the chunks that come to it."""
+        found = self._sites.get(site)
+        if found is None:
+            found = self._sites[site] = Counter()
+            for home, chunks in self.chunks_at.items():
+                found[self.homes.device(site, home)] += chunks
+        return found
 
     def _apart(self, way: ChunksWay) -> tuple[str, ...]:
         """Give the sites of the segments that chunks go through, and of an answer of them."""
-        return tuple([way.sites[number] for number in self._places])
+        return tuple([way.sites[number] for number in self.places])
 
     def _stages(self, placement: Placement) -> tuple[Stage, ...]:
         """Give the stages of all ways, each once."""
@@ -191,15 +217,15 @@ class Costs:
         return self._cuts[sites[1:]]
 
     def _users(self, stages: tuple[Stage, ...]) -> frozenset[str]:
-        return frozenset(d for stage in stages for d in _at(stage.site, self._homes))
+        return frozenset(d for stage in stages for d in _at(stage.site, self.homes))
 
     def _flows(self, ways: Ways) -> list[_Flow]:
-        weights, homes, found = [way.weight for way in ways], self._homes, list[_Flow]()
+        weights, homes, found = [way.weight for way in ways], self.homes, list[_Flow]()
         key = tuple((self._apart(way), way.weight) for way in ways)
         if key in self._flows_of:
             return self._flows_of[key]
         every = [self._cut(way.sites) for way in ways]
-        for home, chunks in self._chunks_at.items():
+        for home, chunks in self.chunks_at.items():
             counts = Counter(dealt(weights, chunks)) if len(ways) > 1 else {0: chunks}
             for number, way in enumerate(ways):
                 stages = tuple(stage for stage in every[number] if stage.chunkwise)
@@ -234,7 +260,7 @@ class Costs:
                     inside = sum(sum(leg.values()) for leg in legs)
                     account.window(target, inside, flow.times)
                 place, nbytes = target, self.out_bytes(stage.last)
-            if not self._merges:
+            if not self.merges:
                 # The parts of the answer travel while other chunks are on their way.
                 legs.append(_answer(account, place, flow.answers, self.out_bytes(-1), flow.times))
             devices = tuple(dict.fromkeys(flow.sites or (flow.home,)))
@@ -260,13 +286,13 @@ class Costs:
         flow: Estimate = self.query.flows[segment]
         return int(flow.rows * flow.row_bytes / max(1, len(self.query.chunks)))
 
-    def _meet(self, flows: list[_Flow], stage: Stage) -> Account:
+    def _meet(self, flows: list[_Flow], site: str) -> Account:
         """Charge the way of chunks to where they meet."""
         account = Account(self.system)
-        nbytes = self.out_bytes(stage.first - 1)
+        nbytes = self.out_bytes(self.places[-1])
         for flow in flows:
-            if flow.last != stage.site:
-                account.carry(flow.last, stage.site, nbytes, flow.times)
+            if flow.last != site:
+                account.carry(flow.last, site, nbytes, flow.times)
         return account
 
     def _after(self, stages: list[Stage], responds: str) -> Account:
@@ -284,13 +310,13 @@ class Costs:
             beyond = memory is not None and held > memory.capacity_bytes.value
             alone = max(asked.alone_ns, asked.beyond_ns if beyond else 0)
             account.barrier += alone + asked.waiting_ns
+            account.occupy(place, alone)
         nbytes = int(query.flows[-1].rows * query.flows[-1].row_bytes)
         account.barrier += sum(_answer(account, place, responds, nbytes, 1).values())
         return account
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
+class _Flow(Struct, frozen=True):
     """Chunks that lie on one device and go way `number`: `times`, through `stages` at `sites`.
 
     `last` is where they are when they are through, `answers` where an answer made of them alone
@@ -327,7 +353,9 @@ def _route(account: Account, query: Query, router: str, first: list[str]) -> Non
     profile = account.profile(router)
     work = Work(filter_terms=len(query.chunks))
     account.setup += account.message(account.system.client, router)
-    account.setup += start_ns(profile) + core_ns(work, profile, load_reference())
+    chosen = start_ns(profile) + core_ns(work, profile, load_reference())
+    account.setup += chosen
+    account.occupy(router, chosen)
     for device in dict.fromkeys(first):
         account.begins[device] = account.message(router, device)
 
@@ -354,7 +382,9 @@ def _ship(
                 account.link_bytes[name] = sent + build.nbytes + MESSAGE_BYTES
                 # The device's refusal, the rows, and the message once more.
                 alone += 3 * latency_ns(link)
-            alone += receive_ns(profile) + core_ns(keep_work(build), profile, load_reference())
+            kept = core_ns(keep_work(build), profile, load_reference())
+            account.occupy(device, kept)
+            alone += receive_ns(profile) + kept
         found[device] = fullest + alone
     return found
 

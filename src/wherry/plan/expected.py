@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from wherry.devices.work import Work
 from wherry.ir.expr import Column
-from wherry.ir.stage import Matches, Pass, Rows, Step, expressions
+from wherry.ir.stage import Matches, Pass, Rows, Step
 from wherry.ir.work import Counter, costs_of, encoding_work
 from wherry.ops.select import TEXT_BYTES
 from wherry.plan.placement import Stage
@@ -54,12 +54,15 @@ def _steps_work(query: Query, stage: Stage, parts: int) -> Work:
         else:
             rows = groups
             counter.add_groups(costs, groups)
-    return counter.work(_written(program.steps, int(made.rows * made.row_bytes / parts)))
+    every = near.rows >= query.flows[stage.first - 1].rows
+    return counter.work(
+        _written(program.steps, int(made.rows * made.row_bytes / parts), every=every)
+    )
 
 
-def _written(steps: tuple[Step, ...], nbytes: int) -> int:
-    """Give the bytes a stage writes: none if its columns only pass through."""
-    first = steps[0]
-    passes = isinstance(first, Pass) and first.predicate is None and isinstance(first.sink, Rows)
-    columns = passes and all(isinstance(n, Column) for n in expressions(first))
-    return 0 if columns and len(steps) == 1 else nbytes
+def _written(steps: tuple[Step, ...], nbytes: int, *, every: bool) -> int:
+    """Give the bytes a stage writes: none if columns only pass through, and so does `every` row."""
+    match steps:
+        case (Pass(predicate, Rows(outputs)),) if every or predicate is None:
+            return 0 if all(isinstance(node, Column) for _, node in outputs) else nbytes
+    return nbytes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
+
+from msgspec import Struct, field
 
 from wherry.base.units import format_bytes, format_ns
 from wherry.devices.altered import loaded
@@ -25,8 +26,7 @@ _SHOWN_SHARE = 0.01
 """Resources busy for less of the predicted time than this are left to the JSON form."""
 
 
-@dataclass(frozen=True, slots=True)
-class StageExplained:
+class StageExplained(Struct, frozen=True):
     """One stage: where it runs, what it does, and what of it is not native there."""
 
     segments: tuple[str, ...]
@@ -39,8 +39,7 @@ class StageExplained:
     residuals: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CostExplained:
+class CostExplained(Struct, frozen=True):
     """A predicted cost; every time is modelled, in nanoseconds.
 
     Attributes
@@ -60,8 +59,7 @@ class CostExplained:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalExplained:
+class RefusalExplained(Struct, frozen=True):
     """A site that cannot run a segment, with every reason."""
 
     segment: str
@@ -69,8 +67,7 @@ class RefusalExplained:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildExplained:
+class BuildExplained(Struct, frozen=True):
     """The other side of a join: how it is made, what is expected of it, and where it goes.
 
     Attributes
@@ -88,8 +85,7 @@ class BuildExplained:
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """Everything the planner knows of a query on a system.
 
     Attributes
@@ -221,7 +217,7 @@ def _expense(system: System, cost: Cost) -> Expense:
     whole, busy = max(1, cost.time.ns), {}
     for name, profile in system.devices.items():
         working = "cores" if profile.runs_programs else "media"
-        busy[name] = Fraction(cost.busy.get(f"{working} {name}", 0), whole)
+        busy[name] = Fraction(cost.used(f"{working} {name}"), whole)
     return expense(system, busy, cost.time.ns)
 
 

@@ -8,9 +8,11 @@ together: one drive of many with a faster link would decide nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import Refused
 from wherry.devices.altered import cores_times, with_cores, with_links
@@ -29,8 +31,7 @@ _STEPS = 9
 """Halvings of a decade: the factor is good to half a percent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flip:
+class Flip(Struct, frozen=True):
     """A figure at which the decision becomes another one; modelled.
 
     Attributes

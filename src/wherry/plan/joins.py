@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from math import ceil
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.data.statistics import ColumnStatistics
 from wherry.ir.build import Build, Known

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from wherry.base.compute import pc
 from wherry.data.arrays import plain
 from wherry.ir.build import key_values, rows_held
 from wherry.ir.expr import Code, Node

@@ -10,10 +10,11 @@ that is not below zero, so what a part of a placement comes to bounds the whole 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite, lcm
 from typing import Any, Final, Literal, get_args
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.system import System
@@ -27,8 +28,7 @@ Weights = tuple[tuple[Quantity, float], ...]
 TIME: Final[Weights] = (("time", 1.0),)
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """A sum to be made small: `whole` times the run, and for each device its busy time.
 
     All factors are integers of one unit, so that sums are exact and equal on every machine.
@@ -50,17 +50,20 @@ class Score:
 
     def of(self, cost: Cost) -> int:
         """Give what a cost comes to."""
-        return self._sum(cost.time.ns, cost.busy)
+        return self._sum(cost.time.ns, cost)
 
     def more(self, part: Account) -> int:
         """Give what a part adds at least to what others come to.
 
         Setup and barrier add up, and so do busy times; the busiest resource may be another one.
         """
-        return self._sum(part.setup + part.barrier, part.busy)
+        return self._sum(part.setup + part.barrier, part)
 
-    def _sum(self, ns: int, busy: Mapping[str, int]) -> int:
-        return self.whole * ns + sum(each * busy.get(name, 0) for name, each in self.busy)
+    def _sum(self, ns: int, of: Cost | Account) -> int:
+        whole = self.whole * ns
+        for name, each in self.busy:
+            whole += each * of.used(name)
+        return whole
 
 
 BY_TIME: Final = Score(1)
@@ -112,7 +115,7 @@ def score_of(weights: Weights, system: System, host: Cost) -> Score:
     whole, busy = Fraction(0), dict[str, Fraction]()
     for name, weight in weights:
         each, uses = _rates(name, system)
-        used = sum((each_ns * host.busy.get(r, 0) for r, each_ns in uses.items()), Fraction(0))
+        used = sum((each_ns * host.used(r) for r, each_ns in uses.items()), Fraction(0))
         alone = each * host.time.ns + used
         factor = Fraction(repr(weight)) / alone if len(weights) > 1 and alone else Fraction(1)
         whole += factor * each

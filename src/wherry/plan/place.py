@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.altered import check_load, loaded
@@ -30,16 +31,14 @@ KEPT = 16
 """Placements that a choice keeps, the chosen one among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Struct, frozen=True):
     """A placement and its predicted cost."""
 
     placement: Placement
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The cheapest placement, every other one, and what was refused.
 
     Attributes
@@ -61,6 +60,8 @@ class Choice:
         For each segment, the sites that cannot run it, with every reason.
     score : Score
         What was made small.
+    allowed : tuple of tuple of str
+        For each segment, the sites that may run it: neither refused nor pinned elsewhere.
     """
 
     chosen: Alternative
@@ -70,10 +71,10 @@ class Choice:
     bound_ns: int | None = None
     regret: float = 0.0
     score: Score = BY_TIME
+    allowed: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """How a query is to be placed.
 
     Attributes
@@ -190,7 +191,16 @@ def choose(query: Query, system: System, wish: Wish) -> Choice:
     steadiest = least_regret(costs, allowed, [one.placement for one in ranked], score)
     chosen = Alternative(steadiest.placement, costs.of(steadiest.placement))
     others = [one for one in ranked if one.placement != chosen.placement][: KEPT - 1]
-    return Choice(chosen, tuple(others), possible, refused, bound, steadiest.regret, score)
+    return Choice(
+        chosen=chosen,
+        others=tuple(others),
+        possible=possible,
+        refused=refused,
+        bound_ns=bound,
+        regret=steadiest.regret,
+        score=score,
+        allowed=tuple(map(tuple, allowed)),
+    )
 
 
 def _check_pins(pins: tuple[tuple[str, str], ...], system: System) -> None:

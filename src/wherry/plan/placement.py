@@ -10,8 +10,9 @@ A placement may be split: shares of the chunks go different ways, which meet whe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
+
+from msgspec import Struct
 
 from wherry.base.units import format_bytes
 from wherry.devices.profile import Profile
@@ -25,8 +26,7 @@ HOME = "home"
 GATE = "gate"
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """Segments first..last of the plan, run as one program at a site."""
 
     first: int
@@ -35,8 +35,7 @@ class Stage:
     chunkwise: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """Sites for some of the chunks: `weight` of them in as many as the weights add up to."""
 
     sites: tuple[str, ...]
@@ -68,8 +67,7 @@ def dealt(weights: Sequence[int], count: int) -> list[int]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """A site for every segment, in the order of the plan.
 
     Attributes
@@ -99,8 +97,7 @@ class Placement:
         return " ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Homes:
+class Homes(Struct, frozen=True):
     """Where the chunks of a query lie: the device of each chunk, and all of them once.
 
     `gates` gives the gate of each of them that has one.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.base.ids import digest
@@ -40,8 +41,7 @@ _prepared = Memo(256)
 
 
 @register
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What travels once to each device and is kept by its digest: shape without constants.
 
     Attributes
@@ -74,16 +74,14 @@ class Plan:
         return {name: (low, high) for name, low, high in self.bounds}
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """Numbers of groups that are known better than statistics tell: of a chunk, and of all."""
 
     chunk: float | None = None
     every: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
+class Within(Struct, frozen=True):
     """Rows that appear inside a segment, so that no flow tells of them.
 
     Attributes
@@ -101,8 +99,7 @@ class Within:
     groups: Groups
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(Struct, frozen=True, eq=False, dict=True):
     """A pipeline, checked, pruned and cut, with everything placement needs to know.
 
     Attributes
@@ -130,7 +127,7 @@ class Query:
     plan_bytes: bytes
     plan_digest: bytes
     sampled: int = 0
-    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def builds(self) -> tuple[tuple[Known, ...], ...]:
@@ -180,8 +177,7 @@ def prepare(source: Source, operators: tuple[Operator, ...], schema: pa.Schema) 
     return Query(Scan(source, columns), **made)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bare:
+class _Bare(Struct, frozen=True):
     """A join without the rows of its other side, which are too many to be kept."""
 
     how: str
@@ -208,7 +204,7 @@ def _without_source(
     The rows of joins are too many for that; what is known of them stays.
     """
     query = _query(source, operators, schema)
-    rest = {f.name: getattr(query, f.name) for f in fields(query) if f.name != "scan"}
+    rest = {f: getattr(query, f) for f in query.__struct_fields__ if f != "scan"}
     if any(isinstance(operator, Join) for operator in operators):
         literals = tuple(
             replace(v, value=v.value.known) if isinstance(v.value, Build) else v

@@ -2,27 +2,28 @@
 
 The rows that pass are an interval. Its ends and the best guess are three worlds; the regret of a
 placement in a world is by how much it takes longer than the best placement there. The choice is the
-placement whose largest regret is least (Savage's rule).
+placement whose largest regret is least (Savage's rule): of all placements that are not split, which
+are searched exactly, and of the splits that are given. A split that is given is among the best that
+others are compared with, too; splits that nobody found are not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import isfinite
+from operator import truediv
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.plan.cost import Costs
 from wherry.plan.objective import BY_TIME, Score
 from wherry.plan.placement import Placement
 from wherry.plan.query import near_flow, with_near
-from wherry.plan.search import cheapest
-
-_TRIED = 6
-"""Of each world, as many of its cheapest placements are tried in the others."""
+from wherry.plan.search import Search
 
 
-@dataclass(frozen=True, slots=True)
-class Steadiest:
+class Steadiest(Struct, frozen=True):
     """A placement, and its largest regret as a share of the best placement's time."""
 
     placement: Placement
@@ -44,7 +45,7 @@ def least_regret(
     allowed : sequence of sequence of str
         For each segment, the sites that may run it.
     ranked : sequence of Placement
-        The cheapest ones at the best guess, cheapest first.
+        The cheapest ones at the best guess, cheapest first, and splits.
     score : Score
         What a placement comes to: its time, or what else is made small.
     """
@@ -52,17 +53,36 @@ def least_regret(
     if near.exact or len(ranked) == 1:
         return Steadiest(ranked[0], 0.0)
     worlds = [costs]
-    tried = list(ranked[:_TRIED])
     # A join may make any number of rows; no world has infinitely many.
     for rows in filter(isfinite, dict.fromkeys((near.rows_low, near.rows_high))):
         flow = replace(near, rows_low=rows, rows=rows, rows_high=rows)
-        world = costs.with_query(with_near(costs.query, flow))
-        worlds.append(world)
-        tried += [one.placement for one in cheapest(world, allowed, _TRIED, score)[0]]
-    tried = list(dict.fromkeys(tried))
-    times = [[score.of(world.of(placement)) for world in worlds] for placement in tried]
+        worlds.append(costs.with_query(with_near(costs.query, flow)))
+
+    def comes_to(placement: Placement) -> list[int]:
+        return [score.of(world.of(placement)) for world in worlds]
+
+    splits = {one: comes_to(one) for one in ranked if one.split}
+    whole = next(one for one in ranked if not one.split)
+    first = comes_to(whole)
+    least = [first[0], *(_least(world, allowed, score) for world in worlds[1:])]
+    best = [min(every) for every in zip(least, *splits.values(), strict=True)]
+
     # What costs nothing in the best case is no worse than itself, and endlessly dear beside it.
-    best = [max(1, min(column)) for column in zip(*times, strict=True)]
-    regrets = [max(ns / least for ns, least in zip(row, best, strict=True)) - 1 for row in times]
-    least = min(range(len(tried)), key=lambda number: (regrets[number], times[number][0]))
-    return Steadiest(tried[least], regrets[least])
+    beside = [max(1, every) for every in best]
+
+    def rank(values: Sequence[int]) -> tuple[float, int]:
+        return max(map(truediv, values, beside)), values[0]
+
+    found = (rank(first), whole)
+    if first != best:
+        one = next(iter(Search(worlds, allowed, score, rank)))
+        found = (one.value, one.placement)
+    for placement, values in splits.items():
+        found = min(found, (rank(values), placement), key=lambda pair: pair[0])
+    (ratio, _), placement = found
+    return Steadiest(placement, ratio - 1)
+
+
+def _least(world: Costs, allowed: Sequence[Sequence[str]], score: Score) -> int:
+    value: int = next(iter(Search((world,), allowed, score))).value
+    return value

@@ -7,12 +7,12 @@ look costs what a wrong guess does. Nothing is drawn at random, so a query has o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import sqrt
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.ir.build import Build

@@ -3,32 +3,43 @@
 Sites are settled in three steps: the way of chunks, where they meet and the answer leaves, and who
 routes. What the settled parts come to by themselves is at most what any placement with them comes
 to, so that the search ends once everything left begins with more than what was found.
+
+One search may be over several worlds, which differ in how many rows pass: what a placement comes to
+in each of them is then ranked by one figure that none of them makes smaller.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
-from itertools import product
-from operator import itemgetter
+from heapq import heapify, heappop, heappush
+from itertools import islice, product
+from operator import add, itemgetter
+from typing import Any
+
+from msgspec import Struct
 
 from wherry.plan.account import Account, Cost
+from wherry.plan.bound import Sites, Ways
 from wherry.plan.cost import Costs
 from wherry.plan.objective import BY_TIME, Score
-from wherry.plan.placement import GATE, HOME, Placement, Way
+from wherry.plan.placement import Placement, Way
+
+Rank = Callable[[Sequence[int]], Any]
+"""Gives what placements are ordered by, from what they come to in each world; never falls."""
+_ONE_WORLD: Rank = itemgetter(0)
 
 
-@dataclass(order=True, frozen=True, slots=True)
-class Found:
-    """A placement and its cost; ordered by what it comes to, and by the order of sites."""
+class Found(Struct, order=True, frozen=True):
+    """A placement and its cost; ordered by what it comes to, and by the order of sites.
 
-    value: int
+    With several worlds the cost is that of the first of them.
+    """
+
+    value: Any
     places: tuple[int, ...]
-    placement: Placement = field(compare=False)
-    cost: Cost = field(compare=False)
+    placement: Placement
+    cost: Cost
 
 
 def cheapest(
@@ -47,127 +58,193 @@ def cheapest(
     """
     if not all(allowed):
         return [], 0
-    merges = any(segment.kind == "merge" for segment in costs.query.segments)
-    # The first segment routes; after those that chunks go through come the merge and the answer.
-    rest = 2 if merges else 0
-    apart = range(1, len(allowed) - rest)
-    ways = list(_ways(allowed, apart, merges=merges))
-    tails = list(product(*allowed[len(allowed) - rest :]))
-    search = _Search(costs, allowed, score)
-    for sites in ways:
-        search.add_way(sites, tails)
-    return search.best(keep), len(ways) * len(allowed[0]) * len(tails)
+    search = Search((costs,), allowed, score)
+    return list(islice(search, keep)), search.possible
 
 
-@dataclass
-class _Search:
-    """What is left to look at, what comes to least at the front of a heap.
+class _Choices(Struct, frozen=True):
+    """What one step of a search may settle, in the order of what it adds in the first world.
 
-    A node is a number of sites that are settled, and what every placement with them comes to at
-    least; the sooner a look is enough, the fewer placements are priced.
+    Attributes
+    ----------
+    every : list of (Any, tuple of Account)
+        What is chosen, and the account that it adds in each world.
+    adds, onward : list of tuple of int
+        What each adds in each world at least; what it and those after it do.
     """
 
-    costs: Costs
-    allowed: Sequence[Sequence[str]]
-    score: Score
-    nodes: list[tuple[int, int, Callable[[], Found | None]]] = field(default_factory=list)
-    tails: dict[str, list[tuple[int, int, tuple[Account, ...], tuple[str, ...]]]] = field(
-        default_factory=dict
-    )
-    routers: dict[object, list[tuple[int, int, str]]] = field(default_factory=dict)
-    pushed: int = 0
+    every: list[tuple[Any, tuple[Account, ...]]]
+    adds: list[tuple[int, ...]]
+    onward: list[tuple[int, ...]]
 
-    def push(self, least: int, look: Callable[[], Found | None]) -> None:
-        # Numbers keep the heap from comparing functions, and equal nodes in their order.
-        self.pushed += 1
-        heappush(self.nodes, (least, self.pushed, look))
+    @classmethod
+    def of(cls, every: list[tuple[Any, tuple[Account, ...]]], score: Score) -> _Choices:
+        """Give choices in their order."""
+        adds = [tuple([score.more(part) for part in parts]) for _, parts in every]
+        order = sorted(range(len(every)), key=lambda number: (adds[number][0], number))
+        found, onward = [adds[number] for number in order], list[tuple[int, ...]]()
+        for each in reversed(found):
+            onward.append(tuple(map(min, each, onward[-1])) if onward else each)
+        return cls([every[number] for number in order], found, onward[::-1])
 
-    def best(self, keep: int) -> list[Found]:
-        """Look on until nothing that is left can come to less than what was found."""
-        found: list[Found] = []
-        while self.nodes and (len(found) < keep or self.nodes[0][0] <= found[-1].value):
-            _, _, look = heappop(self.nodes)
-            one = look()
-            if one is not None:
-                insort(found, one)
-                del found[keep:]
-        # What is left points back here: without it, the query goes with its last name.
-        self.nodes.clear()
-        return found
 
-    def add_way(self, sites: tuple[str, ...], tails: Sequence[tuple[str, ...]]) -> None:
-        """Add all placements with a way of chunks."""
-        router = self.allowed[0][0]
-        chunks = self.costs.chunks((Way((router, *sites, *tails[0]), 1),))
-        least = self.score.of(self.costs.together(chunks))
-        self.push(least, partial(self._add_tails, least, chunks, (router, *sites), tails))
+class Search:
+    """Placements, cheapest first, found as they are asked for.
 
-    def _add_tails(
+    Parameters
+    ----------
+    worlds : sequence of Costs
+        Of one query on one system, with different numbers of rows.
+    allowed : sequence of sequence of str
+        For each segment, the sites that may run it; none of them empty.
+    rank : callable
+        What placements are ordered by.
+    only : callable, optional
+        Tells of a way of chunks whether it is to be tried.
+    """
+
+    def __init__(
         self,
-        least: int,
-        chunks: Account,
-        sites: tuple[str, ...],
-        tails: Sequence[tuple[str, ...]],
+        worlds: Sequence[Costs],
+        allowed: Sequence[Sequence[str]],
+        score: Score = BY_TIME,
+        rank: Rank = _ONE_WORLD,
+        only: Callable[[Sites], bool] | None = None,
     ) -> None:
-        # What follows the chunks hangs on where they were last, not on their way there.
-        ends = sites[-1]
-        if ends not in self.tails:
-            known = ((Placement((*sites, *tail)), tail) for tail in tails)
-            parts = ((self.costs.gather(placement), tail) for placement, tail in known)
-            self.tails[ends] = sorted(
-                (
-                    (sum(map(self.score.more, part)), n, part, tail)
-                    for n, (part, tail) in enumerate(parts)
-                ),
-                key=itemgetter(0, 1),
-            )
+        self._worlds, self._allowed, self._score, self._rank = worlds, allowed, score, rank
+        self._nodes: list[tuple[Any, int, Callable[[], Found | None]]] = []
+        self._routers: dict[object, _Choices] = {}
+        self._place = [{site: n for n, site in enumerate(sites)} for sites in allowed]
+        self._tails = self._all_tails()
+        # Who routes is settled last, and all of them take some time.
+        opens = score.whole * min(worlds[0].opens(router) for router in allowed[0])
+        self._opens = [opens] * len(worlds)
+        self.possible = self._add_ways(only)
+
+    def __iter__(self) -> Iterator[Found]:
+        nodes, found = self._nodes, list[Found]()
+        try:
+            while nodes or found:
+                while nodes and (not found or nodes[0][0] <= found[0].value):
+                    one = heappop(nodes)[2]()
+                    if one is not None:
+                        heappush(found, one)
+                if found:
+                    yield heappop(found)
+        finally:
+            # What is left points back here: without it, the query goes with its last name.
+            nodes.clear()
+
+    def _push(self, least: Sequence[int], look: Callable[[], Found | None]) -> None:
+        # Numbers keep the heap from comparing functions, and equal nodes in their order.
+        self._pushed += 1
+        heappush(self._nodes, (self._rank(least), self._pushed, look))
+
+    def _add_ways(self, only: Callable[[Sites], bool] | None) -> int:
+        """Add every way of chunks; give how many placements there are."""
+        worlds, allowed, whole = self._worlds, self._allowed, self._score.whole
+        later = _sum(self._opens, self._tails.onward[0])
+        key = tuple(map(tuple, allowed))
+        ways = worlds[0].kept.get(key)
+        if ways is None:
+            # Of costs of their own: what is kept must not point back at who keeps it.
+            first = worlds[0]
+            apart = Costs(first.query, first.system, first.cold)
+            ways = first.kept[key] = Ways(apart, allowed)
+        bounds = zip(*(ways.least_ns(world) for world in worlds), strict=True)
+        for number, (way, every) in enumerate(zip(ways.every, bounds, strict=True)):
+            if only is not None and not only(way):
+                continue
+            least = [whole * ns + more for ns, more in zip(every, later, strict=True)]
+            self._nodes.append((self._rank(least), number, partial(self._open, way)))
+        heapify(self._nodes)
+        self._pushed = len(ways.every)
+        return len(self._nodes) * len(allowed[0]) * len(self._tails.every)
+
+    def _all_tails(self) -> _Choices:
+        """Give the sites that follow where chunks meet, whatever way they come."""
+        worlds = self._worlds
+        if not worlds[0].merges:
+            return _Choices.of([((), (Account(worlds[0].system),) * len(worlds))], self._score)
+        every = [
+            (tail, tuple([world.after(tail) for world in worlds]))
+            for tail in product(*self._allowed[-2:])
+        ]
+        return _Choices.of(every, self._score)
+
+    def _open(self, way: Sites) -> None:
+        """Charge a way of chunks, and go on to what follows it."""
+        worlds, of = self._worlds, self._score.of
+        sites = (self._allowed[0][0], *way)
+        ways = (Way((*sites, *self._tails.every[0][0]), 1),)
+        chunks = [world.chunks(ways) for world in worlds]
+        least = [
+            of(world.together(part)) + opens
+            for world, part, opens in zip(worlds, chunks, self._opens, strict=True)
+        ]
         self._next_tail(least, chunks, sites, 0)
 
-    def _next_tail(self, least: int, chunks: Account, sites: tuple[str, ...], number: int) -> None:
+    def _next_tail(
+        self, least: list[int], chunks: Sequence[Account], sites: Sites, number: int
+    ) -> None:
         """Add the tail that adds least of those not yet added, and then what is left."""
-        every = self.tails[sites[-1]]
-        if number < len(every):
-            more, _, gather, tail = every[number]
-            placement, parts = Placement((*sites, *tail)), (chunks, *gather)
-            self.push(least + more, partial(self._add_tail, placement, parts))
-            self.push(least + more, partial(self._next_tail, least, chunks, sites, number + 1))
+        tails = self._tails
+        adds = _sum(least, tails.adds[number])
+        self._push(adds, partial(self._add_tail, chunks, sites, number))
+        if number + 1 < len(tails.every):
+            later = partial(self._next_tail, least, chunks, sites, number + 1)
+            self._push(_sum(least, tails.onward[number + 1]), later)
 
-    def _add_tail(self, known: Placement, parts: tuple[Account, ...]) -> None:
-        key = self.costs.before(known)
-        if key not in self.routers:
-            every = ((router, Placement((router, *known.sites[1:]))) for router in self.allowed[0])
-            more = [
-                (self.score.more(self.costs.route(placement)), n, router)
-                for n, (router, placement) in enumerate(every)
-            ]
-            self.routers[key] = sorted(more)
-        least = self.score.of(self.costs.together(*parts))
-        self._next_router(least, known, self.routers[key], 0)
+    def _add_tail(self, chunks: Sequence[Account], sites: Sites, number: int) -> None:
+        tail, after = self._tails.every[number]
+        worlds, of, known = self._worlds, self._score.of, Placement((*sites, *tail))
+        if worlds[0].merges:
+            met = [world.meet(known.ways, tail[0]) for world in worlds]
+            parts: list[tuple[Account, ...]] = list(zip(chunks, met, after, strict=True))
+        else:
+            parts = [(part,) for part in chunks]
+        least = [of(world.together(*part)) for world, part in zip(worlds, parts, strict=True)]
+        self._next_router(least, known, parts, self._routers_of(known), 0)
+
+    def _routers_of(self, known: Placement) -> _Choices:
+        key = self._worlds[0].before(known)
+        if key not in self._routers:
+            every = []
+            for router in self._allowed[0]:
+                route = self._worlds[0].route(Placement((router, *known.sites[1:])))
+                every.append((router, (route,) * len(self._worlds)))
+            self._routers[key] = _Choices.of(every, self._score)
+        return self._routers[key]
 
     def _next_router(
-        self, least: int, known: Placement, routers: list[tuple[int, int, str]], number: int
+        self,
+        least: list[int],
+        known: Placement,
+        parts: Sequence[tuple[Account, ...]],
+        routers: _Choices,
+        number: int,
     ) -> None:
-        if number < len(routers):
-            more, _, router = routers[number]
-            self.push(least + more, partial(self._price, Placement((router, *known.sites[1:]))))
-            later = partial(self._next_router, least, known, routers, number + 1)
-            self.push(least + more, later)
+        adds = _sum(least, routers.adds[number])
+        self._push(adds, partial(self._price, known, parts, routers.every[number]))
+        if number + 1 < len(routers.every):
+            later = partial(self._next_router, least, known, parts, routers, number + 1)
+            self._push(_sum(least, routers.onward[number + 1]), later)
 
-    def _price(self, placement: Placement) -> Found:
-        cost = self.costs.of(placement)
-        pairs = zip(self.allowed, placement.sites, strict=True)
-        places = tuple(list(every).index(site) for every, site in pairs)
-        return Found(self.score.of(cost), places, placement, cost)
+    def _price(
+        self,
+        known: Placement,
+        parts: Sequence[tuple[Account, ...]],
+        router: tuple[str, tuple[Account, ...]],
+    ) -> Found:
+        placement = Placement((router[0], *known.sites[1:]))
+        costs = [
+            world.together(route, *part)
+            for world, route, part in zip(self._worlds, router[1], parts, strict=True)
+        ]
+        value = self._rank([self._score.of(cost) for cost in costs])
+        pairs = zip(self._place, placement.sites, strict=True)
+        return Found(value, tuple([places[site] for places, site in pairs]), placement, costs[0])
 
 
-def _ways(
-    allowed: Sequence[Sequence[str]], apart: range, *, merges: bool
-) -> Iterator[tuple[str, ...]]:
-    """Give the ways that chunks may go.
-
-    An answer assembled at `home` or `gate` leaves from the devices that made its parts, so it
-    needs the last program there too.
-    """
-    for sites in product(*(allowed[number] for number in apart)):
-        if merges or sites[-1] not in (HOME, GATE) or sites[-2:-1] == sites[-1:]:
-            yield sites
+def _sum(some: Sequence[int], more: Sequence[int]) -> list[int]:
+    return list(map(add, some, more))

@@ -14,10 +14,10 @@ chunk, or on the rows that were merged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.encoded import Encoding
 from wherry.data.types import type_class
@@ -32,8 +32,7 @@ from wherry.ops.respond import Respond
 Kind = Literal["routing", "near", "partial", "merge", "respond"]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """One placeable piece of a query.
 
     Attributes

@@ -9,16 +9,17 @@ than time, what devices are busy for is part of what is made small.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from itertools import compress, pairwise, product
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.plan.cost import Cost, Costs
 from wherry.plan.linear import least_busy
 from wherry.plan.objective import BY_TIME, Score
-from wherry.plan.placement import GATE, HOME, Placement, Way, stages_on
+from wherry.plan.placement import GATE, HOME, Placement, Way
 from wherry.plan.query import Query
+from wherry.plan.search import Search
 from wherry.plan.segments import chunkwise
 
 _WAYS = 16
@@ -29,8 +30,7 @@ _LEAST = 0.01
 """A smaller share is not worth a way of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(Struct, frozen=True):
     """A split of ways that belong together, and the bound that the linear program gives.
 
     Attributes
@@ -69,14 +69,21 @@ def split(
     Shares or None
         None if no second way helps, or none was found to.
     """
-    apart = _apart(query)
-    every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
-    alike = [Placement(sites) for sites in product(*every)]
-    pairs = [(one, costs.of(one)) for one in alike if agree(query, first, one)]
+    if len(query.chunks) < 2:
+        return None
+    places = costs.places
+    every = [sites if n in places else (first.sites[n],) for n, sites in enumerate(allowed)]
+    running = [query.segments[number].runs for number in places]
+    cut = _stays([first.sites[number] for number in places], running)
+    near = Search((costs,), every, score, only=lambda way: _stays(way, running) == cut)
     # Two sites may be one device: then there is nothing to split.
-    unlike = {frozenset(cost.busy.items()): (one, cost) for one, cost in reversed(pairs)}
-    together = sorted(unlike.values(), key=lambda pair: score.of(pair[1]))[:_WAYS]
-    if len(together) < 2 or len(query.chunks) < 2:
+    unlike = dict[frozenset[tuple[str, int]], tuple[Placement, Cost]]()
+    for one in near:
+        unlike.setdefault(frozenset(one.cost.busy.items()), (one.placement, one.cost))
+        if len(unlike) == _WAYS:
+            break
+    together = list(unlike.values())
+    if len(together) < 2:
         return None
     solved = _solve([cost for _, cost in together], score)
     if solved is None:
@@ -94,6 +101,14 @@ def split(
     return Shares(Placement(ways[0].sites, tuple(ways)), bound)
 
 
+def alike(query: Query, allowed: Sequence[Sequence[str]], first: Placement) -> list[Placement]:
+    """Give the ways that agree with `first` where chunks meet, itself among them if allowed."""
+    apart = _apart(query)
+    every = [sites if apart[n] else (first.sites[n],) for n, sites in enumerate(allowed)]
+    ways = map(Placement, product(*every))
+    return [one for one in ways if agree(query, first, one)]
+
+
 def _apart(query: Query) -> list[bool]:
     """Tell of each segment whether chunks go through it by themselves."""
     segments = query.segments
@@ -102,17 +117,19 @@ def _apart(query: Query) -> list[bool]:
 
 def agree(query: Query, one: Placement, other: Placement) -> bool:
     """Tell whether two placements differ only in where chunks go, and cut the same stages."""
-    apart = _apart(query)
+    segments, apart = query.segments, _apart(query)
     pairs = zip(one.sites, other.sites, apart, strict=True)
     if any(a != b and not free for a, b, free in pairs):
         return False
     if any(p.sites[-1] in (HOME, GATE) and p.sites[-2] != p.sites[-1] for p in (one, other)):
         return False
-    cuts = [
-        [(stage.first, stage.last) for stage in stages_on(query.segments, placement.sites)]
-        for placement in (one, other)
-    ]
-    return cuts[0] == cuts[1]
+    running = [free and segment.runs for free, segment in zip(apart, segments, strict=True)]
+    return _stays(one.sites, running) == _stays(other.sites, running)
+
+
+def _stays(sites: Sequence[str], running: Sequence[bool]) -> list[bool]:
+    """Tell of each site where a program runs whether the next program runs there too."""
+    return [a == b for a, b in pairwise(compress(sites, running))]
 
 
 def _solve(costs: Sequence[Cost], score: Score) -> tuple[list[float], int | None] | None:

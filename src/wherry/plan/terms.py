@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
 from wherry.base.units import format_bytes, format_ns
+from wherry.plan.replan import Revision
 
 Unit = Literal["ns", "bytes", "rows"]
 _SHOWN_SHARE = 0.01
 """Busy times below this share of the run are left to the JSON form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One term of a prediction, and what it came to.
 
     Attributes
@@ -37,16 +39,15 @@ class Term:
     unit: Unit
     predicted: float
     actual: float | None
-    ratio: float | None = field(init=False)
+    ratio: float | None = None
 
     def __post_init__(self) -> None:
         known = self.predicted and self.actual is not None
         ratio = self.actual / self.predicted if known else None  # type: ignore[operator]
-        object.__setattr__(self, "ratio", ratio)
+        force_setattr(self, "ratio", ratio)
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(Struct, frozen=True):
     """A run beside what was predicted of it.
 
     Attributes
@@ -61,12 +62,16 @@ class Analysis:
         Setup, busy resources, fill, barrier and total; bytes over links; rows out of stages.
     before_ns : int
         Actual nanoseconds of the other sides of joins, in no term.
+    revisions : tuple of Revision
+        When something else passed than what was planned with, and what was done about it; what was
+        predicted is the placement that the run began with.
     """
 
     origin: Literal["modelled", "measured"]
     placement: str
     terms: tuple[Term, ...]
     before_ns: int = 0
+    revisions: tuple[Revision, ...] = ()
 
     def lines(self) -> list[str]:
         """Give it as text."""
@@ -75,6 +80,7 @@ class Analysis:
         lines = [f"ran as {self.placement}; predicted (modelled) against actual ({self.origin})"]
         if self.before_ns:
             lines.append(f"  the other sides of joins took {format_ns(self.before_ns)} before")
+        lines += [f"  {revision.line()}" for revision in self.revisions]
         shown = (
             term
             for term in self.terms

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Way = dict[str, int]
 """Where one chunk spends its nanoseconds: resources by name, "alone" for latencies."""
 
 
-@dataclass(frozen=True, slots=True)
-class OnWay:
+class OnWay(Struct, frozen=True):
     """One chunk's way from one home.
 
     Attributes
@@ -60,8 +60,7 @@ def spend(way: Way, more: Way) -> None:
         way[resource] = way.get(resource, 0) + ns
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """A way that stands for all that differ from it in names only.
 
     Attributes

@@ -7,10 +7,10 @@ refers to it, and an answer of one row in a hundred would hold all that was deco
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.data.chunk import referenced_bytes
 from wherry.data.encoded import trimmed

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct, field
 
 from wherry.data.segment import SegmentPool
 from wherry.kernels.layout import BLOCK, RUN_ROOM, SLACK
@@ -26,8 +26,7 @@ _SPARE: Final = 1024
 _GROWTH: Final = 2
 
 
-@dataclass
-class Columns:
+class Columns(Struct):
     """Groups so far: keys of `words` words, and the fields of their states, a column each."""
 
     pool: SegmentPool

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.data.types import layout_of, type_class, value_type
 from wherry.ir.build import Build, Known
@@ -50,8 +50,7 @@ _EMPTY: Final = np.zeros(BLOCK * 16 + 64, np.uint8)
 """What the address of a buffer that Arrow left out is taken from: never read, but not 0."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True, dict=True):
     """A lookup's values by code, the null's behind the last; `known` says which are valid."""
 
     values: np.ndarray[Any, Any]
@@ -71,8 +70,7 @@ class Table:
         return np.array([len(codes), -others, -bool(self.values[-1]), *codes], np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """What a pass reads: columns by name, tables by number, and int64 that are no addresses."""
 
     rows: int
@@ -91,8 +89,7 @@ class Chunk:
         return self.rows % BLOCK
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """Addresses of both contexts; `keep` holds whatever they point to besides the columns."""
 
     whole: array[int]

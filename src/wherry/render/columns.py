@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.kernels.skeletons import skeletons
@@ -17,8 +17,7 @@ from wherry.render.state import Fields
 _runs = skeletons("runs")
 
 
-@dataclass(frozen=True, slots=True)
-class Strided:
+class Strided(Struct, frozen=True):
     """Fields of `count` groups, each `step` bytes long and beginning at `address`.
 
     With `memory`, which begins there and stays as it is, whole rows are not copied.

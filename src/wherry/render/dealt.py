@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Call, Column
@@ -27,8 +27,7 @@ BITS: Final = 6
 _MERGES: Final = {"sum": "sum", "count": "sum", "min": "min", "max": "max"}
 
 
-@dataclass(frozen=True, eq=False)
-class Dealt:
+class Dealt(Struct, frozen=True, eq=False):
     """The rows of a chunk that passed, as records in pages.
 
     Attributes

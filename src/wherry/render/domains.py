@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.kernels.skeletons import skeletons
 from wherry.render.bind import Chunk, values_address

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from msgspec import Struct
 
+from wherry.base.compute import pc
 from wherry.data.arrays import restored
 from wherry.data.types import layout_of
 from wherry.render.reference import key_image
@@ -19,8 +19,7 @@ NULL_BITS: Final = 64
 """Keys that share a word of null bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(Struct, frozen=True):
     """The values that a key can have in a chunk: `size` integers from `low` on, or null."""
 
     low: int

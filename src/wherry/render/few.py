@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.kernels.layout import BLOCK, FEW_HEAD
 from wherry.kernels.skeletons import skeletons
@@ -23,8 +23,7 @@ MOST_FEW: Final = 16
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Few:
+class Few(Struct, frozen=True):
     """What `few_each` found in chunks, a row a chunk.
 
     Attributes

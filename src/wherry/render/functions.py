@@ -11,11 +11,11 @@ scatter(context, row, mask, ids, states) -> 0   rows into the state of their gro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.ir.expr import Node, columns_of, conjuncts
 from wherry.ir.resolve import type_of
@@ -50,8 +50,7 @@ _UNROLLED: Final = 4
 """Rows of a loop without branches."""
 
 
-@dataclass
-class Writer:
+class Writer(Struct):
     """A module in the making, and the context entries that its functions read."""
 
     variant: Variant

@@ -8,11 +8,11 @@ the row numbers in order and writes each surviving row once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import plain, take
 from wherry.data.chunk import column_bytes, referenced_bytes
@@ -31,8 +31,7 @@ RowNumbers = np.ndarray[Any, Any]
 Arrangement = tuple[Order | Take, ...]
 
 
-@dataclass(frozen=True)
-class Deferred:
+class Deferred(Struct, frozen=True):
     """Rows of columns that lie where they were stored.
 
     Attributes
@@ -58,8 +57,7 @@ class Deferred:
         )
 
 
-@dataclass(frozen=True)
-class Several:
+class Several(Struct, frozen=True):
     """Pieces of several chunks, in order: what a share made.
 
     Attributes

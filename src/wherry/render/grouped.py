@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.resolve import type_of
 from wherry.kernels.layout import BLOCK
@@ -22,8 +22,7 @@ from wherry.render.textkeys import TextKey
 _few = skeletons("few")
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """A chunk to be grouped, with the code that reads it and the addresses of its contexts."""
 
     plan: PassPlan
@@ -43,8 +42,7 @@ class Task:
         return self.code.addresses.get(name, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The groups of a chunk in order of first appearance.
 
     Parameters
@@ -69,8 +67,7 @@ class Found:
     counted: tuple[bool, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """What is grouped already when a skeleton takes over: the rows before block `block`.
 
     Parameters

@@ -8,11 +8,11 @@ grouped by `direct`, if the keys of the chunk are known to lie in small domains,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column

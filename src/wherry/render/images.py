@@ -11,11 +11,11 @@ set in a word of nulls. Words are those of `functions.write_keys`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct, field
 
 from wherry.ir.expr import Node
 from wherry.ir.resolve import type_of
@@ -40,8 +40,7 @@ from wherry.render.loop import (
 from wherry.render.textkeys import Head, TextKey, write_bytes, write_words
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """One vector of 64 elements of a block's keys; element I1 stands for a word of bits.
 
     Parameters
@@ -60,8 +59,7 @@ class Image:
         return 8 if self.element is I1 else BLOCK * element_bytes(self.element)
 
 
-@dataclass
-class Images:
+class Images(Struct):
     """The images of keys, complete once `images` is written.
 
     Parameters

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from llvmlite import ir
+from msgspec import Struct, field
 
 from wherry.kernels.layout import BLOCK, LANES
 from wherry.render.functions import Writer, add_count, popcount, update
@@ -52,8 +52,7 @@ _SHORTEST: Final = 64
 _HALF: Final = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """The lanes of one argument of one kind of aggregate, from `offset` on.
 
     Parameters
@@ -80,8 +79,7 @@ class Track:
         return LANES * element_bytes(self.element)
 
 
-@dataclass
-class Lanes:
+class Lanes(Struct):
     """How the lanes of a group lie, counts first; complete once `spread` is written.
 
     Parameters

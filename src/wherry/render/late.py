@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.data.chunk import column_bytes
 from wherry.data.late import LateRows, ValueTest, count, narrowed
@@ -41,8 +41,7 @@ _Numbers = tuple[int, ...]
 """Terms of a predicate, by number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """What is left to do of a pass once its rows are read.
 
     Attributes
@@ -298,8 +297,7 @@ def late_pass(stage: Stage, schema: pa.Schema, bounds: Bounds, folder: Path) -> 
     return LatePass(step, schema, bounds, folder, costs_of(step).texts)
 
 
-@dataclass
-class _Reading:
+class _Reading(Struct):
     """Rows on their way: which are still wanted, and the columns held of them."""
 
     owner: LatePass

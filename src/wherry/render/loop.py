@@ -8,11 +8,11 @@ is loaded before the loop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.data.types import layout_of
 from wherry.ir.expr import Node
@@ -32,16 +32,14 @@ Slot = tuple[str, str]
 """What one entry of a context holds: its kind, and the column, table or pattern it belongs to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """The values of LANES rows and which of them are valid; `valid` None: all are."""
 
     data: Any
     valid: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """What a compiled program takes for granted: bounds of columns, and which can be null."""
 
     bounds: Bounds

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import expm1
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.resolve import type_of
@@ -35,8 +35,7 @@ _GROWTH: Final = 4
 """Growing by 16 made grouping by order key 1.6 to 1.8 times slower than by 4 (measured)."""
 
 
-@dataclass
-class _Room:
+class _Room(Struct):
     """Room of this thread for groups: their keys and states; what was written stays as it grows."""
 
     words: int

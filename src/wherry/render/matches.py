@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.base.units import format_bytes
@@ -25,8 +25,7 @@ _join = skeletons("join")
 _PAIR_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Struct, frozen=True):
     """Which rows of a chunk and of a build stand side by side.
 
     Attributes

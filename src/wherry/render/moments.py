@@ -16,12 +16,12 @@ the Sample Variance", The American Statistician 37, 1983.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.ir.expr import Node
 from wherry.ir.types import MOMENTS, SPREADS
@@ -49,16 +49,14 @@ _SETTLES: Final = 64
 groups of few rows would ask for a division all the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts(Node):
+class Parts(Node, frozen=True):
     """The fields of moments as native terms; null together, where there were no values."""
 
     operands: tuple[Node, ...]
     type: pa.DataType = MOMENTS
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
+class Rooms(Struct, frozen=True):
     """Where the values of a block lie: one room of 64 numbers, or one for each field of moments."""
 
     places: tuple[Any, ...]

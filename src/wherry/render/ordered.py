@@ -7,10 +7,10 @@ is the number of first rows before its own, counted a range of rows at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.kernels.layout import BLOCK
@@ -26,8 +26,7 @@ _RANGE: Final = 1 << 17
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """The groups of a partition in order of first appearance, with room behind them.
 
     Attributes
@@ -86,8 +85,7 @@ class Ordered:
         return InOrder(self, starts, rooms[0].strides[0], rooms)
 
 
-@dataclass(frozen=True, slots=True)
-class InOrder:
+class InOrder(Struct, frozen=True):
     """Fields of the groups of all partitions, in order of first appearance."""
 
     order: Ordered

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.decoding import Packed
 from wherry.devices.work import Work
@@ -16,8 +18,7 @@ from wherry.render.sums import Sums, read_sums
 PASSED: Final = "columns pass through by reference"
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkOutput:
+class ChunkOutput(Struct, frozen=True):
     """What a program made of a chunk, or of the chunks of a share.
 
     Parameters

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import fields_of
 from wherry.data.segment import SegmentPool
@@ -26,8 +26,7 @@ from wherry.render.bind import (
 _kernels = skeletons("filter")
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(Struct, frozen=True, dict=True):
     """Which rows of a chunk are kept: all, those of a bitmap, or rows by number in that order.
 
     Parameters

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 from wherry.data.segment import SegmentPool
@@ -21,8 +21,7 @@ from wherry.render.prepare import Preparer
 from wherry.render.reference import run_step
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A pass, or None at the beginning, and the orders and takes that follow it.
 
     `groups` says that it groups by keys whose rows may wait for others or be joined.
@@ -40,8 +39,7 @@ class Part:
         return self.plan is not None and isinstance(self.plan.step.sink, Matches)
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """What a part made: a piece, the rows that passed, the groups, and why it ran slowly if so."""
 
     made: Piece
@@ -50,8 +48,7 @@ class Ran:
     slowly: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Making:
+class Making(Struct):
     """A chunk on its way through the parts of a program.
 
     Attributes

@@ -11,13 +11,13 @@ the answer is 64 sequences in turn: which one is next follows from their first r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import columns_of
@@ -46,8 +46,7 @@ MANY: Final = 1 << 16
 """Partial rows from which on threads and partitions pay."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Struct, frozen=True):
     """What all partitions have in common."""
 
     pieces: np.ndarray[Any, Any]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 from typing import Literal as Literal_
 
 import pyarrow as pa
+from msgspec import Struct, field
 
 from wherry.data.types import layout_of
 from wherry.ir.expr import Call, Column, Field, IsNull, Literal, Node, When, walk
@@ -35,8 +35,7 @@ from wherry.render.state import Cell, initial, layout, stride
 from wherry.render.textkeys import TextKey
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """A text that takes part as an integer: by code as a key, by rank in min and max."""
 
     node: Node
@@ -54,8 +53,7 @@ class Encoded:
         return not self.ranked and pa.types.is_dictionary(type_of(self.node))
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(Struct, frozen=True):
     """One variant of a pass: functions, what their context holds, how to read what they keep.
 
     `begin` is a state before any row, with lanes behind it if there are any.
@@ -80,8 +78,7 @@ Forms = tuple[tuple[str, int], ...]
 """By column of codes: the words of a text key that is compared as it is (see `TextKey`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
+class Extra(Struct, frozen=True):
     """A block function by itself, with a context of its own, and what writing it gave.
 
     `code` keeps what the address points to.
@@ -93,8 +90,7 @@ class Extra:
     code: MachineCode
 
 
-@dataclass(eq=False)
-class PassPlan:
+class PassPlan(Struct, eq=False, dict=True):
     """A pass as it was split into native code, lookups, texts as integers, and residuals.
 
     Parameters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.ir.expr import Literal, Node
 from wherry.ir.literals import bind
@@ -21,8 +21,7 @@ from wherry.render.split import Lookup
 _MOST_TABLES: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A chunk ready for a pass.
 
     Parameters

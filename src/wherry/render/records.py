@@ -12,11 +12,11 @@ fold(records, count, ids, states)          records into the state of their group
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import type_of
@@ -42,8 +42,7 @@ from wherry.render.state import Cell, combined
 _DIGITS_64 = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where a record holds what an aggregate takes.
 
     Parameters
@@ -62,8 +61,7 @@ class Source:
     bit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """What the words of a record are.
 
     Parameters

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from wherry.base.compute import pc
 from wherry.base.errors import InputError
 from wherry.data.arrays import countable, plain, restored, take
 from wherry.ir.build import rows_held

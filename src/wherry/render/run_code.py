@@ -11,10 +11,10 @@ time: one by one, each would wait for the one before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.kernels.layout import BLOCK
 from wherry.render import functions as fn
@@ -36,10 +36,10 @@ from wherry.render.loop import (
 from wherry.render.state import Cell, combined, identity, lanes_of, suffix
 
 _AT_ONCE: Final = 8
+_BYTE: Final = ir.IntType(8)
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """A field of the states: what is combined, and how.
 
     Parameters
@@ -73,8 +73,7 @@ class Track:
         return 0 if self.counts else identity(self.cell, element)
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(Struct, frozen=True):
     """What `runs` writes: its fields in order, and of which cells it counts the values.
 
     A cell whose argument cannot be null is not counted: every group has a row, and so a value.
@@ -259,6 +258,11 @@ def _splat(b: Any, value: Any) -> Any:
 
 
 def _compressed(b: Any, v: Any, chosen: Any) -> Any:
+    """Give the chosen lanes of eight side by side, from the first lane on."""
+    if v.type.element == _BYTE:
+        # LLVM ends the process over eight lanes of a byte where AVX-512 compresses bytes.
+        wide = _compressed(b, b.zext(v, vector(ir.IntType(16), _AT_ONCE)), chosen)
+        return b.trunc(wide, v.type)
     name = f"llvm.experimental.vector.compress.{suffix(v.type)}"
     kind = ir.FunctionType(v.type, [v.type, chosen.type, v.type])
     return b.call(declare(b.module, name, kind), [v, chosen, ir.Constant(v.type, ir.Undefined)])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import referenced_bytes
 from wherry.kernels.skeletons import skeletons
@@ -65,8 +65,7 @@ def joints(
     return [last == first for last, first in zip(lasts, firsts, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """Pieces in a row: what lies between joints, and the rows that meet there.
 
     Attributes

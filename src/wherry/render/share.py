@@ -8,11 +8,11 @@ What was bound stays good while the chunks are where they are, so it serves the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import column_bytes
 from wherry.ir.expr import Column, Literal, Node
@@ -32,8 +32,7 @@ _share = skeletons("share")
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """Chunks of a share, bound to one variant of a pass.
 
     Attributes

@@ -8,11 +8,12 @@ stands.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Literal
@@ -29,8 +30,7 @@ _TOGETHER: Final = 1024
 """Chunks whose groups are held before they become columns: a few MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """What became of the chunks `first` to `last` - 1, and how many of their rows passed.
 
     `most` is how many groups one of them has at most; 0 if rows were dealt instead.
@@ -43,8 +43,7 @@ class Made:
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(Struct, frozen=True):
     """A pass that groups, over chunks that are bound together.
 
     Parameters

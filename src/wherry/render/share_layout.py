@@ -7,10 +7,10 @@ It is the same in every run, so it is computed when chunks are bound, as the ske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 
 from wherry.kernels.layout import BLOCK, FEW_ROWS, SHARE_WORDS
 
@@ -23,8 +23,7 @@ _MOST_ROOM: Final = 32 << 20
 """Bytes of rooms; where chunks are so many that one row in 32 would take more, fewer are few."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """The plain columns of a share, the widest first.
 
     Attributes

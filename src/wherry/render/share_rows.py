@@ -7,12 +7,12 @@ lie in one byte, and where a text goes depends on the texts before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import column_bytes
 from wherry.data.segment import SegmentPool
@@ -35,8 +35,7 @@ _TOGETHER: Final = 1 << 20
 """Up to so many bytes, a buffer of their own or another thread costs more than the bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """Rows of a share, in order, with the bytes that are the chunks' own and those that are new."""
 
     rows: Piece
@@ -44,8 +43,7 @@ class Written:
     copied: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
+class _Chosen(Struct, frozen=True):
     """Which rows of a share passed.
 
     Attributes
@@ -263,7 +261,7 @@ def _batch(
             arrays[number] = keep_rows(_stored(plan, bound, chunk, number), selection, pool)
         else:
             arrays[number] = compute_column(
-                plan.out_schema.types[number], bound.code.addresses[f"values{number}"], place,
+                plan.out_schema.field(number).type, bound.code.addresses[f"values{number}"], place,
                 bound.ready[chunk].chunk, selection, pool=pool,
             )  # fmt: skip
     made = pa.RecordBatch.from_arrays(

@@ -6,10 +6,10 @@ Chunk by chunk every one of them would begin without a bound, and give `count` r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import column_bytes
 from wherry.ir.stage import Order
@@ -21,8 +21,7 @@ from wherry.render.team import Team
 from wherry.render.top_k import Keys, candidates, finds, keys_of, kind_of
 
 
-@dataclass(frozen=True, slots=True)
-class BoundOrder:
+class BoundOrder(Struct, frozen=True):
     """Chunks of a share, bound to a step that keeps their first rows.
 
     Attributes

@@ -12,12 +12,12 @@ once (`_partitioned`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
@@ -67,8 +67,7 @@ class _Outside(Exception):
     """A key is not in its domain: what was said of it is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     """Rows of chunks to be grouped, by the slots of their keys."""
 
     pieces: Sequence[Waiting]
@@ -182,8 +181,7 @@ def _grouped(task: _Task) -> tuple[pa.RecordBatch, int]:
     return _partitioned(task, len(add.made[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Strand:
+class _Strand(Struct, frozen=True):
     """Rows of neighbouring chunks, added: a state for each slot, and slots as they were met."""
 
     states: Array
@@ -269,8 +267,7 @@ def _join(task: _Task, strands: Sequence[_Strand], kept: tuple[Any, int, Any]) -
     each(task.team, -(-task.slots // _PIECE), join)
 
 
-@dataclass(frozen=True, slots=True)
-class _AtSlots:
+class _AtSlots(Struct, frozen=True):
     """Fields of states that lie slot by slot, of some slots."""
 
     order: Array

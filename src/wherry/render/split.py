@@ -9,10 +9,11 @@ dictionary, and the pass reads the result by code. So coverage decides speed, ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.data.types import type_class
 from wherry.ir.expr import (
@@ -59,8 +60,7 @@ _MOST_TEXTS: Final = 16
 _EXACT: Final = {"integer", "decimal"}
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup(Node):
+class Lookup(Node, frozen=True):
     """The value of `node` found by the code of a dictionary column; `number` names its table.
 
     `codes` is the type of the codes as they are stored.
@@ -72,15 +72,13 @@ class Lookup(Node):
     type: pa.DataType
 
 
-@dataclass(frozen=True, slots=True)
-class RowNumber(Node):
+class RowNumber(Node, frozen=True):
     """The number of the row in its chunk, as int64."""
 
     type: pa.DataType = field(default_factory=pa.int64)
 
 
-@dataclass
-class Split:
+class Split(Struct):
     """Collects what the expressions of one pass leave to be prepared before it.
 
     Parameters

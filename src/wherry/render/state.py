@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.ir.expr import Call, Node
@@ -46,8 +47,7 @@ _EXACT: Final = Context(prec=80)
 _WIDE: Final = np.dtype("V16")
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """The state of one aggregate: an int64 count at `offset`, then `parts` elements.
 
     Parameters
@@ -94,8 +94,10 @@ class Cell:
 def layout(calls: Sequence[Call], variant: Variant) -> tuple[Cell, ...]:
     """Give the cells of aggregates, one behind the other."""
     cells: list[Cell] = []
+    offset = 0
     for call in calls:
-        cells.append(_cell(call, variant, stride(cells)))
+        cells.append(_cell(call, variant, offset))
+        offset += cells[-1].size
     return tuple(cells)
 
 
@@ -252,8 +254,7 @@ class Fields(Protocol):
         """Give the field at a byte of the state, of all groups, side by side."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(Struct, frozen=True):
     """States that lie row by row: uint8, one row a group."""
 
     states: np.ndarray[Any, Any]

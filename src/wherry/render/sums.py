@@ -6,11 +6,11 @@ To read a state takes Python as long as the kernel took for a chunk of a few tho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.ir.stage import Totals
@@ -21,8 +21,7 @@ from wherry.render.passes import Compiled, PassPlan
 from wherry.render.state import Matrix, read
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sums:
+class Sums(Struct, frozen=True, eq=False):
     """The state of totals over one chunk: what `code.cells` lay out; uint8."""
 
     plan: PassPlan

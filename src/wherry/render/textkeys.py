@@ -6,12 +6,12 @@ byte. Texts that are all of one byte are that byte, read side by side from where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from llvmlite import ir
+from msgspec import Struct
 
 from wherry.data.types import layout_of
 from wherry.kernels.layout import BLOCK
@@ -33,8 +33,7 @@ MOST_WORDS: Final = 4
 """Longer texts are numbered before they are grouped: comparing them as words would cost more."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextKey:
+class TextKey(Struct, frozen=True):
     """A column of short texts as a key; `words` 0 says that each text is one byte."""
 
     column: str
@@ -57,8 +56,7 @@ def longest_text(column: pa.Array, rows: int | None = None) -> int:
     return int(_textkeys.longest(values_address(column), layout, count))
 
 
-@dataclass
-class Head:
+class Head(Struct):
     """The beginning of a function whose first two arguments are context and row."""
 
     slots: dict[Slot, int]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.arrays import plain
 from wherry.data.types import type_class
@@ -68,8 +68,7 @@ def _sorted(by: tuple[SortKey, ...], batch: pa.RecordBatch) -> Array:
     return order_of(by, batch).to_numpy().astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     """The column that is ordered by first, chunk by chunk, as `top_k.candidates_each` reads it.
 
     Attributes

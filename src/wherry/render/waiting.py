@@ -7,12 +7,12 @@ only there it is known how many they are and between what their keys lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from wherry.data.chunk import column_bytes
 from wherry.data.segment import SegmentPool
@@ -22,8 +22,7 @@ from wherry.render.dealt import Dealt, deal
 from wherry.render.passes import PassPlan
 
 
-@dataclass(frozen=True, eq=False)
-class Waiting:
+class Waiting(Struct, frozen=True, eq=False, dict=True):
     """The rows of a chunk that passed.
 
     Attributes

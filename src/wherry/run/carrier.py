@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from msgspec import Struct, field
 
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
@@ -11,7 +13,10 @@ from wherry.data.encoded import ENCODED, Encoded
 from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, Known, received
+from wherry.plan.placement import Way
+from wherry.plan.replan import Decide, Decision, Going
 from wherry.render.gather import Piece, piece_bytes, several
+from wherry.render.outcome import ChunkOutput
 from wherry.render.team import Team, alone
 from wherry.run.machine import (
     ALL,
@@ -21,6 +26,7 @@ from wherry.run.machine import (
     Missing,
     PieceId,
     Read,
+    Replan,
     Route,
     Routed,
     Run,
@@ -30,9 +36,8 @@ from wherry.run.machine import (
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What ran where: one entry for each run of a program over a share.
+class Count(Struct, frozen=True, kw_only=True):
+    """What one run of a program came to: all that its time on a device follows from.
 
     Attributes
     ----------
@@ -42,10 +47,38 @@ class Evidence:
         Bytes of what was made.
     work : Work
         What it was charged for.
-    time : Modelled or Measured
-        Modelled: of the core it ran on. Measured: from its beginning to its end.
     packed : tuple of Packed
         Of the bytes decoded for it, those that an engine could decompress.
+    """
+
+    rows_in: int
+    rows_selected: int
+    rows_out: int
+    nbytes: int
+    work: Work
+    packed: tuple[Packed, ...] = ()
+
+    @classmethod
+    def of(cls, output: ChunkOutput, **more: Any) -> Self:
+        """Give the count of a program's output; `more` are the fields of what has more."""
+        return cls(
+            rows_in=output.rows_in,
+            rows_selected=output.rows_selected,
+            rows_out=output.batch.num_rows,
+            nbytes=output.nbytes,
+            work=output.work,
+            packed=output.packed,
+            **more,
+        )
+
+
+class Evidence(Count, frozen=True, kw_only=True):
+    """What ran where: one entry for each run of a program over a share.
+
+    Attributes
+    ----------
+    time : Modelled or Measured
+        Modelled: of the core it ran on. Measured: from its beginning to its end.
     residuals : tuple of str
         Every expression or step that went through pyarrow, with the reason; empty says that all of
         it was native.
@@ -54,26 +87,18 @@ class Evidence:
     device: str
     stage: int
     chunk: int
-    rows_in: int
-    rows_selected: int
-    rows_out: int
-    nbytes: int
-    work: Work
     time: Time
     residuals: tuple[str, ...]
-    packed: tuple[Packed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """A share that is read where it is run."""
 
     device: str
     refs: Share
 
 
-@dataclass
-class Carrier:
+class Carrier(Struct):
     """The workers of a system, the messages they hold, and the pieces they made for one query.
 
     Attributes
@@ -82,12 +107,15 @@ class Carrier:
         What the query's joins are made with, by digest.
     by_reference : bool
         Builds are handed over as they lie in memory, not as bytes.
+    decide : callable, optional
+        Places anew what is left of a run that is watched.
     """
 
     workers: Mapping[str, Worker]
     plan_bytes: bytes
     builds: Mapping[bytes, Build] = field(default_factory=dict)
     by_reference: bool = True
+    decide: Decide | None = None
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
     readings: dict[int, Reading] = field(default_factory=dict)
@@ -183,21 +211,20 @@ class Carrier:
             self.ledger.append(
                 LedgerEntry(command.stage, command.device, 0, output.batch.nbytes, ENCODED)
             )
-        found = Evidence(
+        found = Evidence.of(
+            output,
             device=command.device,
             stage=command.stage,
             chunk=command.chunk,
-            rows_in=output.rows_in,
-            rows_selected=output.rows_selected,
-            rows_out=output.batch.num_rows,
-            nbytes=output.nbytes,
-            work=output.work,
             time=execution.time,
             residuals=(*program.residuals, *output.fallbacks),
-            packed=output.packed,
         )
         self.evidence.append(found)
         return found
+
+    def replan(self, command: Replan) -> Decision:
+        """Decide how the shares that are left go."""
+        return decided(self.decide, command)
 
     def _read(self, command: Run, hop: Hop, piece: Piece | Unread) -> Piece:
         if not isinstance(piece, Unread):
@@ -209,3 +236,15 @@ class Carrier:
     def _note_readings(self, command: Run, readings: Iterable[Reading]) -> None:
         for why, written in (pair for reading in readings for pair in reading.whys):
             self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))
+
+
+def decided(decide: Decide | None, command: Replan) -> Decision:
+    """Give the decision that a machine asks for; only a run with `decide` is watched."""
+    assert decide is not None
+    left, begun = (_going(of) for of in (command.left, command.begun))
+    return decide(command.seen, left, begun)
+
+
+def _going(shares: Sequence[tuple[Way, Sequence[Share]]]) -> tuple[Going, ...]:
+    chunks = ((way, tuple(ref for share in each for ref in share)) for way, each in shares)
+    return tuple(Going(way.sites, refs) for way, refs in chunks)

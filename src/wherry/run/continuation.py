@@ -28,10 +28,10 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import DIGEST_BYTES, seal
@@ -55,8 +55,7 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True):
     sites: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Continuation:
+class Continuation(Struct, frozen=True):
     """What is left to do of a query, at one place of its plan.
 
     Attributes

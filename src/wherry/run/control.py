@@ -19,7 +19,15 @@ from msgspec import Meta, Struct
 
 from wherry.base.errors import CorruptError
 from wherry.base.ids import DIGEST_BYTES
-from wherry.run.message import MESSAGE_BYTES_MAX, NAME_BYTES_MAX, VERSION, opened, sealed
+from wherry.run.message import (
+    COUNT_MAX,
+    MESSAGE_BYTES_MAX,
+    NAME_BYTES_MAX,
+    VERSION,
+    WAIT_NS_MAX,
+    opened,
+    sealed,
+)
 
 MAGIC: Final = b"WHRC"
 CONTROL_BYTES_MAX: Final = MESSAGE_BYTES_MAX + (1 << 13)
@@ -27,8 +35,9 @@ CONTROL_BYTES_MAX: Final = MESSAGE_BYTES_MAX + (1 << 13)
 RECEIPT_BYTES_MAX: Final = 1 << 12
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Count = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Count = Annotated[int, Meta(ge=0, lt=COUNT_MAX)]
 Wide = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Wait = Annotated[int, Meta(ge=0, le=WAIT_NS_MAX)]
 Name = Annotated[str, Meta(max_length=NAME_BYTES_MAX)]
 Receipt = Annotated[bytes, Meta(max_length=RECEIPT_BYTES_MAX)]
 Bytes = Annotated[bytes, Meta(max_length=MESSAGE_BYTES_MAX)]
@@ -101,7 +110,7 @@ class Renew(Struct, frozen=True, array_like=True, gc=False, tag=8):
     """From home: keep what you keep for this continuation for so long from now."""
 
     id: Id
-    keep_ns: Wide
+    keep_ns: Wait
 
 
 class Forget(Struct, frozen=True, array_like=True, gc=False, tag=9):
@@ -140,5 +149,5 @@ def thaw(data: bytes, key: bytes) -> Control:
     body = opened(data, key, MAGIC, _LEAST, CONTROL_BYTES_MAX)
     try:
         return _decode(memoryview(body)[6:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise CorruptError(f"control message at offset 6: {problem}") from None

@@ -37,6 +37,7 @@ from wherry.run.message import (
     PERFORM,
     RUN,
     UNBOUNDED,
+    WAIT_NS_MAX,
     Budget,
     Message,
 )
@@ -93,7 +94,7 @@ def go(target: str, position: int, frame: bytes, **more: Any) -> Outcome:
 
 def park(position: int, frame: bytes, *, wait_ns: int = 0, event: str = "", **more: Any) -> Outcome:
     """Wait for so long (0: for ever), or for an event, whichever is first."""
-    operand = wait_ns.to_bytes(8, "little") + event.encode()
+    operand = min(wait_ns, WAIT_NS_MAX).to_bytes(8, "little") + event.encode()
     return Outcome(PARK, "", position, frame, operand, **more)
 
 
@@ -133,13 +134,16 @@ def own_error(kind: str, text: str) -> bytes:
 
 def parking(operand: bytes) -> tuple[int, str]:
     """Give how long a parked one waits (ns, 0: for ever) and for which event."""
-    return int.from_bytes(operand[:8], "little"), operand[8:].decode(errors="replace")
+    return min(int.from_bytes(operand[:8], "little"), WAIT_NS_MAX), operand[8:].decode(
+        errors="replace"
+    )
 
 
 class Submit(Struct, frozen=True, gc=False):
     """A new continuation: `message` is its entry, with hop 0 and epoch 1. Its caller waits.
 
-    `code` is its program, `setting` says where it runs; the journal keeps both.
+    Its id is new, or a caller that attached was told that it is not known. `code` is its program,
+    `setting` what it runs on; they are put on record with it if this node has not seen them.
     """
 
     message: Message

@@ -9,16 +9,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.events import Span
 from wherry.base.units import Measured
 from wherry.data.chunk import ChunkRef
+from wherry.plan.replan import Revision
 from wherry.render.gather import Piece
 from wherry.render.team import Work
 from wherry.run.carrier import Carrier
 from wherry.run.crew import Busy, Clock, Crew
 from wherry.run.machine import (
+    ROUTING,
     Command,
     Deliver,
     Delivered,
@@ -32,19 +35,21 @@ from wherry.run.machine import (
     PieceId,
     Ran,
     Read,
+    Replan,
+    Replanned,
     Route,
     Routed,
     Run,
     Send,
     Share,
+    ran,
 )
 
 Cut = Callable[[tuple[ChunkRef, ...]], tuple[Share, ...]]
 """How the chunks of a query become shares (`wherry.run.shares`)."""
 
 
-@dataclass
-class Executor:
+class Executor(Struct):
     """Runs one machine to its end.
 
     Attributes
@@ -64,6 +69,7 @@ class Executor:
     cut: Cut
     clock: Clock = time.perf_counter_ns
     spans: list[Span] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
     _start: int = 0
 
     def answer(self, machine: Machine) -> Iterator[Piece]:
@@ -112,9 +118,20 @@ class Executor:
                 return Loaded(chunk)
             case Move(target=target, piece=piece, stage=stage):
                 return Moved(piece, target, stage)
+            case Replan():
+                return self._replan(command)
             case Deliver(piece=piece):
                 return Delivered(piece)
         raise TypeError(f"not a command to carry out: {command}")
+
+    def _replan(self, command: Replan) -> Replanned:
+        begin = self.clock() - self._start
+        decision = self.carrier.replan(command)
+        end = self.clock() - self._start
+        where = f"cores {command.device}"
+        self.spans.append(Span("replan", where, command.device, begin, end, stage=ROUTING))
+        self.revisions.append(Revision(Measured(end), decision))
+        return Replanned(command.seen, decision.ways)
 
     def _run(self, command: Run) -> Ran:
         busy: list[Busy] = []
@@ -139,7 +156,7 @@ class Executor:
                     rows=0 if number else evidence.rows_out,
                 )
             )
-        return Ran(command.stage, command.chunk, evidence.rows_out)
+        return ran(command, evidence)
 
 
 def _threads(busy: list[Busy]) -> list[tuple[int, int]]:

@@ -8,10 +8,10 @@ the steady clock that they are given: a long step is not a silent one.
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from wherry.base.errors import CorruptError
@@ -53,9 +53,7 @@ from wherry.run.records import Held
 _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
 _NS: Final = 1_000_000_000
-_LIFE_NS: Final = 1_000_000
-"""No two processes drive a journal one after the other within it; 24 days of it are 31 bits."""
-_JITTER: Final = 1024
+_JITTER_BITS: Final = 10
 
 
 class Carrier(Protocol):
@@ -82,7 +80,6 @@ class Carrier(Protocol):
         ...
 
 
-@dataclass
 class Host:
     """All nodes of a process.
 
@@ -96,25 +93,39 @@ class Host:
         Of home.
     carrier : Carrier
         Does the work.
-    only : set of bytes or None
-        Of what the journal has, drive only these and what is asked for here; None: everything.
+    timing : Timing, optional
+        How long nodes wait.
+    only : set of bytes, optional
+        Of what the journal has, drive only these and what is asked for here; else everything.
+
+    Attributes
+    ----------
+    reports : dict of bytes to Report
+        How continuations ended that were asked for and not fetched yet.
     """
 
-    home: str
-    key: bytes
-    journal: Journal
-    carrier: Carrier
-    only: set[bytes] | None = None
-    timing: Timing = field(default_factory=Timing)
-    reports: dict[bytes, Report] = field(default_factory=dict)
-    """How continuations ended that were asked for and not fetched yet."""
-    _nodes: dict[str, Node] = field(default_factory=dict)
-    _queue: deque[tuple[Node, Event]] = field(default_factory=deque)
-    _stood_still: int = 0
-
-    def __post_init__(self) -> None:
-        self._life = time.time_ns() // _LIFE_NS % (1 << 31)
-        self._chance = random.Random(self._life)  # noqa: S311  spreads what is sent again
+    def __init__(
+        self,
+        home: str,
+        *,
+        key: bytes,
+        journal: Journal,
+        carrier: Carrier,
+        timing: Timing | None = None,
+        only: set[bytes] | None = None,
+    ) -> None:
+        self.home = home
+        self.key = key
+        self.journal = journal
+        self.carrier = carrier
+        self.timing = timing
+        self.only = only
+        self.reports: dict[bytes, Report] = {}
+        self._life = secrets.randbits(31)  # no other life of these nodes had it
+        self._nodes: dict[str, Node] = {}
+        self._queue: deque[tuple[Node, Event]] = deque()
+        self._stood_still = 0
+        self._chance = random.Random(self._life).getrandbits  # noqa: S311  spreads what is sent again
         self._restore()
 
     @property
@@ -168,7 +179,7 @@ class Host:
         self.tell(Attach(id_))
 
     def _handled(self, node: Node, event: Event) -> list[Command]:
-        jitter = self._chance.randrange(_JITTER)
+        jitter = self._chance(_JITTER_BITS)
         try:
             return node.handle(event, self.now, time.time_ns(), jitter)
         except CorruptError:

@@ -19,8 +19,9 @@ At a node that is not home (`home=False`) a receipt goes when it is written `tol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError, Retryable, WherryError
 from wherry.run.records import (
@@ -52,8 +53,7 @@ class Displaced(WherryError):
     """Another home took over what this one drove, because it gave no sign of life for too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """Something that is not as it was written.
 
     Attributes
@@ -71,16 +71,14 @@ class Damage:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """How many rows there are of each kind, and how many continuations in each state."""
 
     rows: Mapping[str, int]
     states: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What a journal keeps of one continuation.
 
     Attributes

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 from zlib import crc32
 
 import msgspec
+from msgspec import Struct
 
 from wherry.run.journal import refused
 from wherry.run.records import (
-    PARKED,
     Answered,
     Code,
     Effect,
@@ -52,8 +51,7 @@ _WHOLE: Final = 255
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """An index besides the key's: over `columns`, of the rows that `only` says."""
 
     name: str
@@ -61,8 +59,7 @@ class Index:
     only: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table of the journal.
 
     Attributes
@@ -99,7 +96,6 @@ TABLES: Final = (
         ("id",),
         ("id", "state", "program", "wake_ns", "event", "tenant"),
         (
-            Index("held_live", ("id",), f"state <> {PARKED}"),
             Index("held_wake", ("wake_ns",), "wake_ns > 0"),
             Index("held_event", ("event",), "event <> ''"),
         ),

@@ -10,6 +10,7 @@ out the same commands in the same order.
     Read      -> Loaded                   a share of chunks from where they are stored
     Move      -> Moved                    rows from device to device
     Run       -> Ran                      a stage over a chunk, or over all that came together
+    Replan    -> Replanned                how chunks not yet begun go on
     Deliver   -> Delivered                rows to the client
     Finish                                the answer is whole
 
@@ -23,12 +24,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import GATE, HOME, Stage, Way, dealt, resolved
+from wherry.plan.watch import Seen, Watch, decided, saw
 from wherry.run.continuation import Continuation, freeze
 
 PieceId = tuple[int, int]
@@ -39,8 +44,7 @@ NOTHING: PieceId = (ROUTING, ALL)
 """What is delivered if no chunk can hold an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Carry a continuation from device to device."""
 
     source: str
@@ -49,8 +53,7 @@ class Send:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(Struct, frozen=True):
     """Carry the plan's bytes, or those of the build of this digest, to a device that lacks them."""
 
     source: str
@@ -59,15 +62,13 @@ class Install:
     build: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Choose the chunks on `device`."""
 
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """Read a share on the device that stores it, for `target`."""
 
     device: str
@@ -76,8 +77,7 @@ class Read:
     refs: Share
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """Carry a piece from device to device, for stage `stage`."""
 
     source: str
@@ -86,8 +86,7 @@ class Move:
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """Run stage `stage` on `device` over `pieces`, in order; the result is piece (stage, chunk)."""
 
     device: str
@@ -96,8 +95,19 @@ class Run:
     pieces: tuple[PieceId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Replan(Struct, frozen=True):
+    """Think again on `device`: `seen` is not what was planned with, and shares could go elsewhere.
+
+    `left` are those shares, `begun` the ones on their way; both are put by where they go.
+    """
+
+    device: str
+    seen: Seen
+    left: tuple[tuple[Way, tuple[Share, ...]], ...]
+    begun: tuple[tuple[Way, tuple[Share, ...]], ...]
+
+
+class Deliver(Struct, frozen=True):
     """Carry a piece to the client."""
 
     source: str
@@ -105,26 +115,23 @@ class Deliver:
     piece: PieceId
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The answer is `pieces`, in this order; nothing is left to do."""
 
     pieces: tuple[PieceId, ...]
 
 
-Command = Send | Install | Route | Read | Move | Run | Deliver | Finish
+Command = Send | Install | Route | Read | Move | Run | Replan | Deliver | Finish
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """A device opened the continuation of a stage."""
 
     device: str
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """A device lacks the plan of a continuation, or the build of this digest."""
 
     device: str
@@ -132,30 +139,26 @@ class Missing:
     build: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """A device has the plan, or the build, now."""
 
     device: str
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(Struct, frozen=True):
     """The chunks that can hold an answer, in stored order, cut into shares."""
 
     shares: tuple[Share, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A share was read, or will be by whoever runs it."""
 
     chunk: int
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """A piece arrived at a device."""
 
     piece: PieceId
@@ -163,27 +166,33 @@ class Moved:
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A stage made `rows` rows of a share."""
+class Ran(Struct, frozen=True):
+    """A stage made `rows` rows of the `given` ones of a share; `selected` passed its predicate."""
 
     stage: int
     chunk: int
     rows: int
+    given: int = 0
+    selected: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Replanned(Struct, frozen=True):
+    """How shares not begun go from now on, having thought of `seen`; None: as before."""
+
+    seen: Seen
+    ways: tuple[Way, ...] | None
+
+
+class Delivered(Struct, frozen=True):
     """The client has a piece."""
 
     piece: PieceId
 
 
-Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Delivered
+Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Replanned | Delivered
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Struct, frozen=True):
     """What a machine is told: everything that does not change during a run.
 
     Attributes
@@ -206,6 +215,8 @@ class Orders:
         A query that needs only its first rows stops reading once it has this many.
     key : bytes
         Seals messages.
+    watch : Watch, optional
+        When to think again of how chunks go; never, if not given.
     """
 
     client: str
@@ -217,15 +228,20 @@ class Orders:
     windows: Mapping[str, int]
     enough: int | None
     key: bytes
+    watch: Watch | None = None
 
 
-@dataclass
-class Machine:
+class Machine(Struct, dict=True):
     """The state of one run; `start` it once, then `handle` every event."""
 
     orders: Orders
     _shares: tuple[Share, ...] = ()
-    _ways: tuple[Way, ...] = ()
+    _ways: dict[int, Way] = field(default_factory=dict)
+    _named: dict[str, set[int]] = field(default_factory=dict)
+    _planned: tuple[Way, ...] = ()
+    _watch: Watch | None = None
+    _thinking: bool = False
+    _before: set[int] = field(default_factory=set)
     _wanted: int = 0
     _hops: int = 0
     _asked: set[tuple[str, int]] = field(default_factory=set)
@@ -273,8 +289,10 @@ class Machine:
                 return self._advance((-1, chunk), self._home(chunk))
             case Moved(piece, device, stage):
                 return self._enter(piece, device, stage)
-            case Ran(stage, chunk, rows):
-                return self._on_ran(stage, chunk, rows)
+            case Ran():
+                return self._on_ran(event.stage, event.chunk, event.rows) + self._observe(event)
+            case Replanned(seen, ways):
+                return self._on_replanned(seen, ways)
             case Delivered(piece):
                 return self._on_delivered(piece)
 
@@ -316,7 +334,7 @@ class Machine:
         self._asked.add((device, stage))
         self._senders[device, stage] = source
         segments = (0, 0) if stage == ROUTING else self._segments(stage)
-        chunks = self._chunks_for(device) if stage == 0 else ()
+        chunks = self._name(device) if stage == 0 else ()
         continuation = replace(
             self.orders.continuation,
             hop=self._hops,
@@ -330,8 +348,10 @@ class Machine:
     def _segments(self, stage: int) -> tuple[int, int]:
         return self.orders.stages[stage].first, self.orders.stages[stage].last
 
-    def _chunks_for(self, device: str) -> tuple[ChunkRef, ...]:
-        mine = (i for i in range(len(self._shares)) if self._device(0, i) == device)
+    def _name(self, device: str) -> tuple[ChunkRef, ...]:
+        """Give the chunks that a device is told of; it reads no others."""
+        mine = [i for i in range(len(self._shares)) if self._device(0, i) == device]
+        self._named[device] = set(mine)
         return tuple(ref for i in mine for ref in self._shares[i])
 
     def _on_missing(self, device: str, stage: int, build: bytes) -> list[Command]:
@@ -363,7 +383,8 @@ class Machine:
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
         self._shares, self._wanted = shares, len(shares)
-        self._ways = ways_of(self.orders, shares)
+        self._watch, self._planned = self.orders.watch, self.orders.ways
+        self._deal(range(len(shares)))
         if not shares:
             return self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
@@ -372,6 +393,87 @@ class Machine:
         for device in list(self._unread):
             commands += self._when_accepted(self._router, device, 0, self._pumper(device))
         return commands
+
+    def _deal(self, chunks: Sequence[int]) -> None:
+        """Let shares go the planned ways, those of each home by their weights."""
+        of_home: dict[str, list[int]] = {}
+        for chunk in chunks:
+            of_home.setdefault(self._home(chunk), []).append(chunk)
+        for mine in of_home.values():
+            ways = dealt([way.weight for way in self._planned], len(mine))
+            for chunk, way in zip(mine, ways, strict=True):
+                self._ways[chunk] = self._planned[way]
+
+    # How the rest of them go, once what passes is not what was planned with.
+
+    def _observe(self, ran: Ran) -> list[Command]:
+        """Count what passed; ask how to go on if it is worth it and shares wait to be begun."""
+        if ran.stage or ran.chunk == ALL or self._watch is None:
+            return []
+        made = ran.selected if self._watch.selects else ran.rows
+        late = ran.chunk in self._before or self._thinking
+        self._watch, seen = saw(self._watch, ran.given, made, late=late)
+        left = self._left() if seen else []
+        if seen is None or not left:
+            return []
+        self._thinking = True
+        through = {*left, *self._rows}
+        begun = [chunk for chunk in range(len(self._shares)) if chunk not in through]
+        return [Replan(self._router, seen, self._by_way(left), self._by_way(begun))]
+
+    def _by_way(self, chunks: Sequence[int]) -> tuple[tuple[Way, tuple[Share, ...]], ...]:
+        found: dict[tuple[str, ...], list[Share]] = {}
+        for chunk in chunks:
+            found.setdefault(self._ways[chunk].sites, []).append(self._shares[chunk])
+        return tuple((Way(sites, len(each)), tuple(each)) for sites, each in found.items())
+
+    def _left(self) -> list[int]:
+        """Give the shares that nobody has begun to read, in stored order."""
+        return sorted(c for unread in self._unread.values() for c in unread if c < self._wanted)
+
+    def _on_replanned(self, seen: Seen, ways: tuple[Way, ...] | None) -> list[Command]:
+        """Let the shares not yet begun go other ways."""
+        self._thinking = False
+        assert self._watch is not None
+        self._watch = decided(self._watch, seen, switched=ways is not None)
+        if ways is None:
+            return []
+        self._planned, left = ways, self._left()
+        self._before = set(range(len(self._shares))).difference(left)
+        self._deal(left)
+        for unread in self._unread.values():
+            unread.clear()
+        unnamed: dict[str, list[int]] = {}
+        for chunk in left:
+            device = self._device(0, chunk)
+            if chunk in self._named.get(device, ()):
+                self._unread[device].append(chunk)
+            else:
+                unnamed.setdefault(device, []).append(chunk)
+        commands: list[Command] = []
+        for device in self._unread:
+            if (device, 0) in self._accepted:
+                commands += self._pump(device)
+        for device, chunks in unnamed.items():
+            commands += self._tell(device, chunks)
+        return commands
+
+    def _tell(self, device: str, chunks: list[int]) -> list[Command]:
+        """Name shares to a device that did not have them to read, then let it begin them."""
+        told = (device, 0)
+        waiting = self._waiting.setdefault(told, [])
+        if told in self._asked and told not in self._accepted:
+            # What it is being told now names others: one message after the other.
+            waiting.append(lambda: self._tell(device, chunks))
+            return []
+        waiting.append(lambda: self._add(device, chunks))
+        self._accepted.discard(told)
+        return self._send(self._router, device, 0)
+
+    def _add(self, device: str, chunks: list[int]) -> list[Command]:
+        """Give a device more to read, in stored order."""
+        self._unread[device] = deque(sorted((*self._unread.get(device, ()), *chunks)))
+        return self._pump(device)
 
     def _pumper(self, device: str) -> Callable[[], list[Command]]:
         return lambda: self._pump(device)
@@ -482,16 +584,26 @@ class Machine:
         return [Finish(tuple((stage, chunk) for chunk in chunks))]
 
 
-def ways_of(orders: Orders, shares: Sequence[Share]) -> tuple[Way, ...]:
-    """Give the way of every share."""
-    of_home: dict[str, list[int]] = {}
-    for number, share in enumerate(shares):
-        of_home.setdefault(orders.homes[share[0].fragment], []).append(number)
-    found: dict[int, Way] = {}
-    for mine in of_home.values():
-        ways = dealt([way.weight for way in orders.ways], len(mine))
-        found.update((number, orders.ways[way]) for number, way in zip(mine, ways, strict=True))
-    return tuple(found[number] for number in range(len(shares)))
+class RowCounts(Protocol):
+    """What a run of a program came to."""
+
+    @property
+    def rows_in(self) -> int:
+        """Rows given."""
+
+    @property
+    def rows_selected(self) -> int:
+        """Rows that passed the first predicate."""
+
+    @property
+    def rows_out(self) -> int:
+        """Rows made."""
+
+
+def ran(command: Run, counted: RowCounts) -> Ran:
+    """Give the event of a run."""
+    made, given = counted.rows_out, counted.rows_in
+    return Ran(command.stage, command.chunk, made, given, counted.rows_selected)
 
 
 def device_of(orders: Orders, share: Share, way: Way, stage: int) -> str:

@@ -56,6 +56,13 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 NAME_BYTES_MAX: Final = 64
 """Longest name of a node or a tenant."""
 
+COUNT_MAX: Final = 1 << 31
+"""Epochs and hops are less."""
+LEASE_MS_MIN: Final = 10
+"""A lease is no shorter: signs of life come three times a lease."""
+WAIT_NS_MAX: Final = 1 << 61
+"""Nobody waits longer: 73 years."""
+
 RUN: Final = 1
 """Go on with the step: put the operand in and run to the next await."""
 PARK: Final = 2
@@ -249,6 +256,11 @@ def thaw(data: bytes, key: bytes) -> Message:
         )
     if not 0 < kind <= LOST or given > TIMED_OUT or flags & ~FLAGS or reserved:
         raise _unfit(kind, flags, given, reserved)
+    if max(epoch, hop) >= COUNT_MAX or lease < LEASE_MS_MIN:
+        raise CorruptError(
+            f"message: epoch {epoch}, hop {hop}, lease {lease} ms at offsets 28, 8, 60; possible: "
+            f"less than {COUNT_MAX}, at least {LEASE_MS_MIN} ms"
+        )
     if homes > NAME_BYTES_MAX or tenants > NAME_BYTES_MAX:
         raise CorruptError(
             f"message: names at offset 89 of {homes} and {tenants} bytes; possible: "

@@ -11,6 +11,7 @@ from wherry.ir.build import image_of
 from wherry.ir.stage import Take
 from wherry.plan.placement import Placement, gates_of, stages_of
 from wherry.plan.query import Query
+from wherry.plan.watch import Watch
 from wherry.plan.window import windows_of
 from wherry.run.continuation import Continuation
 from wherry.run.machine import Orders
@@ -18,8 +19,18 @@ from wherry.run.machine import Orders
 _QUERY_BYTES: Final = 16
 
 
-def orders_of(query: Query, placement: Placement, system: System, key: bytes) -> Orders:
-    """Give the orders of one run; its messages are sealed with `key`."""
+def orders_of(
+    query: Query,
+    placement: Placement,
+    system: System,
+    key: bytes,
+    watch: Watch | None = None,
+) -> Orders:
+    """Give the orders of one run; its messages are sealed with `key`.
+
+    A query that stops once it has enough rows is not watched: what is left is not what it reads.
+    """
+    enough = enough_of(query)
     source = query.scan.source
     homes = {f: home(system, source.name, f) for f in range(source.fragments)}
     continuation = Continuation(
@@ -41,8 +52,9 @@ def orders_of(query: Query, placement: Placement, system: System, key: bytes) ->
         gates=gates_of(system, dict.fromkeys(homes.values())),
         ways=placement.ways,
         windows=_windows(system),
-        enough=enough_of(query),
+        enough=enough,
         key=key,
+        watch=watch if enough is None else None,
     )
 
 

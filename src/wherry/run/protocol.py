@@ -118,7 +118,7 @@ class Node(State):
 
     def _performed(self, event: Performed) -> None:
         entry = self._current(event.message)
-        if entry is not None and entry.message.kind == PERFORM:
+        if entry is not None and entry.state == RUNNING and entry.message.kind == PERFORM:
             home.performed(self, entry, event.given, event.value)
 
     def _placed(self, event: Placed) -> None:
@@ -208,6 +208,8 @@ class Node(State):
 
     def _restored(self, event: Restored) -> None:
         """Go on where the journal says that this node was."""
+        if event.id in self.entries:
+            return
         kept = event.records
         visit.leases_restored(self, kept)
         h = next((r for r in kept if isinstance(r, Held)), None)

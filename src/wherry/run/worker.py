@@ -7,11 +7,12 @@ messages are opened with the key, datasets are looked up by name and must be wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
@@ -65,8 +66,7 @@ _bounds = Memo(16)
 """Of a source: chunks that a query needs, and chunks bound for a program."""
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """A plan with everything that follows from it, made when it is first needed."""
 
     digest: bytes
@@ -92,8 +92,7 @@ def _installed(plan_bytes: bytes) -> Installed:
     return Installed(digest(plan_bytes), plan, parameters(plan))
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """A received continuation with its plan, its literals and the chunks it names at hand."""
 
     continuation: Continuation
@@ -112,8 +111,7 @@ class Hop:
         return self.continuation.first, self.continuation.last
 
 
-@dataclass
-class Worker:
+class Worker(Struct):
     """What runs on a device, emulated or real.
 
     Attributes

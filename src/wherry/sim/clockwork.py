@@ -9,25 +9,25 @@ of a relay's memory bandwidth is left.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import simpy
+from msgspec import Struct, field
 
 from wherry.base.events import Span, SpanKind
 from wherry.devices.charge import (
     channel_ns,
-    latency_ns,
     media_latency_ns,
     memory_ns,
+    quotient,
     receive_ns,
     requests,
-    transfer_ns,
 )
 from wherry.devices.demand import Demand, Job, programs_at_once
 from wherry.devices.profile import Profile
-from wherry.devices.system import Lane, Link, System, lanes
-from wherry.devices.topology import relays
+from wherry.devices.system import System
+from wherry.devices.topology import Leg as Charged
+from wherry.devices.topology import legs
 from wherry.sim.servers import Bandwidth, Channels, Room, Server
 
 Steps = Generator[Any, Any, Any]
@@ -45,30 +45,20 @@ class Use(NamedTuple):
 
     def span(self, resource: str, device: str, start_ns: int, end_ns: int) -> Span:
         """Give the span of this use of `resource`."""
-        return Span(
-            self.kind, resource, device, start_ns, end_ns,
-            self.stage, self.chunk, self.nbytes, self.rows,
-        )  # fmt: skip
+        kind, stage, chunk, nbytes, rows = self
+        return Span(kind, resource, device, start_ns, end_ns, stage, chunk, nbytes, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """One lane of a way: what it occupies, and the memories that stage its bytes.
+class Leg(Struct, frozen=True):
+    """One lane of a way in use: its queue, and the other direction's if that slows this one."""
 
-    `back` is the other direction, if being busy there slows this one.
-    """
-
-    lane: Lane
     name: str
-    link: Link
-    latency_ns: int
+    of: Charged
     server: Server
     back: Server | None
-    relays: tuple[str, ...]
 
 
-@dataclass
-class Clockwork:
+class Clockwork(Struct):
     """The resources of a system; each use is noted in the log of whoever used them.
 
     Attributes
@@ -134,52 +124,46 @@ class Clockwork:
     @property
     def now(self) -> int:
         """The virtual time, in nanoseconds."""
-        return int(self.env.now)
+        now: int = self.env.now  # type: ignore[assignment]  # every delay is a whole number
+        return now
 
     def way(self, source: str, target: str) -> tuple[Leg, ...]:
         """Give the lanes from node to node with what they occupy."""
         found = self._ways.get((source, target))
         if found is None:
-            way = lanes(self.system, source, target)
-            staged = relays(self.system, way)
-            found = tuple(self._leg(lane, names) for lane, names in zip(way, staged, strict=True))
+            found = tuple([self._leg(leg) for leg in legs(self.system, source, target)])
             self._ways[source, target] = found
         return found
 
-    def _leg(self, lane: Lane, staged: tuple[str, ...]) -> Leg:
-        link = self.system.links[lane.link]
-        here, there = f"link {lane}", f"link {lane.target}->{lane.source}"
-        if link.duplex == "half":
-            # Both directions are one queue.
-            here = there = f"link {'<->'.join(link.ends)}"
-        slowed = link.duplex == "full" and link.both_ways_share is not None
+    def _leg(self, leg: Charged) -> Leg:
         # Links beside each other, between the same two nodes, are different queues.
-        server = self.server(f"{here} {lane.link}")
-        back = self.server(f"{there} {lane.link}") if slowed else None
-        return Leg(lane, f"link {lane}", link, latency_ns(link), server, back, staged)
+        server = self.server(f"{leg.name} {leg.number}")
+        back = None if leg.back is None else self.server(f"{leg.back} {leg.number}")
+        return Leg(f"link {leg.lane}", leg, server, back)
 
     def carry(self, log: list[Span], source: str, target: str, use: Use) -> Steps:
         """Move bytes from node to node, lane by lane."""
-        env = self.env
+        env, nbytes = self.env, use.nbytes
         for leg in self.way(source, target):
-            turn = leg.server.take()
+            of, server, back = leg.of, leg.server, leg.back
+            turn = server.take()
             if turn is not None:
                 yield turn
             start = self.now
-            both = leg.back is not None and leg.back.busy > 0
-            took = transfer_ns(leg.link, use.nbytes, both=both)
-            if leg.relays:
-                yield from self._through(leg, use.nbytes, took)
+            both = back is not None and back.busy > 0
+            took = quotient(nbytes, *(of.both_rate if both else of.rate))
+            if of.relays:
+                yield from self._through(of.relays, nbytes, took)
             else:
                 yield env.timeout(took)
-            log.append(use.span(leg.name, leg.lane.source, start, self.now))
-            leg.server.give()
-            yield env.timeout(leg.latency_ns)
+            log.append(use.span(leg.name, of.source, start, self.now))
+            server.give()
+            yield env.timeout(of.latency_ns)
 
-    def _through(self, leg: Leg, nbytes: int, alone: int) -> Steps:
+    def _through(self, staged: tuple[str, ...], nbytes: int, alone: int) -> Steps:
         """Let a transfer's time pass, stretched by the memories that write or read its bytes."""
         parts, longest = [], alone
-        for device in leg.relays:
+        for device in staged:
             memory = memory_ns(self.profile(device), nbytes)
             part, took = self.bandwidth(device).share(max(alone, memory), memory)
             parts.append((device, part))
@@ -190,7 +174,7 @@ class Clockwork:
 
     def signal(self, source: str, target: str) -> Steps:
         """Let a request of no size travel: latency only."""
-        yield self.env.timeout(sum(leg.latency_ns for leg in self.way(source, target)))
+        yield self.env.timeout(sum([leg.of.latency_ns for leg in self.way(source, target)]))
 
     def read(self, log: list[Span], device: str, use: Use) -> Steps:
         """Read bytes from a device's media; data in memory is there at once."""

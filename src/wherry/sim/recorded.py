@@ -8,16 +8,16 @@ running the real programs the first time it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from wherry.base.units import Modelled
-from wherry.data.decoding import Packed, Reading
+from wherry.data.decoding import Reading
 from wherry.data.segment import SegmentPool
 from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Device, Profile
-from wherry.devices.work import Work
 from wherry.ir.build import Build, Known, image_of, received
 from wherry.ir.literals import parameters
 from wherry.ir.types import is_build
@@ -25,6 +25,7 @@ from wherry.plan.placement import Stage
 from wherry.plan.query import Query
 from wherry.render.gather import Piece, piece_bytes
 from wherry.render.outcome import ChunkOutput
+from wherry.run.carrier import Count
 from wherry.run.continuation import Continuation, freeze
 from wherry.run.machine import Share
 from wherry.run.orders import enough_of
@@ -40,45 +41,17 @@ Unwritten = bool | tuple[bool, ...]
 """Whether chunks leave their rows to be written where they meet: all, none, or each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What one run of a program came to.
-
-    Attributes
-    ----------
-    rows_in, rows_selected, rows_out : int
-        Rows given, rows that passed the first predicate, rows made.
-    nbytes : int
-        Bytes of what was made.
-    work : Work
-        What it is charged for.
-    packed : tuple of Packed
-        Of the bytes decoded for it, those that an engine could decompress.
-    """
-
-    rows_in: int
-    rows_selected: int
-    rows_out: int
-    nbytes: int
-    work: Work
-    packed: tuple[Packed, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Counting:
+class _Counting(Struct, frozen=True):
     """The driver of no device: it does the work and takes no time."""
 
     name: str = _HERE
-    profile: Profile = field(
-        default_factory=lambda: Profile(device=Device(name=_HERE, kind="cpu", title=_HERE))
-    )
+    profile: Profile = Profile(device=Device(name=_HERE, kind="cpu", title=_HERE))
 
     def execute(self, task: Any, given_bytes: Any) -> Execution[Made]:  # noqa: ARG002
         """Do `task`."""
         return Execution(task(), Modelled(0))
 
 
-@dataclass
 class Counts:
     """The counts of a query; what was not asked for yet is taken when it is.
 
@@ -88,26 +61,29 @@ class Counts:
         Prepared; the rows of its joins are constants of it.
     before : tuple of Counts
         Of the other sides of its joins, which run before it.
+    taking : callable
+        Calls what takes counts; whoever wants to know how long that takes gives another one.
     """
 
-    query: Query
-    before: tuple[Counts, ...] = ()
-    _worker: Worker = field(init=False)
-    _shares: tuple[Share, ...] = field(init=False)
-    _read: list[int] = field(init=False, default_factory=list)
-    _chunkwise: dict[tuple[Chain, bool], tuple[Count, ...]] = field(
-        init=False, default_factory=dict
-    )
-    _gathered: dict[tuple[Chain, Unwritten], Count] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        query = self.query
+    def __init__(
+        self,
+        query: Query,
+        before: tuple[Counts, ...] = (),
+        taking: Callable[[Callable[[], object]], object] = lambda take: take(),
+    ) -> None:
+        self.query = query
+        self.before = before
+        self.taking = taking
+        self._read: list[int] = []
+        self._chunkwise: dict[tuple[Chain, bool], tuple[Count, ...]] = {}
+        self._gathered: dict[tuple[Chain, Unwritten], Count] = {}
+        self._lacking: dict[tuple[int, int], tuple[bytes, ...]] = {}
         self._worker = Worker(_Counting(), (query.scan.source,), _KEY, SegmentPool())
         self._worker.install(query.plan_bytes)
         for build in self.builds.values():
             self._worker.keep(received(build.message))
         routing = self._hop(0, 0, unwritten=False)
-        self._shares = tuple((ref,) for ref in self._worker.route(routing))
+        self._shares: tuple[Share, ...] = tuple((ref,) for ref in self._worker.route(routing))
         for (ref,) in self._shares:
             batch, reading = self._worker.decoded(routing, ref)
             self._read.append(piece_bytes(batch) if reading is None else reading.media_bytes)
@@ -136,6 +112,11 @@ class Counts:
 
     def lacking(self, first: int, last: int) -> tuple[bytes, ...]:
         """Give the digests of the builds that segments read, in the order devices ask for them."""
+        if (first, last) not in self._lacking:
+            self._lacking[first, last] = self._lacks(first, last)
+        return self._lacking[first, last]
+
+    def _lacks(self, first: int, last: int) -> tuple[bytes, ...]:
         plan = self.query.plan
         read = {parameter.index for parameter in parameters(plan.segments[first : last + 1])}
         wanted = [p for p in parameters(plan) if is_build(p.type) and p.index in read]
@@ -146,14 +127,14 @@ class Counts:
         """Give, for every chunk, what the last stage of `chain` did."""
         key = (chain, unwritten)
         if key not in self._chunkwise:
-            self._pieces(chain, unwritten)
+            self.taking(lambda: self._pieces(chain, unwritten))
         return self._chunkwise[key]
 
     def gathered(self, chain: Chain, unwritten: Unwritten, merge: int) -> Count:
         """Give what the last stage of `chain` did with all that came together at stage `merge`."""
         key = (chain, unwritten)
         if key not in self._gathered:
-            self._gather(chain, unwritten, merge)
+            self.taking(lambda: self._gather(chain, unwritten, merge))
         return self._gathered[key]
 
     def _pieces(self, chain: Chain, unwritten: Unwritten) -> list[Piece]:
@@ -171,7 +152,7 @@ class Counts:
             for number, hop in enumerate(hops):
                 ends = number == last
                 output = self._run(leaving if ends and leaves else hop, piece, reading)
-                (found[leaves] if ends else earlier[number]).append(_counted(output))
+                (found[leaves] if ends else earlier[number]).append(Count.of(output))
                 piece, reading = output.batch, None
             made.append(piece)
         for number, counts in enumerate(earlier):
@@ -190,7 +171,7 @@ class Counts:
         for number in range(merge, len(chain)):
             hop = self._hop(*chain[number], unwritten=False)
             output = self._worker.run_gathered(hop, given).output
-            self._gathered[chain[: number + 1], unwritten] = _counted(output)
+            self._gathered[chain[: number + 1], unwritten] = Count.of(output)
             given = [output.batch]
 
     def _hop(self, first: int, last: int, *, unwritten: bool) -> Hop:
@@ -237,14 +218,3 @@ def _wanted(pieces: Sequence[Piece], enough: int | None) -> int:
         if enough is not None and rows >= enough:
             return number + 1
     return len(pieces)
-
-
-def _counted(output: ChunkOutput) -> Count:
-    return Count(
-        rows_in=output.rows_in,
-        rows_selected=output.rows_selected,
-        rows_out=output.batch.num_rows,
-        nbytes=output.nbytes,
-        work=output.work,
-        packed=output.packed,
-    )

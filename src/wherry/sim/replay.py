@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.base.events import Span
 from wherry.base.units import Modelled
@@ -11,6 +12,8 @@ from wherry.devices.system import System
 from wherry.ir.build import Known
 from wherry.plan.place import host_only, place
 from wherry.plan.placement import Placement
+from wherry.plan.replan import Decision, Replanner, Revision
+from wherry.run.carrier import Count, decided
 from wherry.run.machine import (
     ALL,
     ROUTING,
@@ -22,22 +25,20 @@ from wherry.run.machine import (
     Orders,
     PieceId,
     Read,
+    Replan,
     Route,
     Routed,
     Run,
     Send,
-    device_of,
-    ways_of,
 )
 from wherry.run.orders import orders_of
-from wherry.sim.recorded import Chain, Count, Counts, Unwritten, chain_of
+from wherry.sim.recorded import Counts, Unwritten, chain_of
 from wherry.sim.simulator import Flight, simulate
 
 _KEY = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """A simulated run.
 
     Attributes
@@ -48,24 +49,49 @@ class Replayed:
         When it began.
     spans : tuple of Span
         What it used.
+    revisions : tuple of Revision
+        When and how its chunks were sent elsewhere, or were not.
     """
 
     time: Modelled
     begin_ns: int
     spans: tuple[Span, ...]
+    revisions: tuple[Revision, ...] = ()
 
 
-@dataclass
-class Holdings:
+class Holdings(Struct):
     """What the devices of a system hold: plans and builds, by device and digest."""
 
     plans: set[tuple[str, bytes]] = field(default_factory=set)
     builds: set[tuple[str, bytes]] = field(default_factory=set)
 
 
-def replay(system: System, placement: Placement, counts: Counts, *, cold: bool = False) -> Replayed:
-    """Give the run of one query under a placement, on devices that do nothing else."""
-    return replay_many(system, [(placement, counts)], cold=cold)[0]
+def replay(
+    system: System,
+    placement: Placement,
+    counts: Counts,
+    *,
+    cold: bool = False,
+    anew: Replanner | None = None,
+) -> Replayed:
+    """Give the run of one query under a placement, on devices that do nothing else.
+
+    Parameters
+    ----------
+    anew : Replanner, optional
+        Watches the run and places anew what is left; if not given, the placement is fixed.
+    """
+    return replay_many(system, [(placement, counts)], cold=cold, anew=[anew])[0]
+
+
+def replay_within(
+    system: System, placement: Placement, counts: Counts, until_ns: int
+) -> Replayed | None:
+    """Give the run of one query under a placement; None if it takes longer than `until_ns`."""
+    flight = _flight(system, placement, counts, _holding(system, [counts]), None)
+    if not simulate(system, [flight], until_ns=until_ns):
+        return None
+    return _replayed(flight)
 
 
 def replay_many(
@@ -75,6 +101,7 @@ def replay_many(
     in_flight: int = 1,
     arrivals: Sequence[int] = (),
     cold: bool = False,
+    anew: Sequence[Replanner | None] = (),
 ) -> list[Replayed]:
     """Give the runs of queries that share the devices of a system.
 
@@ -84,14 +111,27 @@ def replay_many(
         As `wherry.sim.simulator.simulate` has them.
     cold : bool
         Whether devices lack the plans at first.
+    anew : sequence of Replanner or None, optional
+        Who places anew what is left of each query; nobody, if not given.
     """
-    holdings = Holdings()
-    if not cold:
-        digests = {counts.query.plan_digest for _, counts in queries}
-        holdings.plans.update((name, digest) for name in system.devices for digest in digests)
-    flights = [_flight(system, placement, counts, holdings) for placement, counts in queries]
+    holdings = Holdings() if cold else _holding(system, [counts for _, counts in queries])
+    asked = anew or [None] * len(queries)
+    flights = [
+        _flight(system, placement, counts, holdings, who)
+        for (placement, counts), who in zip(queries, asked, strict=True)
+    ]
     simulate(system, flights, in_flight=in_flight, arrivals=arrivals)
-    return [Replayed(flight.time, flight.begin, tuple(flight.spans)) for flight in flights]
+    return [_replayed(flight) for flight in flights]
+
+
+def _holding(system: System, every: Sequence[Counts]) -> Holdings:
+    """Give what devices hold that have the plans of queries, and no builds."""
+    digests = {counts.query.plan_digest for counts in every}
+    return Holdings({(name, digest) for name in system.devices for digest in digests})
+
+
+def _replayed(flight: Flight) -> Replayed:
+    return Replayed(flight.time, flight.begin, tuple(flight.spans), tuple(flight.revisions))
 
 
 def before(
@@ -107,9 +147,16 @@ def before(
     return total
 
 
-def _flight(system: System, placement: Placement, counts: Counts, holdings: Holdings) -> Flight:
-    orders = orders_of(counts.query, placement, system, _KEY)
-    return Flight(Machine(orders), Recorded(counts, orders, holdings))
+def _flight(
+    system: System,
+    placement: Placement,
+    counts: Counts,
+    holdings: Holdings,
+    anew: Replanner | None,
+) -> Flight:
+    watch = None if anew is None else anew.watch
+    orders = orders_of(counts.query, placement, system, _KEY, watch)
+    return Flight(Machine(orders), Recorded(counts, orders, holdings, anew))
 
 
 class Recorded:
@@ -123,24 +170,24 @@ class Recorded:
         Of its placement.
     holdings : Holdings
         Shared by all queries on a system.
+    anew : Replanner or None
+        Who decides how the rest of the chunks go.
     """
 
-    def __init__(self, counts: Counts, orders: Orders, holdings: Holdings) -> None:
+    def __init__(
+        self, counts: Counts, orders: Orders, holdings: Holdings, anew: Replanner | None = None
+    ) -> None:
         stages = orders.stages
-        self._counts, self._holdings = counts, holdings
+        self._counts, self._holdings, self._anew = counts, holdings, anew
         self._plan = counts.query.plan_digest
         self._lacking = [counts.lacking(stage.first, stage.last) for stage in stages]
-        merge = next((i for i, stage in enumerate(stages) if not stage.chunkwise), None)
-        unwritten = _unwritten(counts, orders, merge)
-        self._runs: list[tuple[Count, ...]] = []
-        self._whole: dict[int, Count] = {}
-        for number in range(len(stages)):
-            chain = chain_of(stages[: number + 1])
-            if merge is None or number < merge:
-                leaves = unwritten if number + 1 == merge else False
-                self._runs.append(_chunk_counts(counts, chain, leaves))
-            else:
-                self._whole[number] = counts.gathered(chain, unwritten, merge)
+        self._chains = [chain_of(stages[: number + 1]) for number in range(len(stages))]
+        self._merge = next((i for i, stage in enumerate(stages) if not stage.chunkwise), None)
+        self._meet = None if self._merge is None else stages[self._merge].site
+        self._runs: dict[tuple[int, bool], tuple[Count, ...]] = {}
+        self._made: dict[PieceId, Count] = {}
+        self._left: set[int] = set()
+        self._unwritten: Unwritten = False
 
     def send(self, command: Send) -> Accepted | Missing:
         """Accept a message if the device has the plan, and the builds that the stage reads."""
@@ -175,33 +222,38 @@ class Recorded:
     def nbytes(self, piece: PieceId) -> int:
         """Give the bytes of a piece."""
         stage, chunk = piece
-        if stage < 0:
-            return self._counts.read_bytes(chunk)
-        return (self._whole[stage] if chunk == ALL else self._runs[stage][chunk]).nbytes
+        return self._counts.read_bytes(chunk) if stage < 0 else self._made[piece].nbytes
 
     def run(self, command: Run) -> Count:
         """Give what the run came to."""
-        if command.chunk == ALL:
-            return self._whole[command.stage]
-        return self._runs[command.stage][command.chunk]
+        stage, chunk = command.stage, command.chunk
+        if chunk == ALL:
+            counted = self._whole(stage, command.pieces)
+        else:
+            # Rows of a chunk that stays where chunks meet wait there to be written.
+            leaves = stage + 1 == self._merge and command.device == self._meet
+            if leaves:
+                self._left.add(chunk)
+            counted = self._chunkwise(stage, leaves=leaves)[chunk]
+        self._made[stage, chunk] = counted
+        return counted
 
+    def replan(self, command: Replan) -> Decision:
+        """Decide how the shares that are left go."""
+        return decided(None if self._anew is None else self._anew.decide, command)
 
-def _unwritten(counts: Counts, orders: Orders, merge: int | None) -> Unwritten:
-    """Give which chunks stay where they meet, so that their rows may wait to be written."""
-    if merge is None:
-        return False
-    last, site = merge - 1, orders.stages[merge].site
-    ways = ways_of(orders, counts.shares)
-    each = tuple(
-        device_of(orders, share, way, last) == site
-        for share, way in zip(counts.shares, ways, strict=True)
-    )
-    return each if len(set(each)) > 1 else any(each)
+    def _chunkwise(self, stage: int, *, leaves: bool) -> tuple[Count, ...]:
+        found = self._runs.get((stage, leaves))
+        if found is None:
+            found = self._counts.chunkwise(self._chains[stage], unwritten=leaves)
+            self._runs[stage, leaves] = found
+        return found
 
-
-def _chunk_counts(counts: Counts, chain: Chain, unwritten: Unwritten) -> tuple[Count, ...]:
-    """Give the counts of every chunk, each with its rows written or not."""
-    if isinstance(unwritten, bool):
-        return counts.chunkwise(chain, unwritten=unwritten)
-    ways = counts.chunkwise(chain, unwritten=False), counts.chunkwise(chain, unwritten=True)
-    return tuple(ways[leaves][chunk] for chunk, leaves in enumerate(unwritten))
+    def _whole(self, stage: int, pieces: tuple[PieceId, ...]) -> Count:
+        assert self._merge is not None
+        if stage == self._merge:
+            met = {chunk in self._left for _, chunk in pieces}
+            every = range(len(self._counts.shares))
+            mixed = tuple(chunk in self._left for chunk in every)
+            self._unwritten = mixed if len(met) > 1 else any(met)
+        return self._counts.gathered(self._chains[stage], self._unwritten, self._merge)

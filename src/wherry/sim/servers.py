@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
 
 import simpy
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 from wherry.base.units import format_bytes
@@ -19,8 +19,7 @@ WHOLE = 1_000_000_000
 """A demand for all of a memory's bandwidth; smaller ones are parts of it."""
 
 
-@dataclass(slots=True, eq=False)
-class Server:
+class Server(Struct, eq=False):
     """Units that are used one at a time, in the order in which they are asked for.
 
     Attributes
@@ -51,8 +50,7 @@ class Server:
             self.busy -= 1
 
 
-@dataclass(slots=True, eq=False)
-class Channels:
+class Channels(Struct, eq=False):
     """Channels of media: each works off its requests one after another.
 
     How long a request takes is known when it comes, so the times at which channels are free say
@@ -76,8 +74,7 @@ class Channels:
         return begins[0], max(ends)
 
 
-@dataclass(slots=True, eq=False)
-class Bandwidth:
+class Bandwidth(Struct, eq=False):
     """A memory's bandwidth, shared in proportion to what each of its users would take of it.
 
     A use that begins while more than all is asked for is stretched by as much; those that run on
@@ -105,8 +102,7 @@ class Bandwidth:
         self.asked -= part
 
 
-@dataclass(slots=True, eq=False)
-class Room:
+class Room(Struct, eq=False):
     """The bytes that a device's memory holds, and who waits for some to go.
 
     Attributes

@@ -16,6 +16,7 @@ from wherry.devices.system import System
 from wherry.plan.place import Alternative
 from wherry.plan.placement import Stage, stages_of
 from wherry.plan.query import Query
+from wherry.plan.replan import Revision
 from wherry.plan.terms import Analysis, Term
 from wherry.trace.timeline import Timeline
 from wherry.trace.usage import used_ns
@@ -32,6 +33,7 @@ def analysis(
     *,
     time: Time,
     before_ns: int = 0,
+    revisions: Sequence[Revision] = (),
 ) -> Analysis:
     """Give predicted against actual for a run of a query.
 
@@ -43,6 +45,8 @@ def analysis(
         Of the run, what ran before it not included.
     before_ns : int
         Of that.
+    revisions : sequence of Revision
+        What was decided anew during the run.
     """
     placement, cost = chosen.placement, chosen.cost
     stages = stages_of(query.segments, placement)
@@ -66,7 +70,7 @@ def analysis(
         kinds = " + ".join(s.kind for s in query.segments[stage.first : stage.last + 1])
         terms.append(Term("rows", f"{number} {kinds}", "rows", query.flows[stage.last].rows, made))
     described = placement.describe(query.segments)
-    return Analysis(timeline.origin, described, tuple(terms), before_ns)
+    return Analysis(timeline.origin, described, tuple(terms), before_ns, tuple(revisions))
 
 
 def _beside(

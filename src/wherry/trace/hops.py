@@ -9,10 +9,10 @@ it and is its child, since that is what sent it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.ids import digest
 from wherry.run.receipts import DIMENSIONS, Receipt
@@ -24,8 +24,7 @@ _OK, _ERROR = 1, 2
 _SPAN_ID_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """One hop of a continuation, as its receipt tells it.
 
     `life` tells the processes apart that carried hops out; they have no other meaning.

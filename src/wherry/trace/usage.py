@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from wherry.base.events import Span
 from wherry.devices.charge import media_ns
@@ -13,8 +14,7 @@ from wherry.devices.expense import Expense, expense
 from wherry.devices.system import System
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a run used of a system, modelled.
 
     Attributes

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError, Refused
 from wherry.validate.point import Point
@@ -21,8 +22,7 @@ _FLAT = 0.25
 """Growth from the first element to the second up to which a curve starts flat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A point's prediction beside its published value.
 
     Attributes
@@ -59,8 +59,7 @@ class Outcome:
     evidence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A point that is not predicted, and why."""
 
     id: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from wherry.base.errors import Refused
 from wherry.devices.profile import Profile
@@ -19,8 +20,7 @@ Subject = Literal[
 Shape = Literal["cliff", "knee"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Struct, frozen=True):
     """A prediction with where it comes from.
 
     Attributes
@@ -57,8 +57,7 @@ class Prediction:
     remark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """The calibration points: what was measured in order to set figures, values included."""
 
     points: tuple[Point, ...]
@@ -83,8 +82,7 @@ class Known:
         raise Refused("calibration", [f"no calibration point of {paper!r} says {workload!r}"])
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """Points of one source that are predicted alike.
 
     Attributes

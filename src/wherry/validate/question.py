@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.base.errors import Refused
 from wherry.validate.point import Kind, Point
@@ -36,8 +37,7 @@ _COUNT_KEY = re.compile(
 _SIZE_TEXT = re.compile(r"\b\d+(?:\.\d+)?\s*[KMGT]i?B\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What was measured, without what came out.
 
     Attributes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.validate.families import FAMILIES
 from wherry.validate.judge import Outcome, Refusal, judge
@@ -22,8 +23,7 @@ TABLE_PCT = 25.0
 """Error that every cell of a table of push-down runs should stay within."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """One source's points.
 
     Attributes
@@ -42,8 +42,7 @@ class Group:
     refused: tuple[Refusal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Struct, frozen=True):
     """A goal, and what was reached; `met` is None where nothing was predicted."""
 
     goal: str
@@ -52,8 +51,7 @@ class Goal:
     met: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Every group in the order of the sources, and the goals."""
 
     groups: tuple[Group, ...]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
+
+from msgspec import Struct
 
 from wherry.base.errors import Refused
 
@@ -34,8 +35,7 @@ UNITS: dict[str, tuple[Dimension, Fraction]] = {
 """What each unit measures, and its size in nanoseconds, bytes a nanosecond, operations a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """An exact amount of a dimension, in the base of `UNITS`."""
 
     dimension: Dimension

@@ -72,10 +72,18 @@ def _persist(world: World, site: Site, command: Persist) -> None:
     journal.pending.append(command.records)
     if world.slow and world.now < HORIZON and world.random.random() < world.slow:
         site.held = []
-        time = world.now + world.random.randint(1, 30) * MS
+        time = world.now + world.random.randint(2, 30) * MS
         world.at(time, _durable, world, site, site.life)
+        if world.crashing and world.random.random() < 0.15:
+            world.at(time - MS, _torn, world, site, site.life)
     else:
         _sync(world, journal)
+
+
+def _torn(world: World, site: Site, life: int) -> None:
+    """End a node while it waits for a batch to be durable."""
+    if site.life == life and site.held is not None:
+        world.crash(site)
 
 
 def _durable(world: World, site: Site, life: int) -> None:
@@ -141,15 +149,18 @@ def _executed(world: World, site: Site, life: int, m: Message) -> None:
 
 
 def _perform(world: World, site: Site, command: Perform) -> None:
-    time = world.now + int(world.random.random() * 5 * MS)
-    world.at(time, _performed, world, site, site.life, command)
+    r = world.random
+    chance = r.random()
+    time = r.randint(50, 300) * MS if chance < 0.2 else int(chance * 5 * MS)
+    world.performing[command.message.id] = command
+    world.at(world.now + time, _performed, world, site, site.life, command)
 
 
 def _performed(world: World, site: Site, life: int, command: Perform) -> None:
     """Have an effect take place; its node may end before it knows."""
-    if site.life != life:
-        return
     m = command.message
+    if site.life != life or world.performing.pop(m.id, None) is not command:
+        return
     op, total = m.operand[0], int.from_bytes(m.operand[1:], "little")
     world.say("effect", op, "of", m.id[:1].hex(), "takes place")
     world.effects.setdefault((m.id, op), []).append(command.key)
@@ -194,6 +205,9 @@ def _report(world: World, _site: Site, command: Report) -> None:
     id_ = command.id
     if not world.waiting[id_]:
         world.say("nobody waits for", id_[:1].hex())
+        damaged = any(f[0] == "home" for f in world.flipped)
+        if not damaged and (command.failed, command.value) not in world.reports[id_]:
+            world.wrong.append(f"{id_[:1].hex()} ended twice, in two ways")
     elif command.failed and command.value.startswith(_UNKNOWN_HERE):
         world.say("the caller asks again")
         job = world.jobs[id_]
@@ -208,8 +222,11 @@ def _release(world: World, site: Site, command: Release) -> None:
         world.lost_rows += world.waiting[command.id]
 
 
-def _stop(_world: World, _site: Site, _command: Stop) -> None:
-    """Let the step go on: what it comes to arrives when nobody asks for it."""
+def _stop(world: World, site: Site, command: Stop) -> None:
+    """Hurry an effect; let a step go on: both come to something that nobody asks for."""
+    performing = world.performing.get(command.id)
+    if performing is not None:
+        world.at(world.now + 1, _performed, world, site, site.life, performing)
 
 
 _HOW: Final[dict[type, Callable[[World, Site, Any], None]]] = {

@@ -67,7 +67,7 @@ class Journal:
         parked = []
         for batch in self.pending:
             for record in batch:
-                self._put(record)
+                self.put(record)
                 if type(record) is Held and record.wake_ns:
                     parked.append(record)
         self.pending.clear()
@@ -89,7 +89,7 @@ class Journal:
                     torn[flip % len(frame)] ^= 1 << flip % 8
                     frame = bytes(torn)
             for record in _recovered(frame):
-                self._put(record)
+                self.put(record)
 
     def of(self, id_: bytes) -> tuple[tuple[Record, ...], str]:
         """Give the records of an id, and which of its state or answer is damaged."""
@@ -115,7 +115,8 @@ class Journal:
             return None
         return _decoders[key[0]](body)
 
-    def _put(self, record: Record) -> None:
+    def put(self, record: Record) -> None:
+        """Write one record, durable at once."""
         if isinstance(record, Forgotten):
             for key in [k for k in self.ids.get(record.id, ()) if k[0] in {HELD, STEPPED}]:
                 self._drop(key)

@@ -161,6 +161,16 @@ def _receipts(world: World) -> Iterator[str]:
         if table == RECEIPTED:
             id_, epoch, hop, node, run = rest
             excused.add((node, id_, epoch, hop, run))
+    if not excused and not world.plan.gone:
+        yield from _unbilled(world, billed)
     for key in sorted(counted.keys() | billed.keys(), key=repr):
         if key not in excused and counted.get(key) != billed.get(key):
             yield f"receipt {key}: counted {counted.get(key)!r}, billed {billed.get(key)!r}"
+
+
+def _unbilled(world: World, billed: dict[Key, bytes]) -> Iterator[str]:
+    """Whether what came to an answer was billed for fewer hops than it has steps."""
+    for id_, job in world.jobs.items():
+        hops = {key[3] for key in billed if key[1] == id_}
+        if any(not failed for failed, _ in world.reports[id_]) and len(hops) < len(job.ops):
+            yield f"{id_[:1].hex()} {job.ops} was billed for hops {sorted(hops)} only"

@@ -42,6 +42,10 @@ FAULTS: Final = (
 )
 
 
+CALM: Final = frozenset({"second", "skew", "upgrade"})
+"""Faults in spite of which nothing is lost or late; every 16th seed has no others."""
+
+
 class Job(msgspec.Struct, frozen=True):
     """A continuation: what its program does, its first message and its code."""
 
@@ -81,6 +85,8 @@ def planned(seed: int, r: Random) -> Plan:
     """Give the plan of a seed; `r` is the source of its chance."""
     bits = r.getrandbits(len(FAULTS)) & r.getrandbits(len(FAULTS)) | 1 << r.randrange(len(FAULTS))
     on = frozenset(name for bit, name in enumerate(FAULTS) if bits >> bit & 1)
+    if seed % 16 == 0:
+        on &= CALM
     chosen = r.getrandbits(len(NAMES) - 1)
     durable = frozenset(n for bit, n in enumerate(NAMES) if not bit or chosen >> bit - 1 & 1)
     jobs = tuple(_job(r, seed, number, on) for number in range(1 + ("second" in on)))
@@ -110,7 +116,7 @@ def _job(r: Random, seed: int, number: int, on: frozenset[str]) -> Job:
     code = code_of(ops)
     deadline = 0
     if "ask" in on and r.random() < 0.3:
-        deadline = START + r.randint(50, 900) * MS
+        deadline = START + r.randint(20, 400) * MS
     id_ = bytes((number + 1,)) + digest(seed.to_bytes(8, "little", signed=False))[1:]
     message = Message(
         id_, RUN, 1, 0, code.digest, 0, "home", "t", model.entry(), lease_ms=LEASE_MS,
@@ -134,7 +140,7 @@ def _asked(
             asked.append((HORIZON + 150 * MS, "signal", (event,)))
     if "ask" in on:
         if r.random() < 0.3:
-            asked.append((r.randint(1, 800) * MS, "cancel", (id_,)))
+            asked.append((r.randint(1, 250) * MS, "cancel", (id_,)))
         if r.random() < 0.3:
             asked.append((r.randint(1, 800) * MS, "resume", (id_,)))
     if "upgrade" in on:

@@ -7,7 +7,7 @@ ends by time. These rules see it happen. They are looked at in every fourth sche
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.base.errors import CorruptError
 from wherry.run import control, message
@@ -26,17 +26,15 @@ from wherry.run.delivery import (
     Send,
     Tick,
 )
-from wherry.run.message import Message
-from wherry.run.node import HOLDER
+from wherry.run.message import FRESH, Message
+from wherry.run.node import HOLDER, Entry
 from wherry.run.records import AWAY, ENDED, PARKED, PASSED, RUNNING, Held, Receipted
 from wherry.run.records import Forgotten as ForgottenRecord
-from wherry.sim.faults.journal import ANSWERED, CODE, HELD, LEASED
+from wherry.sim.faults.journal import ANSWERED, CODE, HELD, LEASED, Journal
+from wherry.sim.faults.plan import CALM
 
 if TYPE_CHECKING:
     from wherry.sim.faults.world import Site, World
-
-CALM: Final = frozenset({"second", "skew", "upgrade"})
-"""Faults in spite of which nothing is lost or late."""
 
 
 class Known(NamedTuple):
@@ -45,6 +43,7 @@ class Known(NamedTuple):
     epoch: int
     state: int
     where: str
+    told: bool
 
 
 class Watch:
@@ -63,7 +62,7 @@ class Watch:
         entry = None
         if site.node is not None:
             entry = site.node.entries.get(getattr(self._read(event.data), "id", b""))
-        return None if entry is None else Known(entry.epoch, entry.state, entry.where)
+        return None if entry is None else Known(entry.epoch, entry.state, entry.where, entry.told)
 
     def handled(
         self, site: Site, event: Event, before: Known | None, commands: list[Command]
@@ -78,6 +77,15 @@ class Watch:
             ]
             self._say(site, _answered(site, said, before, answers))
             self._say(site, _after(site, said, before))
+            if isinstance(said, Message) and said.flags & FRESH:
+                self._say(
+                    site,
+                    _fresh(
+                        said,
+                        commands,
+                        [self._read(c.data) for c in commands if isinstance(c, Send)],
+                    ),
+                )
         elif isinstance(event, Executed) and event.outcome.receipt:
             kept = [r for c in commands if isinstance(c, Persist) for r in c.records]
             if not any(
@@ -94,12 +102,7 @@ class Watch:
         if isinstance(command, Send):
             self._sent(site, command)
         elif isinstance(command, Execute):
-            m = command.message
-            begun = self.begun.setdefault((site.name, site.life, m.id), set())
-            if any(epoch > m.epoch or (epoch, hop) == (m.epoch, m.hop) for epoch, hop in begun):
-                self.world.wrong.append(f"{site.name} begins hop {m.hop} of epoch {m.epoch} again")
-            begun.add((m.epoch, m.hop))
-            self._say(site, _on_record(site, m.id, m.epoch, m.hop, "begins"))
+            self._begins(site, command.message)
         elif isinstance(command, Perform):
             m = command.message
             self._say(site, _on_record(site, m.id, m.epoch, m.hop, "performs"))
@@ -113,6 +116,13 @@ class Watch:
                     self.begun.pop((site.name, site.life, r.id), None)
         elif isinstance(command, Place) and self.calm:
             self.world.wrong.append("a hop is driven anew, and nothing was wrong")
+
+    def _begins(self, site: Site, m: Message) -> None:
+        begun = self.begun.setdefault((site.name, site.life, m.id), set())
+        if any(epoch > m.epoch or (epoch, hop) == (m.epoch, m.hop) for epoch, hop in begun):
+            self.world.wrong.append(f"{site.name} begins hop {m.hop} of epoch {m.epoch} again")
+        begun.add((m.epoch, m.hop))
+        self._say(site, _on_record(site, m.id, m.epoch, m.hop, "begins"))
 
     def _sent(self, site: Site, command: Send) -> None:
         said = self._read(command.data)
@@ -128,7 +138,7 @@ class Watch:
             self.once.add(command.data)
         if isinstance(said, Taken):
             self._say(site, _on_record(site, said.id, said.epoch, said.hop, "acknowledges"))
-        elif isinstance(said, Passed) and said.message and site.node is not None:
+        elif isinstance(said, Passed) and site.node is not None and not self.world.slow:
             entry = site.node.entries.get(said.id)
             if entry is not None and (entry.epoch, entry.hop) == (said.epoch, said.hop + 1):
                 self._say(site, _on_record(site, said.id, said.epoch, said.hop + 1, "tells of"))
@@ -151,29 +161,35 @@ def invariants(world: World) -> Iterator[str]:
     home = world.home
     if home.node is None or home.journal is None:
         return
-    durable = home.held is None
     for entry in home.node.entries.values():
-        name = f"{entry.id[:1].hex()} at hop {entry.hop}"
-        if entry.state in {AWAY, PASSED} and not (entry.lease and entry.due):
-            yield f"{name} is elsewhere and has no lease"
-        elif entry.state == PARKED:
-            yield f"{name} is parked and in memory"
-        elif entry.state == ENDED and (entry.lease or entry.deadline or entry.renew):
-            yield f"{name} has ended and has a timer"
-        if entry.state != ENDED:
-            if entry.message.deadline_ns and not entry.deadline:
-                yield f"{name} has a deadline and no timer for it"
-            if entry.holders and not entry.renew:
-                yield f"{name} has rows elsewhere and does not renew their leases"
-        for holder in entry.holders:
-            row = (LEASED, entry.id, HOLDER + holder.encode())
-            if durable and row not in home.journal.rows:
-                yield f"{name} has rows at {holder}, and that is not on record"
+        yield from _timers(entry)
+        if home.held is None:
+            yield from _holders(entry, home.journal)
     for key in home.journal.rows:
         if key[0] == HELD:
             held = home.journal.read(key)
             if isinstance(held, Held) and held.state == PARKED and not (held.wake_ns or held.event):
                 yield f"{held.id[:1].hex()} is parked and nothing wakes it"
+
+
+def _timers(entry: Entry) -> Iterator[str]:
+    name = f"{entry.id[:1].hex()} at hop {entry.hop}"
+    if entry.state in {AWAY, PASSED} and not (entry.lease and entry.due):
+        yield f"{name} is elsewhere and has no lease"
+    if entry.state == PARKED:
+        yield f"{name} is parked and in memory"
+    if entry.state == ENDED and (entry.lease or entry.deadline or entry.renew):
+        yield f"{name} has ended and has a timer"
+    if entry.state != ENDED and entry.message.deadline_ns and not entry.deadline:
+        yield f"{name} has a deadline and no timer for it"
+    if entry.state != ENDED and entry.holders and not entry.renew:
+        yield f"{name} has rows elsewhere and does not renew their leases"
+
+
+def _holders(entry: Entry, journal: Journal) -> Iterator[str]:
+    for holder in entry.holders:
+        if (LEASED, entry.id, HOLDER + holder.encode()) not in journal.rows:
+            yield f"{entry.id[:1].hex()} has rows at {holder}, and that is not on record"
 
 
 def _answered(site: Site, said: Any, before: Known | None, answers: list[Any]) -> Iterator[str]:
@@ -193,6 +209,14 @@ def _answered(site: Site, said: Any, before: Known | None, answers: list[Any]) -
             yield "does not say that all is over"
 
 
+def _fresh(said: Message, commands: list[Command], sent: list[Any]) -> Iterator[str]:
+    """Whether a hop whose rows were lost is carried out, and not answered from the record."""
+    executes = any(isinstance(command, Execute) for command in commands)
+    onward = any(isinstance(m, Message | Passed) and m.id == said.id for m in sent)
+    if onward and not executes:
+        yield "answers a hop whose rows were lost from its record"
+
+
 def _after(site: Site, said: Any, before: Known | None) -> Iterator[str]:
     """Whether a node did what it was told."""
     node = site.node
@@ -207,8 +231,10 @@ def _after(site: Site, said: Any, before: Known | None) -> Iterator[str]:
                 yield "does not renew a lease"
     elif before is None or entry is not None or node.owns:
         return
-    elif isinstance(said, Taken) and any(
-        key[:3] == (said.id, said.epoch, said.hop - 1) for key in node.telling
+    elif (
+        isinstance(said, Taken)
+        and not before.told
+        and any(key[:3] == (said.id, said.epoch, said.hop - 1) for key in node.telling)
     ):
         yield "drops a state that home does not have"
     elif isinstance(said, Noted) and before.state == AWAY and before.where != "home":
@@ -236,6 +262,8 @@ def _leases_on_record(site: Site) -> Iterator[str]:
     if site.journal is None or site.node is None:
         return
     for id_, here in site.node.keeping.items():
-        for resource in here:
+        for resource, keeping in here.items():
+            if not keeping.due:
+                yield "keeps rows without an end"
             if (LEASED, id_, resource) not in site.journal.rows:
                 yield "keeps rows, and that is not on record"

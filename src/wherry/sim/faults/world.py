@@ -20,6 +20,7 @@ from wherry.run.delivery import (
     Event,
     Migrate,
     Pending,
+    Perform,
     Program,
     Received,
     Restored,
@@ -39,7 +40,7 @@ from wherry.sim.faults.watch import Watch, invariants
 
 KEY: Final = b"schedules of faults".ljust(32, b".")
 TIMING: Final = Timing(
-    retry_ns=30 * MS, doublings=4, tries=6, leases_kept=4, parked_keep_ns=60_000 * MS
+    retry_ns=30 * MS, doublings=3, tries=3, leases_kept=4, parked_keep_ns=60_000 * MS
 )
 EVENTS_MAX: Final = 20_000
 """A schedule that has not come to rest after so many events never will."""
@@ -106,6 +107,8 @@ class World:
         self.reports: dict[bytes, list[tuple[bool, bytes]]] = {id_: [] for id_ in self.jobs}
         self.effects: dict[tuple[bytes, int], list[bytes]] = {}
         """The keys under which each effect took place."""
+        self.performing: dict[bytes, Perform] = {}
+        """Effects that are under way."""
         self.flipped: set[Key] = set()
         self.unsure: set[Key] = set()
         """Receipts that died with a node that counts in memory."""
@@ -156,7 +159,7 @@ class World:
         self.lives += 1
         site.life = self.lives
         site.held = None
-        site.tick = 0
+        site.tick = site.paused = 0
         node = site.node = protocol.Node(
             site.name, KEY, site.life, owns=site is self.home, timing=TIMING
         )
@@ -187,7 +190,7 @@ class World:
             self.lost_rows += 1
         for event in events:
             if site.life == life:
-                self.deliver(site, event)
+                self.deliver(site, event, life)
         assert site.node is node or site.life != life
 
     def crash(self, site: Site) -> None:
@@ -287,7 +290,7 @@ class World:
         assert home.journal is not None
         if key in home.journal.rows:
             if home.journal.read(key) is None and self.now > HORIZON:
-                self.ask(Signalled(model.EVENT, number + b"'", model.PAYLOAD))
+                self.signal(number + b"'")
             return
         if home.node is not None:
             self.ask(Signalled(model.EVENT, number, model.PAYLOAD))
@@ -310,8 +313,7 @@ class World:
         record = home.journal.read((HELD, id_))
         if isinstance(record, Held) and record.state == PARKED and record.position:
             code = code_of(self.jobs[id_].ops, version)
-            home.journal.pending.append((code,))
-            home.journal.sync()
+            home.journal.put(code)
             self.upgraded.add(id_)
             self.ask(Program(code))
             m = message.thaw(record.message, KEY)
@@ -340,6 +342,16 @@ class World:
             return
         if self.trace is not None:
             self.say(site.name, "<-", shown(event, KEY))
+        commands = self._handled(site, node, event)
+        if commands:
+            carry.out(self, site, commands)
+        if site.node is node:
+            due = node.next_ns
+            if due and (not site.tick or due < site.tick):
+                site.tick = due
+                self.at(max(self.now, due), self.tick, site, site.life)
+
+    def _handled(self, site: Site, node: protocol.Node, event: Event) -> list[Command]:
         wall = START + self.now + site.offset
         before = None
         if self.watch is not None and isinstance(event, Received):
@@ -349,16 +361,10 @@ class World:
         except CorruptError as problem:
             if not self.noise:
                 self.wrong.append(f"{site.name} refused a message that is right: {problem}")
-            return
+            return []
         if self.watch is not None:
             self.watch.handled(site, event, before, commands)
-        if commands:
-            carry.out(self, site, commands)
-        if site.node is node:
-            due = node.next_ns
-            if due and (not site.tick or due < site.tick):
-                site.tick = due
-                self.at(max(self.now, due), self.tick, site, site.life)
+        return commands
 
     def tick(self, site: Site, life: int) -> None:
         """Say that time passed."""

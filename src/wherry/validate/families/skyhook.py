@@ -7,8 +7,9 @@ are the same machine, so that nothing is fitted for the nodes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from wherry.base.errors import Refused
 from wherry.devices.mechanisms import crew_ns, exact, path_rate

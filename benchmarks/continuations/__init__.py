@@ -1,0 +1,1 @@
+"""What continuations cost: figures with goals, beside what other systems take for the same."""
