@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         event,
         gather,
         idempotent,
+        migrate,
         movable,
         once,
         open_home,
@@ -79,6 +80,7 @@ __all__ = [
     "kernel",
     "lit",
     "load_system",
+    "migrate",
     "movable",
     "once",
     "open_home",
@@ -96,8 +98,8 @@ __all__ = [
 _OF_MOVABLES = frozenset(
     (
         *("BudgetExceeded", "Dormant", "Failed", "Finished", "LeaseEnded", "Most", "Movable"),
-        *("Rows", "Unknown", "event", "gather", "idempotent", "movable", "once", "open_home"),
-        *("respond", "route", "sleep", "value"),
+        *("Rows", "Unknown", "event", "gather", "idempotent", "migrate", "movable", "once"),
+        *("open_home", "respond", "route", "sleep", "value"),
     )
 )
 

@@ -15,8 +15,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 marked(scan, Mark("scan"))
 
-EFFECTS: dict[str, Callable[..., Any]] = {}
+_EFFECTS: dict[str, Callable[..., Any]] = {}
 """Effects by the name that programs call them by."""
+
+
+class Undeclared(InputError):
+    """An effect is called that this process does not know; its continuation stays as it was."""
+
+
+def effect(name: str) -> Callable[..., Any]:
+    """Give the function of an effect.
+
+    Raises
+    ------
+    Undeclared
+        If no file that was loaded declares it.
+    """
+    found = _EFFECTS.get(name)
+    if found is None:
+        raise Undeclared(f"no effect {name!r} is declared here; give the file that declares it")
+    return found
 
 
 def _only(name: str) -> NoReturn:
@@ -98,5 +116,5 @@ def idempotent(*, key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 def _effect(function: Callable[..., Any], kind: str, key: str) -> Callable[..., Any]:
     mark = effect_mark(function, kind, key)
-    EFFECTS[mark.name] = function
+    _EFFECTS[mark.name] = function
     return marked(function, mark)
