@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from wherry.base.units import format_bytes
 from wherry.cli.journals import Id, JournalName, ago, cut, looking, when
 from wherry.cli.options import Json
@@ -27,7 +25,7 @@ def command(id_: Id, journal: JournalName = None, as_json: Json = False) -> None
     if as_json:
         hops = [hop_json(hop) for hop in one.hops]
         answer = shown(one.answer)
-        told = {field.name: getattr(one, field.name) for field in fields(one)}
+        told = {name: getattr(one, name) for name in one.__struct_fields__}
         show_json({"name": name, **told, "answer": answer, "hops": hops})
         return
     heading(f"{name} {one.id}")

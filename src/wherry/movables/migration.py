@@ -16,8 +16,9 @@ Any other stays with its old program, which the journal keeps for as long as a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.nodes import CallMovable, Position, Program, Slot, identity
@@ -34,8 +35,7 @@ Picks = Callable[[Values], Values]
 """Gives the values of the new position's slots from those of the old one's."""
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """How frames of an older program become frames of a newer one.
 
     Attributes
@@ -99,8 +99,7 @@ def migrate(
     return declared
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(Struct, frozen=True):
     """How frames of one position of an older program go on.
 
     Attributes
@@ -121,8 +120,7 @@ class Way:
     picks: Picks | None = None
 
 
-@dataclass
-class Ways:
+class Ways(Struct):
     """The ways from one older program to a newer one, found once a position.
 
     Attributes
@@ -133,7 +131,7 @@ class Ways:
 
     old: Program
     new: Program
-    digest: bytes = field(init=False)
+    digest: bytes = b""
     """Of the newer program: to find it takes as long as some hundred frames."""
     _ways: dict[int, Way] = field(default_factory=dict)
     _callees: dict[tuple[int, int], Ways] = field(default_factory=dict)
