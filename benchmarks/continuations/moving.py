@@ -16,9 +16,8 @@ from itertools import cycle, pairwise
 from statistics import median
 from typing import Any, Final
 
-from wherry.benchmarks.continuations.figure import Figure, of_samples, single
-
 from wherry.benchmarks.continuations import movables
+from wherry.benchmarks.continuations.figure import Figure, of_samples, single
 from wherry.flow.carried import operands_of
 from wherry.flow.compile import compile_function
 from wherry.flow.frame import frames_of

@@ -15,7 +15,7 @@ from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, say, show_json
 from wherry.cli.target import load_file, movables_of
 from wherry.movables.dormant import Fitting, Found
-from wherry.movables.migrate import KEEP, MIGRATE, PIN
+from wherry.movables.migration import KEEP, MIGRATE, PIN
 from wherry.movables.places import known_key, looked, opened
 
 EXAMPLES = """\b

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, WherryError, unknown_name
 from wherry.cli.journals import IN_MEMORY, journal_of, pairs_of, show_value, value_json, when
@@ -21,8 +22,7 @@ from wherry.movables.values import from_json
 from wherry.run.records import PARKED
 
 
-@dataclass(frozen=True)
-class Moves:
+class Moves(Struct, frozen=True):
     """The options of `wherry run` that are of movables."""
 
     arguments: Sequence[str]

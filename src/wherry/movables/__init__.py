@@ -6,7 +6,7 @@ from wherry.movables.declare import Movable, movable
 from wherry.movables.failure import Failed, Unknown
 from wherry.movables.finished import Finished
 from wherry.movables.home import Dormant, open_home
-from wherry.movables.migrate import migrate
+from wherry.movables.migration import migrate
 from wherry.movables.names import (
     event,
     gather,

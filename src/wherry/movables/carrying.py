@@ -7,7 +7,6 @@ system calls that. So one home drives continuations of several systems.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +37,6 @@ HOME: Final = "home"
 """The node that owns continuations."""
 
 
-@dataclass
 class Carrying:
     """What carries out what the nodes of a home ask for.
 
@@ -52,24 +50,29 @@ class Carrying:
         Datasets that replace those on record, by name.
     system : str, Path, System or None
         Replaces one on record that was given as an object, and cannot be found by name.
+    code : Code
+        The setting as the journal keeps it.
     """
 
-    journal: Journal
-    setting: Setting
-    stores: Stores
-    given: Mapping[str, object]
-    system: str | Path | System | None = None
-    code: Code = field(init=False)
-    """The setting as the journal keeps it."""
-    _steps: dict[bytes, Steps] = field(default_factory=dict)
-    _alone: bool = False
-    """Whether no other setting is on record: nothing need be looked up for a step."""
-
-    def __post_init__(self) -> None:
-        body = setting.to_bytes(self.setting)
+    def __init__(
+        self,
+        journal: Journal,
+        where: Setting,
+        stores: Stores,
+        *,
+        given: Mapping[str, object],
+        system: str | Path | System | None,
+    ) -> None:
+        self.journal = journal
+        self.setting = where
+        self.stores = stores
+        self.given = given
+        self.system = system
+        body = setting.to_bytes(where)
         self.code = Code(digest(body), SETTING, body)
-        self._steps[self.code.digest] = self._of(self.setting)
-        known = {one.digest for one in self.journal.codes() if one.kind == SETTING}
+        self._steps = {self.code.digest: self._of(where)}
+        known = {one.digest for one in journal.codes() if one.kind == SETTING}
+        # With no other setting on record nothing need be looked up for a step.
         self._alone = known <= {self.code.digest}
 
     def execute(self, node: str, message: Message) -> Outcome:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, WherryError
@@ -19,7 +19,7 @@ from wherry.flow.frame import freeze_frame, thaw_frame
 from wherry.flow.nodes import Program
 from wherry.movables import programs
 from wherry.movables.carrying import program_of
-from wherry.movables.migrate import KEEP, MIGRATE, PIN, Way, Ways
+from wherry.movables.migration import KEEP, MIGRATE, PIN, Way, Ways
 from wherry.run.journal import Journal
 from wherry.run.message import Message, freeze, thaw
 from wherry.run.records import PARKED, STATES, Code, Held, Record
@@ -28,8 +28,7 @@ _PAGE: Final = 4096
 """Continuations that are read, and rewritten, together."""
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """Continuations that fare alike.
 
     Attributes
@@ -50,8 +49,7 @@ class Group:
     why: str
 
 
-@dataclass
-class Found:
+class Found(Struct):
     """What a check or a rewrite came to.
 
     Attributes
@@ -77,8 +75,7 @@ Moved = tuple[Message, bytes, int, bytes]
 """The message as it is; the newer program, the position in it, and the frame."""
 
 
-@dataclass
-class Fitting:
+class Fitting(Struct):
     """Fits what is in a journal to newer programs, by name.
 
     Attributes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError, WherryError
 from wherry.flow.carried import operands_of
@@ -29,8 +30,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 _PAGE: Final = 512
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """A line of `wherry ps`.
 
     Attributes
@@ -61,8 +61,7 @@ class Summary:
     tenant: str
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(Struct, frozen=True):
     """A value that a continuation carries: a slot of its frame, or an operand of its await."""
 
     movable: str
@@ -71,8 +70,7 @@ class Value:
     value: Any
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """Something that is kept for a continuation until a time."""
 
     what: str
@@ -80,8 +78,7 @@ class Kept:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """All that a journal knows of a continuation; what it does not know is None or empty.
 
     Attributes
@@ -386,8 +383,7 @@ def _effect(one: Effect) -> str:
     return f"hop {one.hop}: {'done' if one.done else 'begun, and no result is on record'}"
 
 
-@dataclass(frozen=True)
-class Bill:
+class Bill(Struct, frozen=True):
     """What the continuations of a tenant used; `origin` says how its time was found."""
 
     tenant: str

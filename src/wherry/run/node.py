@@ -59,8 +59,8 @@ class Entry:
 
     __slots__ = (
         "alive", "avoid", "came", "data", "deadline", "due", "epoch", "fallback", "holders", "hop",
-        "id", "lease", "message", "renew", "retry", "setting", "started", "state", "told", "tries",
-        "where",
+        "id", "lease", "message", "renew", "retry", "setting", "started", "state",
+        "told", "tries", "where",
     )  # fmt: skip
 
     def __init__(self, state: int, message: Message, data: bytes) -> None:

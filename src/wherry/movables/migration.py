@@ -16,8 +16,9 @@ Any other stays with its old program, which the journal keeps for as long as a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.nodes import CallMovable, Position, Program, Slot, identity
@@ -34,8 +35,7 @@ Picks = Callable[[Values], Values]
 """Gives the values of the new position's slots from those of the old one's."""
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """How frames of an older program become frames of a newer one.
 
     Attributes
@@ -99,8 +99,7 @@ def migrate(
     return declared
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(Struct, frozen=True):
     """How frames of one position of an older program go on.
 
     Attributes
@@ -121,7 +120,6 @@ class Way:
     picks: Picks | None = None
 
 
-@dataclass
 class Ways:
     """The ways from one older program to a newer one, found once a position.
 
@@ -129,17 +127,16 @@ class Ways:
     ----------
     old, new : Program
         Of the same name.
+    digest : bytes
+        Of the newer one.
     """
 
-    old: Program
-    new: Program
-    digest: bytes = field(init=False)
-    """Of the newer program: to find it takes as long as some hundred frames."""
-    _ways: dict[int, Way] = field(default_factory=dict)
-    _callees: dict[tuple[int, int], Ways] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.digest = identity(self.new)
+    def __init__(self, old: Program, new: Program) -> None:
+        self.old = old
+        self.new = new
+        self.digest = identity(new)  # which takes as long as some hundred frames
+        self._ways: dict[int, Way] = {}
+        self._callees: dict[tuple[int, int], Ways] = {}
 
     def way(self, position: int) -> Way:
         """Give the way of a position; what it called is not looked at."""
