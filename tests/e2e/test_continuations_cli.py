@@ -468,7 +468,7 @@ def test_demo_resume_survives_a_kill(quick):
     assert found["equal"]
     assert len(found["answer"]["number"]) == 3
     assert found["hops_before"] < len(found["hops"])
-    steps = [hop["what"] for hop in found["hops"] if "scan" in hop["what"]]
+    steps = [hop["what"] for hop in found["hops"] if "filter" in hop["what"]]
     assert len(steps) == 1  # what was on record was not done again
     text = quick("demo", "resume").out
     assert "SIGKILL" in text

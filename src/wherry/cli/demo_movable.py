@@ -4,9 +4,6 @@ python -m wherry.cli.demo_movable begin JOURNAL ORDERS SYSTEM     prints the id,
 python -m wherry.cli.demo_movable resume JOURNAL ID               prints the answer as JSON
 """
 
-# mypy: disable-error-code="misc"
-# What a movable awaits is compiled, never awaited by Python: its types are those of the results.
-
 from __future__ import annotations
 
 import sys
@@ -36,7 +33,8 @@ def allowance(customer: int, orders: int) -> int:
 @wh.movable
 async def allowed_orders(customer: int) -> pa.Table:
     """Give the cheapest orders of a customer, as many as another service allows."""
-    rows = await wh.scan("orders").filter(col("customer") == customer).sort("price", "number")
+    shard = await wh.route("orders", key=customer)
+    rows = await shard.filter(col("customer") == customer).sort("price", "number")
     most = await allowance(customer, rows.num_rows)
     shown = await rows.limit(most)
     return await wh.respond(shown)

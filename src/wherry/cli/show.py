@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.base.units import format_bytes
 from wherry.cli.journals import Id, JournalName, ago, cut, looking, when
 from wherry.cli.options import Json
-from wherry.cli.output import grid, heading, say, show_json
+from wherry.cli.output import grid, heading, plain, say, show_json
 from wherry.movables.looking import Seen, Value, find, name_of, seen, shown
 from wherry.run.receipts import DIMENSIONS, described
 from wherry.trace.hops import Hop
@@ -25,8 +25,7 @@ def command(id_: Id, journal: JournalName = None, as_json: Json = False) -> None
     if as_json:
         hops = [hop_json(hop) for hop in one.hops]
         answer = shown(one.answer)
-        told = {name: getattr(one, name) for name in one.__struct_fields__}
-        show_json({"name": name, **told, "answer": answer, "hops": hops})
+        show_json({"name": name, **plain(one), "answer": plain(answer), "hops": hops})
         return
     heading(f"{name} {one.id}")
     for label, text in _facts(one, have_key=key is not None):

@@ -216,7 +216,7 @@ def open_home(
     given = setting.setting(THIS_MACHINE if system is None else system, datasets or {})
     with closing(opened(journal)) as found:
         stores = Stores(rows_folder(journal))
-        carrying = Carrying(found, given, stores, dict(datasets or {}), system)
+        carrying = Carrying(found, given, stores, given=dict(datasets or {}), system=system)
         mine = None if only is None else set(only)
         host = Host(HOME, key=sealing_key(journal), journal=found, carrier=carrying, only=mine)
         yield Home(found, carrying, stores, host)

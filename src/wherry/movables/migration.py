@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from wherry.base.errors import InputError, unknown_name
 from wherry.flow.nodes import CallMovable, Position, Program, Slot, identity
@@ -120,24 +120,23 @@ class Way(Struct, frozen=True):
     picks: Picks | None = None
 
 
-class Ways(Struct):
+class Ways:
     """The ways from one older program to a newer one, found once a position.
 
     Attributes
     ----------
     old, new : Program
         Of the same name.
+    digest : bytes
+        Of the newer one.
     """
 
-    old: Program
-    new: Program
-    digest: bytes = b""
-    """Of the newer program: to find it takes as long as some hundred frames."""
-    _ways: dict[int, Way] = field(default_factory=dict)
-    _callees: dict[tuple[int, int], Ways] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.digest = identity(self.new)
+    def __init__(self, old: Program, new: Program) -> None:
+        self.old = old
+        self.new = new
+        self.digest = identity(new)  # which takes as long as some hundred frames
+        self._ways: dict[int, Way] = {}
+        self._callees: dict[tuple[int, int], Ways] = {}
 
     def way(self, position: int) -> Way:
         """Give the way of a position; what it called is not looked at."""
