@@ -158,7 +158,7 @@ class Host:
             while self._queue and not until():
                 node, event = self._queue.popleft()
                 self._carry_out(node, self._handled(node, event))
-                if end is not None and time.monotonic() > end:
+                if timeout_s and end is not None and time.monotonic() > end:
                     return until()
             if until():
                 return True
