@@ -468,7 +468,10 @@ def test_nodes_with_rows_are_asked_to_forget_until_they_do():
     assert home.rows[Held].state == ENDED
     assert sent(home.say(Tick(), after=200 * MS), "csd") == [Forget(ID)]
     over = home.hear(Forgotten(ID))
-    assert records(over) == [Leased(HOLDER + b"csd", ID, 0), ForgottenRecord(ID)]
+    assert records(over) == [
+        Leased(HOLDER + b"csd", ID, 0),
+        ForgottenRecord(ID, WALL + home.now),
+    ]
     assert not home.node.next_ns
 
 
