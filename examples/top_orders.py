@@ -1,7 +1,7 @@
 """The largest orders of a customer: routed, filtered where they lie, looked at before they go out.
 
-    wherry run examples/top_orders.py:top_orders --arg customer=370 --system dpu-csd-host \
-        --dataset orders=data/orders.arrow --journal orders.journal
+    wherry run examples/top_orders.py:top_orders --arg customer=370 --arg since=1995-01-01 \
+        --system dpu-csd-host --dataset orders=data/orders.arrow --journal orders.journal
 
 It runs until it waits for the event `approved`; then it is a row of the journal, until
 
@@ -19,7 +19,7 @@ MOST = 100
 
 
 @wh.movable
-async def top_orders(customer: int, since: date = date(1995, 1, 1)) -> pa.Table:
+async def top_orders(customer: int, since: date) -> pa.Table:
     """Give the customer's orders since a day, the largest first, once somebody approved."""
     shard = await wh.route("orders", key=customer)
     rows = await shard.filter(col("o_custkey") == customer, col("o_orderdate") >= since).select(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -33,8 +33,7 @@ class Figure(msgspec.Struct, frozen=True):
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Struct, frozen=True):
     """What a figure is to reach: at most, or at least, so much."""
 
     limit: float
@@ -44,6 +43,13 @@ class Goal:
 
 
 GOALS: Final = {
+    "freeze_us": Goal(0.15),
+    "freeze_authenticate_us": Goal(1.0),
+    "thaw_run_us": Goal(2.5),
+    "frame_bytes": Goal(64.0),
+    "message_bytes": Goal(192.0),
+    "hop_us": Goal(10.0),
+    "static_check_ms": Goal(5.0),
     "durable_step_us": Goal(150.0, beyond="fdatasync_us"),
     "durable_batch_us": Goal(10.0),
     "step_growth": Goal(1.05),

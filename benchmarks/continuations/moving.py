@@ -16,9 +16,8 @@ from itertools import cycle, pairwise
 from statistics import median
 from typing import Any, Final
 
-from wherry.benchmarks.continuations.figure import Figure, of_samples, single
-
 from wherry.benchmarks.continuations import movables
+from wherry.benchmarks.continuations.figure import Figure, of_samples, single
 from wherry.flow.carried import operands_of
 from wherry.flow.compile import compile_function
 from wherry.flow.frame import frames_of
@@ -181,6 +180,9 @@ class _PingPong:
     def place(self, message: Message, avoid: object) -> str:
         raise NotImplementedError(message, avoid)
 
+    def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
+        """Have nothing to let go of."""
+
     def release(self, node: str, resource: bytes) -> None:
         raise NotImplementedError(node, resource)
 
@@ -189,7 +191,7 @@ def _round_trips() -> list[float]:
     """Give microseconds of round trips: there and back again."""
     movable = movables.wandering
     carrier = _PingPong(movable.program)
-    home = Host("client", ("csd0", "csd1"), key=_KEY, journal=MemoryJournal(), carrier=carrier)
+    home = Host("client", key=_KEY, journal=MemoryJournal(), carrier=carrier)
     id_ = os.urandom(16)
     frame = frames_of(movable.program).freezers[0]((_HOPS,))
     message = Message(id_, RUN, 1, 0, movable.code.digest, 0, "client", frame=frame, trace=id_)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+
 from wherry.base.errors import unknown_name
-from wherry.benchmarks.continuations import compared, dormant, durable
+from wherry.benchmarks.continuations import compared, dormant, durable, moving
 from wherry.benchmarks.continuations.figure import Figure
 from wherry.devices.proc import cpu_name, kernel_release, memory_bytes, usable_cores
 
 
-@dataclass(frozen=True)
-class Around:
+class Around(Struct, frozen=True):
     """What entries are given.
 
     Attributes
@@ -38,6 +38,7 @@ class Around:
 Entry = tuple[tuple[str, ...], Callable[[Around], Iterator[Figure]]]
 
 ENTRIES: Final[dict[str, Entry]] = {
+    "messages": (moving.FIGURES, lambda _: moving.measure()),
     "durable steps": (durable.FIGURES, lambda a: durable.measure(a.folder)),
     "other systems": (
         compared.FIGURES,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         event,
         gather,
         idempotent,
+        migrate,
         movable,
         once,
         open_home,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from wherry.plan.explain import Explanation
     from wherry.session import Options, Result, run_many
+    from wherry.suspension import Suspended
 
 __all__ = [
     "BudgetExceeded",
@@ -67,6 +69,7 @@ __all__ = [
     "Retryable",
     "Rows",
     "ShardScheme",
+    "Suspended",
     "Unknown",
     "WherryError",
     "col",
@@ -77,6 +80,7 @@ __all__ = [
     "kernel",
     "lit",
     "load_system",
+    "migrate",
     "movable",
     "once",
     "open_home",
@@ -94,8 +98,8 @@ __all__ = [
 _OF_MOVABLES = frozenset(
     (
         *("BudgetExceeded", "Dormant", "Failed", "Finished", "LeaseEnded", "Most", "Movable"),
-        *("Rows", "Unknown", "event", "gather", "idempotent", "movable", "once", "open_home"),
-        *("respond", "route", "sleep", "value"),
+        *("Rows", "Unknown", "event", "gather", "idempotent", "migrate", "movable", "once"),
+        *("open_home", "respond", "route", "sleep", "value"),
     )
 )
 
@@ -110,4 +114,8 @@ def __getattr__(name: str) -> Any:
         from wherry import movables  # noqa: PLC0415
 
         return getattr(movables, name)
+    if name == "Suspended":
+        from wherry import suspension  # noqa: PLC0415
+
+        return suspension.Suspended
     raise AttributeError(f"module 'wherry' has no attribute {name!r}")

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from wherry.data.arrow_write import Written
     from wherry.plan.explain import Explanation
     from wherry.plan.objective import Objective
-    from wherry.session import Pins, Result, SystemLike
+    from wherry.session import Options, Pins, Result, SystemLike
+    from wherry.suspension import Suspended
 
 _SHARDS_MAX = 4096
 Key = str | Expr
@@ -294,6 +295,60 @@ class Pipeline(Struct, frozen=True):
         options = session.Options(placement or {}, strict, cold, objective, load or {})
         return session.run(self, system, options)
 
+    def suspend(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        after: int,
+        since: Suspended | None = None,
+        placement: Pins | None = None,
+        strict: bool = False,
+        cold: bool = False,
+    ) -> Suspended:
+        """Run the pipeline until `after` chunks went through, and stop there.
+
+        What is left becomes bytes with `Suspended.to_bytes`, and goes on with `resume`, on any
+        system, in any process that has the data.
+
+        Parameters
+        ----------
+        after : int
+            Chunks of this run, in stored order.
+        since : Suspended, optional
+            Where an earlier run of this pipeline stopped; the first chunk if not given.
+        system, placement, strict, cold
+            As `run` has them.
+
+        Raises
+        ------
+        InputError
+            If the pipeline, its constants or its data are not those that were suspended.
+        """
+        suspension, options = _suspension(placement, strict=strict, cold=cold)
+        return suspension.suspend(self, system, options, after=after, since=since)
+
+    def resume(
+        self,
+        suspended: Suspended,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        cold: bool = False,
+    ) -> Result:
+        """Run what is left of the pipeline since it was suspended; parameters are those of `run`.
+
+        The answer is that of a run that never stopped. If no operator needs all rows, it is what
+        was not delivered yet: the rows of the chunks that were left.
+
+        Raises
+        ------
+        InputError
+            If the pipeline, its constants or its data are not those that were suspended.
+        """
+        suspension, options = _suspension(placement, strict=strict, cold=cold)
+        return suspension.resume(self, suspended, system, options)
+
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
         """Run the pipeline and give its answer."""
         return self.run(system).table
@@ -424,6 +479,13 @@ def _session() -> ModuleType:
     from wherry import session  # noqa: PLC0415
 
     return session
+
+
+def _suspension(placement: Pins | None, *, strict: bool, cold: bool) -> tuple[ModuleType, Options]:
+    """Give the module that suspends and resumes runs, and the options of one."""
+    from wherry import suspension  # noqa: PLC0415
+
+    return suspension, _session().Options(placement or {}, strict, cold)
 
 
 def _named_outputs(

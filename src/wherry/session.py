@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Final, Literal
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from wherry.base.errors import InputError, Refused
 from wherry.base.units import Measured, Time
 from wherry.data.arrow_write import Written, write_ipc
+from wherry.data.chunk import ChunkRef
 from wherry.data.encoded import JOINED, Encoding, check_compression, decode, joined
 from wherry.data.ledger import Ledger, LedgerEntry, merge
 from wherry.data.one_shot import OneShot
@@ -30,20 +31,21 @@ from wherry.ops.operator import Chain, Declared
 from wherry.ops.select import type_bytes
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
-from wherry.plan.joins import expected, with_builds
+from wherry.plan.joins import as_received, builds_in, expected, with_builds
 from wherry.plan.objective import Objective, weights_of
 from wherry.plan.place import Choice, Wish, choice_for, host_only
 from wherry.plan.placement import homes_of, stages_of
-from wherry.plan.query import Query, prepare
+from wherry.plan.query import Query, of_chunks, prepare
 from wherry.plan.replan import Revision, replanner
 from wherry.plan.sample import sampled
 from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier, Evidence
+from wherry.run.commands import BEFORE
 from wherry.run.crew import crew as running
 from wherry.run.executor import Executor
 from wherry.run.machine import Machine
-from wherry.run.orders import enough_of, orders_of
+from wherry.run.orders import WHOLE, Leg, enough_of, orders_of
 from wherry.run.shares import cut
 from wherry.run.worker import Worker, program_of
 from wherry.sim.recorded import Counts
@@ -299,10 +301,10 @@ def _runs(
     workers = _workers(system, [d.source for d in declared])
     journeys = [_journey(d, system, options or Options(), workers) for d in declared]
     if system.name == THIS_MACHINE:
-        results = [_measured(journey) for journey in journeys]
+        ended = [_measured(journey) for journey in journeys]
     else:
-        results = _modelled(journeys, system, in_flight)
-    return list(zip(journeys, results, strict=True))
+        ended = _modelled(journeys, system, in_flight)
+    return [(journey, result) for journey, (result, _) in zip(journeys, ended, strict=True)]
 
 
 def stream(
@@ -400,7 +402,17 @@ def _journey(
     declared: Declared, system: System, options: Options, workers: Mapping[str, Worker]
 ) -> _Journey:
     ready, before = _with_answers(declared, system, options)
-    query = _prepared(ready, system)
+    return _placed(_prepared(ready, system), before, (system, workers), options)
+
+
+def _placed(
+    query: Query,
+    before: _Before,
+    where: tuple[System, Mapping[str, Worker]],
+    options: Options,
+    leg: Leg = WHOLE,
+) -> _Journey:
+    system, workers = where
     choice = _place(query, system, options)
     if options.strict:
         left = [reason for stage in _residuals(query, choice) for reason in stage]
@@ -412,7 +424,7 @@ def _journey(
     key = next(iter(workers.values())).key
     anew = replanner(query, system, choice, _wish(query, system, options))
     watch = None if anew is None else anew.watch
-    machine = Machine(orders_of(query, choice.chosen.placement, system, key, watch))
+    machine = Machine(orders_of(query, choice.chosen.placement, system, key, watch, leg=leg))
     carrier = Carrier(
         workers,
         query.plan_bytes,
@@ -457,15 +469,75 @@ def _stream_rows(query: Query) -> int | None:
     return max(1, int(_STREAM_BYTES / width))
 
 
-def _measured(journey: _Journey) -> Result:
+class Carried(Struct, frozen=True, eq=False):
+    """What one leg of a query came to.
+
+    Attributes
+    ----------
+    query : Query
+        Whole, not only this leg's chunks.
+    pieces : tuple of Piece
+        Of the answer; if the leg stopped before chunks met, what came of each share.
+    chunks : tuple of ChunkRef
+        That it took, in stored order.
+    result : Result
+        The account; its answer has no rows if the leg stopped before chunks met.
+    builds : tuple of Build
+        The other sides of joins, in order, known by the digests of their rows.
+    """
+
+    query: Query
+    pieces: tuple[Piece, ...]
+    chunks: tuple[ChunkRef, ...]
+    result: Result
+    builds: tuple[Build, ...]
+
+
+def carry(
+    declared: Declared,
+    system: SystemLike,
+    options: Options,
+    begin: Callable[[Query], tuple[Leg, Piece | None]],
+) -> Carried:
+    """Carry out one leg of a pipeline: from where another one stopped, to where it is to stop.
+
+    Parameters
+    ----------
+    begin : callable
+        Gives the leg of the query, and the piece that the client has of those before it.
+    """
+    found = _system(system)
+    workers = _workers(found, [declared.source])
+    ready, before = _with_answers(declared, found, options)
+    ready = as_received(ready)
+    query = _prepared(ready, found)
+    leg, held = begin(query)
+    left = query.chunks[len(leg.done) :]
+    part = of_chunks(query, left if leg.stop is None else left[: leg.stop])
+    journey = _placed(part, before, (found, workers), options, leg)
+    if held is not None:
+        stages = journey.machine.orders.stages
+        last = sum(stage.chunkwise for stage in stages) - 1
+        journey.carrier.pieces[last, BEFORE] = held
+    real = found.name == THIS_MACHINE
+    result, pieces = _measured(journey) if real else _modelled([journey], found, 1)[0]
+    builds = builds_in(ready)
+    return Carried(query, tuple(pieces), journey.machine.through, result, builds)
+
+
+_Ended = tuple[Result, list[Piece]]
+"""An account, and the pieces of what was made."""
+
+
+def _measured(journey: _Journey) -> _Ended:
     executor = _executor(journey)
     pieces = list(executor.answer(journey.machine))
     answer = _answer(journey, pieces)
     timeline = Timeline("measured", tuple(executor.spans))
-    return _result(journey, answer, executor.elapsed, timeline, executor.revisions)
+    return _result(journey, answer, executor.elapsed, timeline, executor.revisions), pieces
 
 
-def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[Result]:
+def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[_Ended]:
     # simpy takes longer to import than a query on this machine to run.
     from wherry.sim.simulator import Flight, simulate  # noqa: PLC0415
 
@@ -476,13 +548,18 @@ def _modelled(journeys: list[_Journey], system: System, in_flight: int) -> list[
         pieces = [journey.carrier.pieces.pop(piece) for piece in flight.answer]
         timeline = Timeline("modelled", tuple(flight.spans))
         answer = _answer(journey, pieces)
-        results.append(_result(journey, answer, flight.time, timeline, flight.revisions))
+        result = _result(journey, answer, flight.time, timeline, flight.revisions)
+        results.append((result, pieces))
     return results
 
 
 def _answer(journey: _Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:
     """Give the pieces of the answer as one: a table by reference, or a stream."""
     schema, segments = journey.query.schema, journey.query.segments
+    stages = journey.machine.orders.stages
+    if stages and stages[-1].last < max(n for n, s in enumerate(segments) if s.runs):
+        # The leg stopped before chunks met, and what it made is no answer.
+        return schema.empty_table()
     if segments[-1].encoding is None:
         batches = [batch for piece in pieces for batch in batches_of(piece)]
         return pa.Table.from_batches(batches, schema=schema)

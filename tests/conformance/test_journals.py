@@ -253,6 +253,19 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(journal: Journal) -
     assert not any(journal.counts().rows.values())
 
 
+def test_ids_in_a_range_are_those_of_which_anything_is_on_record(journal: Journal) -> None:
+    held, answered, used, stepped = IDS
+    journal.write([
+        Held(held, 1, 0, PARKED, held, 1, b""), Answered(answered, False, b""),
+        Receipted(used, 1, 0, "a", "", b""), Receipted(used, 1, 1, "a", "", b""),
+        Stepped(stepped, 0, 1, "", b"", b""),
+    ])  # fmt: skip
+    assert journal.ids(bytes(16), b"\xff" * 16, 9) == [held, answered, used]
+    assert journal.ids(bytes(16), b"\xff" * 16, 2) == [held, answered]
+    assert journal.ids(answered, used, 9) == [answered, used]
+    assert journal.ids(stepped, b"\xff" * 16, 9) == []
+
+
 def test_a_closed_journal_says_so(journal: Journal) -> None:
     journal.close()
     journal.close()

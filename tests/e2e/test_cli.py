@@ -320,9 +320,9 @@ def test_a_failing_file_shows_its_own_lines(wherry, script, text, parts):
 
 def test_which_pipeline(wherry, script, arrow):
     two = script(f"a = wh.scan({str(arrow)!r})\nb = a.limit(1)")
-    _one_sentence(wherry("run", two), "2 pipelines (a, b)", "query.py:NAME")
-    _one_sentence(wherry("run", f"{two}:c"), "no pipeline 'c'", "a, b")
-    _one_sentence(wherry("run", script("x = 1", "none.py")), "0 pipelines (none)")
+    _one_sentence(wherry("run", two), "2 pipelines and movables (a, b)", "query.py:NAME")
+    _one_sentence(wherry("run", f"{two}:c"), "no pipeline or movable 'c'", "a, b")
+    _one_sentence(wherry("run", script("x = 1", "none.py")), "0 pipelines and movables (none)")
 
 
 # Where data is kept, and what an interruption leaves.

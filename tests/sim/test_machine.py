@@ -13,9 +13,11 @@ from wherry import Retryable
 from wherry.data.chunk import ChunkRef
 from wherry.plan.placement import GATE, HOME, Stage, Way, dealt
 from wherry.plan.watch import Watch
-from wherry.run.continuation import thaw
-from wherry.run.machine import (
+from wherry.run.commands import (
+    ALL,
+    BEFORE,
     NOTHING,
+    ROUTING,
     Accepted,
     Command,
     Deliver,
@@ -25,7 +27,6 @@ from wherry.run.machine import (
     Install,
     Installed,
     Loaded,
-    Machine,
     Missing,
     Move,
     Moved,
@@ -38,9 +39,12 @@ from wherry.run.machine import (
     Run,
     Send,
 )
+from wherry.run.continuation import thaw
+from wherry.run.machine import Machine, first_chunks
 
 SITES = (HOME, GATE, "a", "b", "c")
 DEVICES = ("a", "b", "c")
+MISSING = frozenset(DEVICES)
 ROWS = 10
 
 
@@ -112,6 +116,9 @@ class Play(Struct):
 
     def run(self) -> Finish:
         machine = Machine(self.world.orders())
+        if self.world.held is not None:
+            meet = sum(stage.chunkwise for stage in self.world.stages)
+            self.at[meet - 1, BEFORE] = "client"
         self.take(machine.start())
         while not any(isinstance(c, Finish) for c in self.issued):
             assert self.waiting, "nothing is under way, and nothing is finished"
@@ -144,6 +151,8 @@ class Play(Struct):
                 if target in self.missing and target not in self.plans:
                     return Missing(target, stage)
                 self.opened.add((target, stage))
+                if stage == ROUTING:
+                    assert thaw(message, KEY).chunks == self.world.done
                 if stage == 0:
                     self.named[target] = set(thaw(message, KEY).chunks)
                 return Accepted(target, stage)
@@ -194,7 +203,7 @@ class Play(Struct):
         merge = self.world.stages[-1]
         if merge.chunkwise:
             return [chunk for _, chunk in finish.pieces]
-        merging = next(c for c in self.issued if isinstance(c, Run) and c.chunk == -1)
+        merging = next(c for c in self.issued if isinstance(c, Run) and c.chunk == ALL)
         return [chunk for _, chunk in merging.pieces]
 
 
@@ -337,6 +346,73 @@ def test_a_device_begins_what_its_messages_have_named() -> None:
     assert len(told) == 3
     ran = {c.chunk for c in play.issued if isinstance(c, Run) and c.device == "b"}
     assert len(ran) > 5
+
+
+def legs(world: World, data: st.DataObject) -> World:
+    """Give the world as it is for a run that goes on, perhaps with what came before."""
+    merges = not world.stages[-1].chunkwise
+    done = tuple(ChunkRef(0, n, 0, ROWS) for n in range(100, 100 + data.draw(st.integers(0, 3))))
+    held = data.draw(st.none() | st.integers(0, 30)) if merges else None
+    return replace(world, done=done, held=held)
+
+
+@given(world=worlds(), data=st.data())
+def test_a_run_that_goes_on_begins_with_what_the_client_holds(
+    world: World, data: st.DataObject
+) -> None:
+    play = Play(legs(world, data), data, missing=data.draw(st.sampled_from([frozenset(), MISSING])))
+    before = [] if play.world.held is None else [BEFORE]
+    assert play.made_of(play.run()) == [*before, *range(len(world.chunks))]
+
+
+@given(world=worlds(enough=True), data=st.data())
+def test_what_the_client_holds_may_be_enough(world: World, data: st.DataObject) -> None:
+    play = Play(legs(world, data), data)
+    chunks = play.made_of(play.run())
+    held = play.world.held
+    assert world.enough is not None
+    if held is not None:
+        assert chunks.pop(0) == BEFORE
+    rows = held or 0
+    assert chunks == list(range(len(chunks)))
+    assert len(chunks) == len(world.chunks) or rows + len(chunks) * ROWS >= world.enough
+    if rows >= world.enough:
+        assert not any(isinstance(c, Read) for c in play.issued)
+
+
+@given(world=worlds(), data=st.data())
+def test_a_run_that_stops_takes_the_first_chunks_and_no_others(
+    world: World, data: st.DataObject
+) -> None:
+    stages = tuple(stage for stage in world.stages if stage.chunkwise)
+    cut = stages[-1].last + 1
+
+    def apart(sites: tuple[str, ...]) -> tuple[str, ...]:
+        return (*sites[:cut], *[HOME] * (len(sites) - cut))
+
+    split = tuple(replace(way, sites=apart(way.sites)) for way in world.split)
+    stop = data.draw(st.integers(0, len(world.chunks) + 1))
+    sites = world.sites if len(stages) == len(world.stages) else apart(world.sites)
+    split = world.split if len(stages) == len(world.stages) else split
+    stopped = replace(world, stages=stages, sites=sites, split=split, stop=stop)
+    play = Play(stopped, data)
+    finish = play.run()
+    wanted = list(range(min(stop, len(world.chunks))))
+    assert [chunk for _, chunk in finish.pieces] == wanted
+    assert sorted(c.chunk for c in play.issued if isinstance(c, Read)) == wanted
+    delivered = {c.piece for c in play.issued if isinstance(c, Deliver)}
+    assert delivered == set(finish.pieces or (NOTHING,))
+
+
+@given(st.lists(st.integers(1, 4), max_size=5), st.integers(0, 12))
+def test_the_first_chunks_of_shares(sizes: list[int], count: int) -> None:
+    chunks = [ChunkRef(0, n, 0, ROWS) for n in range(sum(sizes))]
+    rest = iter(chunks)
+    shares = tuple(tuple(next(rest) for _ in range(size)) for size in sizes)
+    found = first_chunks(shares, count)
+    assert [ref for share in found for ref in share] == chunks[:count]
+    assert all(found)
+    assert found[:-1] == shares[: max(0, len(found) - 1)]
 
 
 def test_no_chunks_still_make_an_answer() -> None:

@@ -11,8 +11,8 @@ from wherry.devices.system import System
 from wherry.plan.placement import Placement, Stage, Way, placements, refusals
 from wherry.plan.query import Query, prepare
 from wherry.plan.watch import Watch
+from wherry.run.commands import Orders
 from wherry.run.continuation import Continuation
-from wherry.run.machine import Orders
 
 KEY = bytes(32)
 
@@ -71,6 +71,9 @@ class World(Struct, frozen=True):
     enough: int | None
     split: tuple[Way, ...] = ()
     watch: Watch | None = None
+    done: tuple[ChunkRef, ...] = ()
+    held: int | None = None
+    stop: int | None = None
 
     def orders(self) -> Orders:
         continuation = Continuation(b"q" * 16, 0, 0, b"p" * 16, 0, 0, (1,), (), self.sites)
@@ -85,4 +88,7 @@ class World(Struct, frozen=True):
             enough=self.enough,
             key=KEY,
             watch=self.watch,
+            done=self.done,
+            held=self.held,
+            stop=self.stop,
         )

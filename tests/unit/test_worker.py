@@ -102,8 +102,15 @@ def test_a_device_that_routes_needs_no_rows() -> None:
     device.install(found.plan_bytes)
     hop = device.receive(message(found, values=(build.image(),), first=0, last=0))
     assert device.route(hop) == ()
-    full = message(found, values=(Build(OTHER, 1).image(),), first=0, last=0)
+    full = message(found, values=(Build(OTHER, 1).image(),), first=0, last=0, chunks=())
     assert len(device.route(device.receive(full))) == 2
+
+
+def test_a_device_that_routes_leaves_out_what_is_done() -> None:
+    device, found = worker(), query()
+    device.install(found.plan_bytes)
+    done = device.receive(message(found, first=0, last=0, chunks=found.chunks[:1]))
+    assert device.route(done) == found.chunks[1:]
 
 
 def test_rows_that_do_not_fit_the_plan_are_refused() -> None:

@@ -13,7 +13,24 @@ from typing import Annotated, Final
 import typer
 
 from wherry.base.errors import Refused, WherryError
-from wherry.cli import bench, calibrate, demo, doctor, explain, profiles, run, validate, warm
+from wherry.cli import (
+    bench,
+    calibrate,
+    cancel,
+    demo,
+    doctor,
+    explain,
+    migrate,
+    profiles,
+    ps,
+    resume,
+    run,
+    show,
+    trace,
+    usage,
+    validate,
+    warm,
+)
 from wherry.cli.output import say, show_json
 from wherry.cli.version import wherry_version
 
@@ -66,7 +83,7 @@ def app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     found.callback(invoke_without_command=True, epilog=_EXAMPLES)(_root)
-    for module in (demo, run, explain, validate, calibrate, doctor, warm):
+    for module in _COMMANDS:
         name = module.__name__.rpartition(".")[2]
         found.command(name, epilog=module.EXAMPLES)(module.command)
     found.add_typer(bench.app(), name="bench")
@@ -74,11 +91,17 @@ def app() -> typer.Typer:
     return found
 
 
+_COMMANDS = (
+    *(demo, run, explain, ps, show, resume, cancel, migrate, trace, usage),
+    *(validate, calibrate, doctor, warm),
+)
 _EXAMPLES = """\b
 Examples:
   wherry demo
   wherry run q6 --system dpu-csd-host
   wherry explain my_query.py --system dpu-csd-host
+  wherry ps
+  wherry resume --all
   wherry validate
   wherry calibrate
   wherry bench kernels

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from wherry.base.errors import WherryError
+from wherry.base.errors import WherryError, unknown_name
 from wherry.base.units import Measured, format_bytes
 from wherry.benchmarks.offload import Measure, Outcome, compare
 from wherry.benchmarks.workloads import WORKLOADS
+from wherry.cli.demo_resume import demo_resume
 from wherry.cli.options import Data, Json, ScaleFactor, SystemName
 from wherry.cli.output import counted, grid, heading, plain, say, short_placement, show_json
 from wherry.cli.progress import progress
@@ -23,17 +24,35 @@ Examples:
   wherry demo
   wherry demo --sf 0.01
   wherry demo --json
+  wherry demo resume
 """
 
 _SYSTEM: Final = "dpu-csd-host"
+_RESUME: Final = "resume"
 _STEPS_EACH = 6
 """Runs and the second opinion of a workload; a bar that ends early does no harm."""
 
 
 def command(
-    system: SystemName = _SYSTEM, data: Data = None, sf: ScaleFactor = 0.1, as_json: Json = False
+    part: Annotated[
+        str | None,
+        typer.Argument(metavar="[resume]", help="resume: kill a movable's process, and go on."),
+    ] = None,
+    *,
+    system: SystemName = _SYSTEM,
+    data: Data = None,
+    sf: ScaleFactor = 0.1,
+    as_json: Json = False,
 ) -> None:
-    """Run TPC-H Q6, Q1 and 1,000 keyed requests near their data and on the host alone."""
+    """Run TPC-H Q6, Q1 and 1,000 keyed requests near their data and on the host alone.
+
+    `wherry demo resume` kills a process in the middle of a movable, and another goes on with it.
+    """
+    if part is not None:
+        if part != _RESUME:
+            raise unknown_name("demo", part, [_RESUME])
+        demo_resume(system, as_json=as_json)
+        return
     start = time.perf_counter_ns()
     found = load_system(system)
     folders = tables(sf, data)

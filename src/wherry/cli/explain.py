@@ -21,9 +21,12 @@ from wherry.cli.options import (
     pins_of,
 )
 from wherry.cli.output import plain, say, show_json
+from wherry.cli.run_movable import refuse_options
 from wherry.cli.target import load_target
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
+from wherry.flow.proof import proof, proof_json, proof_text
+from wherry.movables.declare import Movable
 
 EXAMPLES = """\b
 Examples:
@@ -32,6 +35,7 @@ Examples:
   wherry explain q1 --system dpu-csd-host --placement near=home
   wherry explain q6 --system rack-16 --analyze
   wherry explain q6 --system csd-host --load csd0=0.9 --objective time
+  wherry explain top_orders.py:top_orders
 """
 
 
@@ -50,10 +54,19 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show stages, devices, predicted costs, dearer placements, and what is refused and why."""
+    """Show stages, devices, predicted costs, dearer placements, and what is refused and why.
+
+    Of a movable: what was proven of it, await by await: live slots, bytes at most, effects, needs.
+    """
     pins = pins_of(placement)
     found = load_system(system)
-    explanation = load_target(target, sf, data).explain(
+    wanted = load_target(target, sf, data)
+    if isinstance(wanted, Movable):
+        others = {"--placement": placement, "--cold": cold, "--load": load, "--analyze": analyze}
+        refuse_options(others, f"{target} is a movable; its proof is shown, which takes no")
+        _show_proof(wanted, as_json=as_json)
+        return
+    explanation = wanted.explain(
         found,
         placement=pins,
         cold=cold,
@@ -65,3 +78,11 @@ def command(
         show_json({"target": target, "origin": "modelled", **plain(explanation)})
     else:
         say(str(explanation))
+
+
+def _show_proof(movable: Movable, *, as_json: bool) -> None:
+    found = proof(movable.program)
+    if as_json:
+        show_json(proof_json(found))
+    else:
+        say(proof_text(found))

@@ -17,7 +17,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", help="q1, q6, or a Python file that defines a pipeline: FILE.py[:NAME]."
+        metavar="TARGET",
+        help="q1, q6, or a Python file with a pipeline or a movable: FILE.py[:NAME].",
     ),
 ]
 SystemName = Annotated[

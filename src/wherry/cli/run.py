@@ -10,6 +10,8 @@ import typer
 
 from wherry.base.errors import InputError
 from wherry.base.units import format_bytes, format_ns
+from wherry.cli.busy import show_usage
+from wherry.cli.journals import Datasets, JournalName
 from wherry.cli.options import (
     Cold,
     Data,
@@ -36,11 +38,12 @@ from wherry.cli.output import (
     show_json,
 )
 from wherry.cli.progress import progress
+from wherry.cli.run_movable import Moves, refuse_options, run_movable
 from wherry.cli.target import load_target
-from wherry.cli.usage import show_usage
 from wherry.data.arrow_write import Written
 from wherry.devices.system import load_system
 from wherry.devices.this_machine import THIS_MACHINE
+from wherry.movables.declare import Movable
 from wherry.session import Options, Result, write
 
 EXAMPLES = """\b
@@ -50,6 +53,7 @@ Examples:
   wherry run q1 --system dpu-csd-host --placement host-only
   wherry run q6 --system dpu-csd-host --trace q6.json
   wherry run my_query.py:late_orders --strict --json
+  wherry run top_orders.py --arg customer=370 --dataset orders=data/orders.arrow
 """
 
 
@@ -87,9 +91,29 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file of --output.")
     ] = False,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="An argument of a movable; repeat it."),
+    ] = None,
+    datasets: Datasets = None,
+    journal: JournalName = None,
+    tenant: Annotated[
+        str, typer.Option(metavar="NAME", help="Who pays for a movable's continuation.")
+    ] = "",
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="LIMITS", help="What it may use: rows=1000,time_ns=5000000."),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds to wait while it sleeps; else until it wakes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a query and show its answer, where it ran, and what that took."""
+    """Run a query or a movable; show its answer, where it ran, and what that took.
+
+    A movable that comes to wait for an event stays in the journal: `wherry resume` goes on.
+    """
     pins, chosen_by, busy = pins_of(placement), objective_of(objective), load_of(load)
     found = load_system(system)
     if output is None and (compression is not None or overwrite):
@@ -97,6 +121,16 @@ def command(
     if output is not None and trace is not None:
         raise InputError("--trace is not written when the answer goes to a file; possible: one")
     pipeline = load_target(target, sf, data)
+    moves = Moves(arguments or (), datasets or (), journal, tenant, budget, wait)
+    if isinstance(pipeline, Movable):
+        others = {
+            "--placement": placement, "--strict": strict, "--cold": cold, "--load": load,
+            "--output": output, "--data": data,
+        }  # fmt: skip
+        refuse_options(others, f"{target} is a movable, which takes no")
+        run_movable(pipeline, system, moves, trace=trace, rows=rows, as_json=as_json)
+        return
+    refuse_options(moves.options(), f"{target} is a pipeline, which takes no")
     if output is not None:
         options = Options(pins or {}, strict, cold, chosen_by, busy)
         with progress() as begin:

@@ -1,4 +1,4 @@
-"""What TARGET means: a built-in query by name, or a pipeline that a Python file defines."""
+"""What TARGET means: a built-in query by name, or what a Python file defines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 from wherry.base.errors import InputError, WherryError, unknown_name
 from wherry.benchmarks.workloads import q1, q6
 from wherry.cli.tpch_data import tables
+from wherry.movables.declare import Movable
 from wherry.pipeline import Pipeline
 
 _BUILT_IN = {"q1": q1.pipeline, "q6": q6.pipeline}
@@ -19,32 +20,48 @@ _DEFAULT = "pipeline"
 _LINES_SHOWN = 4
 
 
-def load_target(target: str, scale_factor: float, data: Path | None) -> Pipeline:
-    """Give the pipeline that a command was asked for.
+def load_target(target: str, scale_factor: float, data: Path | None) -> Pipeline | Movable:
+    """Give the pipeline or movable that a command was asked for.
 
     Raises
     ------
     InputError
-        No such query, file or pipeline.
+        No such query, file, pipeline or movable.
     WherryError
         The file fails by itself; the message has its own lines of the traceback.
     """
     path, _, name = target.partition(":")
     if path.endswith(".py"):
-        return _chosen(_load(Path(path)), path, name)
+        return _chosen(load_file(Path(path)), path, name)
     if target not in _BUILT_IN:
         raise unknown_name("target", target, [*_BUILT_IN, "FILE.py[:NAME]"])
     return _BUILT_IN[target](tables(scale_factor, data))
 
 
-def _load(path: Path) -> ModuleType:
+def movables_of(module: ModuleType) -> dict[str, Movable]:
+    """Give the movables that a file defines, by name."""
+    return {key: value for key, value in vars(module).items() if isinstance(value, Movable)}
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file and give it as a module.
+
+    Raises
+    ------
+    InputError
+        No such file.
+    WherryError
+        The file fails by itself; the message has its own lines of the traceback.
+    """
     if not path.is_file():
         raise InputError(f"no file {path}")
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    # Effects are known by their module's name, in journals too: that of the file is part of it.
+    name = f"{_MODULE}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a .py file has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     sys.path.insert(0, str(path.resolve().parent))  # as `python FILE.py` does
     try:
         spec.loader.exec_module(module)
@@ -58,17 +75,20 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _chosen(module: ModuleType, path: str, name: str) -> Pipeline:
-    found = {key: value for key, value in vars(module).items() if isinstance(value, Pipeline)}
+def _chosen(module: ModuleType, path: str, name: str) -> Pipeline | Movable:
+    pipelines = {k: value for k, value in vars(module).items() if isinstance(value, Pipeline)}
+    found: dict[str, Pipeline | Movable] = {**pipelines, **movables_of(module)}
     if name:
         if name not in found:
-            raise unknown_name("pipeline", name, found)
+            raise unknown_name("pipeline or movable", name, found)
         return found[name]
-    if _DEFAULT in found:
-        return found[_DEFAULT]
+    if _DEFAULT in pipelines:
+        return pipelines[_DEFAULT]
     if len(found) != 1:
         seen = ", ".join(found) or "none"
-        raise InputError(f"{path} defines {len(found)} pipelines ({seen}); name one as {path}:NAME")
+        raise InputError(
+            f"{path} defines {len(found)} pipelines and movables ({seen}); name one as {path}:NAME"
+        )
     return next(iter(found.values()))
 
 

@@ -14,6 +14,7 @@ from pyarrow import ipc
 from wherry.base.errors import InputError
 from wherry.base.units import format_bytes
 from wherry.data.encoded import Encoding, trimmed
+from wherry.data.types import has_dictionary
 
 PLAIN = Encoding(None)
 
@@ -109,7 +110,7 @@ def _unified(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path
 ) -> Iterator[pa.RecordBatch]:
     """Give batches whose dictionaries begin with those of the batches before."""
-    if not any(_has_dictionary(field.type) for field in schema):
+    if not any(has_dictionary(field.type) for field in schema):
         yield from batches
         return
     known: list[pa.RecordBatch] = []
@@ -124,9 +125,3 @@ def _unified(
             ) from problem
         yield found
         known = [found.slice(0, 1)]
-
-
-def _has_dictionary(t: pa.DataType) -> bool:
-    if pa.types.is_struct(t):
-        return any(_has_dictionary(field.type) for field in t)
-    return bool(pa.types.is_dictionary(t))

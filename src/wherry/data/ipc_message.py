@@ -19,6 +19,8 @@ _HEADER = 2
 _LENGTH, _BUFFERS, _COMPRESSION, _VARIADIC = 0, 2, 3, 4
 """Fields of a RecordBatch."""
 
+_DATA = 1
+"""Field of a DictionaryBatch: the RecordBatch that holds its values."""
 _CODEC = 0
 """Field of a BodyCompression."""
 _CODECS = ("lz4", "zstd")
@@ -65,6 +67,22 @@ def batch_layout(metadata: bytes) -> BatchLayout:
         )
     except struct.error as error:
         raise CorruptError(f"the metadata of a record batch are cut short: {error}") from error
+
+
+def dictionary_codec(metadata: bytes) -> str:
+    """Give how the buffers of a dictionary message are compressed; "" if they are not.
+
+    Raises
+    ------
+    CorruptError
+        When the metadata are cut short.
+    """
+    try:
+        message = _int(metadata, 0, "<I")
+        header = _target(metadata, _field(metadata, message, _HEADER))
+        return _codec(metadata, _target(metadata, _field(metadata, header, _DATA)))
+    except struct.error as error:
+        raise CorruptError(f"the metadata of a dictionary are cut short: {error}") from error
 
 
 def _codec(data: bytes, batch: int) -> str:

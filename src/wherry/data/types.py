@@ -120,6 +120,13 @@ def value_type(t: pa.DataType) -> pa.DataType:
     return t.value_type if pa.types.is_dictionary(t) else t
 
 
+def has_dictionary(t: pa.DataType) -> bool:
+    """Say whether `t` is a dictionary, or a struct with one in it."""
+    if pa.types.is_struct(t):
+        return any(has_dictionary(field.type) for field in t)
+    return bool(pa.types.is_dictionary(t))
+
+
 def check_schema(schema: pa.Schema, label: str) -> None:
     """Refuse a schema with no columns, two columns of one name, or a type Wherry does not read.
 

@@ -6,6 +6,7 @@ from wherry.movables.declare import Movable, movable
 from wherry.movables.failure import Failed, Unknown
 from wherry.movables.finished import Finished
 from wherry.movables.home import Dormant, open_home
+from wherry.movables.migration import migrate
 from wherry.movables.names import (
     event,
     gather,
@@ -33,6 +34,7 @@ __all__ = [
     "event",
     "gather",
     "idempotent",
+    "migrate",
     "movable",
     "once",
     "open_home",

@@ -58,8 +58,9 @@ class Around(Struct):
 
 
 class Done(Struct):
-    """What carrying an await out used, and the rows that it left."""
+    """For which continuation an await is carried out, what that used, and the rows that it left."""
 
+    id: bytes
     used: Amounts = NOTHING
     kept: list[Kept] = field(default_factory=list)
 
@@ -131,7 +132,7 @@ def refers(values: tuple[Any, ...]) -> list[Rows]:
 def _ran(node: str, chains: list[Ready], around: Around, until_ns: int, done: Done) -> list[Rows]:
     tables, used = run_at(node, chains, around.setting, around.options)
     done.used = total([done.used, used])
-    rows = [reference(node, table, until_ns, around.stores) for table in tables]
+    rows = [reference(node, table, until_ns, around.stores, done.id) for table in tables]
     done.kept += [Kept(one.key, one.nbytes) for one in rows]
     return rows
 

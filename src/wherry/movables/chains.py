@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from wherry.flow.nodes import Chain, ScanOf
 from wherry.flow.record import applied, filled
 from wherry.flow.wire import Rows, Shard
 from wherry.movables.setting import Setting
-from wherry.movables.stores import KEY_BYTES, Stores
+from wherry.movables.stores import Stores, new_key
 from wherry.pipeline import Pipeline, scan
 from wherry.run.receipts import DIMENSIONS, Amounts
 from wherry.session import Options, Result, answers_at, run_many
@@ -94,9 +93,9 @@ def run_at(
     return tables, _used(results, sum(table.num_rows for table in tables))
 
 
-def reference(node: str, rows: pa.Table, until_ns: int, stores: Stores) -> Rows:
-    """Keep rows at a node, and give what frames hold of them."""
-    key = os.urandom(KEY_BYTES)
+def reference(node: str, rows: pa.Table, until_ns: int, stores: Stores, id_: bytes) -> Rows:
+    """Keep rows of a continuation at a node, and give what frames hold of them."""
+    key = new_key(id_)
     stores.keep(key, rows)
     return Rows(node, key, rows.num_rows, rows.num_columns, rows.nbytes, until_ns)
 

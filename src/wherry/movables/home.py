@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,31 +12,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from wherry.base.errors import Retryable, WherryError
-from wherry.base.ids import digest
+from wherry.base.errors import Retryable
 from wherry.devices.system import System
 from wherry.devices.this_machine import THIS_MACHINE
-from wherry.flow.frame import freeze_frame, thaw_frame
-from wherry.flow.marks import mark_of
-from wherry.flow.nodes import Program
-from wherry.flow.run import compiled_of
+from wherry.flow.frame import freeze_frame
 from wherry.flow.wire import Rows
-from wherry.movables import failure, programs, setting
-from wherry.movables.awaits import Around, node_for
-from wherry.movables.failure import Failure, failure_of, stitched
+from wherry.movables import failure, setting
+from wherry.movables.carrying import HOME, Carrying
+from wherry.movables.failure import stitched
 from wherry.movables.finished import Finished
-from wherry.movables.names import EFFECTS
+from wherry.movables.looking import hops
 from wherry.movables.places import opened, rows_folder, sealing_key
-from wherry.movables.setting import Setting
-from wherry.movables.steps import Call, Steps, as_budget, given_to
+from wherry.movables.steps import as_budget
 from wherry.movables.stores import Stores
-from wherry.movables.values import answer_of, from_json, to_json
+from wherry.movables.values import answer_of
 from wherry.run.delivery import Cancel, Resume, Signalled, Submit, own_error
 from wherry.run.host import Host
 from wherry.run.journal import Journal
-from wherry.run.message import ERROR, NOTHING, RUN, VALUE, Budget, Message
-from wherry.run.receipts import budget_of, from_bytes
-from wherry.run.records import PARKED, Code
+from wherry.run.message import RUN, Budget, Message
+from wherry.run.receipts import budget_of
+from wherry.run.records import PARKED
 from wherry.trace.hops import Hop
 
 if TYPE_CHECKING:
@@ -51,50 +46,6 @@ class Dormant(Retryable):
     """A continuation waits for an event that has not arrived; it is in the journal."""
 
 
-class _Carrier(Struct):
-    """What the machines of this process have done for them."""
-
-    steps: Steps
-    home: str
-
-    def execute(self, node: str, message: Message) -> Any:
-        return self.steps.execute(node, message)
-
-    def perform(self, message: Message) -> tuple[int, bytes]:
-        call = msgspec.json.decode(message.operand, type=Call)
-        function = EFFECTS.get(call.name)
-        if function is None:
-            told = Failure(
-                "InputError",
-                f"no effect {call.name!r} is declared here; give the file that declares it",
-            )
-            return ERROR, failure.to_bytes(told)
-        mark = mark_of(function)
-        assert mark is not None  # it was registered with one
-        try:
-            given = [
-                from_json(slot.type, bytes(argument), f"effect {call.name}: {slot.name}")
-                for slot, argument in zip(mark.parameters, call.arguments, strict=True)
-            ]
-            return VALUE, to_json(mark.result, function(*given), f"effect {call.name}: the result")
-        except Exception as error:  # noqa: BLE001  whatever an effect raises is its result
-            return ERROR, failure.to_bytes(failure_of(error, "", call.name, self.home))
-
-    def place(self, message: Message, avoid: Sequence[str]) -> str:
-        program = self.steps.program(message.program)
-        compiled = compiled_of(program)
-        values = thaw_frame(program, message.position, message.frame)
-        position = compiled.waiting(message.position, values)
-        if position.awaits is None or message.given != NOTHING:
-            return self.home
-        operands = given_to(compiled, message, values)
-        chosen = node_for(position.awaits, operands, self.steps.around)
-        return chosen if chosen not in avoid else self.steps.around.setting.system.host
-
-    def release(self, node: str, resource: bytes) -> None:  # noqa: ARG002  one store serves all nodes
-        self.steps.around.stores.drop(resource)
-
-
 class Home(Struct):
     """A journal, a system and datasets, with which continuations are begun and gone on with.
 
@@ -102,7 +53,7 @@ class Home(Struct):
     """
 
     journal: Journal
-    setting: Setting
+    carrying: Carrying
     stores: Stores
     host: Host
 
@@ -136,7 +87,7 @@ class Home(Struct):
             budget=_budget(budget),
             trace=id_,
         )
-        self.host.tell(Submit(message, code))
+        self.host.tell(Submit(message, code, self.carrying.code))
         self.host.run(lambda: self.journal.held(id_) is not None or id_ in self.host.reports)
         return id_
 
@@ -167,11 +118,35 @@ class Home(Struct):
         name, value = answer_of(report.value)
         return Finished(id_, name, self._fetched(value), tuple(hops))
 
-    def signal(self, name: str, payload: object = None, *, number: bytes = b"") -> None:
-        """Let an event arrive; `number` tells a repetition of the same arrival from another one."""
+    def signal(self, name: str, payload: object = None, *, number: bytes = b"") -> bytes:
+        """Let an event arrive, and give the id of the continuation that took it; empty: none yet.
+
+        Parameters
+        ----------
+        payload : object
+            What JSON has.
+        number : bytes
+            Tells a repetition of the same arrival from another one.
+        """
         body = msgspec.json.encode(payload)
-        self.host.tell(Signalled(name, number or os.urandom(_ID_BYTES), body))
+        number = number or os.urandom(_ID_BYTES)
+        self.host.tell(Signalled(name, number, body))
         self.host.settle()
+        arrived = self.journal.signal(name, number)
+        return b"" if arrived is None else arrived.taken
+
+    def drain(self, *, timeout_s: float | None = None) -> None:
+        """Drive everything until it has ended or waits for an event.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Ends it before: what sleeps longer than so many seconds goes on sleeping.
+        """
+        self.host.run(lambda: False, give_up=self._nothing_wakes, timeout_s=timeout_s)
+
+    def _nothing_wakes(self) -> bool:
+        return not self.journal.next_wake() and next(iter(self.journal.active()), None) is None
 
     def cancel(self, id_: bytes) -> None:
         """End a continuation with an error."""
@@ -184,11 +159,7 @@ class Home(Struct):
 
     def hops(self, id_: bytes) -> list[Hop]:
         """Give the hops of a continuation up to now, in order."""
-        return [
-            Hop(one.id, one.epoch, one.hop, from_bytes(one.receipt))
-            for one in self.journal.receipts(id_)
-            if one.receipt
-        ]
+        return hops(self.journal, id_)
 
     def _waits_for_event(self, id_: bytes) -> bool:
         held = self.journal.held(id_)
@@ -201,10 +172,6 @@ class Home(Struct):
         if held.state == PARKED and held.event:
             return f"{id_.hex()} waits for event {held.event!r}, which has not arrived"
         return f"{id_.hex()} has not ended yet"
-
-    def _setting_code(self) -> Code:
-        body = setting.to_bytes(self.setting)
-        return Code(digest(body), "setting", body)
 
     def _fetched(self, value: Any) -> Any:
         if isinstance(value, Rows):
@@ -220,46 +187,39 @@ class Home(Struct):
 def open_home(
     journal: str | Path | None = None,
     *,
-    system: str | Path | System = THIS_MACHINE,
+    system: str | Path | System | None = None,
     datasets: Mapping[str, object] | None = None,
+    only: Iterable[bytes] | None = None,
 ) -> Iterator[Home]:
     """Open a journal, a system and datasets; the journal is closed at the end.
+
+    What the journal has goes on where it was: on the system and the datasets on record with it.
 
     Parameters
     ----------
     journal : path, `postgresql://` address or None
         An SQLite file, made if it is not there, or a PostgreSQL database; None keeps everything in
         memory, for as long as this process lives.
+    system : str, path or System
+        Where continuations go that begin here; this machine unless given.
+    datasets : mapping of str to what `wherry.scan` takes
+        Theirs; they replace datasets of the same name on record, as tables must be that were in
+        the memory of another process.
+    only : iterable of bytes, optional
+        Ids: of what is in the journal drive these alone, and let the rest be.
 
     Raises
     ------
     JournalBusy
         If another process drives the journal.
     """
-    given = setting.setting(system, datasets or {})
+    given = setting.setting(THIS_MACHINE if system is None else system, datasets or {})
     with closing(opened(journal)) as found:
         stores = Stores(rows_folder(journal))
-        around = Around(given, stores)
-        name = given.system.client
-        devices = given.system.devices
-        carrier = _Carrier(Steps(around, lambda d: _program(found, d)), name)
-        visited = [device for device in devices if devices[device].runs_programs]
-        yield Home(
-            found,
-            given,
-            stores,
-            Host(name, visited, key=sealing_key(journal), journal=found, carrier=carrier),
-        )
-
-
-def _program(journal: Journal, digest_: bytes) -> Program:
-    found = programs.known(digest_)
-    if found is not None:
-        return found
-    code = journal.code(digest_)
-    if code is None:
-        raise WherryError(f"the program {digest_.hex()} is in no journal here")
-    return programs.received(code)
+        carrying = Carrying(found, given, stores, given=dict(datasets or {}), system=system)
+        mine = None if only is None else set(only)
+        host = Host(HOME, key=sealing_key(journal), journal=found, carrier=carrying, only=mine)
+        yield Home(found, carrying, stores, host)
 
 
 def _budget(limits: Mapping[str, int] | None) -> Budget:

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 from wherry.base.errors import InputError
 from wherry.flow.marks import Mark, effect_mark, marked
-from wherry.flow.wire import Rows, Shard
+from wherry.flow.wire import Rows
 from wherry.pipeline import Pipeline, scan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 marked(scan, Mark("scan"))
 
-EFFECTS: dict[str, Callable[..., Any]] = {}
+_EFFECTS: dict[str, Callable[..., Any]] = {}
 """Effects by the name that programs call them by."""
+
+
+class Undeclared(InputError):
+    """An effect is called that this process does not know; its continuation stays as it was."""
+
+
+def effect(name: str) -> Callable[..., Any]:
+    """Give the function of an effect.
+
+    Raises
+    ------
+    Undeclared
+        If no file that was loaded declares it.
+    """
+    found = _EFFECTS.get(name)
+    if found is None:
+        raise Undeclared(f"no effect {name!r} is declared here; give the file that declares it")
+    return found
 
 
 def _only(name: str) -> NoReturn:
@@ -31,7 +49,7 @@ def _kind(kind: Any) -> Callable[[F], F]:
 
 
 @_kind("route")
-def route(dataset: str, *, key: object = None) -> Shard:
+def route(dataset: str, *, key: object = None) -> Awaitable[Any]:
     """Give the shard of a dataset that has a key; it is found on the way to the data, by the NIC.
 
     `shard = await wherry.route("orders", key=customer)`. A dataset that is not sharded is its own
@@ -41,7 +59,7 @@ def route(dataset: str, *, key: object = None) -> Shard:
 
 
 @_kind("value")
-def value(rows: Rows, column: str) -> Any:
+def value(rows: Rows, column: str) -> Awaitable[Any]:
     """Give the value of a column of rows that are exactly one.
 
     The annotation says its type: `total: float = await wherry.value(rows, "total")`.
@@ -50,19 +68,19 @@ def value(rows: Rows, column: str) -> Any:
 
 
 @_kind("respond")
-def respond(rows: Rows) -> Rows:
+def respond(rows: Rows) -> Awaitable[Any]:
     """Give rows as the answer, from the buffers of the device that has them."""
     _only("wherry.respond")
 
 
 @_kind("sleep")
-def sleep(time: float | timedelta) -> None:
+def sleep(time: float | timedelta) -> Awaitable[Any]:
     """Sleep: seconds, or a timedelta. Meanwhile the continuation is a row of home's journal."""
     _only("wherry.sleep")
 
 
 @_kind("event")
-def event(name: str) -> Any:
+def event(name: str) -> Awaitable[Any]:
     """Wait for an event; the annotation says what it brings: `ok: bool = await event("ok")`.
 
     Whoever waits longest takes it; one that arrives before is kept.
@@ -71,12 +89,12 @@ def event(name: str) -> Any:
 
 
 @_kind("gather")
-def gather(*chains: Pipeline) -> tuple[Rows, ...]:
+def gather(*chains: Pipeline) -> Awaitable[Any]:
     """Run chains at once: `a, b = await wherry.gather(shard.agg(...), rows.limit(9))`."""
     _only("wherry.gather")
 
 
-def once(function: F) -> F:
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let movables await a function of yours that must not be repeated: sending, charging.
 
     Home calls it. Its intent is on record before and its result after; if a crash leaves the intent
@@ -85,7 +103,7 @@ def once(function: F) -> F:
     return _effect(function, "once", "")
 
 
-def idempotent(*, key: str) -> Callable[[F], F]:
+def idempotent(*, key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let movables await a function of yours that may be repeated with the same `key`.
 
     Parameters
@@ -96,7 +114,7 @@ def idempotent(*, key: str) -> Callable[[F], F]:
     return lambda function: _effect(function, "idempotent", key)
 
 
-def _effect(function: F, kind: str, key: str) -> F:
+def _effect(function: Callable[..., Any], kind: str, key: str) -> Callable[..., Any]:
     mark = effect_mark(function, kind, key)
-    EFFECTS[mark.name] = function
-    return marked(function, mark)  # type: ignore[return-value]
+    _EFFECTS[mark.name] = function
+    return marked(function, mark)

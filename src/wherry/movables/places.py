@@ -28,6 +28,27 @@ def opened(journal: str | Path | None) -> Journal:
     return open_sqlite(journal)
 
 
+def looked(journal: str | Path) -> Journal:
+    """Open a journal to read it, while another process may drive it.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if _on_server(journal):
+        return opened(journal)
+    from wherry.run.journal_sqlite import look_sqlite  # noqa: PLC0415  takes 10 ms to import
+
+    return look_sqlite(journal)
+
+
+def known_key(journal: str | Path) -> bytes | None:
+    """Give the key that seals a home's messages; None if this user has none to it."""
+    path = _key_path(Path(journal))
+    return None if _on_server(journal) or not path.is_file() else sealing_key(journal)
+
+
 def rows_folder(journal: str | Path | None) -> Path | None:
     """Give the folder beside the journal for rows of dormant continuations; None: memory."""
     if journal is None or _on_server(journal):
@@ -46,8 +67,7 @@ def sealing_key(journal: str | Path | None) -> bytes:
     """
     if journal is None or _on_server(journal):
         return os.urandom(KEY_BYTES)
-    path = Path(journal)
-    path = path.with_name(f"{path.name}.key")
+    path = _key_path(Path(journal))
     with suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -59,6 +79,10 @@ def sealing_key(journal: str | Path | None) -> bytes:
     if len(key) != KEY_BYTES:
         raise CorruptError(f"{path} should hold a key of {KEY_BYTES} bytes; it has {len(key)}")
     return key
+
+
+def _key_path(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.key")
 
 
 def _on_server(journal: str | Path) -> bool:

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from wherry.base.errors import CorruptError, InputError, unknown_name
 from wherry.data.fragments import FragmentSource
 from wherry.data.sharding import shard_of_value
-from wherry.devices.system import Dataset, System, home, load_system
+from wherry.devices.profile import is_path
+from wherry.devices.system import Dataset, System, home, load_system, system_names
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.flow.wire import Shard
 from wherry.pipeline import Pipeline, scan
@@ -30,6 +31,8 @@ class _Stored(msgspec.Struct, frozen=True):
 
     system: str
     datasets: dict[str, list[str]]
+    found_at: str
+    """What `load_system` takes; empty if the system was given as an object of its own."""
 
 
 class Setting(Struct, frozen=True):
@@ -43,11 +46,14 @@ class Setting(Struct, frozen=True):
         Each a scan of the whole dataset.
     paths : mapping of str to list of str
         Where they are stored; none for a table.
+    found_at : str
+        Name or path of the system; empty if it has neither.
     """
 
     system: System
     datasets: Mapping[str, Pipeline]
     paths: Mapping[str, list[str]]
+    found_at: str = ""
     _seen_from: dict[tuple[str, str, str], System] = field(default_factory=dict)
 
     @property
@@ -138,35 +144,72 @@ def setting(system: str | Path | System, datasets: Mapping[str, object]) -> Sett
         if opened[name].operators:
             raise InputError(f"dataset {name!r} has operators; a movable applies them itself")
         paths[name] = _paths(data)
-    return Setting(found, opened, paths)
+    return Setting(found, opened, paths, _found_at(system))
 
 
 def to_bytes(given: Setting) -> bytes:
     """Give a setting as a journal keeps it."""
-    return msgspec.json.encode(_Stored(given.system.name, dict(given.paths)))
+    names = dict(sorted(given.paths.items()))
+    return msgspec.json.encode(_Stored(given.system.name, names, given.found_at))
 
 
-def from_bytes(data: bytes, given: Mapping[str, object]) -> Setting:
+def from_bytes(
+    data: bytes, given: Mapping[str, object], system: str | Path | System | None = None
+) -> Setting:
     """Open what `to_bytes` wrote; datasets that are `given` replace those of its paths.
+
+    Parameters
+    ----------
+    system : str, path or System, optional
+        Stands for a system that was given as an object.
 
     Raises
     ------
     InputError
-        If a dataset was a table in memory and is not given.
+        If a dataset was a table in memory, or the system an object, and is not given.
     CorruptError
         If the bytes are no setting.
     """
-    try:
-        stored = msgspec.json.decode(data, type=_Stored)
-    except msgspec.DecodeError as problem:
-        raise CorruptError(f"{len(data)} bytes are no setting: {problem}") from None
+    stored = _stored(data)
     lacking = [name for name, paths in stored.datasets.items() if not paths and name not in given]
     if lacking:
         raise InputError(
             f"dataset {lacking[0]!r} was a table in memory of another process; give it anew: "
             f"--dataset {lacking[0]}=PATH"
         )
-    return setting(stored.system, {**stored.datasets, **given})
+    where = stored.found_at or system
+    if where is None:
+        raise InputError(
+            f"system {stored.system!r} was an object of another process; give it anew: "
+            f"--system FILE.toml"
+        )
+    return setting(where, {**stored.datasets, **given})
+
+
+def described(data: bytes) -> tuple[str, dict[str, list[str]]]:
+    """Give the system's name and the datasets' paths, without opening them.
+
+    Raises
+    ------
+    CorruptError
+        If the bytes are no setting.
+    """
+    stored = _stored(data)
+    return stored.system, stored.datasets
+
+
+def _stored(data: bytes) -> _Stored:
+    try:
+        return msgspec.json.decode(data, type=_Stored)
+    except msgspec.DecodeError as problem:
+        raise CorruptError(f"{len(data)} bytes are no setting: {problem}") from None
+
+
+def _found_at(system: str | Path | System) -> str:
+    if isinstance(system, System):
+        shipped = system.name in system_names() and load_system(system.name) == system
+        return system.name if shipped else ""
+    return str(Path(system).resolve()) if is_path(system) else str(system)
 
 
 def _paths(data: object) -> list[str]:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, WherryError
@@ -27,6 +27,7 @@ from wherry.flow.wire import Rows
 from wherry.movables import failure
 from wherry.movables.awaits import Around, Done, carry_out, node_for, refers
 from wherry.movables.failure import Failure, Unknown, error_of, failure_of
+from wherry.movables.names import Undeclared, effect
 from wherry.movables.stores import LeaseEnded
 from wherry.movables.values import answer_bytes, from_json, to_json
 from wherry.run import delivery
@@ -69,7 +70,7 @@ class _Visit(Struct):
     message: Message
     values: tuple[Any, ...]
     begun_ns: int
-    done: Done = field(default_factory=Done)
+    done: Done
     failed: str = ""
 
     @property
@@ -99,14 +100,20 @@ class Steps(Struct):
     def execute(self, node: str, message: Message) -> Outcome:
         """Carry out the step of a message at a node; whatever it raises is an outcome, too."""
         begun = time.time_ns()
+        if 0 < message.deadline_ns <= begun:
+            # The nodes' clock stands still during a step; the deadline does not.
+            late = delivery.own_error("timed out", "the deadline of the call passed")
+            return delivery.failed(late)
         program = self.program(message.program)
         values = thaw_frame(program, message.position, message.frame)
-        visit = _Visit(node, compiled_of(program), message, values, begun)
+        visit = _Visit(node, compiled_of(program), message, values, begun, Done(message.id))
         try:
             return self._told(visit, self._stepped(visit))
         except LeaseEnded as gone:
             lost = failure.to_bytes(Failure("LeaseEnded", str(gone)))
             return delivery.lost(lost, position=message.position, frame=message.frame)
+        except Undeclared:  # nothing of this is on record: a process that knows it can go on
+            raise
         except Exception as error:  # noqa: BLE001  a movable that fails ends itself, not the node
             return self._failed(visit, error)
 
@@ -181,10 +188,11 @@ class Steps(Struct):
             case WaitFor():
                 self._save(rows)
                 return delivery.park(number, frame, event=operands[0], flags=flags)
-            case Perform(name, effect, _, parameters):
+            case Perform(name, kind, _, parameters):
+                effect(name)  # before its intent is on record, which cannot be taken back
                 self._save(rows)
                 call = _call(name, parameters, operands)
-                return delivery.perform(number, frame, call, once=effect == "once", flags=flags)
+                return delivery.perform(number, frame, call, once=kind == "once", flags=flags)
         assert position.awaits is not None  # a movable stops at awaits
         target = self._target(position.awaits, operands)
         inner, at = innermost(compiled, number, values)
@@ -292,7 +300,10 @@ def _exceeded(visit: _Visit, over: str, used: Amounts, receipt: Receipt) -> Budg
 
 def _call(name: str, parameters: tuple[Slot, ...], operands: tuple[Any, ...]) -> bytes:
     given = zip(parameters, operands, strict=True)
-    arguments = tuple(msgspec.Raw(to_json(s.type, v, f"effect {name}")) for s, v in given)
+    arguments = tuple(
+        msgspec.Raw(to_json(slot.type, value, f"effect {name}: {slot.name}"))
+        for slot, value in given
+    )
     return msgspec.json.encode(Call(name, arguments))
 
 

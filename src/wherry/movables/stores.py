@@ -3,11 +3,15 @@
 A row that an await gave stays where it was made; frames hold its reference. What a dormant
 continuation refers to has to outlive the process, so it is written beside the journal before the
 journal says that it sleeps: once, as an Arrow file, which is mapped when it is asked for again.
+A node lets go of what it has in memory when a lease ends; the files are home's, for as long as the
+continuation is not over. A key begins with its continuation's id, and so does its file's folder.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +22,8 @@ from wherry.data.arrow_write import write_ipc
 from wherry.data.source import open_source
 
 KEY_BYTES = 16
+_ID_BYTES = 8
+"""Of the continuation's id in a key."""
 
 
 class LeaseEnded(Retryable):
@@ -81,6 +87,19 @@ class Stores(Struct):
         write_ipc(path, rows.schema, rows.to_batches())
         _sync(path)
         _sync(path.parent)
+        _sync(path.parent.parent)
+
+    def end(self, id_: bytes, answer: Iterable[bytes]) -> None:
+        """Let go of the files of a continuation that is over, but for those of its answer."""
+        kept = {key.hex() for key in answer}
+        folder = None if self.folder is None else self.folder / id_[:_ID_BYTES].hex()
+        if folder is None or not folder.is_dir():
+            return
+        for path in folder.glob("*.arrow"):
+            if path.stem not in kept:
+                path.unlink()
+        with suppress(OSError):  # the answer is in it
+            folder.rmdir()
 
     def pin(self, key: bytes) -> None:
         """Keep rows beyond their continuation: they are its answer, until `unpin`."""
@@ -92,21 +111,24 @@ class Stores(Struct):
         self._rows.pop(key, None)
 
     def drop(self, key: bytes) -> None:
-        """Let rows go, unless they are an answer; nothing if they are gone."""
-        if key in self._pinned:
-            return
-        self._rows.pop(key, None)
-        path = self._path(key)
-        if path is not None:
-            path.unlink(missing_ok=True)
+        """Let rows in memory go, unless they are an answer; nothing if they are gone."""
+        if key not in self._pinned:
+            self._rows.pop(key, None)
 
     def kept(self) -> frozenset[bytes]:
         """Give the keys of all rows that are kept, in memory or written."""
-        written = self.folder.glob("*.arrow") if self.folder is not None else ()
+        written = self.folder.glob("*/*.arrow") if self.folder is not None else ()
         return frozenset(self._rows) | {bytes.fromhex(path.stem) for path in written}
 
     def _path(self, key: bytes) -> Path | None:
-        return None if self.folder is None else self.folder / f"{key.hex()}.arrow"
+        if self.folder is None:
+            return None
+        return self.folder / key[:_ID_BYTES].hex() / f"{key.hex()}.arrow"
+
+
+def new_key(id_: bytes) -> bytes:
+    """Give a key for rows of a continuation."""
+    return id_[:_ID_BYTES] + os.urandom(KEY_BYTES - _ID_BYTES)
 
 
 def _sync(path: Path) -> None:

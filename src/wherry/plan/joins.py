@@ -9,7 +9,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from wherry.data.statistics import ColumnStatistics
-from wherry.ir.build import Build, Known
+from wherry.ir.build import Build, Known, received
 from wherry.ir.expr import Column
 from wherry.ir.stage import Matches, Pass
 from wherry.ops.estimate import Estimate
@@ -39,6 +39,28 @@ def with_builds(declared: Declared, make: Make) -> Declared:
             operator = replace(narrow, build=make(narrow.side, len(narrow.keys)))  # noqa: PLW2901
         made.append(operator)
     return Chain(declared.source, tuple(made), declared.schema)
+
+
+def builds_in(declared: Declared) -> tuple[Build, ...]:
+    """Give the other sides of a pipeline's joins, in order, all of them made."""
+    builds = (o.build for o in declared.operators if isinstance(o, Join))
+    return tuple(build for build in builds if isinstance(build, Build))
+
+
+def as_received(declared: Declared) -> Declared:
+    """Give a pipeline whose joins have the other sides as they are where they arrive as bytes.
+
+    All that follows from them is the same then in every run that they are sent to.
+    """
+    if not builds_in(declared):
+        return declared
+    operators = tuple(
+        replace(o, build=received(o.build.message))
+        if isinstance(o, Join) and isinstance(o.build, Build)
+        else o
+        for o in declared.operators
+    )
+    return Chain(declared.source, operators, declared.schema)
 
 
 def _columns_read(declared: Declared) -> Iterator[tuple[int, ...]]:

@@ -320,6 +320,14 @@ def near_flow(query: Query) -> Estimate:
     return query.flows[[segment.kind for segment in query.segments].index("near")]
 
 
+def of_chunks(query: Query, chunks: tuple[ChunkRef, ...]) -> Query:
+    """Give the query as if it were of these chunks only, as many of their rows passing."""
+    rows, scanned, near = float(sum(ref.rows for ref in chunks)), query.flows[0], near_flow(query)
+    share = rows / scanned.rows if scanned.rows else 1.0
+    part = replace(query, chunks=chunks, flows=(_times(scanned, share), *query.flows[1:]), known={})
+    return with_near(part, _times(near, share), passed=query.within.passed * share)
+
+
 def with_near(
     query: Query, near: Estimate, groups: Groups | None = None, passed: float | None = None
 ) -> Query:

@@ -18,7 +18,7 @@ from wherry.plan.replan import Decide, Decision, Going
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.outcome import ChunkOutput
 from wherry.render.team import Team, alone
-from wherry.run.machine import (
+from wherry.run.commands import (
     ALL,
     Accepted,
     Install,

@@ -72,7 +72,8 @@ class Continuation(Struct, frozen=True):
         Plain images of the plan's literals, in order (`wherry.data.types.to_plain`), and what is
         said of builds.
     chunks : tuple of ChunkRef
-        What to read; empty where rows arrive by themselves.
+        What to read; empty where rows arrive by themselves. Where chunks are chosen, those that
+        are done and not to be chosen again.
     sites : tuple of str
         The device (or "home") of each segment of the plan.
     """
@@ -97,7 +98,7 @@ def freeze(continuation: Continuation, key: bytes) -> bytes:
         If it would be longer than `MESSAGE_BYTES_MAX`, which no receiver reads.
     """
     c = continuation
-    frame = msgspec.msgpack.encode(_Frame(c.values, tuple(_runs(c.chunks)), c.sites))
+    frame = msgspec.msgpack.encode(_Frame(c.values, tuple(runs_of(c.chunks)), c.sites))
     header = _HEADER.pack(
         MAGIC, VERSION, 0, c.hop, c.query, c.epoch, c.first, c.last, c.plan, len(frame)
     )
@@ -128,7 +129,7 @@ def thaw(message: bytes, key: bytes) -> Continuation:
         raise CorruptError(f"continuation: frame length at offset 48 is {length}; {left} follow")
     try:
         frame = msgspec.msgpack.decode(body[_HEADER.size :], type=_Frame)
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"continuation: frame at offset {_HEADER.size}: {problem}") from None
     chunks = _chunks(frame.runs)
     return Continuation(query, epoch, hop, plan, first, last, frame.values, chunks, frame.sites)
@@ -151,7 +152,8 @@ def _opened(message: bytes, key: bytes) -> bytes:
     return body
 
 
-def _runs(chunks: Sequence[ChunkRef]) -> list[tuple[int, int, int, int, int]]:
+def runs_of(chunks: Sequence[ChunkRef]) -> list[tuple[int, int, int, int, int]]:
+    """Give chunks as runs [fragment, batch, offset, rows, count] of `count` batches in a row."""
     runs: list[tuple[int, int, int, int, int]] = []
     for ref in chunks:
         if runs:

@@ -19,8 +19,7 @@ from wherry.plan.replan import Revision
 from wherry.render.gather import Piece
 from wherry.render.team import Work
 from wherry.run.carrier import Carrier
-from wherry.run.crew import Busy, Clock, Crew
-from wherry.run.machine import (
+from wherry.run.commands import (
     ROUTING,
     Command,
     Deliver,
@@ -29,7 +28,6 @@ from wherry.run.machine import (
     Finish,
     Install,
     Loaded,
-    Machine,
     Move,
     Moved,
     PieceId,
@@ -44,6 +42,8 @@ from wherry.run.machine import (
     Share,
     ran,
 )
+from wherry.run.crew import Busy, Clock, Crew
+from wherry.run.machine import Machine
 
 Cut = Callable[[tuple[ChunkRef, ...]], tuple[Share, ...]]
 """How the chunks of a query become shares (`wherry.run.shares`)."""

@@ -11,12 +11,13 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from wherry.base.errors import CorruptError
 from wherry.run.delivery import (
     Attach,
+    Cancel,
     Command,
     Event,
     Execute,
@@ -37,7 +38,9 @@ from wherry.run.delivery import (
     Release,
     Report,
     Restored,
+    Resume,
     Send,
+    Submit,
     Tick,
     Woken,
 )
@@ -45,6 +48,7 @@ from wherry.run.journal import Journal
 from wherry.run.message import Message
 from wherry.run.node import Timing
 from wherry.run.protocol import Node
+from wherry.run.records import Held
 
 _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
@@ -67,6 +71,10 @@ class Carrier(Protocol):
         """Choose where a state may go on; empty: nowhere now."""
         ...
 
+    def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
+        """Let go of what home kept for a continuation that is over."""
+        ...
+
     def release(self, node: str, resource: bytes) -> None:
         """Let go of what a step left at a node."""
         ...
@@ -79,8 +87,6 @@ class Host:
     ----------
     home : str
         The node that owns continuations; its journal keeps them.
-    visited : iterable of str
-        The others.
     key : bytes
         Seals what they say to each other.
     journal : Journal
@@ -89,6 +95,8 @@ class Host:
         Does the work.
     timing : Timing, optional
         How long nodes wait.
+    only : set of bytes, optional
+        Of what the journal has, drive only these and what is asked for here; else everything.
 
     Attributes
     ----------
@@ -99,25 +107,25 @@ class Host:
     def __init__(
         self,
         home: str,
-        visited: Iterable[str],
         *,
         key: bytes,
         journal: Journal,
         carrier: Carrier,
         timing: Timing | None = None,
+        only: set[bytes] | None = None,
     ) -> None:
-        life = secrets.randbits(31)  # no other life of these nodes had it
         self.home = home
+        self.key = key
         self.journal = journal
         self.carrier = carrier
+        self.timing = timing
+        self.only = only
         self.reports: dict[bytes, Report] = {}
-        self._nodes = {
-            name: Node(name, key, life, owns=name == home, timing=timing)
-            for name in dict.fromkeys((home, *visited))
-        }
+        self._life = secrets.randbits(31)  # no other life of these nodes had it
+        self._nodes: dict[str, Node] = {}
         self._queue: deque[tuple[Node, Event]] = deque()
         self._stood_still = 0
-        self._chance = random.Random(life).getrandbits  # noqa: S311  spreads what is sent again
+        self._chance = random.Random(self._life).getrandbits  # noqa: S311  spreads what is sent again
         self._restore()
 
     @property
@@ -127,7 +135,9 @@ class Host:
 
     def tell(self, event: Event) -> None:
         """Let home know of something; it acts on it when `run` is called."""
-        self._queue.append((self._nodes[self.home], event))
+        if self.only is not None and isinstance(event, Submit | Attach | Resume | Cancel):
+            self.only.add(event.message.id if isinstance(event, Submit) else event.id)
+        self._queue.append((self._node(self.home), event))
 
     def run(
         self,
@@ -148,6 +158,8 @@ class Host:
             while self._queue and not until():
                 node, event = self._queue.popleft()
                 self._carry_out(node, self._handled(node, event))
+                if timeout_s and end is not None and time.monotonic() > end:
+                    return until()
             if until():
                 return True
             wait = self._wait_s()
@@ -181,12 +193,13 @@ class Host:
         for command in commands:
             match command:
                 case Send(target, data):
-                    self._queue.append((self._nodes[target], Received(node.name, data)))
+                    self._queue.append((self._node(target), Received(node.name, data)))
                 case Persist(records):
                     if node.name == self.home:
                         self.journal.write(records)
-                case Report(id_):
+                case Report(id_, failed, value):
                     self.reports[id_] = command
+                    self.carrier.ended(id_, value, failed=failed)
                 case Release(resource):
                     self.carrier.release(node.name, resource)
                 case Execute() | Perform() | Place() | Load() | Match():
@@ -225,7 +238,7 @@ class Host:
     def _wait_s(self) -> float | None:
         """Give how long nothing is to be done; None: nothing will be, until somebody asks."""
         waits = [max(0, node.next_ns - self.now) for node in self._nodes.values() if node.next_ns]
-        wake = self.journal.next_wake()
+        wake = self._next_wake()
         if wake:
             waits.append(max(0, wake - time.time_ns()))
         return min(waits) / _NS if waits else None
@@ -234,16 +247,45 @@ class Host:
         for node in self._nodes.values():
             if node.next_ns and node.next_ns <= self.now:
                 self._queue.append((node, Tick()))
-        home = self._nodes[self.home]
-        for held in self.journal.due(time.time_ns(), _WOKEN_AT_ONCE):
+        home = self._node(self.home)
+        for held in self._due(time.time_ns()):
             self._queue.append((home, Woken(held.id)))
+
+    def _next_wake(self) -> int:
+        if self.only is None:
+            return self.journal.next_wake()
+        return min((held.wake_ns for held in self._sleeping()), default=0)
+
+    def _due(self, now_ns: int) -> list[Held]:
+        if self.only is None:
+            return self.journal.due(now_ns, _WOKEN_AT_ONCE)
+        return [held for held in self._sleeping() if held.wake_ns <= now_ns]
+
+    def _sleeping(self) -> Iterator[Held]:
+        for id_ in self.only or ():
+            held = self.journal.held(id_)
+            if held is not None and held.wake_ns:
+                yield held
+
+    def _node(self, name: str) -> Node:
+        """Give a node; it begins to be when something is sent to it."""
+        found = self._nodes.get(name)
+        if found is None:
+            owns = name == self.home
+            found = Node(name, self.key, self._life, owns=owns, timing=self.timing)
+            self._nodes[name] = found
+        return found
 
     def _restore(self) -> None:
         """Go on where the journal says that home was."""
-        home = self._nodes[self.home]
+        home = self._node(self.home)
         events: list[Event] = [
             Program(code) for code in self.journal.codes() if code.kind == "program"
         ]
-        events += [Restored(one.id, one.records, one.damage) for one in self.journal.live()]
-        events += [Pending(name) for name in self.journal.pending()]
+        if self.only is None:
+            events += [Restored(one.id, one.records, one.damage) for one in self.journal.live()]
+            events += [Pending(name) for name in self.journal.pending()]
+        else:
+            kept = [self.journal.of(id_) for id_ in sorted(self.only)]
+            events += [Restored(one.id, one.records, one.damage) for one in kept]
         self._queue.extend((home, event) for event in events)

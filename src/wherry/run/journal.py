@@ -233,6 +233,10 @@ class Journal(Protocol):
         """Give up to `limit` continuations with ids above `after`, by id, whoever drives them."""
         ...
 
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` that are held, answered or have receipts."""
+        ...
+
     def counts(self) -> Counts:
         """Give how many rows there are."""
         ...

@@ -13,12 +13,12 @@ checksums of all frames are one product of matrices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 
 _HEADER: Final = 32
 _FRAME: Final = 24
@@ -28,8 +28,7 @@ _PAGE: Final = 4096
 """Of journals that Wherry makes, where a log's own header cannot be read."""
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(Struct, frozen=True):
     """What a log holds.
 
     Attributes

@@ -289,6 +289,12 @@ class MemoryJournal:
         )
         return heapq.nsmallest(limit, found, key=lambda one: one.id)
 
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` of which anything is on record."""
+        self._open()
+        known = self._held.keys() | self._answers.keys() | self._receipts.keys()
+        return heapq.nsmallest(most, (id_ for id_ in known if first <= id_ <= last))
+
     def counts(self) -> Counts:
         """Give how many rows there are."""
         self._open()

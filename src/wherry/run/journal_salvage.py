@@ -17,10 +17,11 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 from wherry.run.journal import Damage
@@ -136,8 +137,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-@dataclass
-class _Found:
+class _Found(Struct):
     damages: list[Damage]
     rows: int = 0
     unread: list[tuple[int, int]] = field(default_factory=list)

@@ -47,6 +47,7 @@ class Ask(Protocol):
 
 PAGE: Final = 512
 """Rows that are read at once of what may be long: no transaction stays open between pages."""
+UNREAD: Final = "its checksum does not fit; it is set aside when the journal is driven"
 UNFIT: Final = "its checksum does not fit; it was set aside"
 DAMAGES_MOST: Final = 10_000
 """Damages that are told; more are counted by their last."""
@@ -74,6 +75,10 @@ _LIVE: Final = (
     f"SELECT id FROM held WHERE state <> {PARKED}{{mine}} "  # noqa: S608 - our names
     "UNION SELECT id FROM lease WHERE true{mine} "
     "UNION SELECT id FROM receipt WHERE NOT told"
+)
+_IDS: Final = " UNION ".join(
+    f"SELECT id FROM {table} WHERE id >= ? AND id <= ?"  # noqa: S608 - our names
+    for table in ("held", "answer", "receipt")
 )
 _EXPIRED: Final = (
     "SELECT id FROM answer WHERE at_ns > 0 AND at_ns < ? AND id NOT IN (SELECT id FROM held) "
@@ -272,6 +277,11 @@ class SqlJournal(ABC):
                 values.append(wanted)  # type: ignore[arg-type]
         return self._list("held", f"{where} ORDER BY id LIMIT ?", *values, limit)
 
+    def ids(self, first: bytes, last: bytes, most: int) -> list[bytes]:
+        """Give up to `most` ids from `first` to `last` of which anything is on record."""
+        rows = self._rows(f"{_IDS} ORDER BY id LIMIT ?", *(first, last) * 3, most)
+        return [bytes(row[0]) for row in rows]
+
     # -- what belongs to a continuation
 
     def signal(self, name: str, number: bytes) -> Signal | None:
@@ -401,7 +411,10 @@ class SqlJournal(ABC):
     def damages(self) -> list[Damage]:
         """Give what was found damaged up to now, since the journal was made."""
         rows = self._rows(f"SELECT name, row_key, problem FROM damaged LIMIT {DAMAGES_MOST}")  # noqa: S608
-        return [Damage(*row) for row in rows]
+        found = [Damage(*row) for row in rows]
+        aside = {(one.table, one.key) for one in found}
+        # Who only reads finds damage, too, and sets nothing aside.
+        return found + [Damage(*one, UNREAD) for one in sorted(self._lost - aside)]
 
     def _still_lost(self) -> set[tuple[str, str]]:
         told_of = (one for one in self.damages() if not one.problem.endswith(_MENDED))

@@ -21,7 +21,7 @@ from wherry.base.errors import CorruptError, InputError, WherryError
 from wherry.run.journal import Damage, JournalBusy, JournalError, JournalFull, refused
 from wherry.run.journal_group import GroupCommit, Operation
 from wherry.run.journal_salvage import reasons, salvage, sync_folder, torn
-from wherry.run.journal_sql import ASIDE, PAGE, Ask, SqlJournal, grouped
+from wherry.run.journal_sql import ASIDE, PAGE, Ask, SqlJournal, grouped, told
 from wherry.run.journal_tables import APPLICATION, TABLES, VERSION, Row, Table, definitions
 
 PAGE_BYTES: Final = 4096
@@ -260,6 +260,7 @@ class SqliteJournal(SqlJournal):
 
     def _set_aside(self, table: Table, row: Row) -> None:
         if not self._driving:
+            self._lost.add((table.name, told(row[: len(table.key)])))
             return
         salvaged = self._salvaged
         try:
@@ -411,9 +412,9 @@ class _DriverLock:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            told = os.read(self._file, 100).decode("ascii", "replace") or "another process"
+            driver = os.read(self._file, 100).decode("ascii", "replace") or "another process"
             os.close(self._file)
-            raise JournalBusy(f"the journal is driven by {told} ({self._path})") from None
+            raise JournalBusy(f"the journal is driven by {driver} ({self._path})") from None
         status = os.fstat(self._file)
         self._key = (status.st_dev, status.st_ino)
         self._mine.add(self._key)

@@ -48,6 +48,7 @@ _POSTGRES: Final = {bytes: "BYTEA", str: 'TEXT COLLATE "C"', int: "BIGINT", bool
 _CRC: Final = 4
 _WHOLE: Final = 255
 """Where an id is that is nowhere, or too far away to be cut out."""
+_BYTE: Final = tuple(bytes((at,)) for at in range(_WHOLE + 1))
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -262,23 +263,24 @@ class _HeldCodec(_Codec):
     """The rest is stored without id and program; two bytes before it say where they were."""
 
     def _packed(self, columns: Row, body: bytes) -> bytes:
-        id_, _, program, *_ = columns
-        at = body.find(id_) if id_ else -1
-        if 0 <= at < _WHOLE:
-            body = body[:at] + body[at + len(id_) :]
-        else:
-            at = _WHOLE
-        then = body.find(program) if program else -1
-        if 0 <= then < _WHOLE:
-            return bytes((at, then)) + body[:then] + body[then + len(program) :]
-        return bytes((at, _WHOLE)) + body
+        at, body = _cut(body, columns[0])
+        then, body = _cut(body, columns[2])
+        return at + then + body
 
     def _unpacked(self, columns: Row, body: bytes) -> bytes:
-        id_, _, program, *_ = columns
         at, then, body = body[0], body[1], body[2:]
         if then != _WHOLE:
-            body = body[:then] + program + body[then:]
-        return body if at == _WHOLE else body[:at] + id_ + body[at:]
+            body = body[:then] + columns[2] + body[then:]
+        return body if at == _WHOLE else body[:at] + columns[0] + body[at:]
+
+
+def _cut(body: bytes, named: bytes) -> tuple[bytes, bytes]:
+    """Give where in a body something is, as a byte, and the body without it."""
+    if named:
+        before, found, after = body.partition(named)
+        if found and len(before) < _WHOLE:
+            return _BYTE[len(before)], before + after
+    return _BYTE[_WHOLE], body
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], Row]:

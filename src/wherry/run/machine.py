@@ -2,233 +2,56 @@
 
 The machine knows the placement and what has happened; it says what to do next and never does it. It
 has no clock, no thread, no randomness and no I/O, so the executor, the simulator and a test carry
-out the same commands in the same order.
+out the same commands in the same order. `wherry.run.commands` has all that is said.
 
-    Send      -> Accepted | Missing       a continuation to a device
-    Install   -> Installed                the plan's bytes, or a build, to a device that lacks it
-    Route     -> Routed                   choose the chunks
-    Read      -> Loaded                   a share of chunks from where they are stored
-    Move      -> Moved                    rows from device to device
-    Run       -> Ran                      a stage over a chunk, or over all that came together
-    Replan    -> Replanned                how chunks not yet begun go on
-    Deliver   -> Delivered                rows to the client
-    Finish                                the answer is whole
-
-A share is chunks of one home that are read and run together: a single one where time is modelled,
-as many as keep all cores busy on this machine. `chunk` numbers shares. A piece is what a stage made
-of one: (stage, chunk); stage -1 is the share as stored, chunk -1 is what came of all together;
-NOTHING is an empty answer.
+A run may be one leg of several. A leg that stops carries out the chunkwise stages alone, over the
+first chunks that are left, and its pieces go to the client; the next one names to the router what
+is done, and begins with a piece that lies with the client: (stage, -2), what came of those chunks.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef
-from wherry.plan.placement import GATE, HOME, Stage, Way, dealt, resolved
+from wherry.plan.placement import GATE, HOME, Way, dealt, resolved
 from wherry.plan.watch import Seen, Watch, decided, saw
-from wherry.run.continuation import Continuation, freeze
-
-PieceId = tuple[int, int]
-Share = tuple[ChunkRef, ...]
-ROUTING = -1
-ALL = -1
-NOTHING: PieceId = (ROUTING, ALL)
-"""What is delivered if no chunk can hold an answer."""
-
-
-class Send(Struct, frozen=True):
-    """Carry a continuation from device to device."""
-
-    source: str
-    target: str
-    stage: int
-    message: bytes
-
-
-class Install(Struct, frozen=True):
-    """Carry the plan's bytes, or those of the build of this digest, to a device that lacks them."""
-
-    source: str
-    target: str
-    stage: int
-    build: bytes = b""
-
-
-class Route(Struct, frozen=True):
-    """Choose the chunks on `device`."""
-
-    device: str
-
-
-class Read(Struct, frozen=True):
-    """Read a share on the device that stores it, for `target`."""
-
-    device: str
-    target: str
-    chunk: int
-    refs: Share
-
-
-class Move(Struct, frozen=True):
-    """Carry a piece from device to device, for stage `stage`."""
-
-    source: str
-    target: str
-    piece: PieceId
-    stage: int
-
-
-class Run(Struct, frozen=True):
-    """Run stage `stage` on `device` over `pieces`, in order; the result is piece (stage, chunk)."""
-
-    device: str
-    stage: int
-    chunk: int
-    pieces: tuple[PieceId, ...]
-
-
-class Replan(Struct, frozen=True):
-    """Think again on `device`: `seen` is not what was planned with, and shares could go elsewhere.
-
-    `left` are those shares, `begun` the ones on their way; both are put by where they go.
-    """
-
-    device: str
-    seen: Seen
-    left: tuple[tuple[Way, tuple[Share, ...]], ...]
-    begun: tuple[tuple[Way, tuple[Share, ...]], ...]
-
-
-class Deliver(Struct, frozen=True):
-    """Carry a piece to the client."""
-
-    source: str
-    target: str
-    piece: PieceId
-
-
-class Finish(Struct, frozen=True):
-    """The answer is `pieces`, in this order; nothing is left to do."""
-
-    pieces: tuple[PieceId, ...]
-
-
-Command = Send | Install | Route | Read | Move | Run | Replan | Deliver | Finish
-
-
-class Accepted(Struct, frozen=True):
-    """A device opened the continuation of a stage."""
-
-    device: str
-    stage: int
-
-
-class Missing(Struct, frozen=True):
-    """A device lacks the plan of a continuation, or the build of this digest."""
-
-    device: str
-    stage: int
-    build: bytes = b""
-
-
-class Installed(Struct, frozen=True):
-    """A device has the plan, or the build, now."""
-
-    device: str
-    stage: int
-
-
-class Routed(Struct, frozen=True):
-    """The chunks that can hold an answer, in stored order, cut into shares."""
-
-    shares: tuple[Share, ...]
-
-
-class Loaded(Struct, frozen=True):
-    """A share was read, or will be by whoever runs it."""
-
-    chunk: int
-
-
-class Moved(Struct, frozen=True):
-    """A piece arrived at a device."""
-
-    piece: PieceId
-    device: str
-    stage: int
-
-
-class Ran(Struct, frozen=True):
-    """A stage made `rows` rows of the `given` ones of a share; `selected` passed its predicate."""
-
-    stage: int
-    chunk: int
-    rows: int
-    given: int = 0
-    selected: int = 0
-
-
-class Replanned(Struct, frozen=True):
-    """How shares not begun go from now on, having thought of `seen`; None: as before."""
-
-    seen: Seen
-    ways: tuple[Way, ...] | None
-
-
-class Delivered(Struct, frozen=True):
-    """The client has a piece."""
-
-    piece: PieceId
-
-
-Event = Accepted | Missing | Installed | Routed | Loaded | Moved | Ran | Replanned | Delivered
-
-
-class Orders(Struct, frozen=True):
-    """What a machine is told: everything that does not change during a run.
-
-    Attributes
-    ----------
-    client : str
-        The node that asks.
-    continuation : Continuation
-        As it leaves the client: no chunks yet.
-    stages : tuple of Stage
-        In order: chunkwise ones, the one where chunks meet, those that use what it made.
-    homes : mapping of int to str
-        The device that stores each file or table of the dataset.
-    gates : mapping of str to str
-        The gate of each of these devices, if stages run there.
-    ways : tuple of Way
-        The ways that chunks go; their weights say how many go which.
-    windows : mapping of str to int
-        How many shares a device works on at once: read, moved or running.
-    enough : int or None
-        A query that needs only its first rows stops reading once it has this many.
-    key : bytes
-        Seals messages.
-    watch : Watch, optional
-        When to think again of how chunks go; never, if not given.
-    """
-
-    client: str
-    continuation: Continuation
-    stages: tuple[Stage, ...]
-    homes: Mapping[int, str]
-    gates: Mapping[str, str]
-    ways: tuple[Way, ...]
-    windows: Mapping[str, int]
-    enough: int | None
-    key: bytes
-    watch: Watch | None = None
+from wherry.run.commands import (
+    ALL,
+    BEFORE,
+    NOTHING,
+    ROUTING,
+    Accepted,
+    Command,
+    Deliver,
+    Delivered,
+    Event,
+    Finish,
+    Install,
+    Installed,
+    Loaded,
+    Missing,
+    Move,
+    Moved,
+    Orders,
+    PieceId,
+    Ran,
+    Read,
+    Replan,
+    Replanned,
+    Route,
+    Routed,
+    Run,
+    Send,
+    Share,
+)
+from wherry.run.continuation import freeze
 
 
 class Machine(Struct, dict=True):
@@ -310,6 +133,11 @@ class Machine(Struct, dict=True):
             given += 1
         return ready
 
+    @property
+    def through(self) -> tuple[ChunkRef, ...]:
+        """The chunks that the finished run took, in stored order."""
+        return tuple(ref for share in self._shares[: self._wanted] for ref in share)
+
     # Where things are.
 
     @property
@@ -335,6 +163,8 @@ class Machine(Struct, dict=True):
         self._senders[device, stage] = source
         segments = (0, 0) if stage == ROUTING else self._segments(stage)
         chunks = self._name(device) if stage == 0 else ()
+        if stage == ROUTING:
+            chunks = self.orders.done
         continuation = replace(
             self.orders.continuation,
             hop=self._hops,
@@ -382,17 +212,34 @@ class Machine(Struct, dict=True):
     # Chunks on their way.
 
     def _on_routed(self, shares: tuple[Share, ...]) -> list[Command]:
+        shares = self._taken(shares)
         self._shares, self._wanted = shares, len(shares)
         self._watch, self._planned = self.orders.watch, self.orders.ways
         self._deal(range(len(shares)))
+        commands = self._fetch()
         if not shares:
-            return self._gather_if_whole(self._router)
+            return commands + self._gather_if_whole(self._router)
         for chunk in range(len(shares)):
             self._unread.setdefault(self._device(0, chunk), deque()).append(chunk)
-        commands: list[Command] = []
         for device in list(self._unread):
             commands += self._when_accepted(self._router, device, 0, self._pumper(device))
         return commands
+
+    def _taken(self, shares: tuple[Share, ...]) -> tuple[Share, ...]:
+        """Give the shares that this leg takes: none if the rows before it are enough."""
+        enough, stop = self.orders.enough, self.orders.stop
+        if enough is not None and (self.orders.held or 0) >= enough:
+            return ()
+        return shares if stop is None else first_chunks(shares, stop)
+
+    def _fetch(self) -> list[Command]:
+        """Have what came of earlier chunks brought where chunks meet."""
+        merge = self._merge
+        if merge is None or self.orders.held is None:
+            return []
+        client, site = self.orders.client, self.orders.stages[merge].site
+        move = Move(client, site, (merge - 1, BEFORE), merge)
+        return self._when_accepted(client, site, merge, lambda: [move])
 
     def _deal(self, chunks: Sequence[int]) -> None:
         """Let shares go the planned ways, those of each home by their weights."""
@@ -537,7 +384,7 @@ class Machine(Struct, dict=True):
         """Want no more shares than the first ones that hold enough rows."""
         if self.orders.enough is None:
             return []
-        rows = 0
+        rows = self.orders.held or 0
         for chunk in range(self._wanted):
             if chunk not in self._rows:
                 return []
@@ -558,10 +405,12 @@ class Machine(Struct, dict=True):
             # No chunk can hold an answer: the client is told so.
             return [] if self._shares else [Deliver(device, self.orders.client, NOTHING)]
         site = self.orders.stages[stage].site
-        if self._merged or not _holds(self._gathered, range(self._wanted)):
+        before = () if self.orders.held is None else (BEFORE,)
+        here = self._gathered.issuperset(before)
+        if self._merged or not here or not _holds(self._gathered, range(self._wanted)):
             return []
         self._merged = True
-        pieces = tuple((stage - 1, chunk) for chunk in range(self._wanted))
+        pieces = tuple((stage - 1, number) for number in (*before, *range(self._wanted)))
         run = Run(site, stage, ALL, pieces)
         return self._when_accepted(device, site, stage, lambda: [run])
 
@@ -584,32 +433,25 @@ class Machine(Struct, dict=True):
         return [Finish(tuple((stage, chunk) for chunk in chunks))]
 
 
-class RowCounts(Protocol):
-    """What a run of a program came to."""
-
-    @property
-    def rows_in(self) -> int:
-        """Rows given."""
-
-    @property
-    def rows_selected(self) -> int:
-        """Rows that passed the first predicate."""
-
-    @property
-    def rows_out(self) -> int:
-        """Rows made."""
-
-
-def ran(command: Run, counted: RowCounts) -> Ran:
-    """Give the event of a run."""
-    made, given = counted.rows_out, counted.rows_in
-    return Ran(command.stage, command.chunk, made, given, counted.rows_selected)
-
-
 def device_of(orders: Orders, share: Share, way: Way, stage: int) -> str:
     """Give the device that runs chunkwise stage `stage` over a share that goes `way`."""
     site = way.sites[orders.stages[stage].first]
     return resolved(site, orders.homes[share[0].fragment], orders.gates)
+
+
+def first_chunks(shares: Sequence[Share], count: int) -> tuple[Share, ...]:
+    """Give shares of the first `count` chunks; a share is cut where they end.
+
+    >>> first_chunks((("a", "b"), ("c",), ("d", "e")), 4)
+    (('a', 'b'), ('c',), ('d',))
+    """
+    found: list[Share] = []
+    for share in shares:
+        if count <= 0:
+            break
+        found.append(share[:count])
+        count -= len(share)
+    return tuple(found)
 
 
 def _holds(found: set[int], wanted: Sequence[int]) -> bool:

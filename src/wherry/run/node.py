@@ -22,6 +22,10 @@ HOLDER: Final = b"\x00at:"
 """Home: what a `Leased` record begins with that says which node keeps something."""
 
 
+LIFE_BITS: Final = 32
+"""Of a run's number: those above say which life of its node it was in."""
+
+
 class Timing(Struct, frozen=True):
     """How long a node waits; steady nanoseconds.
 
@@ -70,6 +74,7 @@ class Entry:
         self.came = b""
         self.started = 0
         self.setting = b""
+        """Home: digest of what says where it runs."""
         self.told = False
         self.tries = 0
         self.due = 0
@@ -161,13 +166,14 @@ class State:
         self.owns = owns
         self.key = key
         self.key_id = key_id
-        self.runs = life << 32
+        self.runs = life << LIFE_BITS
         self.timing = timing or Timing()
         self.entries: dict[bytes, Entry] = {}
         self.telling: dict[Key, Telling] = {}
         self.keeping: dict[bytes, dict[bytes, Keeping]] = {}
         self.programs: dict[bytes, bytes] = {}
         self.settings: set[bytes] = set()
+        """Digests of settings that this life has put on record."""
         self.lacking: dict[bytes, Lacking] = {}
         self.loading: dict[bytes, list[Event]] = {}
         """Events that wait for what the journal keeps of an id."""
@@ -190,7 +196,8 @@ LOADING_MAX: Final = 64
 def arm(node: State, timed: Timed, due: int) -> None:
     """Have `timed` fire at `due`, which is not now but later; 0: never."""
     if due and due <= node.now:
-        due = node.now + 1
+        # What is overdue stays so: were it put off at every event, a busy node would never fire it.
+        due = timed.due if 0 < timed.due <= node.now else node.now + 1
     if due != timed.due:
         timed.due = due
         if due:

@@ -5,18 +5,64 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System, home
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import image_of
 from wherry.ir.stage import Take
-from wherry.plan.placement import Placement, gates_of, stages_of
+from wherry.plan.placement import HOME, Placement, gates_of, stages_of
 from wherry.plan.query import Query
+from wherry.plan.segments import chunkwise
 from wherry.plan.watch import Watch
 from wherry.plan.window import windows_of
+from wherry.run.commands import Orders
 from wherry.run.continuation import Continuation
-from wherry.run.machine import Orders
 
 _QUERY_BYTES: Final = 16
+
+
+class Leg(Struct, frozen=True):
+    """The part of a query's way that one run carries out.
+
+    Attributes
+    ----------
+    done : tuple of ChunkRef
+        What went through the chunkwise stages before.
+    held : int or None
+        Rows that came of it and lie with the client.
+    stop : int or None
+        Chunks after which to stop.
+    """
+
+    done: tuple[ChunkRef, ...] = ()
+    held: int | None = None
+    stop: int | None = None
+
+    def placed(self, query: Query, placement: Placement) -> Placement:
+        """Give the placement of this leg: where it stops before chunks meet, they do not meet.
+
+        What comes after them is at no device, so pieces leave from the devices that make them, as
+        rows that are written.
+        """
+        if self.stop is None:
+            return placement
+        whole = range(len(query.segments))
+        apart = [chunkwise(query.segments, number) for number in whole]
+        if all(apart):
+            return placement
+
+        def cut(sites: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(s if here else HOME for s, here in zip(sites, apart, strict=True))
+
+        ways = tuple(replace(way, sites=cut(way.sites)) for way in placement.split)
+        return Placement(cut(placement.sites), ways)
+
+
+WHOLE: Final = Leg()
+"""A query carried out by one run."""
 
 
 def orders_of(
@@ -25,12 +71,19 @@ def orders_of(
     system: System,
     key: bytes,
     watch: Watch | None = None,
+    *,
+    leg: Leg = WHOLE,
 ) -> Orders:
     """Give the orders of one run; its messages are sealed with `key`.
 
-    A query that stops once it has enough rows is not watched: what is left is not what it reads.
+    A query that stops early, because it has enough rows or was told so, is not watched: what is
+    left is not what it reads.
     """
     enough = enough_of(query)
+    stages = stages_of(query.segments, placement)
+    placement = leg.placed(query, placement)
+    if leg.stop is not None:
+        stages = tuple(stage for stage in stages if stage.chunkwise)
     source = query.scan.source
     homes = {f: home(system, source.name, f) for f in range(source.fragments)}
     continuation = Continuation(
@@ -47,14 +100,17 @@ def orders_of(
     return Orders(
         client=system.client,
         continuation=continuation,
-        stages=stages_of(query.segments, placement),
+        stages=stages,
         homes=homes,
         gates=gates_of(system, dict.fromkeys(homes.values())),
         ways=placement.ways,
         windows=_windows(system),
         enough=enough,
         key=key,
-        watch=watch if enough is None else None,
+        watch=watch if enough is None and leg.stop is None else None,
+        done=leg.done,
+        held=leg.held,
+        stop=leg.stop,
     )
 
 

@@ -187,4 +187,7 @@ class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at_ns: int = 0
 
 
+SETTING: Final = "setting"
+"""The kind of a `Code` that says where continuations run."""
+
 Record = Held | Stepped | Effect | Leased | Signal | Receipted | Answered | Code | Forgotten

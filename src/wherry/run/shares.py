@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from wherry.data.chunk import ChunkRef
-from wherry.run.machine import Share
+from wherry.run.commands import Share
 
 MOST_TOGETHER: Final = 1 << 20
 """Rows of one stored batch that are read together; pages on a cut are read twice."""

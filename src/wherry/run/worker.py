@@ -234,12 +234,16 @@ class Worker(Struct):
         )
 
     def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
-        """Choose the chunks that can hold an answer: the routing segment."""
+        """Choose the chunks that can hold an answer: the routing segment.
+
+        Those that the continuation names are done already.
+        """
         source = self._source(hop)
         source.chunks()  # refuses files that were changed
-        return _routes.get(
+        needed: tuple[ChunkRef, ...] = _routes.get(
             source, (hop.installed.digest, hop.literals), lambda: _needed(source, hop)
         )
+        return tuple(ref for ref in needed if ref not in hop.chunks) if hop.chunks else needed
 
     def read(self, hop: Hop, ref: ChunkRef) -> pa.RecordBatch:
         """Give the plan's columns of a chunk, by reference unless `decoding` says otherwise.

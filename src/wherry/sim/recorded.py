@@ -14,6 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from wherry.base.units import Modelled
+from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Reading
 from wherry.data.segment import SegmentPool
 from wherry.devices.driver import Execution, Made
@@ -26,8 +27,8 @@ from wherry.plan.query import Query
 from wherry.render.gather import Piece, piece_bytes
 from wherry.render.outcome import ChunkOutput
 from wherry.run.carrier import Count
+from wherry.run.commands import Share
 from wherry.run.continuation import Continuation, freeze
-from wherry.run.machine import Share
 from wherry.run.orders import enough_of
 from wherry.run.worker import Hop, Worker
 
@@ -82,10 +83,11 @@ class Counts:
         self._worker.install(query.plan_bytes)
         for build in self.builds.values():
             self._worker.keep(received(build.message))
-        routing = self._hop(0, 0, unwritten=False)
+        routing = self._hop(0, 0, (), unwritten=False)
+        told = self._hop(0, 0, unwritten=False)
         self._shares: tuple[Share, ...] = tuple((ref,) for ref in self._worker.route(routing))
         for (ref,) in self._shares:
-            batch, reading = self._worker.decoded(routing, ref)
+            batch, reading = self._worker.decoded(told, ref)
             self._read.append(piece_bytes(batch) if reading is None else reading.media_bytes)
 
     @property
@@ -174,8 +176,18 @@ class Counts:
             self._gathered[chain[: number + 1], unwritten] = Count.of(output)
             given = [output.batch]
 
-    def _hop(self, first: int, last: int, *, unwritten: bool) -> Hop:
-        """Give a continuation as a device would have it that the rows stay on, or leave."""
+    def _hop(
+        self,
+        first: int,
+        last: int,
+        chunks: tuple[ChunkRef, ...] | None = None,
+        *,
+        unwritten: bool,
+    ) -> Hop:
+        """Give a continuation as a device would have it that the rows stay on, or leave.
+
+        It names all of the query's chunks, if none are given.
+        """
         query = self.query
         after = _HERE if unwritten else _ELSEWHERE
         message = Continuation(
@@ -186,7 +198,7 @@ class Counts:
             first=first,
             last=last,
             values=tuple(map(image_of, query.literals)),
-            chunks=query.chunks,
+            chunks=query.chunks if chunks is None else chunks,
             sites=(after,) * len(query.segments),
         )
         return self._worker.receive(freeze(message, _KEY))

@@ -14,13 +14,12 @@ from wherry.plan.place import host_only, place
 from wherry.plan.placement import Placement
 from wherry.plan.replan import Decision, Replanner, Revision
 from wherry.run.carrier import Count, decided
-from wherry.run.machine import (
+from wherry.run.commands import (
     ALL,
     ROUTING,
     Accepted,
     Install,
     Installed,
-    Machine,
     Missing,
     Orders,
     PieceId,
@@ -31,6 +30,7 @@ from wherry.run.machine import (
     Run,
     Send,
 )
+from wherry.run.machine import Machine
 from wherry.run.orders import orders_of
 from wherry.sim.recorded import Counts, Unwritten, chain_of
 from wherry.sim.simulator import Flight, simulate

@@ -28,7 +28,7 @@ from wherry.devices.work import Work, core_ns, load_reference
 from wherry.ir.build import Known
 from wherry.ir.work import keep_work
 from wherry.plan.replan import Decision, Revision
-from wherry.run.machine import (
+from wherry.run.commands import (
     NOTHING,
     ROUTING,
     Accepted,
@@ -39,7 +39,6 @@ from wherry.run.machine import (
     Install,
     Installed,
     Loaded,
-    Machine,
     Missing,
     Move,
     Moved,
@@ -54,6 +53,7 @@ from wherry.run.machine import (
     Send,
     ran,
 )
+from wherry.run.machine import Machine
 from wherry.sim.clockwork import Clockwork, Steps, Use
 
 

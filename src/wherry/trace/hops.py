@@ -25,12 +25,16 @@ _SPAN_ID_BYTES = 8
 
 
 class Hop(Struct, frozen=True):
-    """One hop of a continuation, as its receipt tells it."""
+    """One hop of a continuation, as its receipt tells it.
+
+    `life` tells the processes apart that carried hops out; they have no other meaning.
+    """
 
     id: bytes
     epoch: int
     hop: int
     receipt: Receipt
+    life: int = 0
 
 
 class Exporter(Protocol):
