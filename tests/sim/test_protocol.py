@@ -607,6 +607,17 @@ def test_a_deadline_is_on_record_before_it_is_told():
     assert b"deadline" in only(done, Report).value
 
 
+def test_a_deadline_ends_one_whose_steps_keep_home_busy():
+    home = Bench("home")
+    m = Message(ID, RUN, 1, 0, PROGRAM, 0, "home", deadline_ns=WALL + 10 * MS)
+    home.say(Submit(m, CODE))
+    said = []
+    while not any(isinstance(c, Report) for c in said) and home.now < 20 * MS:
+        said = home.say(Executed(m, go("home", 2, b"f")), after=3 * MS)
+        m = next((c.message for c in said if isinstance(c, Execute)), m)
+    assert home.now == 12 * MS
+
+
 def test_a_cancelled_one_is_told_once_and_its_step_stopped():
     home = home_with(go("csd", 2, b"frame"))
     done = home.say(Cancel(ID, b"enough"))
