@@ -124,6 +124,8 @@ def ending(home: Home, id_: bytes, *, timeout_s: float | None) -> Finished | Dor
     WherryError
         If it failed: with its error, function, line and device in one sentence.
     """
+    home.host.attach(id_)
+    home.host.settle()  # what can be done at once is no waiting
     try:
         return home.result(id_, timeout_s=timeout_s)
     except Dormant as dormant:

@@ -143,6 +143,7 @@ class Home(Struct):
         timeout_s : float, optional
             Ends it before: what sleeps longer than so many seconds goes on sleeping.
         """
+        self.host.settle()  # what can be done at once is no waiting
         self.host.run(lambda: False, give_up=self._nothing_wakes, timeout_s=timeout_s)
 
     def _nothing_wakes(self) -> bool:
