@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -66,16 +65,12 @@ def test_what_is_asked_wrongly_is_said_before_anything_is_made(wherry, tmp_path,
 def test_interrupted_it_writes_nothing(data, tmp_path):
     wherry_words = ["bench", "systems", *SMALL, "--data", str(data), "--requests", "1000000"]
     page = tmp_path / "report.html"
-    process = subprocess.Popen(
-        [*MAIN, *wherry_words, "--report", str(page), "--workload", "serve"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    time.sleep(4)
-    process.send_signal(signal.SIGINT)
-    out, said = process.communicate(timeout=60)
+    more = ["--report", str(page), "--workload", "serve"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with interruptible([*MAIN, *wherry_words, *more], environment) as process:
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "wherry: interrupted\n"
     assert out == ""

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import dataset
+from support.interrupted import interruptible
 
 from wherry.benchmarks.kernels import measure as measuring
 from wherry.benchmarks.kernels import peers, report, rounds
@@ -222,16 +222,11 @@ def test_the_mean_is_geometric_and_leaves_out_what_is_absent():
 def test_interrupted_it_leaves_nothing_behind(folder, data):
     words = ["bench", "kernels", "--scale-factor", str(SMALL), "--data", str(folder)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [*MAIN, *words, "--rounds", "1000000", "--workload", "q6-float64", "--threads", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    child = _child_of(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    more = ["--rounds", "1000000", "--workload", "q6-float64", "--threads", "1"]
+    with interruptible([*MAIN, *words, *more], environment) as process:
+        child = _child_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "wherry: interrupted\n"
     assert not Path(f"/proc/{child}").exists()

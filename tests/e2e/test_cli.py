@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
+from support.interrupted import interruptible
 
 from wherry import Measured, Modelled
 from wherry.benchmarks import tpch
@@ -351,13 +352,11 @@ def test_interrupted_generation_leaves_nothing(wherry, tmp_path, monkeypatch):
 def test_ctrl_c(tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
-    process = subprocess.Popen(
-        [*MAIN, "run", str(slow)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    with interruptible([*MAIN, "run", str(slow)]) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, "", "wherry: interrupted\n")
 
 

@@ -1,0 +1,32 @@
+"""Commands that a test interrupts as Ctrl-C does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+
+@contextmanager
+def interruptible(
+    words: Sequence[str], env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that hears SIGINT, and end it by pid if it did not.
+
+    A shell's background jobs, and all that they start, ignore SIGINT unless told otherwise.
+    """
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
