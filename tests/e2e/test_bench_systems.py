@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.interrupted import interruptible
 
 MAIN = [sys.executable, "-c", "import sys; from wherry.cli import main; sys.exit(main())"]
 SMALL = ("--scale-factor", "0.001")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+
+_HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @contextmanager
@@ -18,12 +23,11 @@ def interruptible(
     A shell's background jobs, and all that they start, ignore SIGINT unless told otherwise.
     """
     process = subprocess.Popen(
-        words,
+        [sys.executable, "-c", _HEARING, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=env,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
