@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import ipc
 
 import wherry as wh
 from wherry import col
 from wherry.movables.places import sealing_key
+from wherry.run.records import RUNNING
 
 ORDERS = pa.table(
     {
@@ -318,3 +320,22 @@ def test_a_payload_that_json_lacks_is_refused(tmp_path, payload):
         pytest.raises(wh.InputError, match="not what JSON has"),
     ):
         home.signal("ok", payload)
+
+
+def test_one_that_was_under_way_when_home_was_killed_can_be_cancelled(tmp_path):
+    orders = tmp_path / "orders.arrow"
+    with ipc.new_file(orders, ORDERS.drop_columns("day").schema) as file:
+        file.write_table(ORDERS.drop_columns("day"))
+    with wh.open_home(tmp_path / "j", datasets={"orders": orders}) as home:
+        id_ = home.start(asked, 1)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+    orders.unlink()
+    with pytest.raises(wh.InputError, match="cannot be read"), wh.open_home(tmp_path / "j") as home:
+        home.signal("ok", True)
+    with wh.open_home(tmp_path / "j", only=()) as home:
+        assert [one.state for one in home.journal.active()] == [RUNNING]
+        home.cancel(id_)
+        with pytest.raises(wh.WherryError, match="somebody asked for its end"):
+            home.result(id_)
+    assert not [path for path in tmp_path.glob("j.rows/**/*") if path.is_file()]

@@ -131,7 +131,9 @@ class Home(Struct):
         try:
             body = msgspec.json.encode(payload)
         except (TypeError, ValueError, RecursionError) as problem:
-            raise InputError(f"the payload of event {name!r} is not what JSON has: {problem}") from None
+            raise InputError(
+                f"the payload of event {name!r} is not what JSON has: {problem}"
+            ) from None
         number = number or os.urandom(_ID_BYTES)
         self.host.tell(Signalled(name, number, body))
         self.host.settle()
