@@ -7,7 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from platformdirs import user_state_path
+
 from wherry.base.errors import CorruptError, InputError
+from wherry.base.ids import digest
 from wherry.run.journal import Journal
 from wherry.run.journal_memory import MemoryJournal
 from wherry.run.message import thaw
@@ -55,7 +58,7 @@ def key_for(journal: Journal, name: str | Path | None) -> bytes:
     """
     if name is None or _on_server(name):
         return sealing_key(name)
-    path = _key_path(Path(name))
+    path = _key_path(name)
     sealed = [one.message for one in journal.listed(limit=_TRIED) if one.message]
     if sealed and not path.exists():  # a new one would open none of it
         raise InputError(f"the states in {name} are sealed, and their key {path} is not here")
@@ -78,8 +81,7 @@ def _opens(key: bytes, message: bytes) -> bool:
 
 def known_key(journal: str | Path) -> bytes | None:
     """Give the key that seals a home's messages; None if this user has none to it."""
-    path = _key_path(Path(journal))
-    return None if _on_server(journal) or not path.is_file() else sealing_key(journal)
+    return sealing_key(journal) if _key_path(journal).is_file() else None
 
 
 def rows_folder(journal: str | Path | None) -> Path | None:
@@ -91,7 +93,10 @@ def rows_folder(journal: str | Path | None) -> Path | None:
 
 
 def sealing_key(journal: str | Path | None) -> bytes:
-    """Give the key that seals a home's messages: beside its journal, and nobody else's to read.
+    """Give the key that seals a home's messages, which nobody else can read.
+
+    It lies beside the journal's file; of a journal on a server among the user's own state, so that
+    the next process of this user goes on with what this one sealed.
 
     Raises
     ------
@@ -100,9 +105,10 @@ def sealing_key(journal: str | Path | None) -> bytes:
     InputError
         If it cannot be made.
     """
-    if journal is None or _on_server(journal):
+    if journal is None:
         return os.urandom(KEY_BYTES)
-    path = _key_path(Path(journal))
+    path = _key_path(journal)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         _make_key(path)
     key = path.read_bytes()
@@ -129,8 +135,11 @@ def _make_key(path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _key_path(journal: Path) -> Path:
-    return journal.with_name(f"{journal.name}.key")
+def _key_path(journal: str | Path) -> Path:
+    if _on_server(journal):
+        return user_state_path("wherry") / "keys" / f"{digest(str(journal).encode()).hex()}.key"
+    path = Path(journal)
+    return path.with_name(f"{path.name}.key")
 
 
 def _on_server(journal: str | Path) -> bool:
