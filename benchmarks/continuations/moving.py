@@ -180,6 +180,9 @@ class _PingPong:
     def place(self, message: Message, avoid: object) -> str:
         raise NotImplementedError(message, avoid)
 
+    def ending(self, id_: bytes) -> None:
+        """Have nothing to note."""
+
     def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
         """Have nothing to let go of."""
 

@@ -162,6 +162,20 @@ def test_a_file_that_is_cut_short(copied: Path, whole: tuple[Path, Any], share: 
     assert copied.with_name("journal.damaged-1").stat().st_size == int(size * share)
 
 
+def test_tables_before_the_cut_of_a_small_journal_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = open_sqlite(path)
+    journal.write([held_of(n) for n in range(3)])
+    journal.close()
+    os.truncate(path, 14 * 4096 + 100)  # the first pages of later tables are gone
+    journal = reopened(path)
+    assert [journal.held(id_of(n)) for n in range(3)] == [held_of(n) for n in range(3)]
+    told = [one.table for one in journal.damages()]
+    assert "held" not in told
+    assert "answer" in told
+    journal.close()
+
+
 def test_a_row_that_was_changed_is_named_and_the_rest_goes_on(
     copied: Path, whole: tuple[Path, Any]
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from support.postgres import server
 
+import wherry as wh
 from wherry.base.errors import CorruptError, InputError
 from wherry.run.journal import Displaced, JournalBusy
 from wherry.run.journal_postgres import PostgresJournal, open_postgres
@@ -163,3 +165,26 @@ def test_a_journal_of_a_newer_version_is_refused(address: str) -> None:
 def test_a_server_that_is_not_there(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(InputError, match="cannot open the journal"):
         open_postgres(f"host={tmp_path_factory.mktemp('none')}", "one")
+
+
+@wh.movable
+async def waits(number: int) -> int:
+    more: int = await wh.event("more")
+    return number + more
+
+
+def test_the_next_process_goes_on_with_what_a_server_keeps(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    given = dict(pair.split("=") for pair in address.split())
+    address = f"postgresql://{given['user']}@/{given['dbname']}?host={given['host']}"
+    with wh.open_home(address) as home:
+        id_ = home.start(waits, 40)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+    (key,) = tmp_path.glob("wherry/keys/*.key")
+    assert key.stat().st_mode & 0o777 == 0o600
+    with wh.open_home(address) as home:
+        assert home.signal("more", 2) == id_
+        assert home.result(id_).value == 42

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,41 @@ def test_no_room_is_told_as_such(journal: SqliteJournal) -> None:
     assert journal.answered(answer(0).id) is None
     journal.write([answer(0)])
     assert journal.answered(answer(0).id) == answer(0)
+
+
+def test_who_is_killed_while_making_it_leaves_no_half(tmp_path, monkeypatch):
+    path = tmp_path / "j"
+
+    def killed(_dialect):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wherry.run.journal_sqlite.definitions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_sqlite(path)
+    assert not path.exists()
+    (tmp_path / "j-wal").write_bytes(b"of a journal that is gone")
+    with closing(open_sqlite(path)) as journal:
+        journal.write([Answered(b"a" * 16, False, b"1")])
+        assert not (tmp_path / "j-making").exists()
+    with closing(open_sqlite(path)) as journal:
+        assert journal.answered(b"a" * 16) == Answered(b"a" * 16, False, b"1")
+
+
+def test_a_log_that_does_not_fit_leaves_the_room_to_others(tmp_path, monkeypatch):
+    open_sqlite(tmp_path / "j").close()
+    written = FileIO.write
+
+    class Short(FileIO):
+        def write(self, data):
+            return written(self, data[:5000])
+
+    def opened(path, mode="r", **given):
+        return Short(path, mode) if str(path).endswith("-wal") else FileIO(path, mode, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        journal = open_sqlite(tmp_path / "j")
+    assert (tmp_path / "j-wal").stat().st_size == 0
+    journal.write([Answered(b"a" * 16, False, b"1")])
+    journal.close()

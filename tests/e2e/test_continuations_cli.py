@@ -285,6 +285,8 @@ def test_every_mistake_is_one_sentence(quick, here):
     one_sentence(quick("resume", "-j", "j"), "an ID, --all, or --event")
     one_sentence(quick("resume", "a", "b", "-j", "j"), "one ID")
     one_sentence(quick("resume", "-j", "j", "--event", "paid", "--payload", "{"), "JSON")
+    for hostile in ("NaN", '"\\ud800"', '"\udcff"', "[" * 5000):
+        one_sentence(quick("resume", "-j", "j", "--event", "paid", "--payload", hostile), "JSON")
     one_sentence(begin(quick, customer="x"), "bill: customer", "int")
     one_sentence(begin(quick, custom=1), "no parameter 'custom'", "did you mean 'customer'")
     one_sentence(begin(quick), "missing", "customer")

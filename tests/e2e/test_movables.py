@@ -1,5 +1,6 @@
 """Movables from declaration to answer: every await, on this machine and on emulated systems."""
 
+import errno
 import json
 import traceback
 from datetime import date, timedelta
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import ipc
 
 import wherry as wh
 from wherry import col
+from wherry.movables.places import sealing_key
+from wherry.run.records import RUNNING
 
 ORDERS = pa.table(
     {
@@ -100,6 +104,13 @@ async def patient(customer: int) -> pa.Table:
     if not ok:
         rows = await rows.limit(0)
     return await wh.respond(rows)
+
+
+@wh.movable
+async def asked(customer: int) -> int:
+    rows = await wh.scan("orders").filter(col("customer") == customer)
+    ok: bool = await wh.event("ok")
+    return rows.num_rows if ok else 0
 
 
 @wh.movable
@@ -242,3 +253,89 @@ def test_the_trace_has_every_hop():
     found = largest.run(1, 2, system="dpu-csd-host", **GIVEN)
     spans = json.loads(found.otlp)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert [span["name"] for span in spans] == [hop.receipt.what for hop in found.hops]
+
+
+def test_rows_of_the_ended_leave_even_if_home_was_killed_as_they_did(tmp_path, monkeypatch):
+    journal = tmp_path / "j"
+    with wh.open_home(journal, **GIVEN) as home:
+        id_ = home.start(asked, 1)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+    (file,) = tmp_path.glob("j.rows/*/*.arrow")
+    half = file.with_name(f".{'ab' * 16}.arrow.1.part")
+    half.write_bytes(b"a killed process wrote so far")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wherry.movables.stores.Stores.end", killed)
+        with pytest.raises(Killed), wh.open_home(journal, **GIVEN) as home:
+            home.signal("ok", True)
+    assert file.exists()
+    with wh.open_home(journal, **GIVEN) as home:
+        assert not [path for path in tmp_path.glob("j.rows/**/*") if path.is_file()]
+        assert home.result(id_).value == 4
+
+
+def test_a_key_that_is_lost_or_another_one_is_refused_and_nothing_is_made(tmp_path):
+    journal, key = tmp_path / "j", tmp_path / "j.key"
+    with wh.open_home(journal, **GIVEN) as home:
+        id_ = home.start(asked, 1)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+    right = key.read_bytes()
+    key.unlink()
+    with pytest.raises(wh.InputError, match=r"j\.key is not here"), wh.open_home(journal, **GIVEN):
+        pass
+    assert not key.exists()
+    key.write_bytes(bytes(32))
+    with pytest.raises(wh.InputError, match="not the key that"), wh.open_home(journal, **GIVEN):
+        pass
+    key.write_bytes(right)
+    with wh.open_home(journal, **GIVEN) as home:
+        home.signal("ok", True)
+        assert home.result(id_).value == 4
+
+
+def test_a_key_that_cannot_be_written_whole_is_not_left(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wherry.movables.places.os.write", full)
+        with pytest.raises(wh.InputError, match=r"j\.key cannot be written: no room"):
+            sealing_key(tmp_path / "j")
+    assert not list(tmp_path.iterdir())
+    assert sealing_key(tmp_path / "j") == sealing_key(tmp_path / "j")
+
+
+@pytest.mark.parametrize("payload", ["\ud800", object(), {1j: 1}])
+def test_a_payload_that_json_lacks_is_refused(tmp_path, payload):
+    with (
+        wh.open_home(tmp_path / "j", **GIVEN) as home,
+        pytest.raises(wh.InputError, match="not what JSON has"),
+    ):
+        home.signal("ok", payload)
+
+
+def test_one_that_was_under_way_when_home_was_killed_can_be_cancelled(tmp_path):
+    orders = tmp_path / "orders.arrow"
+    with ipc.new_file(orders, ORDERS.drop_columns("day").schema) as file:
+        file.write_table(ORDERS.drop_columns("day"))
+    with wh.open_home(tmp_path / "j", datasets={"orders": orders}) as home:
+        id_ = home.start(asked, 1)
+        with pytest.raises(wh.Dormant):
+            home.result(id_)
+    orders.unlink()
+    with pytest.raises(wh.InputError, match="cannot be read"), wh.open_home(tmp_path / "j") as home:
+        home.signal("ok", True)
+    with wh.open_home(tmp_path / "j", only=()) as home:
+        assert [one.state for one in home.journal.active()] == [RUNNING]
+        home.cancel(id_)
+        with pytest.raises(wh.WherryError, match="somebody asked for its end"):
+            home.result(id_)
+    assert not [path for path in tmp_path.glob("j.rows/**/*") if path.is_file()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import pyarrow as pa
 import typer
 from platformdirs import user_state_path
@@ -118,8 +119,8 @@ def payload_of(text: str | None) -> Any:
         If it is no JSON.
     """
     try:
-        return None if text is None else json.loads(text)
-    except json.JSONDecodeError as problem:
+        return None if text is None else msgspec.json.decode(os.fsencode(text))
+    except (ValueError, RecursionError) as problem:
         raise InputError(f"--payload is JSON, such as true or '\"text\"': {problem}") from None
 
 

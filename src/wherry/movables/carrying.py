@@ -111,6 +111,17 @@ class Carrying:
         """Let go of what a step left at a node."""
         self.stores.drop(resource)
 
+    def ending(self, id_: bytes) -> None:
+        """Note that a continuation is about to be over."""
+        self.stores.ending(id_)
+
+    def sweep(self) -> None:
+        """Let go of the rows of those that were over when a process was killed."""
+        for id_ in self.stores.unfinished():
+            answered = self.journal.answered(id_)
+            if answered is not None:  # else it goes on, and comes to its end again
+                self.ended(id_, answered.value, failed=answered.failed)
+
     def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
         """Let go of the rows of a continuation that is over, but for those of its answer."""
         rows = [] if failed else refers((answer_of(value)[1],))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from wherry.base.errors import Retryable
+from wherry.base.errors import InputError, Retryable
 from wherry.devices.system import System
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.flow.frame import freeze_frame
@@ -22,7 +22,7 @@ from wherry.movables.carrying import HOME, Carrying
 from wherry.movables.failure import stitched
 from wherry.movables.finished import Finished
 from wherry.movables.looking import hops
-from wherry.movables.places import opened, rows_folder, sealing_key
+from wherry.movables.places import key_for, opened, rows_folder
 from wherry.movables.steps import as_budget
 from wherry.movables.stores import Stores
 from wherry.movables.values import answer_of
@@ -124,11 +124,16 @@ class Home(Struct):
         Parameters
         ----------
         payload : object
-            What JSON has.
+            What JSON has; else an `InputError`.
         number : bytes
             Tells a repetition of the same arrival from another one.
         """
-        body = msgspec.json.encode(payload)
+        try:
+            body = msgspec.json.encode(payload)
+        except (TypeError, ValueError, RecursionError) as problem:
+            raise InputError(
+                f"the payload of event {name!r} is not what JSON has: {problem}"
+            ) from None
         number = number or os.urandom(_ID_BYTES)
         self.host.tell(Signalled(name, number, body))
         self.host.settle()
@@ -216,10 +221,12 @@ def open_home(
     """
     given = setting.setting(THIS_MACHINE if system is None else system, datasets or {})
     with closing(opened(journal)) as found:
+        key = key_for(found, journal)
         stores = Stores(rows_folder(journal))
         carrying = Carrying(found, given, stores, given=dict(datasets or {}), system=system)
+        carrying.sweep()
         mine = None if only is None else set(only)
-        host = Host(HOME, key=sealing_key(journal), journal=found, carrier=carrying, only=mine)
+        host = Host(HOME, key=key, journal=found, carrier=carrying, only=mine)
         yield Home(found, carrying, stores, host)
 
 

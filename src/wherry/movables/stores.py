@@ -24,6 +24,8 @@ from wherry.data.source import open_source
 KEY_BYTES = 16
 _ID_BYTES = 8
 """Of the continuation's id in a key."""
+_ENDING = "ending"
+"""The folder of notes among the folders of continuations, whose names are hexadecimal."""
 
 
 class LeaseEnded(Retryable):
@@ -91,15 +93,37 @@ class Stores(Struct):
 
     def end(self, id_: bytes, answer: Iterable[bytes]) -> None:
         """Let go of the files of a continuation that is over, but for those of its answer."""
-        kept = {key.hex() for key in answer}
-        folder = None if self.folder is None else self.folder / id_[:_ID_BYTES].hex()
-        if folder is None or not folder.is_dir():
+        if self.folder is None:
             return
-        for path in folder.glob("*.arrow"):
-            if path.stem not in kept:
-                path.unlink()
-        with suppress(OSError):  # the answer is in it
-            folder.rmdir()
+        kept = {key.hex() for key in answer}
+        folder = self.folder / id_[:_ID_BYTES].hex()
+        if folder.is_dir():
+            for path in folder.iterdir():  # also what a killed process was writing
+                if path.stem not in kept:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # the answer is in it
+                folder.rmdir()
+        self._ending(id_).unlink(missing_ok=True)
+
+    def ending(self, id_: bytes) -> None:
+        """Note that a continuation with files is about to be over, until `end` was called.
+
+        A process may be killed between the answer on record and the end of its files; nothing in
+        the journal would then lead to them. The note is not synced: `kill -9` leaves it.
+        """
+        if self.folder is not None and (self.folder / id_[:_ID_BYTES].hex()).is_dir():
+            note = self._ending(id_)
+            note.parent.mkdir(exist_ok=True)
+            note.touch()
+
+    def unfinished(self) -> list[bytes]:
+        """Give the continuations of which a process noted the end and did not come to it."""
+        notes = () if self.folder is None else (self.folder / _ENDING).glob("*")
+        return sorted(bytes.fromhex(note.name) for note in notes)
+
+    def _ending(self, id_: bytes) -> Path:
+        assert self.folder is not None  # there are files
+        return self.folder / _ENDING / id_.hex()
 
     def pin(self, key: bytes) -> None:
         """Keep rows beyond their continuation: they are its answer, until `unpin`."""

@@ -307,6 +307,14 @@ def parked(node: State, h: Held, records: tuple[Record, ...]) -> Entry:
     return entry
 
 
+def cancelled(node: State, h: Held, records: tuple[Record, ...], error: bytes) -> None:
+    """End one that was under way when this node ended, and that nobody asked to go on with."""
+    entry = parked(node, h, records)
+    entry.state, entry.where = h.state, h.where
+    node.entries[entry.id] = entry
+    cut_short(node, entry, error)
+
+
 def attached(node: State, kept: Loaded) -> None:
     """Tell a caller how a continuation ended, if it has."""
     for r in kept.records:

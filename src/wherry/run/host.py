@@ -48,7 +48,7 @@ from wherry.run.journal import Journal
 from wherry.run.message import Message
 from wherry.run.node import Timing
 from wherry.run.protocol import Node
-from wherry.run.records import Held
+from wherry.run.records import Answered, Held
 
 _WOKEN_AT_ONCE: Final = 256
 """Dormant continuations that are read from the journal together."""
@@ -69,6 +69,10 @@ class Carrier(Protocol):
 
     def place(self, message: Message, avoid: Sequence[str]) -> str:
         """Choose where a state may go on; empty: nowhere now."""
+        ...
+
+    def ending(self, id_: bytes) -> None:
+        """Note that a continuation is about to be over; `ended` may never come, after a kill."""
         ...
 
     def ended(self, id_: bytes, value: bytes, *, failed: bool) -> None:
@@ -196,6 +200,9 @@ class Host:
                     self._queue.append((self._node(target), Received(node.name, data)))
                 case Persist(records):
                     if node.name == self.home:
+                        for record in records:
+                            if isinstance(record, Answered):
+                                self.carrier.ending(record.id)
                         self.journal.write(records)
                 case Report(id_, failed, value):
                     self.reports[id_] = command

@@ -170,7 +170,8 @@ def _worked(copy: Path, work: Path, fresh: Path, log: Log) -> None:
         for number, image in log.pages.items():
             file.seek((number - 1) * len(image))
             file.write(image)
-        pages = -(-file.seek(0, os.SEEK_END) // _PAGE)
+        # SQLite reads no table at all if the first page of one is beyond the file's end.
+        pages = max(-(-file.seek(0, os.SEEK_END) // _PAGE), fresh.stat().st_size // _PAGE)
         file.truncate(pages * _PAGE)
     _without_log(work, pages)
     if not _tables_of(work):

@@ -103,7 +103,7 @@ class SqliteJournal(SqlJournal):
         """Open the file to be written, salvaged first where that is needed; tell of a torn log."""
         with self._reporting():
             if not exists:
-                make(self.path)
+                _make_whole(self.path)
             else:
                 why = reasons(self.path)
                 if why:
@@ -373,6 +373,18 @@ def make(path: Path) -> None:
     sync_folder(path)
 
 
+def _make_whole(path: Path) -> None:
+    """Make an empty journal under another name first: who is killed meanwhile leaves no half."""
+    making = path.with_name(f"{path.name}-making")
+    making.unlink(missing_ok=True)
+    for one in (making, path):  # a log without its file is nobody's
+        for end in ("-wal", "-shm"):
+            one.with_name(one.name + end).unlink(missing_ok=True)
+    make(making)
+    making.replace(path)
+    sync_folder(path)
+
+
 def _lay_out_log(path: Path) -> None:
     """Have the log's blocks on disk, so that to sync a commit writes nothing but its pages.
 
@@ -380,7 +392,9 @@ def _lay_out_log(path: Path) -> None:
     """
     with path.with_name(path.name + "-wal").open("rb+", buffering=0) as file:
         try:
-            file.write(bytes(32 + LOG_PAGES * (PAGE_BYTES + 24)))
+            size = 32 + LOG_PAGES * (PAGE_BYTES + 24)
+            if file.write(bytes(size)) < size:  # what is left of the disk others need, too
+                file.truncate(0)
             os.fsync(file.fileno())
         except OSError:  # no room: it grows as it is needed, as far as it can
             file.truncate(0)
@@ -418,8 +432,9 @@ class _DriverLock:
         status = os.fstat(self._file)
         self._key = (status.st_dev, status.st_ino)
         self._mine.add(self._key)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"process {os.getpid()}".encode(), 0)
+        with contextlib.suppress(OSError):  # the lock holds; a full disk only hides whose it is
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"process {os.getpid()}".encode(), 0)
 
     def release(self) -> None:
         """End the lock; the file stays, for to remove it could remove another's."""

@@ -249,6 +249,8 @@ class Node(State):
             home.damaged(self, kept.id, damage, kept.records)
         elif h is not None and h.state == PARKED:
             parked, wake_ns = home.parked(self, h, kept.records), h.wake_ns
+        elif h is not None and h.state != ENDED and isinstance(event, Cancel):
+            home.cancelled(self, h, kept.records, event.error)
         if isinstance(event, Received):
             said = control.thaw(event.data, self.key)
             assert isinstance(said, Passed | Alive)
