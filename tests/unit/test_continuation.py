@@ -172,6 +172,18 @@ def test_a_typical_query_takes_about_150_bytes() -> None:
 
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "__import__", "import_module", "loads"}
+REASONED = {
+    "flow/generate.py": {"compile"},  # trees made of verified nodes, never text
+    "flow/run.py": {"exec"},  # those trees, with listed names and no builtins
+    "flow/source.py": {"eval", "compile"},  # a chain's arguments, where their file declares them
+    "movables/failure.py": {"eval", "compile"},  # one fixed expression, for a frame to show
+    "sim/faults/mutate.py": {
+        "exec",
+        "compile",
+        "import_module",
+    },  # our own source with an edit, to judge the judge
+}
+"""What compiles or runs something, and what that is; none of it is read from a message."""
 
 
 @pytest.mark.parametrize(
@@ -183,6 +195,7 @@ CALLS = {"eval", "exec", "compile", "__import__", "import_module", "loads"}
     ],
 )
 def test_no_module_can_run_what_it_reads(path: Path) -> None:
+    known = REASONED.get(str(path.relative_to(Path(wherry.__file__).parent)), set())
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             assert not {alias.name for alias in node.names} & FORBIDDEN
@@ -191,5 +204,7 @@ def test_no_module_can_run_what_it_reads(path: Path) -> None:
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
             called = getattr(node.func, "attr", None)
-            assert called != "import_module", f"line {node.lineno} imports what it computes"
-            assert name not in CALLS, f"line {node.lineno} calls {name}"
+            assert called not in {"import_module"} - known, (
+                f"line {node.lineno} imports what it computes"
+            )
+            assert name not in CALLS - known, f"line {node.lineno} calls {name}"
