@@ -175,10 +175,10 @@ class _PingPong:
         return go(next(self.others), position, frame, operand=given, receipt=bytes(48))
 
     def perform(self, message: Message) -> tuple[int, bytes]:
-        raise NotImplementedError(message)
+        raise AssertionError(f"it has no effects: {message}")
 
     def place(self, message: Message, avoid: object) -> str:
-        raise NotImplementedError(message, avoid)
+        raise AssertionError(f"nothing falls silent here: {message} {avoid}")
 
     def ending(self, id_: bytes) -> None:
         """Have nothing to note."""
@@ -187,7 +187,7 @@ class _PingPong:
         """Have nothing to let go of."""
 
     def release(self, node: str, resource: bytes) -> None:
-        raise NotImplementedError(node, resource)
+        raise AssertionError(f"nothing is kept here: {node} {resource!r}")
 
 
 def _round_trips() -> list[float]:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from wherry.movables.declare import Movable
 
 _ID_BYTES = 16
-_KEY_BYTES = 32
 _NS = 1_000_000_000
 
 

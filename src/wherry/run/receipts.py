@@ -13,12 +13,10 @@ import msgspec
 
 from wherry.base.errors import CorruptError, InputError, WherryError, unknown_name
 from wherry.base.units import format_bytes, format_ns
+from wherry.run.message import BUDGETS
 
-DIMENSIONS: Final = (
-    *("time_ns", "bytes", "rows", "iops"),
-    *("ram_byte_ns", "nic_buffer_byte_ns", "hops", "money_micro"),
-)
-"""Of budgets and receipts, in their order in a message: nanoseconds; bytes over links; rows made;
+DIMENSIONS: Final = BUDGETS
+"""Of budgets and receipts, as messages order them: nanoseconds; bytes over links; rows made;
 requests to media; bytes in memory, and in a NIC's memory, times nanoseconds; hops; millionths of a
 US dollar."""
 
