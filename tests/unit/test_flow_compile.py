@@ -12,13 +12,11 @@ from support.movables import VOCABULARY, Movable, compiled, declare, note, sleep
 
 from wherry.base.errors import InputError
 from wherry.flow.compile import compile_function
-from wherry.flow.frame import freeze_value, thaw_value
 from wherry.flow.marks import effect_mark
 from wherry.flow.nodes import Program, identity
 from wherry.flow.proof import proof, proof_json
 from wherry.flow.run import compiled_of
 from wherry.flow.source import Rejected
-from wherry.flow.types import INT, STR, Fixed, Maybe
 from wherry.flow.verify import decode_program
 from wherry.ir.codec import encode
 
@@ -191,13 +189,3 @@ def test_effects_are_declared_completely() -> None:
     with pytest.raises(InputError, match="no effect class 'twice'"):
         effect_mark(keyed, "twice")
     assert note.__wherry__.key == "to"
-
-
-def test_single_values_are_written_and_read() -> None:
-    t = Fixed((Maybe(INT), STR))
-    data = freeze_value(t, (None, "a"), "the answer")
-    assert thaw_value(t, data, "the answer") == (None, "a")
-    with pytest.raises(InputError, match=r"the answer\[1\] needs str; got int 5"):
-        freeze_value(t, (1, 5), "the answer")
-    with pytest.raises(InputError, match="the answer: "):
-        thaw_value(t, data[:-1], "the answer")

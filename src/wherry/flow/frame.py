@@ -7,14 +7,13 @@ item follows: `[position, frame]` of the callee. Decoding builds declared types 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import msgspec
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.flow.nodes import CallMovable, Position, Program
-from wherry.flow.types import WireType, is_wire, most_bytes
+from wherry.flow.types import is_wire, most_bytes
 from wherry.flow.wire import check_value, decoded_type, smallest_bound
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -158,36 +157,6 @@ def frames_of(program: Program) -> Frames:
 
 
 _MOST_KEPT: Final = 4096
-
-
-def freeze_value(t: WireType, value: Any, what: str) -> bytes:
-    """Give the bytes of a value that stands in no frame: an argument, a result, an answer.
-
-    Raises
-    ------
-    InputError
-        If it is not of that type; `what` says whose value it is.
-    """
-    return _ENCODE(check_value(t, value, what))
-
-
-def thaw_value(t: WireType, data: bytes, what: str) -> Any:
-    """Give the value that `freeze_value` wrote.
-
-    Raises
-    ------
-    CorruptError
-        If the bytes are no value of that type.
-    """
-    try:
-        return check_value(t, _decoder(t)(data), what)
-    except (*_REFUSED, InputError) as problem:
-        raise CorruptError(f"{what}: {problem}") from None
-
-
-@lru_cache(maxsize=1024)
-def _decoder(t: WireType) -> Callable[[bytes], Any]:
-    return msgspec.msgpack.Decoder(decoded_type(t)).decode
 
 
 def freeze_frame(program: Program, position: int, values: tuple[Any, ...]) -> bytes:
