@@ -1,46 +1,32 @@
-"""Who asks an agent, and what one takes from it."""
+"""Who asks: what a listener found out about the other end before it reads a request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Final
 
-import pyarrow as pa
 from msgspec import Struct
 
-from wherry.data.segment import SegmentPool
+from wherry.base.errors import InputError
+
+AGENTS: Final = "agents"
+"""The tenant of other agents: they take pieces by ticket, and read no dataset."""
+
+
+class Forbidden(InputError):
+    """Who asked may not have it; asking again, or elsewhere, does not help."""
 
 
 class Peer(Struct, frozen=True):
-    """Who is at the other end of a connection.
+    """The other end of a connection.
 
     Attributes
     ----------
     tenant : str
-        Whose work it is.
+        Whose work it is (`wherry.serve.tenants`); `AGENTS` for another agent.
     how : str
-        How it is known, for logs: "unix uid 1000", "tls CN=alice".
+        How that is known, for logs: `unix uid 1000`, `tls client alice 5f2c`. Two peers with the
+        same tenant and the same `how` are the same one.
     """
 
     tenant: str
     how: str
-
-
-class Taken(Struct, frozen=True, eq=False):
-    """A piece, lent to whoever showed its ticket.
-
-    Attributes
-    ----------
-    schema : pa.Schema
-        Of the batches.
-    batches : sequence of pa.RecordBatch
-        The rows.
-    lease : int
-        Names the loan; from 0, below 2**64, and never the same twice.
-    pool : SegmentPool
-        Of the tenant: where memory is copied to that is in no segment.
-    """
-
-    schema: pa.Schema
-    batches: Sequence[pa.RecordBatch]
-    lease: int
-    pool: SegmentPool
