@@ -15,9 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
-import pyarrow as pa
-from msgspec import Struct
-
 from wherry.base.errors import CorruptError, Refused, Retryable, WherryError
 from wherry.serve.imported import Imported, imported
 from wherry.serve.layout import DESCRIPTORS_MAX
@@ -33,26 +30,6 @@ LEASE: Final = struct.Struct("<Q")
 
 MAPPINGS: Final = Mappings()
 """What this process has mapped of others, whatever the connection."""
-
-
-class Piece(Struct, frozen=True, eq=False):
-    """A piece that another process holds, mapped here.
-
-    Attributes
-    ----------
-    schema, batches : pa.Schema, tuple of pa.RecordBatch
-        Its rows; whoever keeps a buffer of them keeps the lease.
-    lease : int
-        The agent's name for the loan.
-    copied_bytes, why : int, str
-        What the agent had to copy, and why; 0 and "" if nothing.
-    """
-
-    schema: pa.Schema
-    batches: tuple[pa.RecordBatch, ...]
-    lease: int
-    copied_bytes: int
-    why: str
 
 
 class Connection:
@@ -144,8 +121,8 @@ class Connection:
             frame = self._stream.receive_now()
             return None if frame is None else self._reply(frame, REPLY).payload
 
-    def take(self, ticket: bytes, deadline: float) -> Piece:
-        """Map the piece that a ticket is for.
+    def take(self, ticket: bytes, deadline: float) -> Imported:
+        """Map the piece that a ticket is for; whoever keeps a buffer of it keeps the lease.
 
         Raises
         ------
@@ -188,19 +165,18 @@ class Connection:
             leases += LEASE.pack(self._let_go.popleft())
         return [(RETURN, bytes(leases))] if leases else []
 
-    def _piece(self, frame: Frame) -> Piece:
+    def _piece(self, frame: Frame) -> Imported:
         if len(frame.payload) < LEASE.size:
-            raise CorruptError(f"{self.label} gave a piece without a lease")
+            raise CorruptError(f"the {self.label} gave a piece without a lease")
         (lease,) = LEASE.unpack_from(frame.payload)
         let_go = self._let_go
-        found: Imported = imported(
+        return imported(
             frame.payload[LEASE.size :],
             frame.descriptors,
             self._mappings,
             f"a piece of the {self.label}",
             gone=lambda: let_go.append(lease),
         )
-        return Piece(found.schema, found.batches, lease, found.copied_bytes, found.why)
 
     def _reply(self, frame: Frame, kind: int) -> Frame:
         """Give the frame if it is of that kind; only pieces come with descriptors."""

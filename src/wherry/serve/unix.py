@@ -11,16 +11,18 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
+import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, Retryable, WherryError
+from wherry.data.segment import SegmentPool
 from wherry.serve.connection import LEASE
 from wherry.serve.layout import Exported, export
-from wherry.serve.peer import Peer, Taken
+from wherry.serve.peer import Peer
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
 from wherry.serve.wire import FAILED, GIVEN, REPLY, REQUEST, RETURN, TAKE, Stream
@@ -37,8 +39,8 @@ class Limits(Struct, frozen=True):
     ----------
     connections : int
         At once; further ones are told to come again.
-    leases : int
-        Pieces that one connection holds at once.
+    pieces : int
+        That one connection has taken at once.
     request_bytes : int
         A longer request ends the connection.
     idle_s : float
@@ -48,10 +50,26 @@ class Limits(Struct, frozen=True):
     """
 
     connections: int = 64
-    leases: int = 4096
+    pieces: int = 4096
     request_bytes: int = INSTALL_BYTES_MAX + REQUEST_BYTES_MAX
     idle_s: float = 600.0
     frame_s: float = 30.0
+
+
+class Taken(Protocol):
+    """A piece: its batches, and the pool of the tenant whose it is."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+
+    @property
+    def batches(self) -> Sequence[pa.RecordBatch]:
+        """The rows."""
+
+    @property
+    def pool(self) -> SegmentPool:
+        """Where memory is copied to that lies in no segment."""
 
 
 class Served(Struct, frozen=True, eq=False):
@@ -62,21 +80,14 @@ class Served(Struct, frozen=True, eq=False):
     peer : callable
         Gives the peer of a user id; raises a WherryError to refuse it.
     handle : callable
-        Answers a request.
+        Answers a request, always.
     taken : callable
         Gives the piece of a ticket; raises a WherryError to refuse.
-    returned : callable
-        Is told the leases of pieces that nobody reads any more.
-    gone : callable
-        Is told the leases that a connection had not given back when it ended: once for every
-        connection that `peer` accepted.
     """
 
     peer: Callable[[int], Peer]
     handle: Callable[[bytes, Peer], bytes]
     taken: Callable[[bytes, Peer], Taken]
-    returned: Callable[[tuple[int, ...], Peer], None]
-    gone: Callable[[Peer, tuple[int, ...]], None]
 
 
 class Listener:
@@ -123,15 +134,11 @@ class Listener:
         """How many peers are connected."""
         return len(self._clients)
 
-    def drop(self, leases: tuple[int, ...]) -> None:
-        """Give up pieces whose lease ended while their reader is still connected.
-
-        It may read them still, so their memory is not used again.
-        """
+    @property
+    def lent(self) -> int:
+        """How many pieces its peers have taken and not given back."""
         with self._lock:
-            clients = list(self._clients)
-        for client in clients:
-            client.drop(leases)
+            return sum(client.lent for client in self._clients)
 
     def close(self, within_s: float = 5.0) -> bool:
         """Accept nobody any more, end all connections, and remove the socket file.
@@ -218,6 +225,7 @@ class _Client:
         self._stream, self._uid = stream, uid
         self._served, self._limits = served, limits
         self._lent: dict[int, Exported] = {}
+        self._last = 0
 
     def serve(self) -> None:
         """Find out who it is, and answer until the connection ends."""
@@ -237,9 +245,7 @@ class _Client:
             pass  # Gone, silent for too long, or too slow: whatever it was, it is over.
         finally:
             self._stream.close()
-            leases = tuple(self._lent)
-            self.drop(leases)
-            self._served.gone(peer, leases)
+            self._drop()
 
     def _answer(self, kind: int, payload: bytes, peer: Peer) -> None:
         if kind == REQUEST:
@@ -247,49 +253,45 @@ class _Client:
         elif kind == TAKE:
             self._give(payload, peer)
         elif kind == RETURN:
-            self._return(payload, peer)
+            self._return(payload)
         else:
             raise CorruptError(f"a frame of kind {kind} is nothing to send to an agent")
 
     def _give(self, ticket: bytes, peer: Peer) -> None:
         try:
-            if len(self._lent) >= self._limits.leases:
+            if len(self._lent) >= self._limits.pieces:
                 raise Retryable(f"this connection has taken {len(self._lent)} pieces already")
-            lease, exported = self._exported(ticket, peer)
+            taken = self._served.taken(ticket, peer)
+            exported = export(taken.schema, taken.batches, taken.pool)
         except WherryError as problem:
             self._send(FAILED, to_bytes(failed(problem)))
             return
-        self._lent[lease] = exported
-        payload = LEASE.pack(lease) + exported.layout
+        self._last += 1
+        self._lent[self._last] = exported
+        payload = LEASE.pack(self._last) + exported.layout
         self._send(GIVEN, payload, exported.descriptors)
-
-    def _exported(self, ticket: bytes, peer: Peer) -> tuple[int, Exported]:
-        taken = self._served.taken(ticket, peer)
-        try:
-            return taken.lease, export(taken.schema, taken.batches, taken.pool)
-        except BaseException:
-            self._served.returned((taken.lease,), peer)
-            raise
 
     def _send(self, kind: int, payload: bytes, descriptors: tuple[int, ...] = ()) -> None:
         deadline = time.monotonic() + self._limits.frame_s
         self._stream.send([(kind, payload)], deadline, descriptors)
 
-    def _return(self, payload: bytes, peer: Peer) -> None:
-        """Take leases back; those that this connection does not have are nobody's business."""
+    def _return(self, payload: bytes) -> None:
+        """Take pieces back; what this connection does not have is nobody's business."""
         if len(payload) % LEASE.size:
             raise CorruptError(f"{len(payload)} bytes of leases")
-        named = (lease for (lease,) in LEASE.iter_unpack(payload))
-        leases = tuple(lease for lease in named if self._lent.pop(lease, None) is not None)
-        if leases:
-            self._served.returned(leases, peer)
+        for (lease,) in LEASE.iter_unpack(payload):
+            self._lent.pop(lease, None)
 
-    def drop(self, leases: tuple[int, ...]) -> None:
-        """Let go of pieces, and have their memory never written to again."""
-        for lease in leases:
-            exported = self._lent.pop(lease, None)
-            if exported is not None:
-                exported.drop()
+    def _drop(self) -> None:
+        """Let go of what was not given back, and have its memory never written to again."""
+        while self._lent:
+            _, exported = self._lent.popitem()
+            exported.drop()
+
+    @property
+    def lent(self) -> int:
+        """How many pieces the peer has."""
+        return len(self._lent)
 
     def shut(self) -> None:
         """End the connection from another thread."""
