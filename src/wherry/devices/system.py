@@ -62,6 +62,10 @@ __all__ = [
 ]
 
 
+UNIX = "unix:"
+"""Begins the address of an agent on this host: the path of its socket follows."""
+
+
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One table of a system file."""
 
@@ -71,6 +75,7 @@ class _Head(_Table, frozen=True):
     title: str
     host: str
     client: str
+    keys: str = ""
 
 
 class _SystemFile(_Table, frozen=True):
@@ -146,6 +151,8 @@ def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None =
         switches=tuple(written.names[0] for written, _ in switches),
         links=tuple(starmap(as_link, links)),
         datasets=tuple(dataset for dataset, _ in homes),
+        agents=_agents(devices, beside),
+        keys=str((beside or Path()) / form.system.keys) if form.system.keys else "",
     )
     if form.system.name != stem:
         problems.append(f"[system] name is {form.system.name!r}, but the file is {stem}.toml")
@@ -157,6 +164,20 @@ def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None =
     problems += _dataset_problems(system, declared, [none for _, none in homes])
     refuse(label, problems)
     return system
+
+
+def _agents(devices: list[tuple[Written, DeviceEntry]], beside: Path | None) -> dict[str, str]:
+    """Give the addresses of agents; a socket's path is relative to the system's file."""
+    found = {}
+    for written, entry in devices:
+        address = entry.agent
+        if address is None:
+            continue
+        address = address.replace("{n}", str(written.member)).replace("{m}", str(written.index))
+        if address.startswith(UNIX) and beside is not None:
+            address = f"{UNIX}{beside / address.removeprefix(UNIX)}"
+        found[written.names[0]] = address
+    return found
 
 
 def _profiles(
