@@ -149,6 +149,10 @@ class Connection:
                 self._stream.send(returns, deadline)
         return sum(len(payload) // LEASE.size for _, payload in returns)
 
+    def shut(self) -> None:
+        """End it from another thread: whoever waits on it waits no longer, and closes it."""
+        self._stream.shut()
+
     def close(self) -> None:
         """End it; what was taken stays mapped and as it is, for as long as somebody reads it."""
         self._stream.close()
