@@ -8,7 +8,8 @@ from typing import Final
 from wherry.base.errors import InputError
 from wherry.devices.system import UNIX
 from wherry.serve.connection import Connection as UnixConnection
-from wherry.serve.links import Connection, Received
+from wherry.serve.links import Connection
+from wherry.serve.received import BY_DESCRIPTOR, Received
 
 CONNECT_S: Final = 3.0
 """An agent that does not accept a connection in so long is not reached."""
@@ -28,7 +29,8 @@ class _Unix:
     def take(self, ticket: bytes, deadline_s: float) -> Received:
         """Map the piece that a ticket is for."""
         found = self._connection.take(ticket, time.monotonic() + deadline_s)
-        return Received(found.schema, list(found.batches), found.copied_bytes, found.why)
+        why = found.why or BY_DESCRIPTOR
+        return Received(found.schema, list(found.batches), found.copied_bytes, why)
 
     def close(self) -> None:
         """End it; a thread that waits gets an error."""
