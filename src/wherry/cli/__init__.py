@@ -20,6 +20,7 @@ from wherry.cli import (
     demo,
     doctor,
     explain,
+    keys,
     migrate,
     profiles,
     ps,
@@ -88,6 +89,7 @@ def app() -> typer.Typer:
         found.command(name, epilog=module.EXAMPLES)(module.command)
     found.add_typer(bench.app(), name="bench")
     found.add_typer(profiles.app(), name="profiles")
+    found.add_typer(keys.app(), name="keys")
     return found
 
 
