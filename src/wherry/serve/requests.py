@@ -133,9 +133,10 @@ class Dataset(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Listed(Message, frozen=True, tag="listed"):
-    """The datasets."""
+    """The datasets that the caller may read, and of those that cannot be read the reason."""
 
     datasets: tuple[Dataset, ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 class Measure(Message, frozen=True, tag="measure"):
