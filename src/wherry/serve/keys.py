@@ -179,7 +179,7 @@ def revoke(folder: Path, name: str, now_s: int) -> tuple[list[str], list[Path]]:
         issued = _issued(folder)
         chosen = [one.identity for one in issued if name in (one.identity.name, _serial(one))]
         if not chosen:
-            raise unknown_name("name", name, dict.fromkeys(one.identity.name for one in issued))
+            raise unknown_name("name", name, sorted({one.identity.name for one in issued}))
         before = _revoked(folder)
         fresh = {
             one.serial: now_s

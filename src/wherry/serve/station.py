@@ -100,6 +100,8 @@ class Settings(Struct, frozen=True):
         Gives steady nanoseconds.
     team : callable
         Runs programs on all cores.
+    refused : callable
+        Is told who was refused what, and why: `wherry.serve.log.Log.refused`.
     """
 
     tenants: Callable[[], Tenants]
@@ -107,6 +109,7 @@ class Settings(Struct, frozen=True):
     lease_s: float = 15.0
     clock: Clock = time.monotonic_ns
     team: Team = alone
+    refused: Callable[[Peer, str, str], None] = lambda *_: None
 
 
 class Station:
@@ -151,6 +154,7 @@ class Station:
         try:
             return to_bytes(self._answer(data, peer))
         except WherryError as problem:
+            self._note(peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
@@ -169,8 +173,11 @@ class Station:
         CorruptError, Retryable
             If the ticket is not ours, or has ended, or the piece is gone.
         """
-        del peer
-        said = open_ticket(ticket, self._tickets, self.settings.clock())
+        try:
+            said = open_ticket(ticket, self._tickets, self.settings.clock())
+        except WherryError as problem:
+            self._note(peer, "ticket", problem)
+            raise
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
@@ -191,6 +198,11 @@ class Station:
             self.visits.release(visit.tenant, visit.query)
         for belongings in self._belongings.values():
             belongings.pool.close()
+
+    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
+        # What may succeed later was not refused, and what failed of itself is no caller's doing.
+        if isinstance(problem, InputError):
+            self.settings.refused(peer, what, str(problem))
 
     # What is asked.
 
@@ -282,6 +294,8 @@ class Station:
             case requests.DIRECTORY:
                 listed = from_bytes(request.body)
                 self._check_readable(listed.name, tenant)
+                if any(self.name in dict(place.holders) for place in listed.places):
+                    self._source(listed.name, tenant)
                 mine.add_source(source_of(listed, lambda number: self._part(listed, number)))
             case _:
                 raise InputError(
@@ -485,13 +499,13 @@ class Station:
         return seal_ticket(said, self._tickets, now)
 
     def _source(self, name: str, tenant: Tenant) -> Any:
-        self._check_readable(name, tenant)
+        # What it may not read looks like what is not there, names of others included.
+        tenant.dataset(name, dict.fromkeys(self.catalogue.names))
         return self.catalogue.source(name)
 
     def _check_readable(self, name: str, tenant: Tenant) -> None:
-        # What it may not read looks like what is not there.
         if not tenant.may_read(name):
-            tenant.dataset(name, {})
+            tenant.dataset(name, dict.fromkeys(self.catalogue.names))
 
     def _check_open(self, tenant: Tenant) -> None:
         hops = sum(v.carrier.opened for v in self.visits if v.tenant == tenant.name)
