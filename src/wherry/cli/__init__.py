@@ -14,6 +14,7 @@ import typer
 
 from wherry.base.errors import Refused, WherryError
 from wherry.cli import (
+    agent,
     bench,
     calibrate,
     cancel,
@@ -95,7 +96,7 @@ def app() -> typer.Typer:
 
 _COMMANDS = (
     *(demo, run, explain, ps, show, resume, cancel, migrate, trace, usage),
-    *(validate, calibrate, doctor, warm),
+    *(agent, validate, calibrate, doctor, warm),
 )
 _EXAMPLES = """\b
 Examples:

@@ -245,6 +245,15 @@ class Carrier(Struct):
         self.evidence.append(found)
         return found
 
+    def hold(self, piece: PieceId, rows: Piece) -> None:
+        """Have a piece that the client brings."""
+        self.pieces[piece] = rows
+
+    def answer(self, pieces: Iterable[PieceId], client: str) -> list[Piece]:
+        """Hand the pieces of the answer to the client."""
+        del client  # They lie in its process.
+        return [self.pieces.pop(piece) for piece in pieces]
+
     def replan(self, command: Replan) -> Decision:
         """Decide how the shares that are left go."""
         return decided(self.decide, command)

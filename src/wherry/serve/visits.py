@@ -1,4 +1,4 @@
-"""What an agent keeps of a query: continuations and pieces, until it is released or forgotten."""
+"""What an agent keeps of a query, its continuations and pieces, until it is let go."""
 
 from __future__ import annotations
 
