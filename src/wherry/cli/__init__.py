@@ -21,6 +21,7 @@ from wherry.cli import (
     demo,
     doctor,
     explain,
+    keys,
     migrate,
     profiles,
     ps,
@@ -89,6 +90,7 @@ def app() -> typer.Typer:
         found.command(name, epilog=module.EXAMPLES)(module.command)
     found.add_typer(bench.app(), name="bench")
     found.add_typer(profiles.app(), name="profiles")
+    found.add_typer(keys.app(), name="keys")
     return found
 
 
