@@ -82,7 +82,7 @@ class _SystemFile(_Table, frozen=True):
     system: _Head
     device: tuple[DeviceEntry, ...]
     link: tuple[LinkEntry, ...]
-    dataset: tuple[Dataset, ...]
+    dataset: tuple[Dataset, ...] = ()
     switch: tuple[Switch, ...] = ()
     group: tuple[Group, ...] = ()
 
@@ -161,6 +161,10 @@ def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None =
     declared = [written.names[0] for written, _ in (*devices, *switches)]
     problems += _name_problems(system, declared) + _host_problems(system, declared)
     problems += _link_problems(system, declared, [written.where for written, _ in links])
+    if not form.dataset and not system.agents:
+        problems.append(
+            "table [[dataset]] is missing; only agents tell by themselves what they have"
+        )
     problems += _dataset_problems(system, declared, [none for _, none in homes])
     refuse(label, problems)
     return system
