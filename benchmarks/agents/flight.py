@@ -167,10 +167,14 @@ def _figures(own: str, listener: str, nbytes: int, rounds: int, requests: int) -
                 call()
                 small[name].append((time.perf_counter() - began) * 1e6)
     pairs = list(zip(rates["wherry"], rates["own"], rates["cut"], strict=True))
+    own, cut, client, wherry = (median(rates[n]) for n in ("own", "cut", "client", "wherry"))
     return FlightFigures(
         table.nbytes,
         rounds,
-        *(median(rates[name]) for name in ("own", "cut", "client", "wherry")),
+        own,
+        cut,
+        client,
+        wherry,
         median(a / b for a, b, _ in pairs),
         median(a / c for a, _, c in pairs),
         median(small["own"]),
