@@ -54,7 +54,11 @@ def dial(address: str, device: str, keys: str = "") -> Connection:
     InputError
         If it is no address.
     """
-    del device, keys
     if address.startswith(UNIX):
         return _Unix(address.removeprefix(UNIX))
+    if address.startswith("grpc"):
+        # Takes 60 ms to import, which callers on one host need not wait for.
+        from wherry.serve.flight_way import flight_way  # noqa: PLC0415
+
+        return flight_way(address, device, keys)
     raise InputError(f"{address!r} is no address of an agent; {POSSIBLE}")
