@@ -145,7 +145,9 @@ def _figures(
     rows = nbytes // 16
     took: dict[bytes, list[float]] = {_WHOLE: [], _CUT: [], _FILE: []}
     places = {_WHOLE: _SEGMENTS, _CUT: _SEGMENTS, _FILE: folder}
-    copied, first, again = 0, [], []
+    copied = 0
+    first: list[float] = []
+    again: list[float] = []
     gc.disable()
     try:
         for _ in range(rounds):

