@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,11 @@ from wherry.run.crew import crew
 from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
 from wherry.serve.dial import POSSIBLE, dial
+from wherry.serve.guard import door_of
+from wherry.serve.log import Log, written_to
 from wherry.serve.peer import Peer
 from wherry.serve.station import Settings, Station
-from wherry.serve.tenants import Tenants, only_user
+from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Listener, Served
 
 SWEEP_S: Final = 0.5
@@ -53,6 +55,10 @@ class Asked(Struct, frozen=True):
         Addresses.
     keys : str
         Folder of its certificate.
+    tenants : Path, optional
+        Who may ask, and for what; without it only this process's user may, for everything.
+    log : Path, optional
+        Where refusals are written, as JSON lines; standard error, if not given.
     lease_s : float
         How long it keeps what nobody speaks of.
     """
@@ -63,6 +69,8 @@ class Asked(Struct, frozen=True):
     data: Path | None = None
     emulate: bool = False
     keys: str = ""
+    tenants: Path | None = None
+    log: Path | None = None
     lease_s: float = 15.0
 
 
@@ -72,16 +80,18 @@ class Agent:
     Raises
     ------
     InputError
-        If it cannot listen at an address, or has none.
+        If it cannot listen at an address, or has none; or a file is not as it should be.
     """
 
     def __init__(self, asked: Asked) -> None:
         if not asked.listen:
             raise InputError(f"an agent listens somewhere; {POSSIBLE}")
-        tenants = only_user(os.geteuid())
-        self.station = station_of(asked, lambda: tenants)
+        log = Log(asked.name, written_to(asked.log), time.time_ns)
+        keys = Path(asked.keys) if asked.keys else None
+        self.door = door_of(log, keys=keys, tenants=asked.tenants)
+        guard = self.door.guard
+        self.station = station_of(asked, guard.tenants, guard.log.refused)
         self.listeners: list[Listening] = []
-        self._tenants: Callable[[], Tenants] = lambda: tenants
         try:
             for address in asked.listen:
                 self.listeners.append(self._listener(address))
@@ -102,15 +112,15 @@ class Agent:
 
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
-            served = Served(self._user, self.station.handle, self.station.taken)
+            known = partial(self.door.guard.of_uid, where=address)
+            served = Served(known, self.station.handle, self.station.taken)
             return Listener(address.removeprefix(UNIX), served)
         raise InputError(f"{address!r} is no address to listen at; {POSSIBLE}")
 
-    def _user(self, uid: int) -> Peer:
-        return Peer(self._tenants().of_uid(uid).name, f"unix uid {uid}")
 
-
-def station_of(asked: Asked, tenants: Callable[[], Tenants]) -> Station:
+def station_of(
+    asked: Asked, tenants: Callable[[], Tenants], refused: Callable[[Peer, str, str], None]
+) -> Station:
     """Give the core of an agent."""
     driver: Driver
     if asked.emulate:
@@ -118,7 +128,7 @@ def station_of(asked: Asked, tenants: Callable[[], Tenants]) -> Station:
     else:
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
     take = partial(_take, asked.keys)
-    settings = Settings(tenants, asked.emulate, asked.lease_s, team=team)
+    settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
     return Station(driver, Catalogue(asked.data), take, settings)
 
 
