@@ -69,7 +69,7 @@ def test_what_lies_in_segments_is_not_copied(nulls):
 def local_copy(batch, made, pool):
     """Give an imported batch as its exporter sees it: the same pages through the pool's mapping."""
     told = msgspec.msgpack.decode(made.layout, type=Layout)
-    places = {number: place for number, place in enumerate(made._places)}
+    places = dict(enumerate(made._places))
     by_address = {}
     mappings = [MAPPINGS.map(descriptor) for descriptor in made.descriptors]
     for number, offset, size in told.buffers:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import InputError
@@ -27,6 +26,7 @@ from wherry.serve.dial import POSSIBLE, dial
 from wherry.serve.guard import door_of
 from wherry.serve.log import Log, written_to
 from wherry.serve.peer import Peer
+from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
 from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Listener, Served
@@ -136,10 +136,10 @@ def _on_all_cores(work: Work) -> None:
     crew().run(work)
 
 
-def _take(keys: str, address: str, ticket: bytes) -> list[pa.RecordBatch]:
+def _take(keys: str, address: str, ticket: bytes) -> Received:
     connection = dial(address, "", keys)
     try:
-        return connection.take(ticket, requests.TAKE_S).batches
+        return connection.take(ticket, requests.TAKE_S)
     finally:
         connection.close()
 

@@ -8,7 +8,8 @@ from typing import Final
 from wherry.base.errors import InputError
 from wherry.devices.system import UNIX
 from wherry.serve.connection import Connection as UnixConnection
-from wherry.serve.links import Connection, Received
+from wherry.serve.links import Connection
+from wherry.serve.received import BY_DESCRIPTOR, Received
 
 CONNECT_S: Final = 3.0
 """An agent that does not accept a connection in so long is not reached."""
@@ -28,7 +29,8 @@ class _Unix:
     def take(self, ticket: bytes, deadline_s: float) -> Received:
         """Map the piece that a ticket is for."""
         found = self._connection.take(ticket, time.monotonic() + deadline_s)
-        return Received(found.schema, list(found.batches), found.copied_bytes, found.why)
+        why = found.why or BY_DESCRIPTOR
+        return Received(found.schema, list(found.batches), found.copied_bytes, why)
 
     def close(self) -> None:
         """End it; a thread that waits gets an error."""
@@ -52,7 +54,11 @@ def dial(address: str, device: str, keys: str = "") -> Connection:
     InputError
         If it is no address.
     """
-    del device, keys
     if address.startswith(UNIX):
         return _Unix(address.removeprefix(UNIX))
+    if address.startswith("grpc"):
+        # Takes 60 ms to import, which callers on one host need not wait for.
+        from wherry.serve.flight_way import flight_way  # noqa: PLC0415
+
+        return flight_way(address, device, keys)
     raise InputError(f"{address!r} is no address of an agent; {POSSIBLE}")

@@ -6,12 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import pyarrow as pa
-from msgspec import Struct
-
 from wherry.base.errors import InputError, Retryable, WherryError
 from wherry.serve import requests
 from wherry.serve.peer import Peer
+from wherry.serve.received import BY_REFERENCE, Received
 from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
 from wherry.serve.station import Station
 
@@ -21,24 +19,6 @@ SILENCE_S: Final = 3.0
 """An agent that gives no sign of life for so long is lost."""
 REQUEST_S: Final = 120.0
 """No request takes longer."""
-
-
-class Received(Struct, frozen=True):
-    """Rows that came: where they lie, they were put by whoever sent them, or they were copied.
-
-    Attributes
-    ----------
-    copied_bytes : int
-        Written on their way: none between processes of one host, unless they lay in memory that
-        cannot be shared; all of them between hosts.
-    why : str
-        Why they were copied.
-    """
-
-    schema: pa.Schema
-    batches: list[pa.RecordBatch]
-    copied_bytes: int = 0
-    why: str = ""
 
 
 class Connection(Protocol):
@@ -86,7 +66,7 @@ class InProcess:
         """Give the rows by reference."""
         del deadline_s
         taken = self._station.taken(ticket, self._peer)
-        return Received(taken.schema, list(taken.batches))
+        return Received(taken.schema, list(taken.batches), why=BY_REFERENCE)
 
     def close(self) -> None:
         """Do nothing: the station stays."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-import pyarrow as pa
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Refused, WherryError
@@ -23,6 +22,7 @@ from wherry.serve.catalogue import Catalogue
 from wherry.serve.far import FarSource, directories, named
 from wherry.serve.links import AgentLost, Connection, InProcess, Link, Watchman
 from wherry.serve.peer import Peer
+from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
 from wherry.serve.tenants import Tenant, Tenants
 
@@ -204,10 +204,10 @@ def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
 
-    def take(address: str, ticket: bytes) -> list[pa.RecordBatch]:
+    def take(address: str, ticket: bytes) -> Received:
         connection = dial(address, "")
         try:
-            return connection.take(ticket, requests.TAKE_S).batches
+            return connection.take(ticket, requests.TAKE_S)
         finally:
             connection.close()
 

@@ -31,7 +31,6 @@ from wherry.serve.links import AgentLost, Link
 from wherry.serve.requests import Made
 from wherry.serve.station import as_piece
 
-CARRIED: Final = "carried over the network"
 GIVEN: Final = "given by the caller"
 _ATTEMPTS: Final = 6
 """Plan, directory, a new key, and builds that came while others went."""
@@ -198,8 +197,8 @@ class RemoteCarrier:
             found.append(rows)
             if link.address:
                 referenced = 0 if received.copied_bytes else kept.made.nbytes
-                why = received.why or "handed over by descriptor"
-                entry = LedgerEntry(piece[0], client, referenced, received.copied_bytes, why)
+                copied, why = received.copied_bytes, received.why
+                entry = LedgerEntry(piece[0], client, referenced, copied, why)
                 self.ledger.append(entry)
         return found
 

@@ -39,6 +39,7 @@ from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
 from wherry.serve.keyring import KeyRing
 from wherry.serve.peer import AGENTS, Forbidden, Peer
+from wherry.serve.received import Received
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
@@ -81,7 +82,7 @@ class Open:
         return nullcontext()
 
 
-Take = Callable[[str, bytes], list[pa.RecordBatch]]
+Take = Callable[[str, bytes], Received]
 """Gives the rows behind a ticket of the agent at an address."""
 
 
@@ -406,14 +407,17 @@ class Station:
     def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
-        batches = self._take(request.address, request.ticket)
+        received = self._take(request.address, request.ticket)
+        batches = received.batches
         piece = as_piece(batches)
         for batch in batches:
             check_batch(batch, f"piece {request.piece}")
         with visit.lock:
             visit.keep(request.piece, piece)
         nbytes = piece_bytes(piece)
-        return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece))
+        referenced = 0 if received.copied_bytes else nbytes
+        moved = referenced, received.copied_bytes, received.why
+        return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece), moved=moved)
 
     def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
         del peer

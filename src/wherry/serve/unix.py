@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -259,17 +261,26 @@ class _Client:
 
     def _give(self, ticket: bytes, peer: Peer) -> None:
         try:
-            if len(self._lent) >= self._limits.pieces:
-                raise Retryable(f"this connection has taken {len(self._lent)} pieces already")
-            taken = self._served.taken(ticket, peer)
-            exported = export(taken.schema, taken.batches, taken.pool)
+            exported = self._exported(ticket, peer)
         except WherryError as problem:
             self._send(FAILED, to_bytes(failed(problem)))
+            return
+        except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
+            traceback.print_exc(file=sys.stderr)
+            kind = type(problem).__name__
+            said = WherryError(f"a fault of the agent itself ({kind}), logged there")
+            self._send(FAILED, to_bytes(failed(said)))
             return
         self._last += 1
         self._lent[self._last] = exported
         payload = LEASE.pack(self._last) + exported.layout
         self._send(GIVEN, payload, exported.descriptors)
+
+    def _exported(self, ticket: bytes, peer: Peer) -> Exported:
+        if len(self._lent) >= self._limits.pieces:
+            raise Retryable(f"this connection has taken {len(self._lent)} pieces already")
+        taken = self._served.taken(ticket, peer)
+        return export(taken.schema, taken.batches, taken.pool)
 
     def _send(self, kind: int, payload: bytes, descriptors: tuple[int, ...] = ()) -> None:
         deadline = time.monotonic() + self._limits.frame_s
