@@ -113,7 +113,9 @@ class Agent:
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
             known = partial(self.door.guard.of_uid, where=address)
-            served = Served(known, self.station.handle, self.station.taken)
+            served = Served(
+                known, self.station.handle, self.station.taken, self.door.guard.log.refused
+            )
             return Listener(address.removeprefix(UNIX), served)
         raise InputError(f"{address!r} is no address to listen at; {POSSIBLE}")
 
