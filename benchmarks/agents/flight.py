@@ -167,14 +167,14 @@ def _figures(own: str, listener: str, nbytes: int, rounds: int, requests: int) -
                 call()
                 small[name].append((time.perf_counter() - began) * 1e6)
     pairs = list(zip(rates["wherry"], rates["own"], rates["cut"], strict=True))
-    own, cut, client, wherry = (median(rates[n]) for n in ("own", "cut", "client", "wherry"))
+    middle = {name: median(values) for name, values in rates.items()}
     return FlightFigures(
         table.nbytes,
         rounds,
-        own,
-        cut,
-        client,
-        wherry,
+        middle["own"],
+        middle["cut"],
+        middle["client"],
+        middle["wherry"],
         median(a / b for a, b, _ in pairs),
         median(a / c for a, _, c in pairs),
         median(small["own"]),
