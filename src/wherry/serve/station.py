@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
@@ -485,7 +486,7 @@ class Station:
             raise InputError(f"{request.nbytes} bytes; possible: {requests.OFFER_BYTES_MAX}")
         rows = -(-request.nbytes // 8)
         room = self._of(tenant.name).pool.allocate(rows * 8)
-        memoryview(room)[:] = bytes(rows * 8)
+        np.frombuffer(room, np.int64)[:] = 0
         zeros = pa.Array.from_buffers(pa.int64(), rows, [None, room])
         batch = pa.RecordBatch.from_arrays([zeros], ["zero"])
         visit = self.visits.begin(tenant.name, request.query, 0, lambda: Carrier({}, b""))
