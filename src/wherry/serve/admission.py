@@ -12,8 +12,9 @@ Four things keep an overloaded agent at work instead of busy with refusing:
   together (a tenant may take as much as its weight's part of it, so that some is always left for
   others: dynamic thresholds; Choudhury and Hahne 1998), and by time: what would wait too long is
   refused when it comes, not when its time is over.
-- Work of queries that have begun here waits for its turn whatever the queues hold, up to a bound
-  of its own: to refuse it would waste what was done already. Overload is refused where it begins.
+- Work of queries that have begun here goes before its tenant's new ones and is not refused when
+  those are, up to a bound of its own: what was done already would be wasted. So few queries are
+  open at a time, and overload is refused where it begins.
 - A refusal says when to come again. The times lie apart as far as starts lie apart, so that those
   who were refused do not come back all at once.
 - Refusals are paced: beyond so many a second each is answered a little later than the one before,
@@ -105,13 +106,17 @@ class _Tenant(Struct, eq=False):
     name: str
     bounds: Bounds
     counts: Counts
-    waiting: deque[Job]
     busy: Level
+    begun: deque[Job]
+    new: deque[Job]
+    """What waits: of queries that have begun here, and of new ones."""
+    running: int = 0
     mean_ns: float = 0.0
     """Of what its requests cost; 0 before the first has ended."""
-    new: int = 0
-    """Of those that wait: of queries that have not begun."""
-    running: int = 0
+    apart_ns: float = 0.0
+    """Mean of the times between starts of new ones that waited; 0 if the last one did not wait."""
+    since_ns: int = 0
+    """When the last one started, or the first of those that wait came."""
     tag: float = 0.0
     """Virtual time at which its next request starts."""
     active: bool = False
@@ -178,7 +183,8 @@ class Admission:
         """
         found = self._tenant(tenant)
         found.counts.offered += 1
-        job = Job(tenant, now, min(until_ns, now + found.bounds.wait_ns), begun, cost_ns)
+        longest = self.limits.begun_wait_ns if begun else found.bounds.wait_ns
+        job = Job(tenant, now, min(until_ns, now + longest), begun, cost_ns)
         if self.closed:
             raise self._refusal(found, CLOSED, "the agent is stopping", now)
         if self._free(found):
@@ -187,8 +193,11 @@ class Admission:
         self._check_room(found, job, now)
         self._activate(found)
         self._queued[tenant] = found
-        found.waiting.append(job)
-        self._count(found, job, 1)
+        if not (begun or found.new):
+            found.since_ns = now
+        (found.begun if begun else found.new).append(job)
+        self.waiting += 1
+        self._new += not begun
         return job
 
     def finish(self, job: Job, now: int, cost_ns: int | None = None) -> list[Job]:
@@ -234,7 +243,7 @@ class Admission:
     def close(self) -> list[Job]:
         """Refuse everything from now on; give those that waited, which are gone."""
         self.closed = True
-        waited = [job for found in self._queued.values() for job in found.waiting]
+        waited = [job for found in self._queued.values() for job in (*found.begun, *found.new)]
         for job in waited:
             found = self._tenants[job.tenant]
             found.counts.refused[CLOSED] += 1
@@ -247,7 +256,7 @@ class Admission:
         found = self._tenant(tenant)
         busy = self._busy.at(now)
         due = self._share(found) - found.busy.at(now)
-        wait = 0 if self._free(found) else self._expected(found, len(found.waiting))
+        wait = 0 if self._free(found) else self._expected(found, len(found.new))
         taken = min(1.0 - max(1.0 - busy, due), TAKEN_MAX)
         return Load(busy, max(0.0, taken), self.running, self.waiting, wait)
 
@@ -259,7 +268,7 @@ class Admission:
                 self._tenants = dict(self._active)
             known = name in self.counts or len(self.counts) < _NAMES
             counts = self.counts.setdefault(name if known else _OTHERS, Counts())
-            found = _Tenant(name, bounds, counts, deque(), Level())
+            found = _Tenant(name, bounds, counts, Level(), deque(), deque())
             self._tenants[name] = found
         elif found.bounds is not bounds:
             if found.active:
@@ -269,12 +278,12 @@ class Admission:
 
     def _free(self, found: _Tenant) -> bool:
         """Say whether a request may start: then no other waits that could."""
-        room = self.running < self.limits.running and not found.waiting
+        room = self.running < self.limits.running and found.name not in self._queued
         return room and found.running < found.bounds.running
 
     def _check_room(self, found: _Tenant, job: Job, now: int) -> None:
         """Refuse what the queues have no room for."""
-        name, limits, new = found.name, self.limits, found.new
+        name, limits, new = found.name, self.limits, len(found.new)
         if job.begun:
             if self.waiting - self._new >= limits.begun:
                 seen = f"{limits.begun} requests of queries that have begun wait, as many as may"
@@ -285,7 +294,8 @@ class Admission:
         elif new >= self._room(found):
             seen = f"{self._new} requests wait, {new} of them {name}'s; room for {limits.waiting}"
             raise self._refusal(found, AGENT, seen, now)
-        elif now + (wait := self._expected(found, len(found.waiting))) > job.until_ns:
+        elif new and now + (wait := self._expected(found, new)) > job.until_ns:
+            # The first that waits is let in to find out whether it is still so.
             seen = f"{name} would wait {format_ns(wait)} for its turn"
             raise self._refusal(found, WAIT, seen, now)
 
@@ -309,10 +319,12 @@ class Admission:
         return min(self._expected(found, found.told), self.limits.again_ns)
 
     def _expected(self, found: _Tenant, ahead: int) -> int:
-        """Give how long it takes until one starts that so many of its tenant's start before."""
-        slots = min(found.bounds.running, self.limits.running * self._share(found))
-        mean = found.mean_ns or self._mean_ns or _GUESS_NS
-        return int((ahead + 1) * mean / slots)
+        """Give how long it takes until one starts that so many new ones start before."""
+        apart = found.apart_ns
+        if not apart:
+            slots = min(found.bounds.running, self.limits.running * self._share(found))
+            apart = (found.mean_ns or self._mean_ns or _GUESS_NS) / slots
+        return int((ahead + 1) * apart)
 
     def _share(self, found: _Tenant) -> float:
         """Give the tenant's part of the agent if all that are here now go on asking."""
@@ -326,10 +338,20 @@ class Admission:
         job.charged_ns = job.cost_ns or int(found.mean_ns or self._mean_ns)
         found.tag += job.charged_ns / found.bounds.weight
         self._top = max(self._top, found.tag)
-        found.told = max(0, found.told - 1) if found.waiting else 0
+        if not job.begun:
+            self._measure(found, job, now)
         found.counts.admitted += 1
         found.counts.waited.add(now - job.offered_ns)
         self._run(found, 1, now)
+
+    def _measure(self, found: _Tenant, job: Job, now: int) -> None:
+        """Learn from the start of a new one how long the next one waits."""
+        if job.offered_ns == now:
+            found.told, found.apart_ns = 0, 0.0  # there is room again
+        else:
+            found.told = max(0, found.told - 1)
+            found.apart_ns = _nearer(found.apart_ns, now - found.since_ns)
+        found.since_ns = now
 
     def _fill(self, now: int) -> list[Job]:
         """Give free slots to the tenants that have had least for their weight."""
@@ -339,7 +361,7 @@ class Admission:
             if not able:
                 break
             found = min(able, key=_tag)
-            job = found.waiting[0]
+            job = (found.begun or found.new)[0]
             self._unqueue(found, job)
             if job.until_ns >= now:  # whoever waits for a later one notices by itself
                 self._start(found, job, now)
@@ -351,16 +373,11 @@ class Admission:
     def _unqueue(self, found: _Tenant, job: Job) -> None:
         if job.state == WAITING:
             job.state = GONE
-            found.waiting.remove(job)
-            self._count(found, job, -1)
-            if not found.waiting:
+            (found.begun if job.begun else found.new).remove(job)
+            self.waiting -= 1
+            self._new -= not job.begun
+            if not (found.begun or found.new):
                 del self._queued[found.name]
-
-    def _count(self, found: _Tenant, job: Job, change: int) -> None:
-        self.waiting += change
-        if not job.begun:
-            found.new += change
-            self._new += change
 
     def _run(self, found: _Tenant, change: int, now: int) -> None:
         found.running += change
@@ -385,7 +402,7 @@ class Admission:
 
     def _rest(self, found: _Tenant) -> None:
         """Let go of a tenant of which nothing runs or waits."""
-        if found.active and not found.running and not found.waiting:
+        if found.active and not found.running and found.name not in self._queued:
             found.active = False
             del self._active[found.name]
             self._weight = self._weight - found.bounds.weight if self._active else 0.0

@@ -108,7 +108,7 @@ class Bounds(Struct, frozen=True):
     running, waiting : int
         Requests that run, and that wait for their turn.
     wait_ns : int
-        How long one may wait, and be expected to.
+        How long one may wait that begins something, and be expected to.
     """
 
     weight: float = 1.0
@@ -135,6 +135,8 @@ class Limits(Struct, frozen=True):
         Slots: requests that run at once.
     waiting, begun : int
         Requests that wait for their turn: of queries that have not begun here, and that have.
+    begun_wait_ns : int
+        How long one of those that have begun may wait.
     refusals_per_s : int
         That are answered at once; at some 50 us each they take a twentieth of a core.
     hold_ns : int
@@ -146,6 +148,7 @@ class Limits(Struct, frozen=True):
     running: int
     waiting: int = 64
     begun: int = 1024
+    begun_wait_ns: int = 60_000_000_000
     refusals_per_s: int = 1000
     hold_ns: int = 250_000_000
     again_ns: int = 1_000_000_000
