@@ -24,8 +24,8 @@ from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
 from wherry.serve.dial import POSSIBLE, dial
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
+from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenants, only_user
 from wherry.serve.unix import Listener, Served
 
@@ -79,7 +79,8 @@ class Agent:
         if not asked.listen:
             raise InputError(f"an agent listens somewhere; {POSSIBLE}")
         tenants = only_user(os.geteuid())
-        self.station = station_of(asked, lambda: tenants)
+        self._suppliers = Suppliers(lambda address: dial(address, "", asked.keys))
+        self.station = station_of(asked, lambda: tenants, self._suppliers)
         self.listeners: list[Listening] = []
         self._tenants: Callable[[], Tenants] = lambda: tenants
         try:
@@ -99,6 +100,7 @@ class Agent:
         for listener in self.listeners:
             listener.close()
         self.station.close()
+        self._suppliers.close()
 
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
@@ -110,28 +112,20 @@ class Agent:
         return Peer(self._tenants().of_uid(uid).name, f"unix uid {uid}")
 
 
-def station_of(asked: Asked, tenants: Callable[[], Tenants]) -> Station:
+def station_of(asked: Asked, tenants: Callable[[], Tenants], suppliers: Suppliers) -> Station:
     """Give the core of an agent."""
     driver: Driver
     if asked.emulate:
         driver, team = EmulatedDriver(asked.name, asked.profile), alone
     else:
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
-    take = partial(_take, asked.keys)
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
     settings = Settings(tenants, asked.emulate, asked.lease_s, team=team)
     return Station(driver, Catalogue(asked.data), take, settings)
 
 
 def _on_all_cores(work: Work) -> None:
     crew().run(work)
-
-
-def _take(keys: str, address: str, ticket: bytes) -> Received:
-    connection = dial(address, "", keys)
-    try:
-        return connection.take(ticket, requests.TAKE_S)
-    finally:
-        connection.close()
 
 
 def until_told(agent: Agent, ready: Callable[[Sequence[str]], None]) -> None:

@@ -34,7 +34,7 @@ class _Unix:
 
     def close(self) -> None:
         """End it; a thread that waits gets an error."""
-        self._connection.shut()
+        self._connection.close()
 
 
 def dial(address: str, device: str, keys: str = "") -> Connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from wherry.base.errors import InputError, Retryable, WherryError
@@ -98,6 +98,11 @@ class Link:
     def busy(self) -> bool:
         """Whether somebody waits for it."""
         return bool(self._busy)
+
+    @property
+    def why(self) -> AgentLost | None:
+        """How it was lost, if it was."""
+        return self._lost
 
     @property
     def lost(self) -> bool:
@@ -212,11 +217,11 @@ class Watchman:
 
     Parameters
     ----------
-    links : sequence of Link
-        Of one caller.
+    links : mapping of str to Link
+        Of one caller; looked at anew every time.
     """
 
-    def __init__(self, links: tuple[Link, ...]) -> None:
+    def __init__(self, links: Mapping[str, Link]) -> None:
         self._links, self._queries = links, list[bytes]()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -246,7 +251,7 @@ class Watchman:
         while not stop.wait(PING_S):
             with self._lock:
                 queries = tuple(self._queries)
-            for link in self._links:
+            for link in list(self._links.values()):
                 if link.lost or not link.address or stop.is_set():
                     continue
                 try:
