@@ -38,6 +38,7 @@ from wherry.serve.load import (
     AGENT,
     CLOSED,
     DEADLINE,
+    NS_PER_S,
     TAKEN_MAX,
     TENANT,
     WAIT,
@@ -52,7 +53,6 @@ FOREVER: Final = 1 << 62
 WAITING, RUNNING, ENDED, GONE = range(4)
 """What became of a job; GONE: it left before its turn."""
 
-_NS_PER_S: Final = 1_000_000_000
 _GUESS_NS: Final = 1_000_000
 """What a request is said to take before any has ended; it is charged nothing until it ends."""
 _NAMES: Final = 1024
@@ -81,7 +81,7 @@ class Busy(Retryable):
         self.why = why
         self.seen = seen
         self.again_ns = again_ns
-        self.again_s = again_ns / _NS_PER_S
+        self.again_s = again_ns / NS_PER_S
         self.hold_ns = hold_ns
 
     def __str__(self) -> str:
@@ -255,9 +255,11 @@ class Admission:
         """Give how busy the agent is for a tenant."""
         found = self._tenant(tenant)
         busy = self._busy.at(now)
-        due = self._share(found) - found.busy.at(now)
+        # Of others what they took lately, of the tenant's own what it takes now: it knows its past.
+        own = found.running / self.limits.running
+        idle = 1.0 - (busy - found.busy.at(now)) - own
+        taken = min(1.0 - max(idle, self._share(found) - own), TAKEN_MAX)
         wait = 0 if self._free(found) else self._expected(found, len(found.new))
-        taken = min(1.0 - max(1.0 - busy, due), TAKEN_MAX)
         return Load(busy, max(0.0, taken), self.running, self.waiting, wait)
 
     def _tenant(self, name: str) -> _Tenant:
@@ -308,7 +310,7 @@ class Admission:
     def _refusal(self, found: _Tenant, why: str, seen: str, now: int) -> Busy:
         found.counts.refused[why] += 1
         # All with something waiting have an equal part of the refusals that are answered at once.
-        apart = _NS_PER_S * max(1, len(self._queued)) // self.limits.refusals_per_s
+        apart = NS_PER_S * max(1, len(self._queued)) // self.limits.refusals_per_s
         hold = min(max(found.paced_ns - now, 0), self.limits.hold_ns)
         found.paced_ns = now + hold + apart
         again = self._again(found)

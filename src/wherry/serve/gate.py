@@ -9,13 +9,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from wherry.serve.admission import FOREVER, RUNNING, Admission, Busy, Job
-from wherry.serve.load import CLOSED, Bounds, Counts, Limits, Load
+from wherry.serve.load import CLOSED, NS_PER_S, Bounds, Counts, Limits, Load
 
-_NS_PER_S: Final = 1_000_000_000
+
+class Admits(Protocol):
+    """Lets requests that work begin when it is their tenant's turn."""
+
+    def admitted(self, tenant: str, *, begun: bool = False) -> AbstractContextManager[object]:
+        """Wait for the turn; raise Retryable if it will not come soon enough."""
+
+    def load(self, tenant: str) -> Load:
+        """Give how busy the device is for a tenant."""
+
+
+class Open:
+    """A gate that lets everybody through."""
+
+    def admitted(self, tenant: str, *, begun: bool = False) -> AbstractContextManager[object]:
+        """Do not wait."""
+        del tenant, begun
+        return nullcontext()
+
+    def load(self, tenant: str) -> Load:
+        """Tell of nothing."""
+        del tenant
+        return Load(busy=0.0, taken=0.0, running=0, waiting=0, wait_ns=0)
 
 
 class Held:
@@ -106,7 +129,7 @@ class Gate:
                     turn.acquire()
         except Busy as busy:
             if busy.hold_ns:
-                self._sleep(busy.hold_ns / _NS_PER_S)
+                self._sleep(busy.hold_ns / NS_PER_S)
             raise
         if job.state != RUNNING:
             self._wait(job, turn)
@@ -138,7 +161,7 @@ class Gate:
 
     def _wait(self, job: Job, turn: threading.Lock) -> None:
         """Sleep until it is the job's turn, or too late for it."""
-        left = (job.until_ns - self._clock()) / _NS_PER_S
+        left = (job.until_ns - self._clock()) / NS_PER_S
         try:
             turn.acquire(timeout=max(0.0, min(left, threading.TIMEOUT_MAX)))
         except BaseException:  # Ctrl-C: somebody may give it a slot until it has left

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from wherry.base.errors import InputError
 
+NS_PER_S: Final = 1_000_000_000
 TAKEN_MAX: Final = 0.95
 """A planner counts on something everywhere: beyond this the time to wait says more."""
 _MEMORY_NS: Final = 1e9
