@@ -34,10 +34,10 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.types import is_moment
+from wherry.ir.types import DAY_NS, is_moment
 from wherry.kernels import layout
 from wherry.kernels.layout import LANES
-from wherry.render.intervals import DAY_NS, nanoseconds
+from wherry.render.intervals import nanoseconds
 from wherry.render.loop import (
     BITS,
     F64,

@@ -43,14 +43,13 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import is_moment
+from wherry.ir.types import is_moment, type_range
 from wherry.render.intervals import (
     Bounds,
     exact_as_float,
     interval,
     moment_cast,
     rescale,
-    type_range,
     within,
 )
 from wherry.render.shards import refuse_shard
