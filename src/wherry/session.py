@@ -518,7 +518,7 @@ def carry(
     if held is not None:
         stages = journey.machine.orders.stages
         last = sum(stage.chunkwise for stage in stages) - 1
-        journey.carrier.pieces[last, BEFORE] = held
+        journey.carrier.keep((last, BEFORE), held)
     real = found.name == THIS_MACHINE
     result, pieces = _measured(journey) if real else _modelled([journey], found, 1)[0]
     builds = builds_in(ready)

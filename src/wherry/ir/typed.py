@@ -174,7 +174,7 @@ def call_in(call: object, scope: Scope) -> pa.DataType:
     found = types.aggregate_type(call.kind, t)
     values = type_class(value_type(t))
     loose = pa.types.is_dictionary(t) and values not in {"string", "binary"}
-    if loose and call.kind not in {"first", "last"}:
+    if loose and call.kind not in {"first", "last", "count"}:
         found = None
     # Truths are compared as integers.
     if found is None or (call.kind in {"min", "max"} and values == "boolean"):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Final
 
 import pyarrow as pa
 
 from wherry.base.compute import pc
-from wherry.base.errors import CorruptError
+from wherry.base.errors import CorruptError, InputError
 from wherry.base.units import format_bytes
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
@@ -27,7 +28,7 @@ from wherry.ir.types import Interval, type_range, type_to_text
 from wherry.ops.scan import unscaled_bounds
 from wherry.plan.query import Plan
 
-WRITTEN_MOST = 1 << 31
+WRITTEN_MOST: Final = 1 << 31
 """Bytes of constant texts that are written for the rows of one run: no text column holds more."""
 
 
@@ -157,7 +158,10 @@ def _holds(t: pa.DataType, literal: Literal, digits: int) -> bool:
             return not pa.types.is_fixed_size_binary(t) or len(value) == t.byte_width
         case "decimal":
             assert isinstance(value, Decimal)
-            if not _is_short(value) or value.scaleb(t.scale, EXACT) % 1:
+            if not _is_short(value):
+                return False
+            shifted = value.scaleb(t.scale, EXACT)
+            if shifted != int(shifted):
                 return False
     if type_class(t) in {"integer", "decimal"}:
         low, high = type_range(t)
@@ -180,12 +184,12 @@ def check_written(texts: Iterable[object], rows: int) -> None:
 
     Raises
     ------
-    CorruptError
+    InputError
         If they take more than `WRITTEN_MOST` together.
     """
     size = rows * sum(len(text) for text in texts if isinstance(text, str | bytes))
     if size > WRITTEN_MOST:
-        raise CorruptError(
+        raise InputError(
             f"constant texts would take {format_bytes(size)} in {rows} rows; possible: "
             f"{format_bytes(WRITTEN_MOST)}"
         )
