@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,20 @@ from pathlib import Path
 from msgspec import Struct
 
 from fuzz.case import Finding, run_case
+from fuzz.plan_case import plans, run_plan_case
 from fuzz.seeds import files
 from wherry.kernels.skeletons import modules, warm
 
 _CASE_SECONDS = 30
 _MEMORY = 8 << 30
 _MOST_FINDINGS = 20
+
+
+_KINDS = {
+    "files": (files, run_case, ("refused", "read")),
+    "plans": (plans, run_plan_case, ("refused", "ran")),
+}
+"""What is tried: what is sound of it, how a case is tried, and how it may end."""
 
 
 class _Child(Struct):
@@ -35,15 +44,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Try cases; give 0 when none of them went wrong."""
     options = _options(arguments)
     if options.case is not None:
-        return _one(options.seed, options.case)
+        return _one(options.what, options.seed, options.case)
     if options.child is not None:
         first, step = options.child
-        return _child(options.seed, range(first, options.cases, step), Path(options.log))
-    return _parent(options.seed, options.cases, options.processes)
+        cases = range(first, options.cases, step)
+        return _child(options.what, options.seed, cases, Path(options.log))
+    return _parent(options.what, options.seed, options.cases, options.processes)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("--what", choices=_KINDS, default="files")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", type=int, help="run this one case here, to debug it")
@@ -53,11 +64,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _one(seed: int, case: int) -> int:
+def _one(what: str, seed: int, case: int) -> int:
+    sound, run, _ = _KINDS[what]
     with tempfile.TemporaryDirectory() as folder:
         _alone(Path(folder))
         try:
-            print(f"case {case}: {run_case(seed, case, files(), Path(folder))}")
+            print(f"case {case}: {run(seed, case, sound(), Path(folder))}")
         except Finding as finding:
             print(f"case {case}: {finding}")
             return 1
@@ -70,20 +82,21 @@ def _alone(folder: Path) -> None:
     os.chdir(folder)
 
 
-def _child(seed: int, cases: range, log: Path) -> int:
-    sound = files()
+def _child(what: str, seed: int, cases: range, log: Path) -> int:
+    make, run, _ = _KINDS[what]
+    sound = make()
     with log.open("w", buffering=1) as out, tempfile.TemporaryDirectory(dir=_fast()) as name:
         folder = Path(name)
         _alone(folder)
         for case in cases:
             out.write(f"{case} ")
             try:
-                outcome = run_case(seed, case, sound, folder)
+                outcome = run(seed, case, sound, folder)
             except Finding as finding:
                 outcome = "found " + " ".join(str(finding).split())
             out.write(outcome + "\n")
             for path in folder.iterdir():
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     return 0
 
 
@@ -92,12 +105,13 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _parent(seed: int, cases: int, processes: int) -> int:
+def _parent(what: str, seed: int, cases: int, processes: int) -> int:
     for module in modules():
         warm(module)  # or children would compile while their cases' time runs
-    begin, findings, outcomes = time.monotonic(), list[str](), {"refused": 0, "read": 0}
+    begin, findings = time.monotonic(), list[str]()
+    outcomes = dict.fromkeys(_KINDS[what][2], 0)
     with tempfile.TemporaryDirectory() as folder:
-        waiting = [_start(seed, cases, n, processes, Path(folder)) for n in range(processes)]
+        waiting = [_start(what, seed, cases, n, processes, Path(folder)) for n in range(processes)]
         try:
             while waiting and len(findings) < _MOST_FINDINGS:
                 child = waiting.pop(0)
@@ -110,7 +124,7 @@ def _parent(seed: int, cases: int, processes: int) -> int:
                     last = child.first if last is None else last
                     findings.append(f"case {last}: {_death(child.process.returncode)}")
                     if last + processes < cases:
-                        rest = _start(seed, cases, last + processes, processes, Path(folder))
+                        rest = _start(what, seed, cases, last + processes, processes, Path(folder))
                         waiting.append(rest)
         finally:
             for child in waiting:
@@ -121,13 +135,13 @@ def _parent(seed: int, cases: int, processes: int) -> int:
     print(f"{cases} cases of seed {seed} in {seconds:.0f} s: {counts}, {len(findings)} found")
     for finding in findings:
         case = finding.split()[1].removesuffix(":")
-        print(f"  {finding}\n    again: python -m fuzz --seed {seed} --case {case}")
+        print(f"  {finding}\n    again: python -m fuzz --what {what} --seed {seed} --case {case}")
     return 1 if findings or sum(outcomes.values()) != cases else 0
 
 
-def _start(seed: int, cases: int, first: int, step: int, folder: Path) -> _Child:
+def _start(what: str, seed: int, cases: int, first: int, step: int, folder: Path) -> _Child:
     log = folder / f"{first}.log"
-    words = ["--seed", seed, "--cases", cases, "--child", first, step, "--log", log]
+    words = ["--what", what, "--seed", seed, "--cases", cases, "--child", first, step, "--log", log]
     command = [sys.executable, "-m", "fuzz", *map(str, words)]
     return _Child(subprocess.Popen(command), log, first)
 

@@ -142,8 +142,8 @@ def check_constant(wanted: Parameter, value: object) -> Literal:
     literal = Literal(value, wanted.type)
     if value is None or not _holds(t, literal, wanted.digits):
         raise CorruptError(
-            f"continuation: {value!r:.60} for constant {wanted.index}, {type_to_text(t)} of at most "
-            f"{wanted.digits} digits"
+            f"continuation: {value!r:.60} for constant {wanted.index}, "
+            f"{type_to_text(t)} of at most {wanted.digits} digits"
         )
     return literal
 

@@ -25,12 +25,12 @@ from wherry.ir.typed import (
     Given,
     Scope,
     Unfit,
+    Within,
     call_in,
     check_name,
     check_value_type,
     keys_in,
-    type_in,
-    within,
+    root_type,
 )
 from wherry.ir.types import is_moment, type_range
 from wherry.plan.query import Plan
@@ -40,6 +40,8 @@ BYTES_MOST: Final = 4 << 20
 """Of an encoded plan; longer ones are refused unread."""
 COLUMNS_MOST: Final = 1 << 14
 """Of a step."""
+CALLS_MOST: Final = 1024
+"""Of a step: the code of groups takes longer the more there are, 800 of them 7 s (measured)."""
 STEPS_MOST: Final = 256
 _COUNT_MOST: Final = 1 << 63
 _KINDS: Final = ("routing", "near", "partial", "merge", "respond")
@@ -87,17 +89,21 @@ def verified(plan: Plan) -> Facts:
 
 
 def _facts(plan: Plan) -> Facts:
-    columns = within(".fields", lambda: _fields(plan))
-    within(".bounds", lambda: _check_bounds(plan, columns))
+    with Within(".fields"):
+        columns = _fields(plan)
+    with Within(".bounds"):
+        _check_bounds(plan, columns)
     segments = _tuple(plan.segments, "segments")
-    within(".segments", lambda: _check_order(segments))
+    with Within(".segments"):
+        _check_order(segments)
     scope, ranges, steps = Scope(columns), [], 0
     for number, segment in enumerate(segments):
         place = f": segment {number} ({segment.kind})"
         ranges.append({name: given.below for name, given in columns.items() if given.below})
         steps += len(segment.steps)
         for at, step in enumerate(segment.steps):
-            columns = within(f"{place}, step {at}", lambda s=step, k=segment.kind: _step(s, k, scope))  # type: ignore[misc]
+            with Within(f"{place}, step {at}"):
+                columns = _step(step, segment.kind, scope)
             scope.columns = columns
     if steps > STEPS_MOST:
         raise Unfit(f": {steps} steps; possible: {STEPS_MOST}")
@@ -165,7 +171,9 @@ def _check_order(segments: tuple[Any, ...]) -> None:
         raise Unfit(f": {kinds!r:.200}; possible: {', '.join(_KINDS)}")
     for segment in segments:
         idle = segment.kind in {"routing", "respond"}
-        _tuple(segment.steps, f"steps of {segment.kind}", 0 if idle else 1, 0 if idle else STEPS_MOST)
+        _tuple(
+            segment.steps, f"steps of {segment.kind}", 0 if idle else 1, 0 if idle else STEPS_MOST
+        )
         words = _tuple(segment.operators, "operators", 0, _WORDS_MOST)
         if any(type(word) is not str or len(word) > _WORDS_MOST for word in words):
             raise Unfit(f": operators of {segment.kind}")
@@ -180,13 +188,15 @@ def _step(step: object, kind: str, scope: Scope) -> Columns:
     """Check a step over rows of `scope.columns`; give the columns that come out."""
     if type(step) is Pass:
         if step.predicate is not None:
-            t = within(".predicate", lambda: type_in(step.predicate, scope))
+            with Within(".predicate"):
+                t = root_type(step.predicate, scope)
             if not pa.types.is_boolean(t):
                 raise Unfit(".predicate is no truth")
         sink = _SINKS.get(type(step.sink))
         if sink is None or (kind == "near" and type(step.sink) not in {Rows, Matches}):
             raise Unfit(f".sink is a {type(step.sink).__name__}")
-        return within(".sink", lambda: sink(step.sink, scope))
+        with Within(".sink"):
+            return sink(step.sink, scope)
     if kind == "near" or type(step) not in {Order, Take}:
         raise Unfit(f" is a {type(step).__name__}")
     if type(step) is Order:
@@ -220,7 +230,9 @@ def _check_order_by(step: Order, columns: Mapping[str, Given]) -> None:
     first = step.by[0]
     numbered = columns[first.column].below
     if type(step.buckets) is not int or not 0 < numbered <= step.buckets <= SHARDS_MOST:
-        raise Unfit(f".buckets is {step.buckets!r:.40}; {first.column!r:.60} has {numbered} numbers")
+        raise Unfit(
+            f".buckets is {step.buckets!r:.40}; {first.column!r:.60} has {numbered} numbers"
+        )
     if len(step.by) > 1 or first.descending or step.count is not None:
         raise Unfit(".buckets of an order by more than a number")
 
@@ -235,8 +247,9 @@ def _outputs(value: object, what: str, scope: Scope, least: int = 1) -> Columns:
     _check_names(name for name, _ in pairs)
     found = {}
     for number, (name, node) in enumerate(pairs):
-        before, scope.deepest = scope.nodes, 0
-        t = within(f".{what}[{number}]", lambda n=node: type_in(n, scope))  # type: ignore[misc]
+        before = scope.nodes
+        with Within(f".{what}[{number}]"):
+            t = root_type(node, scope)
         found[name] = Given(t, scope.nodes - before, scope.deepest, _below(node, scope))
     return found
 
@@ -249,9 +262,12 @@ def _below(node: object, scope: Scope) -> int:
 
 def _calls(value: object, scope: Scope, least: int) -> Columns:
     pairs = _pairs(value, "calls", 2, least)
+    if len(pairs) > CALLS_MOST:
+        raise Unfit(f".calls are {len(pairs)}; possible: {CALLS_MOST}")
     found = {}
     for number, (name, call) in enumerate(pairs):
-        t = within(f".calls[{number}]", lambda c=call: call_in(c, scope))  # type: ignore[misc]
+        with Within(f".calls[{number}]"):
+            t = call_in(call, scope)
         found[check_name(name)] = Given(t)
     if len(found) != len(pairs):
         raise Unfit(".calls has two columns of one name")
@@ -294,4 +310,3 @@ _SINKS: Final[Mapping[Any, Callable[[Any, Scope], Columns]]] = {
     Groups: _groups,
     Matches: _matches,
 }
-

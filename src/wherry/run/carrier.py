@@ -224,7 +224,9 @@ class Carrier(Struct):
             pieces = [self._read(command, hop, piece) for piece in given]
             execution = worker.run_gathered(hop, pieces, team)
         elif len(given) != 1:
-            raise InputError(f"stage {command.stage} runs over one piece at a time, not {len(given)}")
+            raise InputError(
+                f"stage {command.stage} runs over one piece at a time, not {len(given)}"
+            )
         elif isinstance(given[0], Unread):
             execution, readings = worker.run_share(hop, given[0].refs, team)
             self._note_readings(command, readings)

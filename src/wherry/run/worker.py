@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
 from wherry.base.memo import Memo
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.encoded import encode
@@ -367,7 +368,9 @@ class Worker(Struct):
         """
 
         def task() -> ChunkOutput:
-            outputs = [self._output(hop, part, reading) for part in parts_of([piece])]
+            # Of a share that nothing came of there is no part.
+            parts = parts_of([piece]) or [empty_batch(self.program(hop).schema)]
+            outputs = [self._output(hop, part, reading) for part in parts]
             return self._encoded(hop, together(outputs))
 
         return self.driver.execute(task, lambda: piece_bytes(piece))
