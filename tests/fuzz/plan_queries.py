@@ -148,7 +148,7 @@ _PIPELINES: tuple[Callable[[Pipeline], Pipeline], ...] = (
     ),
     lambda q: q.group_by("k").agg(s=(col("l") * col("m")).sum(), t=col("l").sum(), n=count()),
     lambda q: q.select(a=(col("a") - 5).cast(pa.decimal128(16, 2)), b=col("a") * 3),
-    lambda q: q.filter(col("l") > 10**20).agg(s=(col("l") * col("m")).sum()),
+    lambda q: q.filter(col("l") > 10**17).agg(s=(col("l") * col("m")).sum()),
     lambda q: q.group_by("a").agg(n=count(), s=col("a").sum()).top_k(9, by="n"),
     lambda q: q.group_by("j").agg(n=count()).sort("j").filter(col("n") > 2).select(z=col("n") + 1),
     lambda q: q.select("k", "i", "m").with_columns(y=col("k") * 3).filter(col("y") > 5).limit(90),
