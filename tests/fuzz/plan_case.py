@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import isclose
@@ -73,7 +74,8 @@ def run_plan_case(seed: int, number: int, sound: Mapping[str, bytes], folder: Pa
         When it gives other rows than its plan says, or an error that is not one of Wherry's.
     """
     # Programs of mutants are of no use to anybody: they are not to push others out of the cache.
-    program.object_folder = lambda: folder / "objects"  # type: ignore[assignment]
+    objects = folder / "objects"
+    program.object_folder = lambda: objects  # type: ignore[assignment]
     draw = random.Random(f"plan {seed} {number}")
     case = _drawn(draw, sound)
     try:
@@ -84,6 +86,8 @@ def run_plan_case(seed: int, number: int, sound: Mapping[str, bytes], folder: Pa
         raise Finding(f"{finding} [{_what(case)}]") from None
     except (Exception, pa.ArrowException) as error:
         raise Finding(f"{type(error).__name__} {error!s:.300} [{_what(case)}]") from error
+    finally:
+        shutil.rmtree(objects, ignore_errors=True)
 
 
 def _drawn(draw: random.Random, sound: Mapping[str, bytes]) -> _Case:
@@ -163,7 +167,7 @@ def _ran(carrier: Carrier, case: _Case, plan: Plan, stages: Sequence[tuple[int, 
         if case.together and not case.moved:
             carrier.leave(Read(_HERE, _HERE, chunk, refs))
         elif case.moved:
-            carrier.keep((-1, chunk), _moved(case, plan)[chunk])
+            carrier.hold((-1, chunk), _moved(case, plan)[chunk])
         else:
             carrier.leave(Read(_HERE, _HERE, chunk, (refs[chunk],)))
     for number, (first, _) in enumerate(stages):

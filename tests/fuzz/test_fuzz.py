@@ -58,7 +58,7 @@ def test_faults_of_a_reader_are_found(tmp_path, fault):
     done = fuzzer("--cases", 3, path=[tmp_path])
     assert done.returncode == 1
     assert "3 found" in done.stdout
-    assert "again: python -m fuzz --what files --seed 1 --case 2" in done.stdout
+    assert "again: python -m fuzz --seed 1 --case 2" in done.stdout
 
 
 def test_a_case_can_be_run_again(tmp_path):

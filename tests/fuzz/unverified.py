@@ -1,12 +1,18 @@
-"""Let a device believe whatever it is sent, to see that the fuzzer of plans would notice."""
+"""The mutants of plans on a device that believes whatever it is sent: the fuzzer must find them.
+
+python -m fuzz.unverified --cases 3000
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
 
+from fuzz.plan_case import plans, run_plan_case
+from fuzz.processes import Target, run
 from wherry.ir.expr import Literal, Member, Parameter
 from wherry.ir.literals import parameters
 from wherry.ir.stage import Matches
@@ -40,3 +46,15 @@ def _walk(value: Any) -> Iterator[Any]:
         yield value
         for name in value.__struct_fields__:
             yield from _walk(getattr(value, name))
+
+
+def _prepared() -> Mapping[str, bytes]:
+    found = plans()
+    believe()
+    return found
+
+
+UNVERIFIED = Target("fuzz.unverified", __doc__, _prepared, run_plan_case, ("refused", "ran"))
+
+if __name__ == "__main__":
+    sys.exit(run(UNVERIFIED))

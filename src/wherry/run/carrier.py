@@ -179,8 +179,8 @@ class Carrier(Struct):
         chunks = self.workers[command.device].route(self.hop(command.device, -1))
         return Routed(tuple((ref,) for ref in chunks))
 
-    def keep(self, piece: PieceId, rows: Piece) -> None:
-        """Keep a piece that came from elsewhere: whoever runs a stage over it looks at it first."""
+    def hold(self, piece: PieceId, rows: Piece) -> None:
+        """Have a piece that came from elsewhere: whoever runs a stage over it looks at it first."""
         self.pieces[piece] = rows
         self._made.pop(piece, None)
 
@@ -277,6 +277,11 @@ class Carrier(Struct):
         elif made != (hop.installed.digest, place):
             self.workers[command.device].check_pieces(hop, [found])
         return found
+
+    def answer(self, pieces: Iterable[PieceId], client: str) -> list[Piece]:
+        """Hand the pieces of the answer to the client."""
+        del client  # They lie in its process.
+        return [self.pieces.pop(piece) for piece in pieces]
 
     def replan(self, command: Replan) -> Decision:
         """Decide how the shares that are left go."""

@@ -14,6 +14,7 @@ past; TLS looks at neither after the handshake.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
 from msgspec import Struct
@@ -55,6 +56,13 @@ class Identity(Struct, frozen=True):
     def text(self) -> str:
         """Give what stands in the certificate."""
         return f"wherry:1:{self.role}:{self.name}:{self.serial:x}:{self.until_s}"
+
+
+class Revoked(Struct, frozen=True):
+    """What an authority revoked, as of its list number `number`: Unix seconds by serial number."""
+
+    number: int = 0
+    since_s: Mapping[int, int] = {}
 
 
 def identity_of(text: str | bytes) -> Identity:

@@ -43,6 +43,8 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 """A longer request is refused unread, unless it installs or gives something."""
 INSTALL_BYTES_MAX: Final = 64 << 20
 """Of a plan, a directory, the rows of a join, or rows that a caller gives."""
+TAKE_S: Final = 60.0
+"""Taking a piece from another agent takes no longer."""
 ECHO_BYTES_MAX: Final = 16 << 20
 SAMPLE_ROWS_MAX: Final = 1 << 16
 CHUNKS_MAX: Final = 1 << 16

@@ -39,6 +39,7 @@ from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
 from wherry.serve.keyring import KeyRing
 from wherry.serve.peer import AGENTS, Forbidden, Peer
+from wherry.serve.received import Received
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
@@ -81,7 +82,7 @@ class Open:
         return nullcontext()
 
 
-Take = Callable[[str, bytes], list[pa.RecordBatch]]
+Take = Callable[[str, bytes], Received]
 """Gives the rows behind a ticket of the agent at an address."""
 
 
@@ -100,6 +101,8 @@ class Settings(Struct, frozen=True):
         Gives steady nanoseconds.
     team : callable
         Runs programs on all cores.
+    refused : callable
+        Is told who was refused what, and why: `wherry.serve.log.Log.refused`.
     """
 
     tenants: Callable[[], Tenants]
@@ -107,6 +110,7 @@ class Settings(Struct, frozen=True):
     lease_s: float = 15.0
     clock: Clock = time.monotonic_ns
     team: Team = alone
+    refused: Callable[[Peer, str, str], None] = lambda *_: None
 
 
 class Station:
@@ -151,6 +155,7 @@ class Station:
         try:
             return to_bytes(self._answer(data, peer))
         except WherryError as problem:
+            self._note(peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
@@ -169,8 +174,11 @@ class Station:
         CorruptError, Retryable
             If the ticket is not ours, or has ended, or the piece is gone.
         """
-        del peer
-        said = open_ticket(ticket, self._tickets, self.settings.clock())
+        try:
+            said = open_ticket(ticket, self._tickets, self.settings.clock())
+        except WherryError as problem:
+            self._note(peer, "ticket", problem)
+            raise
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
@@ -191,6 +199,11 @@ class Station:
             self.visits.release(visit.tenant, visit.query)
         for belongings in self._belongings.values():
             belongings.pool.close()
+
+    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
+        # What may succeed later was not refused, and what failed of itself is no caller's doing.
+        if isinstance(problem, InputError):
+            self.settings.refused(peer, what, str(problem))
 
     # What is asked.
 
@@ -282,6 +295,8 @@ class Station:
             case requests.DIRECTORY:
                 listed = from_bytes(request.body)
                 self._check_readable(listed.name, tenant)
+                if any(self.name in dict(place.holders) for place in listed.places):
+                    self._source(listed.name, tenant)
                 mine.add_source(source_of(listed, lambda number: self._part(listed, number)))
             case _:
                 raise InputError(
@@ -392,14 +407,17 @@ class Station:
     def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
-        batches = self._take(request.address, request.ticket)
+        received = self._take(request.address, request.ticket)
+        batches = received.batches
         piece = as_piece(batches)
         for batch in batches:
             check_batch(batch, f"piece {request.piece}")
         with visit.lock:
             visit.keep(request.piece, piece)
         nbytes = piece_bytes(piece)
-        return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece))
+        referenced = 0 if received.copied_bytes else nbytes
+        moved = referenced, received.copied_bytes, received.why
+        return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece), moved=moved)
 
     def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
         del peer
@@ -485,13 +503,13 @@ class Station:
         return seal_ticket(said, self._tickets, now)
 
     def _source(self, name: str, tenant: Tenant) -> Any:
-        self._check_readable(name, tenant)
+        # What it may not read looks like what is not there, names of others included.
+        tenant.dataset(name, dict.fromkeys(self.catalogue.names))
         return self.catalogue.source(name)
 
     def _check_readable(self, name: str, tenant: Tenant) -> None:
-        # What it may not read looks like what is not there.
         if not tenant.may_read(name):
-            tenant.dataset(name, {})
+            tenant.dataset(name, dict.fromkeys(self.catalogue.names))
 
     def _check_open(self, tenant: Tenant) -> None:
         hops = sum(v.carrier.opened for v in self.visits if v.tenant == tenant.name)

@@ -1,4 +1,4 @@
-"""What an agent keeps of a query: its continuations and pieces, until it is released or forgotten."""
+"""What an agent keeps of a query, its continuations and pieces, until it is let go."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Visit:
         """Keep a piece that came from elsewhere."""
         if len(self.carrier.pieces) >= PIECES_MAX:
             raise InputError(f"query {self.query.hex()} has {PIECES_MAX} pieces here, and no more")
-        self.carrier.keep(piece, rows)
+        self.carrier.hold(piece, rows)
 
 
 class Visits:
