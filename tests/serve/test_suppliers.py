@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from wherry.base.errors import InputError, Retryable
-from wherry.serve.received import Received
+from wherry.base.errors import InputError
+from wherry.serve.received import Received, Unreached
 from wherry.serve.suppliers import Suppliers
 
 ROWS = Received(pa.schema([]), [])
@@ -45,7 +45,7 @@ def test_a_connection_is_used_again(suppliers, made):
 
 def test_one_that_was_closed_meanwhile_is_made_anew(suppliers, made):
     suppliers.take("a", b"t", 1.0)
-    made[0].says = Retryable("closed")
+    made[0].says = Unreached("closed")
     assert suppliers.take("a", b"t", 1.0) is ROWS
     assert [way.closed for way in made] == [True, False]
 
@@ -62,9 +62,9 @@ def test_what_an_agent_says_is_said(suppliers, made):
 
 def test_an_agent_that_is_lost_is_asked_twice_at_most(suppliers, made):
     suppliers.take("a", b"t", 1.0)
-    made[0].says = Retryable("closed")
-    suppliers._dial = lambda address: (_ for _ in ()).throw(Retryable(f"no agent at {address}"))
-    with pytest.raises(Retryable, match="no agent at a"):
+    made[0].says = Unreached("closed")
+    suppliers._dial = lambda address: (_ for _ in ()).throw(Unreached(f"no agent at {address}"))
+    with pytest.raises(Unreached, match="no agent at a"):
         suppliers.take("a", b"t", 1.0)
     assert made[0].closed
 

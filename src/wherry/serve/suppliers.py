@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from wherry.base.errors import InputError, Retryable
+from wherry.base.errors import WherryError
 from wherry.serve.links import Connection
-from wherry.serve.received import Received
+from wherry.serve.received import Received, Unreached
 
 KEPT: Final = 32
 """Connections that are kept while nobody uses them."""
@@ -47,7 +47,7 @@ class Suppliers:
         if connection is not None:
             try:
                 return self._taken(address, connection, ticket, within_s)
-            except Retryable:
+            except Unreached:
                 pass  # It may have been closed while nobody used it: a ticket may be shown twice.
         return self._taken(address, self._dial(address), ticket, within_s)
 
@@ -64,11 +64,11 @@ class Suppliers:
     ) -> Received:
         try:
             found = connection.take(ticket, within_s)
-        except InputError:  # The agent answered.
-            self._keep(address, connection)
-            raise
-        except BaseException:
-            connection.close()
+        except BaseException as problem:
+            if isinstance(problem, WherryError) and not isinstance(problem, Unreached):
+                self._keep(address, connection)  # The agent answered.
+            else:
+                connection.close()
             raise
         self._keep(address, connection)
         return found
