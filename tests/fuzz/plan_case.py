@@ -119,7 +119,7 @@ def _tried(case: _Case) -> str:
         if isinstance(literal.value, Build):
             worker.keep(literal.value)
     plan = next(iter(worker.plans.values())).plan
-    stages = _stages(plan, case.draw)
+    stages = _stages(plan, case.draw, together=case.together)
     sites = _sites(plan, stages, case.draw)
     hops = [_received(worker, case, plan, stage, sites) for stage in stages]
     carrier = Carrier({_HERE: worker}, b"")
@@ -131,12 +131,14 @@ def _tried(case: _Case) -> str:
     return "ran"
 
 
-def _stages(plan: Plan, draw: random.Random) -> list[tuple[int, int]]:
+def _stages(plan: Plan, draw: random.Random, *, together: bool) -> list[tuple[int, int]]:
     """Give what a planner might: what works chunk by chunk, in one stage or more; then the rest."""
     kinds = [segment.kind for segment in plan.segments]
     last = len(kinds) - 1
     apart = kinds.index("merge") if "merge" in kinds else last + 1
-    cuts = [n for n in range(2, apart) if n < last and draw.random() < 0.5]
+    # Of a share that no row of passes, a stage of its own makes one partial row, not one a chunk.
+    some = 0.0 if together else 0.5
+    cuts = [n for n in range(2, apart) if n < last and draw.random() < some]
     ends = [*cuts, *([apart] if apart <= last else [])]
     firsts = [1, *ends]
     return list(zip(firsts, [*(n - 1 for n in ends), last], strict=True))

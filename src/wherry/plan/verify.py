@@ -169,6 +169,8 @@ def _check_order(segments: tuple[Any, ...]) -> None:
     known = [kind for kind in _KINDS if kind in kinds]
     if kinds != known or not {"routing", "near", "respond"} <= set(kinds):
         raise Unfit(f": {kinds!r:.200}; possible: {', '.join(_KINDS)}")
+    if "partial" in kinds and "merge" not in kinds:
+        raise Unfit(": partial rows that nobody merges")
     for segment in segments:
         idle = segment.kind in {"routing", "respond"}
         _tuple(
