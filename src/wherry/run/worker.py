@@ -183,6 +183,10 @@ class Worker(Struct):
                 f"continuation: segments {continuation.first}..{continuation.last} of a plan "
                 f"with {len(plan.segments)}"
             )
+        if len(continuation.sites) != len(plan.segments):
+            raise CorruptError(
+                f"continuation: {len(continuation.sites)} sites for {len(plan.segments)} segments"
+            )
         literals = self._literals(continuation, known)
         return Hop(continuation, known, literals, frozenset(continuation.chunks))
 
