@@ -21,13 +21,17 @@ from wherry.devices.system import UNIX
 from wherry.render.team import Work, alone
 from wherry.run.crew import crew
 from wherry.serve import requests
+from wherry.serve.answers import Answers
 from wherry.serve.catalogue import Catalogue
 from wherry.serve.dial import POSSIBLE, dial
+from wherry.serve.flight_address import flight_address
+from wherry.serve.flight_keys import Tls
 from wherry.serve.guard import door_of
 from wherry.serve.log import Log, written_to
+from wherry.serve.loopback import uid_of
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
+from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Listener, Served
 
@@ -77,20 +81,27 @@ class Asked(Struct, frozen=True):
 class Agent:
     """A station and its listeners, from the moment it is made.
 
+    Parameters
+    ----------
+    answers : Answers, optional
+        What answers SQL that comes by Flight.
+
     Raises
     ------
     InputError
         If it cannot listen at an address, or has none; or a file is not as it should be.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, answers: Answers | None = None) -> None:
+        self.answers = answers
         if not asked.listen:
             raise InputError(f"an agent listens somewhere; {POSSIBLE}")
         log = Log(asked.name, written_to(asked.log), time.time_ns)
         keys = Path(asked.keys) if asked.keys else None
         self.door = door_of(log, keys=keys, tenants=asked.tenants)
         guard = self.door.guard
-        self.station = station_of(asked, guard.tenants, guard.log.refused)
+        self._suppliers = Suppliers(lambda address: dial(address, "", asked.keys))
+        self.station = station_of(asked, guard.tenants, self._suppliers, guard.log.refused)
         self.listeners: list[Listening] = []
         try:
             for address in asked.listen:
@@ -109,6 +120,7 @@ class Agent:
         for listener in self.listeners:
             listener.close()
         self.station.close()
+        self._suppliers.close()
 
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
@@ -117,11 +129,32 @@ class Agent:
                 known, self.station.handle, self.station.taken, self.door.guard.log.refused
             )
             return Listener(address.removeprefix(UNIX), served)
+        if address.startswith("grpc"):
+            return self._flight(address)
         raise InputError(f"{address!r} is no address to listen at; {POSSIBLE}")
+
+    def _flight(self, address: str) -> Listening:
+        # Takes 60 ms to import, which agents of one host need not wait for.
+        from wherry.serve.flight import FlightListener  # noqa: PLC0415
+
+        shown = self.door.credentials
+        tls = None if shown is None else Tls(shown.root, shown.certificate, shown.key)
+        plain = not flight_address(address).tls
+        return FlightListener(
+            address, self.station, self._of_call, tls=None if plain else tls, answers=self.answers
+        )
+
+    def _of_call(self, said: str, where: str) -> Peer:
+        """Give the peer of a call: by its certificate or, on loopback, by its user."""
+        guard = self.door.guard
+        return guard.of_certificate(said, where) if said else guard.of_uid(uid_of(where), where)
 
 
 def station_of(
-    asked: Asked, tenants: Callable[[], Tenants], refused: Callable[[Peer, str, str], None]
+    asked: Asked,
+    tenants: Callable[[], Tenants],
+    suppliers: Suppliers,
+    refused: Callable[[Peer, str, str], None],
 ) -> Station:
     """Give the core of an agent."""
     driver: Driver
@@ -129,21 +162,13 @@ def station_of(
         driver, team = EmulatedDriver(asked.name, asked.profile), alone
     else:
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
-    take = partial(_take, asked.keys)
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
     settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
     return Station(driver, Catalogue(asked.data), take, settings)
 
 
 def _on_all_cores(work: Work) -> None:
     crew().run(work)
-
-
-def _take(keys: str, address: str, ticket: bytes) -> Received:
-    connection = dial(address, "", keys)
-    try:
-        return connection.take(ticket, requests.TAKE_S)
-    finally:
-        connection.close()
 
 
 def until_told(agent: Agent, ready: Callable[[Sequence[str]], None]) -> None:
