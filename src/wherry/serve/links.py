@@ -10,7 +10,7 @@ from wherry.base.errors import InputError, Retryable, WherryError
 from wherry.serve import requests
 from wherry.serve.peer import Peer
 from wherry.serve.received import BY_REFERENCE, Received
-from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
+from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes, told
 from wherry.serve.station import Station
 
 PING_S: Final = 1.0
@@ -161,22 +161,16 @@ class Link:
         connection = self._taken(doing)
         try:
             found = use(connection)
-        except InputError:
-            # The agent answered, and what it said is not to be had.
-            self._give(connection)
-            raise
-        except (WherryError, OSError, EOFError) as problem:
+        except BaseException as problem:
+            # What is left on the way is not known: it is not used again.
             with self._lock:
                 self._busy.discard(connection)
             connection.close()
+            if told(problem) or not isinstance(problem, (WherryError, OSError, EOFError)):
+                raise
             if self._lost is not None:
                 raise self._lost from None
             raise AgentLost(self.device, doing, problem) from None
-        except BaseException:
-            with self._lock:
-                self._busy.discard(connection)
-            connection.close()
-            raise
         self._give(connection)
         return found
 

@@ -504,9 +504,13 @@ def failed(problem: WherryError) -> Failed:
 
 def error_of(reply: Failed, device: str) -> WherryError:
     """Give the error that a reply stands for; it names the device."""
-    if reply.kind == "Refused":
-        return Refused(f"{device}: {reply.text}", reply.reasons)
+    text = f"{device}: {reply.text}"
     kind = KINDS.get(reply.kind, WherryError)
-    found = kind(f"{device}: {reply.text}")
+    found = Refused(text, reply.reasons) if reply.kind == "Refused" else kind(text)
     found.again_s = reply.again_s  # type: ignore[attr-defined]
     return found
+
+
+def told(problem: BaseException) -> bool:
+    """Tell an error that an agent answered, or that its answer is one, from those of the way."""
+    return isinstance(problem, InputError) or hasattr(problem, "again_s")
