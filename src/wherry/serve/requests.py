@@ -504,13 +504,9 @@ def failed(problem: WherryError) -> Failed:
 
 def error_of(reply: Failed, device: str) -> WherryError:
     """Give the error that a reply stands for; it names the device."""
-    text = f"{device}: {reply.text}"
+    if reply.kind == "Refused":
+        return Refused(f"{device}: {reply.text}", reply.reasons)
     kind = KINDS.get(reply.kind, WherryError)
-    found = Refused(text, reply.reasons) if reply.kind == "Refused" else kind(text)
+    found = kind(f"{device}: {reply.text}")
     found.again_s = reply.again_s  # type: ignore[attr-defined]
     return found
-
-
-def told(problem: BaseException) -> bool:
-    """Tell an error that an agent answered, or that its answer is one, from those of the way."""
-    return isinstance(problem, InputError) or hasattr(problem, "again_s")

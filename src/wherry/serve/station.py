@@ -267,9 +267,9 @@ class Station:
 
     def _sample(self, request: requests.Sample, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        source, refs = self._source(request.dataset, tenant), chunks_of(request.chunks)
+        source, refs = self._source(request.dataset, tenant), _chunks(request.chunks)
         rows = sum(ref.rows for ref in refs)
-        if rows > requests.SAMPLE_ROWS_MAX or not refs:
+        if rows > requests.SAMPLE_ROWS_MAX:
             raise InputError(f"a sample of {rows} rows; possible: {requests.SAMPLE_ROWS_MAX}")
         sink = pa.BufferOutputStream()
         batches = [source.read(ref, request.columns) for ref in refs]
@@ -348,7 +348,7 @@ class Station:
         if not self._of(tenant.name).knows(hop.plan):
             return requests.Lacks(requests.DIRECTORY, b"")
         self._check_readable(hop.plan.dataset, tenant)
-        said, refs = hop.continuation, chunks_of(request.chunks)
+        said, refs = hop.continuation, _chunks(request.chunks)
         visit = self.visits.begin(
             tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
         )
@@ -372,14 +372,17 @@ class Station:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
         stage, chunk = request.stage, request.chunk
+        refs = _chunks(request.chunks) if request.chunks else ()
+        if not refs:
+            _check_pieces(request.pieces, stage)
         with self.gate.admitted(tenant.name), visit.lock:
             carrier = visit.carrier
             for piece in request.pieces:
                 visit.piece(piece)
             pieces = request.pieces
-            if request.chunks:
+            if refs:
                 pieces = ((_ROUTING, chunk),)
-                carrier.pieces[pieces[0]] = Unread(self.name, chunks_of(request.chunks))
+                carrier.pieces[pieces[0]] = Unread(self.name, refs)
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
@@ -402,8 +405,6 @@ class Station:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
         received = self._take(request.address, request.ticket)
-        for batch in received.batches:
-            check_batch(batch, f"piece {request.piece}")
         piece = as_piece(received.batches)
         with visit.lock:
             visit.keep(request.piece, piece)
@@ -509,6 +510,22 @@ class Station:
                 f"tenant {tenant.name!r} has {hops} open continuations; possible: "
                 f"{tenant.bounds.open_hops}"
             )
+
+
+def _chunks(runs: requests.Chunks) -> tuple[ChunkRef, ...]:
+    """Give the chunks that a request names, once it is known that they are not too many."""
+    count = sum(run[4] for run in runs)
+    if not 0 < count <= requests.CHUNKS_MAX:
+        raise InputError(f"{count} chunks in one request; possible: 1 to {requests.CHUNKS_MAX}")
+    return chunks_of(runs)
+
+
+def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
+    if not pieces or len(set(pieces)) != len(pieces):
+        raise InputError(
+            f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
+            "one or more, each once, or chunks"
+        )
 
 
 def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
