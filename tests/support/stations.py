@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pyarrow as pa
 from msgspec import Struct
@@ -16,7 +15,6 @@ from wherry.serve.answers import Answered
 class Taken(Struct, frozen=True):
     schema: pa.Schema
     batches: list[pa.RecordBatch]
-    lease: int
 
 
 class Station:
@@ -25,11 +23,8 @@ class Station:
     def __init__(self, tables: dict[str, pa.Table] | None = None) -> None:
         self.tables = tables or {}
         self.pieces: dict[bytes, tuple[pa.Schema, list[pa.RecordBatch]]] = {}
-        self.leases: set[int] = set()
         self.peers: list[object] = []
         self.fails: Exception | None = None
-        self._lock = threading.Lock()
-        self._next = 0
 
     def handle(self, request: bytes, peer: object) -> bytes:
         self.peers.append(peer)
@@ -56,14 +51,7 @@ class Station:
             raise self.fails
         if ticket not in self.pieces:
             raise InputError("the ticket is for nothing that is here")
-        with self._lock:
-            self._next += 1
-            self.leases.add(self._next)
-            return Taken(*self.pieces[ticket], self._next)
-
-    def returned(self, leases: Sequence[int], peer: object) -> None:
-        with self._lock:
-            self.leases -= set(leases)
+        return Taken(*self.pieces[ticket])
 
 
 class Answering:

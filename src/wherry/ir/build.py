@@ -204,12 +204,15 @@ def received(message: pa.Buffer) -> Build:
         with pa.ipc.open_stream(message) as reader:
             (batch,) = reader
             keys = int(batch.schema.metadata[_KEYS])
-    except (pa.ArrowException, ValueError, TypeError, KeyError) as problem:
+            _ = batch.schema.names  # may be no text
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as problem:
         raise CorruptError(f"{len(message)} bytes are not the rows of a join: {problem}") from None
     if not 0 < keys <= batch.num_columns:
         raise CorruptError(f"the rows of a join: {keys} keys in {batch.num_columns} columns")
     for field, array in zip(batch.schema, batch.columns, strict=True):
         check_column(field, array, "the rows of a join")
+    if any(array.null_count for array in batch.columns[:keys]):
+        raise CorruptError("the rows of a join: a key is null")
     return Build(batch.replace_schema_metadata(None), keys, digest(message))
 
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Packed, Reading
@@ -71,7 +72,7 @@ def _distinct(scan: Scan) -> dict[str, int]:
     chunks = scan.source.chunks()
     if not names or not chunks:
         return {}
-    first = scan.source.read(chunks[0], names)
+    (first,) = scan.source.few([replace(chunks[0], rows=min(1, chunks[0].rows))], names)
     return {name: len(first.column(name).dictionary) for name in names}
 
 
@@ -79,15 +80,17 @@ def integer_bounds(scan: Scan, known: Mapping[str, ColumnStatistics]) -> dict[st
     """Give the smallest and largest integer stored in each column of a scan that has such."""
     found = {}
     for field in scan.schema():
-        bounds = _unscaled(known.get(field.name), field.type)
+        column = known.get(field.name)
+        bounds = None if column is None else unscaled_bounds(column, field.type)
         if bounds is not None:
             found[field.name] = bounds
     return found
 
 
-def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int] | None:
+def unscaled_bounds(known: ColumnStatistics, t: pa.DataType) -> tuple[int, int] | None:
+    """Give the smallest and largest integer that stand for a column's values; None if unknown."""
     # Python has no date for every moment that 64 bits hold: either end may be unknown.
-    if known is None or known.min is None or known.max is None:
+    if known.min is None or known.max is None:
         return None
     t = value_type(t)
     if pa.types.is_integer(t):

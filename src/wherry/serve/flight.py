@@ -67,10 +67,6 @@ class Taken(Protocol):
     def batches(self) -> Sequence[pa.RecordBatch]:
         """In order."""
 
-    @property
-    def lease(self) -> int:
-        """To be given back."""
-
 
 class Station(Protocol):
     """The core of an agent, as far as a listener knows it."""
@@ -79,10 +75,7 @@ class Station(Protocol):
         """Answer a request, whatever it is."""
 
     def taken(self, ticket: bytes, peer: Any) -> Taken:
-        """Give a piece on lease, or raise a WherryError."""
-
-    def returned(self, leases: Sequence[int], peer: Any) -> None:
-        """Take leases back."""
+        """Give a piece, or raise a WherryError."""
 
 
 class FlightBounds(Struct, frozen=True):
@@ -154,6 +147,10 @@ class FlightListener:
     def calls_under_way(self) -> int:
         """Give how many calls are being answered."""
         return self._calls.under_way()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self.stop()
 
     def stop(self, grace_s: float = 5.0) -> bool:
         """Stop listening; give whether every call had ended `grace_s` after the last was cut off.
@@ -234,7 +231,6 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
                 datasets = self._datasets(peer)
                 return fl.RecordBatchStream(flight_sql.table_of(ticket.ticket, datasets))
             taken = self._station.taken(ticket.ticket, peer)
-            call.at_end(lambda: self._return(taken.lease, peer))
             rows = pa.RecordBatchReader.from_batches(taken.schema, _sent(call, taken.batches))
             return fl.RecordBatchStream(rows)
 
@@ -276,13 +272,6 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             if descriptor.path:
                 return fl.SchemaResult(_schema(self._dataset(descriptor.path, peer)))
             return fl.SchemaResult(self._sql().schema(self._text(descriptor, peer), peer))
-
-    def _return(self, lease: int, peer: Any) -> None:
-        # Buffers that gRPC has not written yet keep their memory, whoever has the lease.
-        try:
-            self._station.returned((lease,), peer)
-        except WherryError as problem:
-            log.warning("lease %d was not returned: %s", lease, problem)
 
     def _sql(self) -> Answers:
         if self._answers is None:

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -33,7 +33,6 @@ class Call(fl.ServerMiddleware):  # type: ignore[misc]
     def __init__(self, calls: Calls) -> None:
         self.peer = ""
         self.waits_since: float | None = None
-        self._ends: list[Callable[[], None]] = []
         self._calls = calls
 
     def waits(self) -> None:
@@ -44,15 +43,9 @@ class Call(fl.ServerMiddleware):  # type: ignore[misc]
         """Note that it is the agent's turn."""
         self.waits_since = None
 
-    def at_end(self, act: Callable[[], None]) -> None:
-        """Do something when the call is over, however it ends."""
-        self._ends.append(act)
-
     def call_completed(self, exception: object) -> None:  # noqa: ARG002 - Flight's signature
-        """Let go of what the call holds; Flight calls this whatever became of it."""
+        """Count it no more; Flight calls this whatever became of it."""
         self._calls.ended(self)
-        while self._ends:
-            self._ends.pop()()
 
 
 class Calls(fl.ServerMiddlewareFactory):  # type: ignore[misc]

@@ -1,0 +1,287 @@
+"""A caller's side of an agent: connections that are used again, and what tells that it is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from wherry.base.errors import CorruptError, WherryError
+from wherry.serve import requests
+from wherry.serve.peer import Peer
+from wherry.serve.received import BY_REFERENCE, Received, Unreached
+from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
+from wherry.serve.station import Station
+
+PING_S: Final = 1.0
+"""How often an agent is asked for a sign of life while something is under way there."""
+SILENCE_S: Final = 3.0
+"""An agent that gives no sign of life for so long is lost."""
+BUSY_S: Final = 30.0
+"""A busy agent is asked again, when it says, for so long."""
+_AT_ONCE_S: Final = 0.5
+REQUEST_S: Final = 120.0
+"""No request takes longer."""
+
+
+class Connection(Protocol):
+    """A way to an agent, used by one thread at a time.
+
+    `Unreached` says that the agent said nothing; any other error is what it said.
+    """
+
+    def ask(self, request: bytes, deadline_s: float) -> bytes:
+        """Send a request, wait so many seconds at most, and give the reply."""
+
+    def take(self, ticket: bytes, deadline_s: float) -> Received:
+        """Give the rows behind a ticket."""
+
+    def close(self) -> None:
+        """Close it; a thread that waits on it gets an error."""
+
+
+class AgentLost(Unreached):
+    """An agent cannot be reached, went away, or gave no sign of life.
+
+    Attributes
+    ----------
+    device : str
+        Which.
+    """
+
+    def __init__(self, device: str, doing: str, why: object) -> None:
+        super().__init__(f"{device} was lost while {doing}: {why}")
+        self.device = device
+
+
+class InProcess:
+    """The connection to a station of this process."""
+
+    def __init__(self, station: Station, peer: Peer) -> None:
+        self._station, self._peer = station, peer
+
+    def ask(self, request: bytes, deadline_s: float) -> bytes:
+        """Let the station answer."""
+        del deadline_s
+        return self._station.handle(request, self._peer)
+
+    def take(self, ticket: bytes, deadline_s: float) -> Received:
+        """Give the rows by reference."""
+        del deadline_s
+        taken = self._station.taken(ticket, self._peer)
+        return Received(taken.schema, list(taken.batches), why=BY_REFERENCE)
+
+    def close(self) -> None:
+        """Do nothing: the station stays."""
+
+
+class Link:
+    """All connections to one agent; any thread may ask.
+
+    Parameters
+    ----------
+    device : str
+        The name of the agent in its system.
+    address : str
+        Where it listens; empty for a station of this process.
+    connect : callable
+        Makes a connection.
+    """
+
+    def __init__(self, device: str, address: str, connect: Callable[[], Connection]) -> None:
+        self.device, self.address = device, address
+        self._connect = connect
+        self._free: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._lock = threading.Lock()
+        self._welcome: Welcome | None = None
+        self._lost: AgentLost | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._busy)
+
+    @property
+    def why(self) -> AgentLost | None:
+        """How it was lost, if it was."""
+        return self._lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was lost."""
+        return self._lost is not None
+
+    def welcome(self, *, anew: bool = False) -> Welcome:
+        """Say Hello, if nobody has, or anew for another key; give the answer."""
+        if self._welcome is None or anew:
+            self._welcome = self.ask(requests.Hello(), "saying hello", Welcome)
+        return self._welcome
+
+    def ask(
+        self, request: Message, doing: str, *kinds: type[Any], within_s: float = REQUEST_S
+    ) -> Any:
+        """Ask, and give the reply, which is of one of `kinds`.
+
+        Raises
+        ------
+        AgentLost
+            If the agent is not reached; `doing` says what was being done.
+        WherryError
+            What the agent answered instead, naming it; that it is busy, only after `BUSY_S` of
+            asking as often as it said.
+        """
+        data, until = to_bytes(request), time.monotonic() + BUSY_S
+        while True:
+            reply = reply_of(self._used(lambda c: c.ask(data, within_s), doing))
+            if not isinstance(reply, Failed):
+                break
+            if not 0 < reply.again_s < until - time.monotonic():
+                raise error_of(reply, self.device)
+            time.sleep(reply.again_s)
+        if not isinstance(reply, kinds):
+            raise WherryError(f"{self.device} answered {type(reply).__name__} while {doing}")
+        return reply
+
+    def take(self, ticket: bytes, doing: str, within_s: float = REQUEST_S) -> Received:
+        """Give the rows behind a ticket."""
+        return self._used(lambda c: c.take(ticket, within_s), doing)
+
+    def alive(self) -> bool:
+        """Ask for a sign of life; without one, whoever waits for this agent waits no longer."""
+        try:
+            self.ask(requests.Echo(0), "waiting for it", requests.Rows, within_s=SILENCE_S)
+        except AgentLost as lost:
+            self.lose(lost)
+        except WherryError:
+            pass  # It answers.
+        return self._lost is None
+
+    def lose(self, why: AgentLost) -> None:
+        """Give the agent up: nothing is asked of it any more, and nobody waits for it."""
+        with self._lock:
+            self._lost = self._lost or why
+            left = [*self._free, *self._busy]
+            self._free.clear()
+        for connection in left:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.lose(AgentLost(self.device, "closing", "it was closed"))
+
+    def _used(self, use: Callable[[Connection], Any], doing: str) -> Any:
+        known, begun = self._kept(), time.monotonic()
+        try:
+            if known is not None:
+                try:
+                    return self._once(known, use)
+                except Unreached:
+                    # It may have been closed while nobody used it; silence is another matter.
+                    if time.monotonic() - begun > _AT_ONCE_S:
+                        raise
+            return self._once(self._made(), use)
+        except Unreached as problem:
+            raise self._lost or AgentLost(self.device, doing, problem) from None
+
+    def _once(self, connection: Connection, use: Callable[[Connection], Any]) -> Any:
+        """Use a connection; it is kept if the agent answered, whatever it said."""
+        answered = False
+        try:
+            found = use(connection)
+            answered = True
+        except (OSError, EOFError) as problem:
+            raise Unreached(str(problem)) from None
+        except WherryError as problem:
+            answered = not isinstance(problem, Unreached | CorruptError)
+            raise
+        finally:
+            if answered:
+                self._give(connection)
+            else:
+                with self._lock:
+                    self._busy.discard(connection)
+                connection.close()
+        return found
+
+    def _kept(self) -> Connection | None:
+        """Give a connection that was used before."""
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            if not self._free:
+                return None
+            found = self._free.pop()
+            self._busy.add(found)
+            return found
+
+    def _made(self) -> Connection:
+        if self._lost is not None:
+            raise self._lost
+        try:
+            made = self._connect()
+        except OSError as problem:
+            raise Unreached(str(problem)) from None
+        with self._lock:
+            self._busy.add(made)
+        return made
+
+    def _give(self, connection: Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            if self._lost is None:
+                self._free.append(connection)
+                return
+        connection.close()
+
+
+class Watchman:
+    """A thread that asks busy agents for signs of life, and keeps what belongs to queries.
+
+    Parameters
+    ----------
+    links : mapping of str to Link
+        Of one caller; looked at anew every time.
+    """
+
+    def __init__(self, links: Mapping[str, Link]) -> None:
+        self._links, self._queries = links, list[bytes]()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, query: bytes) -> None:
+        """Look after a query until it is `over`."""
+        with self._lock:
+            self._queries.append(query)
+            if self._thread is None or not self._thread.is_alive():
+                self._stop.clear()
+                self._thread = threading.Thread(
+                    target=self._serve, name="wherry-watch", daemon=True
+                )
+                self._thread.start()
+
+    def over(self, query: bytes) -> None:
+        """Look after a query no more."""
+        with self._lock:
+            self._queries.remove(query)
+            if not self._queries:
+                self._stop.set()
+                self._thread = None
+
+    def _serve(self) -> None:
+        stop = self._stop
+        while not stop.wait(PING_S):
+            with self._lock:
+                queries = tuple(self._queries)
+            for link in list(self._links.values()):
+                if link.lost or not link.address or stop.is_set():
+                    continue
+                try:
+                    renew = requests.Renew(queries)
+                    link.ask(renew, "waiting for it", requests.Done, within_s=SILENCE_S)
+                except AgentLost as lost:
+                    link.lose(lost)
+                except WherryError:
+                    pass  # It answers.
