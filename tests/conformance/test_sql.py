@@ -394,7 +394,7 @@ def queries(draw: st.DrawFn) -> str:
     return f"SELECT {named}, {calls} {start} GROUP BY {keys} {having}"
 
 
-@settings(max_examples=max(300, settings().max_examples))
+@settings(max_examples=max(150, settings().max_examples))
 @given(query=queries())
 def test_drawn_queries(duck: duckdb.DuckDBPyConnection, query: str) -> None:
     wanted = duck.sql(query).to_arrow_table()
