@@ -100,4 +100,4 @@ class _Tables(Mapping[str, Pipeline]):
         return iter(self._tenant.readable(names))
 
     def __len__(self) -> int:
-        return len(list(self))
+        return sum(1 for _ in self)
