@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
@@ -479,6 +480,20 @@ class Station:
             raise InputError(f"{request.nbytes} bytes back; possible: {requests.ECHO_BYTES_MAX}")
         return requests.Rows(bytes(request.nbytes))
 
+    def _offer(self, request: requests.Offer, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        if not 0 < request.nbytes <= requests.OFFER_BYTES_MAX:
+            raise InputError(f"{request.nbytes} bytes; possible: {requests.OFFER_BYTES_MAX}")
+        rows = -(-request.nbytes // 8)
+        room = self._of(tenant.name).pool.allocate(rows * 8)
+        np.frombuffer(room, np.int64)[:] = 0
+        zeros = pa.Array.from_buffers(pa.int64(), rows, [None, room])
+        batch = pa.RecordBatch.from_arrays([zeros], ["zero"])
+        visit = self.visits.begin(tenant.name, request.query, 0, lambda: Carrier({}, b""))
+        with visit.lock:
+            visit.keep((0, 0), batch)
+        return Made(rows, rows * 8, self._ticket(visit, (0, 0)))
+
     # What is kept.
 
     def _of(self, tenant: str) -> Belongings:
@@ -596,4 +611,5 @@ _ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
     requests.Release: Station._release,
     requests.Health: Station._health,
     requests.Echo: Station._echo,
+    requests.Offer: Station._offer,
 }
