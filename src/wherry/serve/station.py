@@ -387,6 +387,8 @@ class Station:
             for piece in request.pieces:
                 visit.piece(piece)
             pieces = request.pieces
+            hop = carrier.hop(self.name, stage)
+            visit.check_fit(hop, request.pieces)
             if refs:
                 pieces = ((_ROUTING, chunk),)
                 carrier.pieces[pieces[0]] = Unread(self.name, refs)
@@ -396,6 +398,7 @@ class Station:
             evidence = carrier.run(
                 commands.Run(self.name, stage, chunk, pieces), self.settings.team
             )
+            visit.made[stage, chunk] = hop.installed.digest, hop.continuation.last
             ledger = carrier.ledger[before:]
             del carrier.ledger[before:], carrier.evidence[:]
             if evidence.rows_out > tenant.bounds.rows:
