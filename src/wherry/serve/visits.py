@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-import pyarrow as pa
-
 from wherry.base.errors import InputError, Retryable
-from wherry.plan.query import segment_schemas
-from wherry.render.gather import Piece, parts_of
+from wherry.render.gather import Piece
 from wherry.run.carrier import Carrier
-from wherry.run.worker import Hop
 from wherry.serve.requests import PieceId
 
 QUERIES_MAX: Final = 1024
@@ -35,15 +31,12 @@ class Visit:
         Has its continuations and pieces; used by one thread at a time, under `lock`.
     touched : int
         When somebody last spoke of it, in steady nanoseconds.
-    made : dict
-        Which segment of which plan made a piece here.
     """
 
     def __init__(self, tenant: str, query: bytes, epoch: int, carrier: Carrier, now: int) -> None:
         self.tenant, self.query, self.epoch = tenant, query, epoch
         self.carrier, self.touched = carrier, now
         self.lock = threading.Lock()
-        self.made: dict[PieceId, tuple[bytes, int]] = {}
 
     def piece(self, piece: PieceId) -> Piece:
         """Give a piece that is here.
@@ -58,36 +51,11 @@ class Visit:
             raise InputError(f"query {self.query.hex()} has no piece {piece} here")
         return found
 
-    def check_fit(self, hop: Hop, pieces: Iterable[PieceId]) -> None:
-        """Refuse pieces that are not what the next segments of a hop take.
-
-        Programs read columns where their types say that they are. Rows that are written say their
-        types; whatever else a program left must be of the segment before, of the same plan.
-
-        Raises
-        ------
-        InputError
-            If one does not fit.
-        """
-        first = hop.continuation.first
-        wanted = segment_schemas(hop.plan)[first]
-        before = hop.installed.digest, first - 1
-        for number in pieces:
-            for part in parts_of([self.piece(number)]):
-                written = isinstance(part, pa.RecordBatch | pa.Table)
-                if not (_fits(part.schema, wanted) if written else self.made.get(number) == before):
-                    raise InputError(f"piece {number} is not what segment {first} takes")
-
     def keep(self, piece: PieceId, rows: Piece) -> None:
         """Keep a piece that came from elsewhere."""
         if len(self.carrier.pieces) >= PIECES_MAX:
             raise InputError(f"query {self.query.hex()} has {PIECES_MAX} pieces here, and no more")
-        self.carrier.pieces[piece] = rows
-        self.made.pop(piece, None)
-
-
-def _fits(given: pa.Schema, wanted: pa.Schema) -> bool:
-    return given.names == wanted.names and given.types == wanted.types
+        self.carrier.hold(piece, rows)
 
 
 class Visits:
@@ -111,6 +79,10 @@ class Visits:
 
     def __len__(self) -> int:
         return len(self._visits)
+
+    def knows(self, tenant: str, query: bytes) -> bool:
+        """Say whether something is kept of a query, in whichever epoch."""
+        return (tenant, query) in self._visits
 
     def begin(self, tenant: str, query: bytes, epoch: int, carrier: Callable[[], Carrier]) -> Visit:
         """Give the visit of a query in an epoch; what is left of older ones is let go.
