@@ -17,17 +17,17 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
 from wherry.data.chunk import ChunkRef
-from wherry.data.encoded import Encoded
 from wherry.data.fragments import Fragment
 from wherry.data.segment import SegmentPool
 from wherry.data.validate import check_batch
 from wherry.devices.driver import Driver
-from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes, several
+from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
 from wherry.run.carrier import Carrier, Evidence, Unread
@@ -40,14 +40,13 @@ from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, so
 from wherry.serve.gate import Admits, Open
 from wherry.serve.keyring import KeyRing
 from wherry.serve.peer import AGENTS, Forbidden, Peer
+from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.visits import Clock, Visit, Visits
 
-STREAM: Final = "wherry.stream"
-"""Column of a batch that stands for a piece which is encoded: one row, the bytes of the stream."""
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -167,11 +166,7 @@ class Station:
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
-        if isinstance(piece, Encoded):
-            batch = _as_batch(piece)
-            return Taken(batch.schema, (batch,), pool)
-        _check_written(piece, said.piece)
-        batches = tuple(batches_of(piece))
+        batches = tuple(as_batches(piece, said.piece))
         return Taken(batches[0].schema, batches, pool)
 
     def sweep(self) -> None:
@@ -412,12 +407,11 @@ class Station:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
         received = self._take(request.address, request.ticket)
-        batches = received.batches
-        piece = as_piece(batches)
+        piece = as_piece(received.batches)
         with visit.lock:
             visit.keep(request.piece, piece)
         nbytes = piece_bytes(piece)
-        referenced = 0 if received.copied_bytes else nbytes
+        referenced = max(0, nbytes - received.copied_bytes)
         moved = referenced, received.copied_bytes, received.why
         return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece), moved=moved)
 
@@ -432,8 +426,6 @@ class Station:
             raise CorruptError(
                 f"{what}: {len(request.body)} bytes are no rows: {problem}"
             ) from None
-        if not batches:
-            raise CorruptError(f"{what}: a stream without rows; possible: one batch or more")
         for batch in batches:
             check_batch(batch, what)
         piece = as_piece(batches)
@@ -481,6 +473,20 @@ class Station:
         if not 0 <= request.nbytes <= requests.ECHO_BYTES_MAX:
             raise InputError(f"{request.nbytes} bytes back; possible: {requests.ECHO_BYTES_MAX}")
         return requests.Rows(bytes(request.nbytes))
+
+    def _offer(self, request: requests.Offer, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        if not 0 < request.nbytes <= requests.OFFER_BYTES_MAX:
+            raise InputError(f"{request.nbytes} bytes; possible: {requests.OFFER_BYTES_MAX}")
+        rows = -(-request.nbytes // 8)
+        room = self._of(tenant.name).pool.allocate(rows * 8)
+        np.frombuffer(room, np.int64)[:] = 0
+        zeros = pa.Array.from_buffers(pa.int64(), rows, [None, room])
+        batch = pa.RecordBatch.from_arrays([zeros], ["zero"])
+        visit = self.visits.begin(tenant.name, request.query, 0, lambda: Carrier({}, b""))
+        with visit.lock:
+            visit.keep((0, 0), batch)
+        return Made(rows, rows * 8, self._ticket(visit, (0, 0)))
 
     # What is kept.
 
@@ -540,28 +546,6 @@ def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
         )
 
 
-def as_piece(batches: list[pa.RecordBatch]) -> Piece:
-    """Give the piece that batches stand for: rows, or an encoded answer."""
-    if batches and batches[0].schema.names == [STREAM]:
-        (batch,) = batches
-        rows = int((batch.schema.metadata or {}).get(b"rows", b"0"))
-        return Encoded(batch.column(0).buffers()[2], rows)
-    return several(batches)
-
-
-def _as_batch(piece: Encoded) -> pa.RecordBatch:
-    offsets = pa.py_buffer(b"".join(n.to_bytes(8, "little") for n in (0, piece.stream.size)))
-    array = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, piece.stream])
-    schema = pa.schema([pa.field(STREAM, pa.large_binary())], {"rows": str(piece.num_rows)})
-    return pa.RecordBatch.from_arrays([array], schema=schema)
-
-
-def _check_written(piece: Piece, number: requests.PieceId) -> None:
-    for part in parts_of([piece]):
-        if not isinstance(part, pa.RecordBatch | pa.Table):
-            raise InputError(f"piece {number} waits for its next stage here; it cannot leave")
-
-
 def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
     found = part.decoding(batch, names) if names else None
     if found is None:
@@ -601,4 +585,5 @@ _ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
     requests.Release: Station._release,
     requests.Health: Station._health,
     requests.Echo: Station._echo,
+    requests.Offer: Station._offer,
 }

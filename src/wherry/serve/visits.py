@@ -55,7 +55,7 @@ class Visit:
         """Keep a piece that came from elsewhere."""
         if len(self.carrier.pieces) >= PIECES_MAX:
             raise InputError(f"query {self.query.hex()} has {PIECES_MAX} pieces here, and no more")
-        self.carrier.pieces[piece] = rows
+        self.carrier.hold(piece, rows)
 
 
 class Visits:
