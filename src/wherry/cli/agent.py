@@ -65,6 +65,9 @@ def command(
     lease: Annotated[
         float, typer.Option(min=1.0, metavar="S", help="Seconds that unspoken-of rows are kept.")
     ] = 15.0,
+    running: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that work at once; 0: its cores.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Serve as one device of a system, until Ctrl-C or SIGTERM.
@@ -81,6 +84,7 @@ def command(
         tenants=tenants,
         log=log,
         lease_s=lease,
+        running=running,
     )
     agent = Agent(asked, partial(SqlAnswers, system=system))
 
