@@ -88,8 +88,8 @@ class Unfit(Exception):
         where : str
             The place where the check began.
         """
-        place = "".join(self.way)
-        message = f"{where}{place}: {self}"
+        why = str(self)
+        message = f"{where}{''.join(self.way)}{'' if why[0] in ' .:' else ': '}{why}"
         return Refused(message) if self.refused else CorruptError(message)
 
 
