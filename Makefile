@@ -44,6 +44,7 @@ fuzz: $(VENV)/ready  ## corrupted files through every reader: `make fuzz CASES=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.messages --cases $(CASES) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.plans --cases $(CASES) --seed $(SEED)
 
 SEEDS ?= 100000
 simulate: $(VENV)/ready  ## schedules of faults over the protocol, on all cores, then its mutants: `make simulate SEEDS=1000000`
