@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from platformdirs import user_cache_path
 
 from wherry.base.errors import WherryError
-from wherry.base.ids import digest
+from wherry.base.ids import DIGEST_BYTES, digest
 from wherry.devices.bandwidth import read_gb_per_s
 from wherry.devices.figures import Figure
 from wherry.devices.routes import Link as WireLink
@@ -26,6 +27,7 @@ from wherry.serve.links import Link
 
 _ASKED: Final = 51
 _LARGE: Final = 5
+_PIECE_BYTES: Final = 64 << 20
 _NS_PER_US: Final = 1_000
 _STEADY = time.perf_counter_ns
 
@@ -121,22 +123,28 @@ def _clock(link: Link) -> tuple[Clock, requests.Healthy]:
 
 
 def measured(link: Link) -> Way:
-    """Measure the way to an agent."""
-
-    def timed(nbytes: int, times: int) -> float:
-        return median(_took(link, nbytes) for _ in range(times))
-
-    empty = timed(0, _ASKED)
+    """Measure the way to an agent: round trips, and a piece that is taken and looked at."""
+    empty = median(_took(link) for _ in range(_ASKED))
     if link.address.startswith(UNIX):
+        # What is mapped is read from memory, by whoever reads it.
         return Way(empty / 2 / _NS_PER_US, read_gb_per_s(1), handed_over=True)
-    large = timed(requests.ECHO_BYTES_MAX, _LARGE)
-    rate = requests.ECHO_BYTES_MAX / max(1.0, large - empty)
-    return Way(empty / 2 / _NS_PER_US, rate, handed_over=False)
+    query = os.urandom(DIGEST_BYTES)
+    offer = requests.Offer(query, _PIECE_BYTES)
+    made = link.ask(offer, "measuring the way", requests.Made)
+    took = min(_taken(link, made.ticket) for _ in range(_LARGE))
+    link.ask(requests.Release(query), "measuring the way", requests.Done)
+    return Way(empty / 2 / _NS_PER_US, _PIECE_BYTES / took, handed_over=False)
 
 
-def _took(link: Link, nbytes: int) -> int:
+def _took(link: Link) -> int:
     begin = _STEADY()
-    link.ask(requests.Echo(nbytes), "measuring the way", requests.Rows)
+    link.ask(requests.Echo(0), "measuring the way", requests.Rows)
+    return _STEADY() - begin
+
+
+def _taken(link: Link, ticket: bytes) -> int:
+    begin = _STEADY()
+    link.take(ticket, "measuring the way")
     return _STEADY() - begin
 
 

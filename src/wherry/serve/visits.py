@@ -80,6 +80,10 @@ class Visits:
     def __len__(self) -> int:
         return len(self._visits)
 
+    def knows(self, tenant: str, query: bytes) -> bool:
+        """Say whether something is kept of a query, in whichever epoch."""
+        return (tenant, query) in self._visits
+
     def begin(self, tenant: str, query: bytes, epoch: int, carrier: Callable[[], Carrier]) -> Visit:
         """Give the visit of a query in an epoch; what is left of older ones is let go.
 
