@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from wherry.base.errors import InputError
 from wherry.devices.system import System
 from wherry.ir.build import Build
@@ -88,6 +90,8 @@ def _once(
     source = ready.source
     assert isinstance(source, FarSource)
     query = prepared(ready, system)
+    if not there.emulated:  # modelled time has no tenants but those that a run is told of
+        options = msgspec.structs.replace(options, load={**there.load(), **options.load})
     found = planned(query, system, options, key=os.urandom(32), whole=not there.emulated)
     carrier = RemoteCarrier(
         there.links,
