@@ -115,7 +115,7 @@ def _once(
 def _lacking(query: Query, found: Planned, *, cold: bool) -> Callable[[int], Sequence[bytes]]:
     """Give what devices lack that have seen nothing: builds, and the plan if they are cold."""
     plan, stages = installed(query.plan_bytes), found.machine.orders.stages
-    pairs = list(zip(plan.wanted, query.literals, strict=True))
+    pairs = list(zip(plan.facts.parameters, query.literals, strict=True))
 
     def lacking(stage: int) -> list[bytes]:
         ends = (0, 0) if stage == ROUTING else (stages[stage].first, stages[stage].last)
