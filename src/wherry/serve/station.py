@@ -386,7 +386,7 @@ class Station:
         stage, chunk = request.stage, request.chunk
         refs = _chunks(request.chunks) if request.chunks else ()
         if not refs:
-            _check_pieces(request.pieces, stage)
+            _check_pieces(request.pieces, stage, chunk)
         # The lock first: requests that wait for it hold no slot.
         with visit.lock, self.gate.admitted(tenant.name, begun=True):
             carrier = visit.carrier
@@ -549,8 +549,9 @@ def _chunks(runs: requests.Chunks) -> tuple[ChunkRef, ...]:
     return chunks_of(runs)
 
 
-def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
-    if not pieces or len(set(pieces)) != len(pieces):
+def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int, chunk: int) -> None:
+    # Where chunks meet there may be none: then the answer is that of no rows.
+    if len(set(pieces)) != len(pieces) or not (pieces or chunk == commands.ALL):
         raise InputError(
             f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
             "one or more, each once, or chunks"
