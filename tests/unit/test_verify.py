@@ -298,7 +298,7 @@ def test_a_constant_text_is_not_written_for_more_rows_than_fit() -> None:
     device = worker(many.source)
     hop = opened(device, query, query.plan, (1, 1), values=values)
     batch = device.read(hop, query.chunks[0])
-    with pytest.raises(InputError, match="constant texts would take .* in 4000 rows"):
+    with pytest.raises(InputError, match=r"constant texts would take .* in 4000 rows"):
         device.run(hop, batch)
 
 
