@@ -40,6 +40,7 @@ from wherry.ops.with_columns import with_columns
 
 if TYPE_CHECKING:
     from wherry.data.arrow_write import Written
+    from wherry.devices.system import System
     from wherry.plan.explain import Explanation
     from wherry.plan.objective import Objective
     from wherry.session import Options, Pins, Result, SystemLike
@@ -450,7 +451,12 @@ class Grouping(Struct, frozen=True):
         return self.pipeline._then(GroupBy(self.keys, found))
 
 
-def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
+def scan(
+    data: object,
+    *,
+    columns: Iterable[str] | None = None,
+    system: str | Path | System | None = None,
+) -> Pipeline:
     """Begin a pipeline over data that stays where it is.
 
     Parameters
@@ -461,13 +467,16 @@ def scan(data: object, *, columns: Iterable[str] | None = None) -> Pipeline:
         Folders named `key=value` below a directory become columns.
     columns : names, optional
         Only these columns are in reach; all of them if not given.
+    system : name, path or System, optional
+        One whose devices are agents: `data` is the name of a dataset that they have, and the
+        pipeline is to run there.
 
     Raises
     ------
     InputError
         If the data does not exist, is not Arrow, or has types Wherry does not know.
     """
-    source = open_source(data)
+    source = open_source(data) if system is None else _session().source_at(system, data)
     # Nullability and metadata are of the stored columns; what programs make has name and type.
     fields = [pa.field(field.name, field.type) for field in source.schema]
     whole = Pipeline(source, (), pa.schema(fields))

@@ -17,7 +17,7 @@ from pyarrow import ipc
 
 import wherry as wh
 from wherry import InputError, col
-from wherry.session import _segments
+from wherry.session.journey import segments as _segments
 
 ROWS = 700_000
 
@@ -114,7 +114,7 @@ CHILD = """
 import gc, os, signal, sys, threading, time
 import numpy as np, pyarrow as pa, wherry as wh
 from wherry import col
-from wherry.session import _segments
+from wherry.session.journey import segments as _segments
 rows = 2_000_000
 table = pa.table({"x": np.arange(rows), "y": np.random.default_rng(0).integers(0, rows, rows)})
 query = wh.scan(table).group_by("y").agg(s=col("x").sum())

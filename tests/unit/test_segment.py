@@ -130,10 +130,31 @@ def test_another_mapping_of_the_descriptor_sees_the_bytes(pool):
     pool.allocate(100)
     buffer = pool.allocate(100)
     np.frombuffer(buffer, np.uint8)[:] = 42
-    descriptor, offset = pool.locate(buffer.address)
-    other = mmap.mmap(descriptor, 4 * PAGE, prot=mmap.PROT_READ)
+    place = pool.locate(buffer.address)
+    assert place.holds(buffer.address, buffer.size)
+    assert not place.holds(place.address, 4 * PAGE + 1)
+    offset = buffer.address - place.address
+    other = mmap.mmap(place.descriptor, 4 * PAGE, prot=mmap.PROT_READ)
     assert other[offset : offset + 100] == bytes([42] * 100)
     assert pool.locate(pa.py_buffer(b"elsewhere").address) is None
+
+
+def test_a_retired_region_is_never_used_again(pool):
+    buffer = pool.allocate(PAGE)
+    place = pool.locate(buffer.address)
+    place.retire()
+    other = pool.allocate(PAGE)
+    assert not place.holds(other.address, PAGE)
+    assert pool.locate(buffer.address).descriptor == place.descriptor
+    assert (pool.regions, pool.bytes_in_use) == (2, 2 * PAGE)
+    del buffer
+    gc.collect()
+    assert (pool.regions, pool.bytes_in_use) == (1, PAGE)
+    place = pool.locate(other.address)
+    del other
+    gc.collect()
+    place.retire()
+    assert pool.regions == 0
 
 
 def _descriptors():

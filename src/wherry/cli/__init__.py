@@ -14,12 +14,14 @@ import typer
 
 from wherry.base.errors import Refused, WherryError
 from wherry.cli import (
+    agent,
     bench,
     calibrate,
     cancel,
     demo,
     doctor,
     explain,
+    keys,
     migrate,
     profiles,
     ps,
@@ -88,12 +90,13 @@ def app() -> typer.Typer:
         found.command(name, epilog=module.EXAMPLES)(module.command)
     found.add_typer(bench.app(), name="bench")
     found.add_typer(profiles.app(), name="profiles")
+    found.add_typer(keys.app(), name="keys")
     return found
 
 
 _COMMANDS = (
     *(demo, run, explain, ps, show, resume, cancel, migrate, trace, usage),
-    *(validate, calibrate, doctor, warm),
+    *(agent, validate, calibrate, doctor, warm),
 )
 _EXAMPLES = """\b
 Examples:

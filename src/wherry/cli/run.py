@@ -120,7 +120,7 @@ def command(
         raise InputError("--compression and --overwrite are of the file of --output, not given")
     if output is not None and trace is not None:
         raise InputError("--trace is not written when the answer goes to a file; possible: one")
-    pipeline = load_target(target, sf, data)
+    pipeline = load_target(target, sf, data, found)
     moves = Moves(arguments or (), datasets or (), journal, tenant, budget, wait)
     if isinstance(pipeline, Movable):
         others = {

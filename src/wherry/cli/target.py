@@ -7,12 +7,15 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from wherry.base.errors import InputError, WherryError, unknown_name
 from wherry.benchmarks.workloads import q1, q6
 from wherry.cli.tpch_data import tables
+from wherry.devices.system import System
 from wherry.movables.declare import Movable
 from wherry.pipeline import Pipeline
+from wherry.session import source_at
 
 _BUILT_IN = {"q1": q1.pipeline, "q6": q6.pipeline}
 _MODULE = "wherry_target"
@@ -20,8 +23,12 @@ _DEFAULT = "pipeline"
 _LINES_SHOWN = 4
 
 
-def load_target(target: str, scale_factor: float, data: Path | None) -> Pipeline | Movable:
+def load_target(
+    target: str, scale_factor: float, data: Path | None, system: System | None = None
+) -> Pipeline | Movable:
     """Give the pipeline or movable that a command was asked for.
+
+    A built-in query reads the tables of the system's agents, if it has any.
 
     Raises
     ------
@@ -35,7 +42,20 @@ def load_target(target: str, scale_factor: float, data: Path | None) -> Pipeline
         return _chosen(load_file(Path(path)), path, name)
     if target not in _BUILT_IN:
         raise unknown_name("target", target, [*_BUILT_IN, "FILE.py[:NAME]"])
+    if system is not None and system.agents:
+        return _BUILT_IN[target](_AtAgents(system))
     return _BUILT_IN[target](tables(scale_factor, data))
+
+
+class _AtAgents(dict[str, Any]):
+    """The tables of a system's agents."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self._system = system
+
+    def __missing__(self, name: str) -> Any:
+        return source_at(self._system, name)
 
 
 def movables_of(module: ModuleType) -> dict[str, Movable]:

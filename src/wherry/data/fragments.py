@@ -144,6 +144,10 @@ class FragmentSource(Struct, frozen=True, dict=True, weakref=True):
             arrays[name] = pa.repeat(constants[name], ref.rows)
         return pa.RecordBatch.from_arrays([arrays[name] for name in columns], schema=schema)
 
+    def few(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> list[pa.RecordBatch]:
+        """Give the rows of several short references."""
+        return [self.read(ref, columns) for ref in refs]
+
     def _stored(self, ref: ChunkRef, names: Sequence[str]) -> Iterable[tuple[str, pa.Array]]:
         """Give stored columns of a chunk; what is cut is decoded once for all its chunks."""
         part, batch = self.parts[ref.fragment], ref.batch

@@ -119,6 +119,10 @@ class OneShot:
         """Give `columns` of the rows of `ref`, by reference to memory."""
         return self._whole().read(ref, columns)
 
+    def few(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> list[pa.RecordBatch]:
+        """Give the rows of several short references."""
+        return self._whole().few(refs, columns)
+
     def decoding(self, ref: ChunkRef, columns: Sequence[str]) -> tuple[Decoding, ...]:
         """Give nothing: what is read is a reference to memory."""
         return self._whole().decoding(ref, columns)

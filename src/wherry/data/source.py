@@ -66,6 +66,10 @@ class Source(Protocol):
         """Give `columns` of the rows of `ref`, by reference if they are stored as they are used."""
         ...
 
+    def few(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> list[pa.RecordBatch]:
+        """Give the rows of several short references, for somebody to look at."""
+        ...
+
     def late(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> LateRows | None:
         """Give neighbouring chunks of a stored batch as rows whose columns are read when asked for.
 

@@ -37,10 +37,11 @@ class Switch(_Table, frozen=True):
 
 
 class DeviceEntry(_Table, frozen=True):
-    """A device, and the profile that says what it is."""
+    """A device, the profile that says what it is, and where its agent listens, if it has one."""
 
     name: str
     profile: str
+    agent: str | None = None
     count: int | None = None
 
     @property

@@ -62,6 +62,10 @@ __all__ = [
 ]
 
 
+UNIX = "unix:"
+"""Begins the address of an agent on this host: the path of its socket follows."""
+
+
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One table of a system file."""
 
@@ -71,13 +75,14 @@ class _Head(_Table, frozen=True):
     title: str
     host: str
     client: str
+    keys: str = ""
 
 
 class _SystemFile(_Table, frozen=True):
     system: _Head
     device: tuple[DeviceEntry, ...]
     link: tuple[LinkEntry, ...]
-    dataset: tuple[Dataset, ...]
+    dataset: tuple[Dataset, ...] = ()
     switch: tuple[Switch, ...] = ()
     group: tuple[Group, ...] = ()
 
@@ -146,6 +151,8 @@ def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None =
         switches=tuple(written.names[0] for written, _ in switches),
         links=tuple(starmap(as_link, links)),
         datasets=tuple(dataset for dataset, _ in homes),
+        agents=_agents(devices, beside),
+        keys=str((beside or Path()) / form.system.keys) if form.system.keys else "",
     )
     if form.system.name != stem:
         problems.append(f"[system] name is {form.system.name!r}, but the file is {stem}.toml")
@@ -154,9 +161,27 @@ def _load(file: Traversable | Path, label: str, stem: str, beside: Path | None =
     declared = [written.names[0] for written, _ in (*devices, *switches)]
     problems += _name_problems(system, declared) + _host_problems(system, declared)
     problems += _link_problems(system, declared, [written.where for written, _ in links])
+    if not form.dataset and not system.agents:
+        problems.append(
+            "table [[dataset]] is missing; only agents tell by themselves what they have"
+        )
     problems += _dataset_problems(system, declared, [none for _, none in homes])
     refuse(label, problems)
     return system
+
+
+def _agents(devices: list[tuple[Written, DeviceEntry]], beside: Path | None) -> dict[str, str]:
+    """Give the addresses of agents; a socket's path is relative to the system's file."""
+    found = {}
+    for written, entry in devices:
+        address = entry.agent
+        if address is None:
+            continue
+        address = address.replace("{n}", str(written.member)).replace("{m}", str(written.index))
+        if address.startswith(UNIX) and beside is not None:
+            address = f"{UNIX}{beside / address.removeprefix(UNIX)}"
+        found[written.names[0]] = address
+    return found
 
 
 def _profiles(

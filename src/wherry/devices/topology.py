@@ -55,6 +55,8 @@ class System(msgspec.Struct, frozen=True, dict=True):
 
     `host` is the cpu that can run everything and takes what no other device can; `client` is the
     node that asks: an endpoint without a profile, or a device's name when the asker runs there.
+    `agents` has the addresses of those devices that are real places; the others are in the caller's
+    process. `keys` is the folder of the caller's certificate, if agents ask for one.
     """
 
     name: str
@@ -65,6 +67,8 @@ class System(msgspec.Struct, frozen=True, dict=True):
     switches: tuple[str, ...]
     links: tuple[Link, ...]
     datasets: tuple[Dataset, ...]
+    agents: dict[str, str] = {}
+    keys: str = ""
 
     @cached_property
     def nodes(self) -> dict[str, None]:

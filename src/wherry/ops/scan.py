@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Packed, Reading
@@ -71,7 +72,7 @@ def _distinct(scan: Scan) -> dict[str, int]:
     chunks = scan.source.chunks()
     if not names or not chunks:
         return {}
-    first = scan.source.read(chunks[0], names)
+    (first,) = scan.source.few([replace(chunks[0], rows=min(1, chunks[0].rows))], names)
     return {name: len(first.column(name).dictionary) for name in names}
 
 

@@ -102,18 +102,17 @@ def _rows(query: Query) -> pa.RecordBatch:
     runs = SAMPLE_ROWS // RUN_ROWS
     total = sum(ref.rows for ref in query.chunks)
     if total <= SAMPLE_ROWS:
-        return _one([source.read(ref, columns) for ref in query.chunks])
+        return _one(source.few(query.chunks, columns))
     starts = [total * (2 * number + 1) // (2 * runs) - RUN_ROWS // 2 for number in range(runs)]
-    batches, begin, waiting = [], 0, iter(starts)
+    wanted, begin, waiting = [], 0, iter(starts)
     start = next(waiting, None)
     for ref in query.chunks:
-        batch = None
         while start is not None and start < begin + ref.rows:
-            batch = source.read(ref, columns) if batch is None else batch
-            batches.append(batch.slice(start - begin, RUN_ROWS))
+            rows = min(RUN_ROWS, begin + ref.rows - start)
+            wanted.append(replace(ref, offset=ref.offset + start - begin, rows=rows))
             start = next(waiting, None)
         begin += ref.rows
-    return _one(batches)
+    return _one(source.few(wanted, columns))
 
 
 def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from msgspec import Struct, field
 
+from wherry.base.errors import InputError
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
 from wherry.data.encoded import ENCODED, Encoded
@@ -130,8 +131,30 @@ class Carrier(Struct):
             return Missing(command.target, command.stage)
         except MissingBuild as lacking:
             return Missing(command.target, command.stage, lacking.digest)
-        self._hops[command.target, command.stage] = hop
+        self.open(command.target, command.stage, hop)
         return Accepted(command.target, command.stage)
+
+    def open(self, device: str, stage: int, hop: Hop) -> None:
+        """Let `device` go on with a stage under a continuation that was received."""
+        self._hops[device, stage] = hop
+
+    @property
+    def opened(self) -> int:
+        """How many continuations are open."""
+        return len(self._hops)
+
+    def hop(self, device: str, stage: int) -> Hop:
+        """Give the continuation under which a device runs a stage.
+
+        Raises
+        ------
+        InputError
+            If it has none.
+        """
+        found = self._hops.get((device, stage))
+        if found is None:
+            raise InputError(f"{device} has no continuation for stage {stage}")
+        return found
 
     def install(self, command: Install) -> Installed:
         """Hand the plan's bytes, or a build, to the worker of the target."""
@@ -152,7 +175,7 @@ class Carrier(Struct):
 
     def route(self, command: Route) -> Routed:
         """Let the worker choose the chunks; each is a share."""
-        chunks = self.workers[command.device].route(self._hops[command.device, -1])
+        chunks = self.workers[command.device].route(self.hop(command.device, -1))
         return Routed(tuple((ref,) for ref in chunks))
 
     def read(self, command: Read) -> int:
@@ -161,7 +184,7 @@ class Carrier(Struct):
         What is decoded is decoded here, but is as it is stored until a program uses it: so it
         travels, and whoever runs the program is charged for decoding.
         """
-        hop = self._hops[command.target, 0]
+        hop = self.hop(command.target, 0)
         (ref,) = command.refs
         batch, reading = self.workers[command.device].decoded(hop, ref)
         if reading is not None:
@@ -183,7 +206,7 @@ class Carrier(Struct):
     def run(self, command: Run, team: Team = alone) -> Evidence:
         """Run a stage; its input pieces are let go, its result becomes a piece."""
         worker = self.workers[command.device]
-        hop = self._hops[command.device, command.stage]
+        hop = self.hop(command.device, command.stage)
         program = worker.program(hop)
         given = [self.pieces.pop(piece) for piece in command.pieces]
         if command.chunk == ALL:
@@ -221,6 +244,15 @@ class Carrier(Struct):
         )
         self.evidence.append(found)
         return found
+
+    def hold(self, piece: PieceId, rows: Piece) -> None:
+        """Have a piece that the client brings."""
+        self.pieces[piece] = rows
+
+    def answer(self, pieces: Iterable[PieceId], client: str) -> list[Piece]:
+        """Hand the pieces of the answer to the client."""
+        del client  # They lie in its process.
+        return [self.pieces.pop(piece) for piece in pieces]
 
     def replan(self, command: Replan) -> Decision:
         """Decide how the shares that are left go."""

@@ -131,7 +131,7 @@ def thaw(message: bytes, key: bytes) -> Continuation:
         frame = msgspec.msgpack.decode(body[_HEADER.size :], type=_Frame)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"continuation: frame at offset {_HEADER.size}: {problem}") from None
-    chunks = _chunks(frame.runs)
+    chunks = chunks_of(frame.runs)
     return Continuation(query, epoch, hop, plan, first, last, frame.values, chunks, frame.sites)
 
 
@@ -170,7 +170,14 @@ def runs_of(chunks: Sequence[ChunkRef]) -> list[tuple[int, int, int, int, int]]:
     return runs
 
 
-def _chunks(runs: Sequence[tuple[int, int, int, int, int]]) -> tuple[ChunkRef, ...]:
+def chunks_of(runs: Sequence[tuple[int, int, int, int, int]]) -> tuple[ChunkRef, ...]:
+    """Give the chunks of runs: the inverse of `runs_of`.
+
+    Raises
+    ------
+    CorruptError
+        If a number is negative, or there are more than `CHUNKS_MAX`.
+    """
     if any(min(run) < 0 for run in runs) or sum(run[4] for run in runs) > CHUNKS_MAX:
         raise CorruptError("continuation: runs hold negative numbers or too many chunks")
     return tuple(

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System, home
-from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import image_of
 from wherry.ir.stage import Take
 from wherry.plan.placement import HOME, Placement, gates_of, stages_of
@@ -73,11 +72,12 @@ def orders_of(
     watch: Watch | None = None,
     *,
     leg: Leg = WHOLE,
+    whole: bool = False,
 ) -> Orders:
     """Give the orders of one run; its messages are sealed with `key`.
 
     A query that stops early, because it has enough rows or was told so, is not watched: what is
-    left is not what it reads.
+    left is not what it reads. `whole` says that a share keeps all cores of a device busy.
     """
     enough = enough_of(query)
     stages = stages_of(query.segments, placement)
@@ -104,7 +104,7 @@ def orders_of(
         homes=homes,
         gates=gates_of(system, dict.fromkeys(homes.values())),
         ways=placement.ways,
-        windows=_windows(system),
+        windows=_windows(system, whole=whole),
         enough=enough,
         key=key,
         watch=watch if enough is None and leg.stop is None else None,
@@ -114,11 +114,12 @@ def orders_of(
     )
 
 
-def _windows(system: System) -> dict[str, int]:
-    if system.name == THIS_MACHINE:
-        # One share keeps all cores busy, and its answer is given away before the next is made.
-        return dict.fromkeys(system.devices, 1)
-    return windows_of(system)
+def _windows(system: System, *, whole: bool) -> dict[str, int]:
+    if not whole:
+        return windows_of(system)
+    # On this machine an answer is given away before the next is made; an agent finds the next
+    # share waiting when it is done with one.
+    return dict.fromkeys(system.devices, 2 if system.agents else 1)
 
 
 def enough_of(query: Query) -> int | None:

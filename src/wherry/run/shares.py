@@ -6,7 +6,7 @@ at a time, and what is read in vain by a query that needs only its first rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wherry.data.chunk import ChunkRef
@@ -57,3 +57,26 @@ def cut(
         held.append(ref)
         rows += ref.rows
     return (*found, tuple(held)) if held else tuple(found)
+
+
+def cut_by_home(
+    chunks: Sequence[ChunkRef], homes: Mapping[int, str], most_rows: int
+) -> tuple[Share, ...]:
+    """Give chunks as shares of neighbours that one device stores.
+
+    Parameters
+    ----------
+    homes : mapping of int to str
+        The device that stores each file or table.
+    most_rows : int
+        Rows that a share has at most, unless one chunk has more.
+    """
+    found: list[list[ChunkRef]] = []
+    for ref in chunks:
+        last = found[-1] if found else []
+        same = bool(last) and homes[last[-1].fragment] == homes[ref.fragment]
+        if same and sum(each.rows for each in last) + ref.rows <= most_rows:
+            last.append(ref)
+        else:
+            found.append([ref])
+    return tuple(map(tuple, found))

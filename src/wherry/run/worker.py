@@ -85,7 +85,14 @@ class Installed(Struct, frozen=True):
 
 
 @lru_cache(maxsize=256)
-def _installed(plan_bytes: bytes) -> Installed:
+def installed(plan_bytes: bytes) -> Installed:
+    """Give the plan that bytes hold.
+
+    Raises
+    ------
+    CorruptError
+        If they hold none.
+    """
     plan = decode(plan_bytes)
     if not isinstance(plan, Plan):
         raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
@@ -124,14 +131,16 @@ class Worker(Struct):
         Seals messages.
     pool : SegmentPool
         Where results are written.
+    plans, builds : dict
+        What was installed, by digest.
     """
 
     driver: Driver
     datasets: Sequence[Source]
     key: bytes
     pool: SegmentPool
-    _plans: dict[bytes, Installed] = field(default_factory=dict)
-    _builds: dict[bytes, Build] = field(default_factory=dict)
+    plans: dict[bytes, Installed] = field(default_factory=dict)
+    builds: dict[bytes, Build] = field(default_factory=dict)
 
     def install(self, plan_bytes: bytes) -> None:
         """Keep a plan by the digest of its bytes.
@@ -141,15 +150,15 @@ class Worker(Struct):
         CorruptError
             If the bytes are not a plan.
         """
-        installed = _installed(plan_bytes)
-        self._plans[installed.digest] = installed
+        found = installed(plan_bytes)
+        self.plans[found.digest] = found
 
     def keep(self, build: Build) -> None:
         """Keep the rows that a join is made with by their digest, and make the table of their keys.
 
         What arrived as bytes has the digest that `wherry.ir.build.received` computed of them.
         """
-        self._builds[build.digest] = build
+        self.builds[build.digest] = build
         table_of(build)
 
     def receive(self, message: bytes) -> Hop:
@@ -165,17 +174,17 @@ class Worker(Struct):
             If the message is not whole, or does not fit its plan.
         """
         continuation = thaw(message, self.key)
-        installed = self._plans.get(continuation.plan)
-        if installed is None:
+        known = self.plans.get(continuation.plan)
+        if known is None:
             raise MissingPlan(f"{self.driver.name} lacks plan {continuation.plan.hex()}")
-        plan = installed.plan
+        plan = known.plan
         if not continuation.first <= continuation.last < len(plan.segments):
             raise CorruptError(
                 f"continuation: segments {continuation.first}..{continuation.last} of a plan "
                 f"with {len(plan.segments)}"
             )
-        literals = self._literals(continuation, installed)
-        return Hop(continuation, installed, literals, frozenset(continuation.chunks))
+        literals = self._literals(continuation, known)
+        return Hop(continuation, known, literals, frozenset(continuation.chunks))
 
     def _literals(self, continuation: Continuation, installed: Installed) -> tuple[Literal, ...]:
         # As text, because 0.0 and -0.0 are equal.
@@ -214,7 +223,7 @@ class Worker(Struct):
             )
         if not rows:
             return known_of(value, [field.type for field in columns][: len(value.bounds)])
-        build = self._builds.get(value.digest)
+        build = self.builds.get(value.digest)
         if build is None:
             raise MissingBuild(self.driver.name, value.digest)
         if build_type(build.batch.schema) != t:

@@ -43,6 +43,8 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 """A longer request is refused unread, unless it installs or gives something."""
 INSTALL_BYTES_MAX: Final = 64 << 20
 """Of a plan, a directory, the rows of a join, or rows that a caller gives."""
+TAKE_S: Final = 60.0
+"""Taking a piece from another agent takes no longer."""
 ECHO_BYTES_MAX: Final = 16 << 20
 SAMPLE_ROWS_MAX: Final = 1 << 16
 CHUNKS_MAX: Final = 1 << 16
@@ -133,9 +135,10 @@ class Dataset(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Listed(Message, frozen=True, tag="listed"):
-    """The datasets."""
+    """The datasets that the caller may read, and of those that cannot be read the reason."""
 
     datasets: tuple[Dataset, ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 class Measure(Message, frozen=True, tag="measure"):

@@ -1,0 +1,1 @@
+"""What agents cost: hand-over of rows, and requests."""

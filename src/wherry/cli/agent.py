@@ -1,0 +1,82 @@
+"""`wherry agent`: be a device that others send work to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wherry.base.errors import InputError
+from wherry.cli.options import Json
+from wherry.cli.output import say, show_json
+from wherry.devices.profile import load_profile
+from wherry.serve.agent import Agent, Asked, until_told
+
+EXAMPLES = """\b
+Examples:
+  wherry agent --profile smartssd --data drive0 --listen unix:csd0.sock --emulate
+  wherry agent --profile bluefield-3 --name dpu0 --listen unix:dpu0.sock
+"""
+
+
+def command(
+    *,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="What the device is: a profile.")
+    ],
+    listen: Annotated[
+        list[str],
+        typer.Option(metavar="ADDRESS", help="unix:PATH or grpc+tls://HOST:PORT; repeat it."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The device's name in systems; else the socket's."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Datasets: Arrow or Parquet files, or folders of them."),
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Charge the profile's time; else it is measured.")
+    ] = False,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The agent's certificate and key.")
+    ] = None,
+    lease: Annotated[
+        float, typer.Option(min=1.0, metavar="S", help="Seconds that unspoken-of rows are kept.")
+    ] = 15.0,
+    as_json: Json = False,
+) -> None:
+    """Serve as one device of a system, until Ctrl-C or SIGTERM.
+
+    The programs of queries come as plans and are compiled here; rows leave only by tickets.
+    """
+    asked = Asked(
+        name=name or _name_of(listen),
+        profile=load_profile(profile),
+        listen=tuple(listen),
+        data=data,
+        emulate=emulate,
+        keys=str(keys or ""),
+        lease_s=lease,
+    )
+    agent = Agent(asked)
+
+    def ready(_: object) -> None:
+        if as_json:
+            show_json({"agent": asked.name, "listen": asked.listen})
+        else:
+            kind = "emulated" if emulate else "measured"
+            names = ", ".join(agent.station.catalogue.names) or "none"
+            say(f"agent {asked.name}, {kind}, profile {profile}, at {', '.join(listen)}")
+            say(f"datasets: {names}")
+
+    until_told(agent, ready)
+
+
+def _name_of(listen: list[str]) -> str:
+    stem = Path(listen[0].partition(":")[2]).stem if listen else ""
+    if not stem or not listen[0].startswith("unix:"):
+        raise InputError("an agent has a name, that of a device in a system; give --name")
+    return stem

@@ -1,0 +1,258 @@
+"""A caller's side of an agent: connections that are used again, and what tells that it is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from wherry.base.errors import InputError, Retryable, WherryError
+from wherry.serve import requests
+from wherry.serve.peer import Peer
+from wherry.serve.received import BY_REFERENCE, Received
+from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
+from wherry.serve.station import Station
+
+PING_S: Final = 1.0
+"""How often an agent is asked for a sign of life while something is under way there."""
+SILENCE_S: Final = 3.0
+"""An agent that gives no sign of life for so long is lost."""
+REQUEST_S: Final = 120.0
+"""No request takes longer."""
+
+
+class Connection(Protocol):
+    """A way to an agent, used by one thread at a time.
+
+    What it raises by itself, a `Failed` not being among that, says that the agent was not reached.
+    """
+
+    def ask(self, request: bytes, deadline_s: float) -> bytes:
+        """Send a request, wait so many seconds at most, and give the reply."""
+
+    def take(self, ticket: bytes, deadline_s: float) -> Received:
+        """Give the rows behind a ticket."""
+
+    def close(self) -> None:
+        """Close it; a thread that waits on it gets an error."""
+
+
+class AgentLost(Retryable):
+    """An agent cannot be reached, went away, or gave no sign of life.
+
+    Attributes
+    ----------
+    device : str
+        Which.
+    """
+
+    def __init__(self, device: str, doing: str, why: object) -> None:
+        super().__init__(f"{device} was lost while {doing}: {why}")
+        self.device = device
+
+
+class InProcess:
+    """The connection to a station of this process."""
+
+    def __init__(self, station: Station, peer: Peer) -> None:
+        self._station, self._peer = station, peer
+
+    def ask(self, request: bytes, deadline_s: float) -> bytes:
+        """Let the station answer."""
+        del deadline_s
+        return self._station.handle(request, self._peer)
+
+    def take(self, ticket: bytes, deadline_s: float) -> Received:
+        """Give the rows by reference."""
+        del deadline_s
+        taken = self._station.taken(ticket, self._peer)
+        return Received(taken.schema, list(taken.batches), why=BY_REFERENCE)
+
+    def close(self) -> None:
+        """Do nothing: the station stays."""
+
+
+class Link:
+    """All connections to one agent; any thread may ask.
+
+    Parameters
+    ----------
+    device : str
+        The name of the agent in its system.
+    address : str
+        Where it listens; empty for a station of this process.
+    connect : callable
+        Makes a connection.
+    """
+
+    def __init__(self, device: str, address: str, connect: Callable[[], Connection]) -> None:
+        self.device, self.address = device, address
+        self._connect = connect
+        self._free: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._lock = threading.Lock()
+        self._welcome: Welcome | None = None
+        self._lost: AgentLost | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._busy)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was lost."""
+        return self._lost is not None
+
+    def welcome(self, *, anew: bool = False) -> Welcome:
+        """Say Hello, if nobody has, or anew for another key; give the answer."""
+        if self._welcome is None or anew:
+            self._welcome = self.ask(requests.Hello(), "saying hello", Welcome)
+        return self._welcome
+
+    def ask(
+        self, request: Message, doing: str, *kinds: type[Any], within_s: float = REQUEST_S
+    ) -> Any:
+        """Ask, and give the reply, which is of one of `kinds`.
+
+        Raises
+        ------
+        AgentLost
+            If the agent is not reached; `doing` says what was being done.
+        WherryError
+            What the agent answered instead, naming it.
+        """
+        data = self._used(lambda c: c.ask(to_bytes(request), within_s), doing)
+        reply = reply_of(data)
+        if isinstance(reply, Failed):
+            raise error_of(reply, self.device)
+        if not isinstance(reply, kinds):
+            raise WherryError(f"{self.device} answered {type(reply).__name__} while {doing}")
+        return reply
+
+    def take(self, ticket: bytes, doing: str, within_s: float = REQUEST_S) -> Received:
+        """Give the rows behind a ticket."""
+        return self._used(lambda c: c.take(ticket, within_s), doing)
+
+    def alive(self) -> bool:
+        """Ask for a sign of life; without one, whoever waits for this agent waits no longer."""
+        try:
+            self.ask(requests.Echo(0), "waiting for it", requests.Rows, within_s=SILENCE_S)
+        except AgentLost as lost:
+            self.lose(lost)
+        except WherryError:
+            pass  # It answers.
+        return self._lost is None
+
+    def lose(self, why: AgentLost) -> None:
+        """Give the agent up: nothing is asked of it any more, and nobody waits for it."""
+        with self._lock:
+            self._lost = self._lost or why
+            left = [*self._free, *self._busy]
+            self._free.clear()
+        for connection in left:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.lose(AgentLost(self.device, "closing", "it was closed"))
+
+    def _used(self, use: Callable[[Connection], Any], doing: str) -> Any:
+        connection = self._taken(doing)
+        try:
+            found = use(connection)
+        except InputError:
+            # The agent answered, and what it said is not to be had.
+            self._give(connection)
+            raise
+        except (WherryError, OSError, EOFError) as problem:
+            with self._lock:
+                self._busy.discard(connection)
+            connection.close()
+            if self._lost is not None:
+                raise self._lost from None
+            raise AgentLost(self.device, doing, problem) from None
+        except BaseException:
+            with self._lock:
+                self._busy.discard(connection)
+            connection.close()
+            raise
+        self._give(connection)
+        return found
+
+    def _taken(self, doing: str) -> Connection:
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            if self._free:
+                found = self._free.pop()
+                self._busy.add(found)
+                return found
+        try:
+            made = self._connect()
+        except (WherryError, OSError) as problem:
+            if isinstance(problem, InputError):
+                raise
+            raise AgentLost(self.device, doing, problem) from None
+        with self._lock:
+            self._busy.add(made)
+        return made
+
+    def _give(self, connection: Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            if self._lost is None:
+                self._free.append(connection)
+                return
+        connection.close()
+
+
+class Watchman:
+    """A thread that asks busy agents for signs of life, and keeps what belongs to queries.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        Of one caller.
+    """
+
+    def __init__(self, links: tuple[Link, ...]) -> None:
+        self._links, self._queries = links, list[bytes]()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, query: bytes) -> None:
+        """Look after a query until it is `over`."""
+        with self._lock:
+            self._queries.append(query)
+            if self._thread is None or not self._thread.is_alive():
+                self._stop.clear()
+                self._thread = threading.Thread(
+                    target=self._serve, name="wherry-watch", daemon=True
+                )
+                self._thread.start()
+
+    def over(self, query: bytes) -> None:
+        """Look after a query no more."""
+        with self._lock:
+            self._queries.remove(query)
+            if not self._queries:
+                self._stop.set()
+                self._thread = None
+
+    def _serve(self) -> None:
+        stop = self._stop
+        while not stop.wait(PING_S):
+            with self._lock:
+                queries = tuple(self._queries)
+            for link in self._links:
+                if link.lost or not link.address or stop.is_set():
+                    continue
+                try:
+                    renew = requests.Renew(queries)
+                    link.ask(renew, "waiting for it", requests.Done, within_s=SILENCE_S)
+                except AgentLost as lost:
+                    link.lose(lost)
+                except WherryError:
+                    pass  # It answers.

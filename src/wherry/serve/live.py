@@ -1,0 +1,237 @@
+"""A system some of whose devices are agents: connected, checked, with the datasets they have."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from wherry.base.errors import InputError, Refused, WherryError
+from wherry.devices.cpu import CpuDriver
+from wherry.devices.driver import Driver
+from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.profile import Profile
+from wherry.devices.topology import Dataset, System
+from wherry.run.crew import crew
+from wherry.serve import requests
+from wherry.serve.catalogue import Catalogue
+from wherry.serve.far import FarSource, directories, named
+from wherry.serve.links import AgentLost, Connection, InProcess, Link, Watchman
+from wherry.serve.peer import Peer
+from wherry.serve.received import Received
+from wherry.serve.station import Settings, Station
+from wherry.serve.tenants import Tenant, Tenants
+
+_CALLER: Final = "caller"
+_MINE: Final = Tenants({_CALLER: Tenant(_CALLER, ("*",))})
+
+Dial = Callable[[str, str], Connection]
+"""Connects to the agent at an address; the second argument is its name."""
+
+
+class Live:
+    """A system, with a way to each of its devices.
+
+    Attributes
+    ----------
+    system : System
+        As its file says.
+    links : mapping of str to Link
+        Of every device that runs programs; those without an agent are stations of this process.
+    emulated : bool
+        Whether its agents model their time.
+    """
+
+    def __init__(self, system: System, links: Mapping[str, Link], *, emulated: bool) -> None:
+        self.system, self.links, self.emulated = system, links, emulated
+        self.watchman = Watchman(tuple(links.values()))
+        self._sources: dict[str, FarSource] = {}
+
+    def names(self) -> list[str]:
+        """Give what the datasets of all agents are called."""
+        return sorted(directories(self._listed()))
+
+    def source(self, name: str) -> FarSource:
+        """Give a dataset of the agents, as it is now.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name, or agents have different columns under it; if it cannot
+            be read, with the reason.
+        """
+        unreadable: dict[str, str] = {}
+        found = directories(self._listed(unreadable))
+        if name in unreadable and name not in found:
+            raise InputError(unreadable[name])
+        listed = named(found, name)
+        known = self._sources.get(name)
+        if known is None or known.directory != listed:
+            known = self._sources[name] = FarSource(listed, self.links)
+        return known
+
+    def seen(self, source: FarSource) -> System:
+        """Give the system as far as it can be used, knowing where each part of a dataset lies.
+
+        Raises
+        ------
+        Refused
+            If all agents that have some part are lost; parts and agents are named.
+        """
+        left = {d: p for d, p in self.system.devices.items() if not self._lost(d)}
+        homes, missing = [], []
+        for place, holders in zip(source.directory.places, source.holders, strict=True):
+            home = next((holder for holder in holders if holder in left), None)
+            if home is None:
+                missing.append(
+                    f"{place.part.label} is at {', '.join(holders)} alone, which was lost"
+                )
+            else:
+                homes.append(home)
+        if missing:
+            raise Refused(f"part of dataset {source.name!r} cannot be reached", missing)
+        if self.system.host not in left:
+            raise Refused(f"the host {self.system.host} was lost; nothing else can run everything")
+        where = Dataset(name=source.name, devices=tuple(homes), layout="files")
+        lost = self.system.devices.keys() - left.keys()
+        links = tuple(link for link in self.system.links if not lost & set(link.ends))
+        agents = {d: a for d, a in self.system.agents.items() if d in left}
+        return replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for link in self.links.values():
+            link.close()
+
+    def _lost(self, device: str) -> bool:
+        link = self.links.get(device)
+        return link is not None and link.lost
+
+    def _listed(
+        self, unreadable: dict[str, str] | None = None
+    ) -> dict[str, tuple[requests.Dataset, ...]]:
+        found = {}
+        for device in self.system.agents:
+            link = self.links[device]
+            if link.lost:
+                continue
+            try:
+                reply = link.ask(requests.List(), "listing its datasets", requests.Listed)
+            except AgentLost as lost:
+                link.lose(lost)
+                continue
+            found[device] = reply.datasets
+            if unreadable is not None:
+                unreadable.update({name: f"{device}: {why}" for name, why in reply.unreadable})
+        return found
+
+
+def open_live(system: System, dial: Dial) -> Live:
+    """Connect to the agents of a system, and check that they are what it says.
+
+    An agent that cannot be reached is lost from the beginning: what it has is not there, and what
+    it would do others do.
+
+    Raises
+    ------
+    Refused
+        With every reason: agents of another name or profile, some emulated and some not, none
+        that answers.
+    """
+    links = {
+        device: Link(device, address, _connecting(dial, address, device))
+        for device, address in system.agents.items()
+    }
+    emulated, reasons, unreached = _checked(system, links)
+    if len(unreached) == len(links):
+        raise Refused(f"no agent of {system.name} can be reached", unreached)
+    if reasons:
+        raise Refused(f"the agents of {system.name} are not what its file says", reasons)
+    here = [name for name in system.devices if name not in links]
+    for device in here:
+        profile = system.devices[device]
+        if profile.runs_programs:
+            links[device] = _here(device, profile, dial, emulated=emulated)
+    return Live(system, links, emulated=emulated)
+
+
+def _checked(system: System, links: Mapping[str, Link]) -> tuple[bool, list[str], list[str]]:
+    kinds: dict[bool, list[str]] = {}
+    reasons, unreached = [], []
+    for device, link in links.items():
+        try:
+            welcome = link.welcome()
+        except AgentLost as lost:
+            link.lose(lost)
+            unreached.append(str(lost))
+            continue
+        except WherryError as problem:
+            reasons.append(str(problem))
+            continue
+        kinds.setdefault(welcome.emulated, []).append(device)
+        if welcome.name != device:
+            reasons.append(f"{link.address} is {welcome.name!r}, not {device!r}")
+        reasons += _profile_problems(device, welcome.profile, system.devices[device])
+    if len(kinds) > 1:
+        reasons.append(
+            f"{', '.join(kinds[True])} model their time and {', '.join(kinds[False])} do not; "
+            "modelled and measured times cannot be added: start all with --emulate, or none"
+        )
+    return next(iter(kinds), False), reasons, unreached
+
+
+def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:
+    try:
+        profile = msgspec.json.decode(said, type=Profile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        return [f"{device} tells a profile that is none: {problem}"]
+    if profile == wanted:
+        return []
+    if profile.device.name != wanted.device.name:
+        return [f"{device} is a {profile.device.name}, the system says {wanted.device.name}"]
+    return [f"{device} has other figures in its profile {wanted.device.name} than this machine"]
+
+
+def _connecting(dial: Dial, address: str, device: str) -> Callable[[], Connection]:
+    return lambda: dial(address, device)
+
+
+def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
+    """Give the way to a device that is in the caller's process."""
+    driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
+
+    def take(address: str, ticket: bytes) -> Received:
+        connection = dial(address, "")
+        try:
+            return connection.take(ticket, requests.TAKE_S)
+        finally:
+            connection.close()
+
+    team = crew()
+    settings = Settings(lambda: _MINE, emulated)
+    if not emulated:
+        settings = replace(settings, team=lambda work: (team.run(work), None)[1])
+    station = Station(driver, Catalogue(None), take, settings)
+    peer = Peer(_CALLER, f"process {os.getpid()}")
+    return Link(device, "", lambda: InProcess(station, peer))
+
+
+_Key = tuple[int, str, tuple[tuple[str, str], ...]]
+_open: dict[_Key, Live] = {}
+_lock = threading.Lock()
+
+
+def live(system: System, dial: Dial) -> Live:
+    """Give a system's connections, which this process opens once and again after a loss."""
+    key = (os.getpid(), system.name, tuple(system.agents.items()))
+    with _lock:
+        found = _open.get(key)
+        if found is not None and any(link.lost for link in found.links.values()):
+            found = None  # Whoever still uses it goes on with what it has left.
+        if found is None:
+            found = _open[key] = open_live(system, dial)
+        return found

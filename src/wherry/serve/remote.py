@@ -1,0 +1,326 @@
+"""Carries out the commands of a query's machine by asking agents: work there, accounts here.
+
+Rows stay where they are made. A piece that is needed elsewhere is taken by the device that needs
+it from the one that has it; only the answer comes to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+from msgspec import Struct
+
+from wherry.base.errors import InputError, Retryable
+from wherry.base.ids import DIGEST_BYTES, seal
+from wherry.base.units import Measured, Modelled
+from wherry.data.decoding import Reading
+from wherry.data.ledger import LedgerEntry
+from wherry.devices.work import Work
+from wherry.ir.build import Build, Known
+from wherry.plan.replan import Decide, Decision
+from wherry.render.gather import Piece, batches_of
+from wherry.render.team import Team, alone
+from wherry.run import commands
+from wherry.run.carrier import Evidence, decided
+from wherry.run.commands import ALL, PieceId
+from wherry.run.continuation import Continuation, chunks_of, runs_of
+from wherry.serve import requests
+from wherry.serve.links import AgentLost, Link
+from wherry.serve.requests import Made
+from wherry.serve.station import as_piece
+
+GIVEN: Final = "given by the caller"
+_ATTEMPTS: Final = 6
+"""Plan, directory, a new key, and builds that came while others went."""
+
+
+class _Kept(Struct):
+    """A piece at a device."""
+
+    device: str
+    made: Made
+
+
+class RemoteCarrier:
+    """The work behind commands, done by agents; any thread may call any method.
+
+    Parameters
+    ----------
+    links : mapping of str to Link
+        Every device of the system.
+    continuation : Continuation
+        As the machine has it. Its messages are sealed anew with the keys of those they go to.
+    plan_bytes, directory : bytes, callable
+        What agents are sent that lack the plan, or do not know the dataset.
+    builds : mapping of bytes to Build
+        What the query's joins are made with, by digest.
+    decide : callable, optional
+        Places anew what is left of a run that is watched.
+    cold : bool
+        An agent that lacks the plan says so to the machine, so that sending it is charged.
+    """
+
+    def __init__(
+        self,
+        links: Mapping[str, Link],
+        continuation: Continuation,
+        *,
+        plan_bytes: bytes,
+        directory: Callable[[], bytes],
+        builds: Mapping[bytes, Build],
+        decide: Decide | None = None,
+        cold: bool = False,
+    ) -> None:
+        self.links, self.plan_bytes, self.builds = links, plan_bytes, builds
+        self.query, self._epoch = continuation.query, continuation.epoch
+        self.decide, self._directory, self._cold = decide, directory, cold
+        self.ledger: list[LedgerEntry] = []
+        self.evidence: list[Evidence] = []
+        self._messages: dict[tuple[str, int], bytes] = {}
+        self._kept: dict[PieceId, _Kept] = {}
+        self._unread: dict[PieceId, commands.Read] = {}
+        self._held: dict[PieceId, Piece] = {}
+
+    # What a machine commands.
+
+    def send(self, command: commands.Send) -> commands.Accepted | commands.Missing:
+        """Send a continuation; what the agent lacks besides the plan and builds, it is sent."""
+        link = self.links[command.target]
+        self._messages[command.target, command.stage] = command.message
+        reply = self._received(
+            link,
+            lambda key_id, message: requests.Receive(key_id, command.stage, message),
+            command.message,
+            f"sending it stage {command.stage}",
+            requests.Accepted,
+            ask_machine=True,
+        )
+        if isinstance(reply, requests.Lacks):
+            return commands.Missing(command.target, command.stage, reply.digest)
+        return commands.Accepted(command.target, command.stage)
+
+    def install(self, command: commands.Install) -> commands.Installed:
+        """Send the plan's bytes, or those of a build."""
+        link = self.links[command.target]
+        if command.build:
+            self._install(link, requests.BUILD, self.builds[command.build].message.to_pybytes())
+        else:
+            self._install(link, requests.PLAN, self.plan_bytes)
+        return commands.Installed(command.target, command.stage)
+
+    def shipped(self, command: commands.Install) -> tuple[int, Known | None]:
+        """Give the bytes of a plan or a build on its way, and what is known of the build."""
+        if not command.build:
+            return len(self.plan_bytes), None
+        build = self.builds[command.build]
+        return len(build.message), build.known
+
+    def route(self, command: commands.Route) -> commands.Routed:
+        """Let the agent choose the chunks; each is a share."""
+        ask = requests.Route(self.query, self._epoch)
+        reply = self.links[command.device].ask(ask, "routing", requests.Routed)
+        return commands.Routed(tuple((ref,) for ref in chunks_of(reply.chunks)))
+
+    def read(self, command: commands.Read) -> int:
+        """Let the agent that stores chunks make them a piece; give its rows."""
+        message = self._messages[command.target, 0]
+        made = self._received(
+            self.links[command.device],
+            lambda key_id, sealed: requests.Read(
+                key_id, sealed, command.chunk, tuple(runs_of(command.refs))
+            ),
+            message,
+            f"reading chunk {command.chunk}",
+            Made,
+        )
+        self._kept[-1, command.chunk] = _Kept(command.device, made)
+        return int(made.rows)
+
+    def leave(self, command: commands.Read) -> None:
+        """Make a share a piece: read by whoever runs it, or by the agent that stores it."""
+        if command.device == command.target:
+            self._unread[-1, command.chunk] = command
+        else:
+            self.read(command)
+
+    def nbytes(self, piece: PieceId) -> int:
+        """Give the bytes of a piece as it lies or travels."""
+        return self._kept[piece].made.nbytes
+
+    def move(self, command: commands.Move) -> None:
+        """Let the target take a piece from the device that has it."""
+        self._bring(command.piece, command.target, command.stage)
+
+    def run(self, command: commands.Run, team: Team = alone) -> Evidence:
+        """Let an agent run a stage; pieces that are not there yet are brought."""
+        del team
+        link, doing = self.links[command.device], f"running stage {command.stage}"
+        chunks: requests.Chunks = ()
+        reading: Reading | None = None
+        for piece in command.pieces:
+            if piece in self._unread:
+                chunks = tuple(runs_of(self._unread[piece].refs))
+            else:
+                self._bring(piece, command.device, command.stage)
+                reading = self._kept[piece].made.reading if command.chunk != ALL else None
+        pieces = () if chunks else command.pieces
+        ask = requests.Run(
+            self.query, self._epoch, command.stage, command.chunk, pieces, chunks, reading
+        )
+        made = link.ask(ask, doing, Made)
+        for piece in command.pieces:
+            self._kept.pop(piece, None)
+            self._unread.pop(piece, None)
+        self._kept[command.stage, command.chunk] = _Kept(command.device, made)
+        return self._noted(command, link, made)
+
+    def replan(self, command: commands.Replan) -> Decision:
+        """Decide how the shares that are left go."""
+        return decided(self.decide, command)
+
+    # What the caller has and gets.
+
+    def hold(self, piece: PieceId, rows: Piece) -> None:
+        """Have a piece with the caller; the agent that needs it is given it."""
+        self._held[piece] = rows
+
+    def answer(self, pieces: Iterable[PieceId], client: str) -> list[Piece]:
+        """Take the pieces of the answer from the devices that made them."""
+        found = []
+        for piece in pieces:
+            kept = self._kept.pop(piece)
+            link = self.links[kept.device]
+            received = link.take(kept.made.ticket, "giving its answer")
+            rows = as_piece(received.batches)
+            found.append(rows)
+            if link.address:
+                referenced = 0 if received.copied_bytes else kept.made.nbytes
+                copied, why = received.copied_bytes, received.why
+                entry = LedgerEntry(piece[0], client, referenced, copied, why)
+                self.ledger.append(entry)
+        return found
+
+    def tickets(self, pieces: Iterable[PieceId]) -> list[tuple[str, bytes, int, int]]:
+        """Give where the pieces of the answer are: address, ticket, rows, bytes."""
+        kept = [self._kept[piece] for piece in pieces]
+        return [
+            (self.links[k.device].address, k.made.ticket, k.made.rows, k.made.nbytes) for k in kept
+        ]
+
+    def release(self) -> None:
+        """Let every agent forget the query; one that is lost forgets it by itself."""
+        for link in self.links.values():
+            if link.lost:
+                continue
+            try:
+                link.ask(requests.Release(self.query), "releasing", requests.Done, within_s=3.0)
+            except (Retryable, InputError):
+                continue
+
+    # How it is asked.
+
+    def _received(
+        self,
+        link: Link,
+        ask: Callable[[int, bytes], requests.Message],
+        message: bytes,
+        doing: str,
+        kind: type[Any],
+        *,
+        ask_machine: bool = False,
+    ) -> Any:
+        """Ask with a sealed message until the agent has all that it names."""
+        body, stale = message[:-DIGEST_BYTES], False
+        for _ in range(_ATTEMPTS):
+            welcome = link.welcome(anew=stale)
+            try:
+                request = ask(welcome.key_id, body + seal(welcome.key, body))
+                reply = link.ask(request, doing, kind, requests.Lacks)
+            except Retryable as problem:
+                if stale or isinstance(problem, AgentLost):
+                    raise
+                stale = True  # The key may have ended: with a new one it is tried once more.
+                continue
+            if not isinstance(reply, requests.Lacks):
+                return reply
+            if ask_machine and reply.what != requests.DIRECTORY and (reply.digest or self._cold):
+                return reply
+            self._supply(link, reply)
+        raise Retryable(f"{link.device} loses what it was sent as soon as it has it")
+
+    def _supply(self, link: Link, lacks: requests.Lacks) -> None:
+        if lacks.what == requests.DIRECTORY:
+            self._install(link, requests.DIRECTORY, self._directory())
+        elif lacks.what == requests.BUILD:
+            self._install(link, requests.BUILD, self.builds[lacks.digest].message.to_pybytes())
+        else:
+            self._install(link, requests.PLAN, self.plan_bytes)
+
+    def _install(self, link: Link, what: str, body: bytes) -> None:
+        link.ask(requests.Install(what, body), f"sending it a {what}", requests.Done)
+
+    def _bring(self, piece: PieceId, device: str, stage: int) -> None:
+        """Have a piece at a device."""
+        if piece in self._held:
+            self._give(piece, device)
+            return
+        kept = self._kept[piece]
+        if kept.device == device:
+            return
+        source, target = self.links[kept.device], self.links[device]
+        doing = f"fetching piece {piece} from {kept.device}"
+        if not source.address:
+            # A station of this process listens to nobody: the caller hands its rows on.
+            received = source.take(kept.made.ticket, doing)
+            self._held[piece] = as_piece(received.batches)
+            self._give(piece, device, kept.made.reading)
+            return
+        ask = requests.Fetch(
+            self.query, self._epoch, stage, piece, source.address, kept.made.ticket
+        )
+        made = target.ask(ask, doing, Made)
+        referenced, copied, why = made.moved
+        self.ledger.append(LedgerEntry(stage, device, referenced, copied, why))
+        told = Made(made.rows, kept.made.nbytes, made.ticket, kept.made.reading)
+        self._kept[piece] = _Kept(device, told)
+
+    def _give(self, piece: PieceId, device: str, reading: Reading | None = None) -> None:
+        rows = self._held.pop(piece)
+        body = _stream(batches_of(rows))
+        ask = requests.Give(self.query, self._epoch, piece, body)
+        made = self.links[device].ask(ask, f"giving it piece {piece}", Made)
+        self.ledger.append(LedgerEntry(piece[0] + 1, device, 0, len(body), GIVEN))
+        self._kept[piece] = _Kept(device, Made(made.rows, made.nbytes, made.ticket, reading))
+
+    def _noted(self, command: commands.Run, link: Link, made: Made) -> Evidence:
+        spent = made.spent
+        assert spent is not None  # a run tells what it came to
+        for referenced, copied, why in spent.ledger:
+            entry = LedgerEntry(command.stage, command.device, referenced, copied, why)
+            self.ledger.append(entry)
+        emulated = link.welcome().emulated
+        found = Evidence(
+            rows_in=spent.rows_in,
+            rows_selected=spent.rows_selected,
+            rows_out=made.rows,
+            nbytes=made.nbytes,
+            work=Work(*spent.work),
+            packed=spent.packed,
+            device=command.device,
+            stage=command.stage,
+            chunk=command.chunk,
+            time=Modelled(spent.core_ns) if emulated else Measured(spent.core_ns),
+            residuals=spent.residuals,
+        )
+        self.evidence.append(found)
+        return found
+
+
+def _stream(batches: Sequence[Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue().to_pybytes())

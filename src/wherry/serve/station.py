@@ -1,0 +1,582 @@
+"""The core of an agent: requests in, replies out, whatever they travel by.
+
+It trusts nothing but its own keys. Who asks is known before a request is read; messages are opened
+with the key that this agent gave out, datasets are looked up by name and must be what the plan saw,
+and whatever is kept has an owner, a bound and a lease.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
+from wherry.data.chunk import ChunkRef
+from wherry.data.encoded import Encoded
+from wherry.data.fragments import Fragment
+from wherry.data.segment import SegmentPool
+from wherry.data.validate import check_batch
+from wherry.devices.driver import Driver
+from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes, several
+from wherry.render.team import Team, alone
+from wherry.run import commands
+from wherry.run.carrier import Carrier, Evidence, Unread
+from wherry.run.continuation import chunks_of, runs_of
+from wherry.run.worker import MissingBuild, MissingPlan, Worker
+from wherry.serve import requests
+from wherry.serve.belongings import Belongings
+from wherry.serve.catalogue import Catalogue, described
+from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
+from wherry.serve.keyring import KeyRing
+from wherry.serve.peer import AGENTS, Forbidden, Peer
+from wherry.serve.received import Received
+from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
+from wherry.serve.tenants import Tenant, Tenants
+from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
+from wherry.serve.visits import Clock, Visit, Visits
+
+STREAM: Final = "wherry.stream"
+"""Column of a batch that stands for a piece which is encoded: one row, the bytes of the stream."""
+_ROUTING: Final = -1
+_ELSEWHERE: Final = ""
+"""Stands for the device that a chunk is read for, if it is another one."""
+
+
+class Taken(Struct, frozen=True):
+    """A piece on its way to whoever showed its ticket.
+
+    Attributes
+    ----------
+    pool : SegmentPool
+        Of the tenant: what does not lie in shareable memory is copied there.
+    """
+
+    schema: pa.Schema
+    batches: tuple[pa.RecordBatch, ...]
+    pool: SegmentPool
+
+
+class Gate(Protocol):
+    """Lets requests that work begin when it is their tenant's turn."""
+
+    def admitted(self, tenant: str) -> AbstractContextManager[object]:
+        """Wait for the turn; raise Retryable if it will not come soon enough."""
+
+
+class Open:
+    """A gate that lets everybody through."""
+
+    def admitted(self, tenant: str) -> AbstractContextManager[object]:
+        """Do not wait."""
+        del tenant
+        return nullcontext()
+
+
+Take = Callable[[str, bytes], Received]
+"""Gives the rows behind a ticket of the agent at an address."""
+
+
+class Settings(Struct, frozen=True):
+    """How a station works.
+
+    Attributes
+    ----------
+    tenants : callable
+        Gives who may do what, as it is now.
+    emulated : bool
+        Whether the driver models its time.
+    lease_s : float
+        How long pieces are kept that nobody speaks of.
+    clock : callable
+        Gives steady nanoseconds.
+    team : callable
+        Runs programs on all cores.
+    refused : callable
+        Is told who was refused what, and why: `wherry.serve.log.Log.refused`.
+    """
+
+    tenants: Callable[[], Tenants]
+    emulated: bool
+    lease_s: float = 15.0
+    clock: Clock = time.monotonic_ns
+    team: Team = alone
+    refused: Callable[[Peer, str, str], None] = lambda *_: None
+
+
+class Station:
+    """One device, in one process; any thread may call any method.
+
+    Parameters
+    ----------
+    driver : Driver
+        Runs programs.
+    catalogue : Catalogue
+        What the device stores.
+    take : callable
+        Gives the rows behind a ticket of another agent.
+    gate : Gate, optional
+        Admits what works; everybody at once, if not given.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        catalogue: Catalogue,
+        take: Take,
+        settings: Settings,
+        gate: Gate | None = None,
+    ) -> None:
+        self.driver, self.catalogue, self.settings = driver, catalogue, settings
+        self.gate: Gate = Open() if gate is None else gate
+        self.life = os.urandom(16)
+        self.visits = Visits(settings.lease_s, settings.clock)
+        self._take = take
+        self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
+        self._belongings: dict[str, Belongings] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The device's."""
+        return self.driver.name
+
+    def handle(self, data: bytes, peer: Peer) -> bytes:
+        """Answer a request; whatever is wrong with it is an answer, too."""
+        try:
+            return to_bytes(self._answer(data, peer))
+        except WherryError as problem:
+            self._note(peer, "request", problem)
+            return to_bytes(failed(self.catalogue.bared(problem)))
+        except MemoryError:
+            return to_bytes(failed(Retryable("the agent has no memory left for this")))
+        except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
+            traceback.print_exc(file=sys.stderr)
+            kind = type(problem).__name__
+            return to_bytes(
+                failed(WherryError(f"a fault of the agent itself ({kind}), logged there"))
+            )
+
+    def taken(self, ticket: bytes, peer: Peer) -> Taken:
+        """Give the piece behind a ticket; `peer` may be anybody whom a listener let in.
+
+        Raises
+        ------
+        CorruptError, Retryable
+            If the ticket is not ours, or has ended, or the piece is gone.
+        """
+        try:
+            said = open_ticket(ticket, self._tickets, self.settings.clock())
+        except WherryError as problem:
+            self._note(peer, "ticket", problem)
+            raise
+        visit = self.visits.find(said.tenant, said.query, said.epoch)
+        piece = visit.piece(said.piece)
+        pool = self._of(said.tenant).pool
+        if isinstance(piece, Encoded):
+            batch = _as_batch(piece)
+            return Taken(batch.schema, (batch,), pool)
+        _check_written(piece, said.piece)
+        batches = tuple(batches_of(piece))
+        return Taken(batches[0].schema, batches, pool)
+
+    def sweep(self) -> None:
+        """Let go of what nobody spoke of for a lease; to be called now and then."""
+        self.visits.sweep()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for visit in self.visits:
+            self.visits.release(visit.tenant, visit.query)
+        for belongings in self._belongings.values():
+            belongings.pool.close()
+
+    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
+        # What may succeed later was not refused, and what failed of itself is no caller's doing.
+        if isinstance(problem, InputError):
+            self.settings.refused(peer, what, str(problem))
+
+    # What is asked.
+
+    def _answer(self, data: bytes, peer: Peer) -> Message:
+        if peer.tenant == AGENTS:
+            raise Forbidden("agents take pieces by ticket, and ask for nothing else")
+        tenant = self.settings.tenants().tenant(peer.tenant)
+        if len(data) > tenant.bounds.message_bytes:
+            raise InputError(
+                f"a request of {len(data)} bytes; possible for tenant {tenant.name!r}: "
+                f"{tenant.bounds.message_bytes}"
+            )
+        request = request_of(data)
+        answer = _ANSWERS[type(request)]
+        found: Message = answer(self, request, tenant, peer)
+        return found
+
+    def _hello(self, request: requests.Hello, _: Tenant, peer: Peer) -> Message:
+        if request.version != requests.VERSION:
+            raise InputError(f"requests of version {request.version}; possible: {requests.VERSION}")
+        now = self.settings.clock()
+        key = self._sessions.newest(peer, now)
+        return requests.Welcome(
+            name=self.name,
+            profile=msgspec.json.encode(self.driver.profile),
+            emulated=self.settings.emulated,
+            life=self.life,
+            key_id=key.id,
+            key=key.key,
+            key_s=key.lives_s(now),
+            lease_s=self.settings.lease_s,
+            clock_ns=time.time_ns(),
+        )
+
+    def _list(self, _: requests.List, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        found, unreadable = [], []
+        for name in tenant.readable(self.catalogue.names):
+            try:
+                found.append(described(self.catalogue.source(name)))
+            except WherryError as problem:
+                unreadable.append((name, str(problem)))
+        return requests.Listed(tuple(found), tuple(unreadable))
+
+    def _measure(self, request: requests.Measure, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        source = self._source(request.dataset, tenant)
+        parts = []
+        for fragment, part in enumerate(source.parts):
+            refs = [ChunkRef(fragment, batch, 0, 0) for batch in range(len(part.rows))]
+            known = [source.statistics(ref).columns.get(request.column) for ref in refs]
+            if None in known:
+                raise InputError(f"dataset {request.dataset!r} has no column {request.column!r}")
+            parts.append(tuple(bound_of(k) for k in known if k is not None))
+        return requests.Bounds(tuple(parts))
+
+    def _unpack(self, request: requests.Unpack, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        source = self._source(request.dataset, tenant)
+        stored = [[n for n in request.columns if n in part.schema.names] for part in source.parts]
+        return requests.Unpacked(
+            tuple(
+                tuple(_unpacking(part, batch, names) for batch in range(len(part.rows)))
+                for part, names in zip(source.parts, stored, strict=True)
+            )
+        )
+
+    def _sample(self, request: requests.Sample, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        source, refs = self._source(request.dataset, tenant), chunks_of(request.chunks)
+        rows = sum(ref.rows for ref in refs)
+        if rows > requests.SAMPLE_ROWS_MAX or not refs:
+            raise InputError(f"a sample of {rows} rows; possible: {requests.SAMPLE_ROWS_MAX}")
+        sink = pa.BufferOutputStream()
+        batches = [source.read(ref, request.columns) for ref in refs]
+        with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return requests.Rows(sink.getvalue().to_pybytes())
+
+    def _install(self, request: requests.Install, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        mine = self._of(tenant.name)
+        match request.what:
+            case requests.PLAN:
+                mine.add_plan(request.body)
+            case requests.BUILD:
+                mine.add_build(request.body)
+            case requests.DIRECTORY:
+                listed = from_bytes(request.body)
+                self._check_readable(listed.name, tenant)
+                if any(self.name in dict(place.holders) for place in listed.places):
+                    self._source(listed.name, tenant)
+                mine.add_source(source_of(listed, lambda number: self._part(listed, number)))
+            case _:
+                raise InputError(
+                    f"cannot install a {request.what!r}; possible: plan, build, directory"
+                )
+        return requests.Done()
+
+    def _part(self, listed: Directory, number: int) -> Fragment:
+        """Give a part of a directory: where it lies, if it lies here."""
+        place = listed.places[number]
+        mine = dict(place.holders).get(self.name)
+        if mine is None:
+            return known_in(listed, number)
+        parts = self.catalogue.source(listed.name).parts
+        found = parts[mine] if 0 <= mine < len(parts) else None
+        if found is None or found.identity != place.part.identity:
+            raise Retryable(f"{place.part.label!r} of {listed.name!r} changed after it was listed")
+        return found
+
+    def _receive(self, request: requests.Receive, tenant: Tenant, peer: Peer) -> Message:
+        worker = self._worker(request.key_id, peer)
+        try:
+            hop = worker.receive(request.message)
+        except MissingPlan:
+            return requests.Lacks(requests.PLAN, b"")
+        except MissingBuild as lacking:
+            return requests.Lacks(requests.BUILD, lacking.digest)
+        self._check_readable(hop.plan.dataset, tenant)
+        if request.stage <= 0 and not self._of(tenant.name).knows(hop.plan):
+            return requests.Lacks(requests.DIRECTORY, b"")
+        self._check_open(tenant)
+        said = hop.continuation
+        visit = self.visits.begin(
+            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+        )
+        with visit.lock:
+            visit.carrier.open(self.name, request.stage, hop)
+        return requests.Accepted()
+
+    def _route(self, request: requests.Route, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        with self.gate.admitted(tenant.name), visit.lock:
+            routed = visit.carrier.route(commands.Route(self.name))
+        return requests.Routed(tuple(runs_of([ref for share in routed.shares for ref in share])))
+
+    def _read(self, request: requests.Read, tenant: Tenant, peer: Peer) -> Message:
+        worker = self._worker(request.key_id, peer)
+        try:
+            hop = worker.receive(request.message)
+        except MissingPlan:
+            return requests.Lacks(requests.PLAN, b"")
+        except MissingBuild as lacking:
+            return requests.Lacks(requests.BUILD, lacking.digest)
+        if not self._of(tenant.name).knows(hop.plan):
+            return requests.Lacks(requests.DIRECTORY, b"")
+        self._check_readable(hop.plan.dataset, tenant)
+        said, refs = hop.continuation, chunks_of(request.chunks)
+        visit = self.visits.begin(
+            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+        )
+        with self.gate.admitted(tenant.name), visit.lock:
+            carrier = visit.carrier
+            carrier.open(_ELSEWHERE, 0, hop)
+            batches = []
+            for ref in refs:
+                carrier.read(commands.Read(self.name, _ELSEWHERE, request.chunk, (ref,)))
+                batches.append(carrier.pieces.pop((_ROUTING, request.chunk)))
+            nbytes = sum(piece_bytes(batch) for batch in batches)
+            reading = carrier.readings.pop(request.chunk, None)
+            if reading is not None and len(refs) == 1:
+                nbytes = reading.media_bytes
+            visit.keep((_ROUTING, request.chunk), several(batches))
+        rows = sum(batch.num_rows for batch in batches)
+        ticket = self._ticket(visit, (_ROUTING, request.chunk))
+        return Made(rows, nbytes, ticket, reading if len(refs) == 1 else None)
+
+    def _run(self, request: requests.Run, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        stage, chunk = request.stage, request.chunk
+        with self.gate.admitted(tenant.name), visit.lock:
+            carrier = visit.carrier
+            for piece in request.pieces:
+                visit.piece(piece)
+            pieces = request.pieces
+            if request.chunks:
+                pieces = ((_ROUTING, chunk),)
+                carrier.pieces[pieces[0]] = Unread(self.name, chunks_of(request.chunks))
+            if request.reading is not None:
+                carrier.readings[chunk] = request.reading
+            before = len(carrier.ledger)
+            evidence = carrier.run(
+                commands.Run(self.name, stage, chunk, pieces), self.settings.team
+            )
+            ledger = carrier.ledger[before:]
+            del carrier.ledger[before:], carrier.evidence[:]
+            if evidence.rows_out > tenant.bounds.rows:
+                carrier.pieces.pop((stage, chunk), None)
+                raise InputError(
+                    f"stage {stage} made {evidence.rows_out} rows; possible for tenant "
+                    f"{tenant.name!r}: {tenant.bounds.rows}"
+                )
+        spent = _spent(evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger))
+        ticket = self._ticket(visit, (stage, chunk))
+        return Made(evidence.rows_out, evidence.nbytes, ticket, None, spent)
+
+    def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        received = self._take(request.address, request.ticket)
+        batches = received.batches
+        piece = as_piece(batches)
+        for batch in batches:
+            check_batch(batch, f"piece {request.piece}")
+        with visit.lock:
+            visit.keep(request.piece, piece)
+        nbytes = piece_bytes(piece)
+        referenced = 0 if received.copied_bytes else nbytes
+        moved = referenced, received.copied_bytes, received.why
+        return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece), moved=moved)
+
+    def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        what = f"piece {request.piece}"
+        try:
+            with pa.ipc.open_stream(pa.py_buffer(request.body)) as reader:
+                batches = list(reader)
+        except (pa.ArrowException, OSError, ValueError) as problem:
+            raise CorruptError(
+                f"{what}: {len(request.body)} bytes are no rows: {problem}"
+            ) from None
+        if not batches:
+            raise CorruptError(f"{what}: a stream without rows; possible: one batch or more")
+        for batch in batches:
+            check_batch(batch, what)
+        piece = as_piece(batches)
+        with visit.lock:
+            visit.keep(request.piece, piece)
+        return Made(piece.num_rows, piece_bytes(piece), self._ticket(visit, request.piece))
+
+    def _return(self, request: requests.Return, tenant: Tenant, peer: Peer) -> Message:
+        del request, tenant, peer
+        return requests.Done()
+
+    def _renew(self, request: requests.Renew, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        for query in request.queries:
+            self.visits.renew(tenant.name, query)
+        return requests.Done()
+
+    def _release(self, request: requests.Release, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        self.visits.release(tenant.name, request.query)
+        return requests.Done()
+
+    def _health(self, _: requests.Health, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        visits = [visit for visit in self.visits if visit.tenant == tenant.name]
+        return requests.Healthy(
+            life=self.life,
+            clock_ns=time.time_ns(),
+            busy=0.0,
+            running=0,
+            waiting=0,
+            wait_s=0.0,
+            queries=len(visits),
+            pieces=sum(len(visit.carrier.pieces) for visit in visits),
+            leases=0,
+            segment_bytes=self._of(tenant.name).pool.bytes_in_use,
+            datasets=len(tenant.readable(self.catalogue.names)),
+            version="",
+        )
+
+    def _echo(self, request: requests.Echo, tenant: Tenant, peer: Peer) -> Message:
+        del tenant, peer
+        if not 0 <= request.nbytes <= requests.ECHO_BYTES_MAX:
+            raise InputError(f"{request.nbytes} bytes back; possible: {requests.ECHO_BYTES_MAX}")
+        return requests.Rows(bytes(request.nbytes))
+
+    # What is kept.
+
+    def _of(self, tenant: str) -> Belongings:
+        with self._lock:
+            found = self._belongings.get(tenant)
+            if found is None:
+                bounds = self.settings.tenants().tenant(tenant).bounds
+                found = self._belongings[tenant] = Belongings(SegmentPool(bounds.memory_bytes))
+            return found
+
+    def _worker(self, key_id: int, peer: Peer) -> Worker:
+        key = self._sessions.find(key_id, peer, self.settings.clock())
+        mine = self._of(peer.tenant)
+        return Worker(self.driver, mine, key.key, mine.pool, mine.plans, mine.builds)
+
+    def _carrier(self, worker: Worker) -> Carrier:
+        return Carrier({self.name: worker}, b"")
+
+    def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:
+        now = self.settings.clock()
+        until = now + 2 * self.visits.lease_ns
+        said = Ticket(visit.query, visit.epoch, piece, 0, visit.tenant, until)
+        return seal_ticket(said, self._tickets, now)
+
+    def _source(self, name: str, tenant: Tenant) -> Any:
+        # What it may not read looks like what is not there, names of others included.
+        tenant.dataset(name, dict.fromkeys(self.catalogue.names))
+        return self.catalogue.source(name)
+
+    def _check_readable(self, name: str, tenant: Tenant) -> None:
+        if not tenant.may_read(name):
+            tenant.dataset(name, dict.fromkeys(self.catalogue.names))
+
+    def _check_open(self, tenant: Tenant) -> None:
+        hops = sum(v.carrier.opened for v in self.visits if v.tenant == tenant.name)
+        if hops >= tenant.bounds.open_hops:
+            raise Retryable(
+                f"tenant {tenant.name!r} has {hops} open continuations; possible: "
+                f"{tenant.bounds.open_hops}"
+            )
+
+
+def as_piece(batches: list[pa.RecordBatch]) -> Piece:
+    """Give the piece that batches stand for: rows, or an encoded answer."""
+    if batches and batches[0].schema.names == [STREAM]:
+        (batch,) = batches
+        rows = int((batch.schema.metadata or {}).get(b"rows", b"0"))
+        return Encoded(batch.column(0).buffers()[2], rows)
+    return several(batches)
+
+
+def _as_batch(piece: Encoded) -> pa.RecordBatch:
+    offsets = pa.py_buffer(b"".join(n.to_bytes(8, "little") for n in (0, piece.stream.size)))
+    array = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, piece.stream])
+    schema = pa.schema([pa.field(STREAM, pa.large_binary())], {"rows": str(piece.num_rows)})
+    return pa.RecordBatch.from_arrays([array], schema=schema)
+
+
+def _check_written(piece: Piece, number: requests.PieceId) -> None:
+    for part in parts_of([piece]):
+        if not isinstance(part, pa.RecordBatch | pa.Table):
+            raise InputError(f"piece {number} waits for its next stage here; it cannot leave")
+
+
+def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
+    found = part.decoding(batch, names) if names else None
+    if found is None:
+        return None
+    return requests.Unpacking(found.columns, found.stored_bytes, found.why, found.codec)
+
+
+def _spent(evidence: Evidence, ledger: tuple[tuple[int, int, str], ...]) -> requests.Spent:
+    return requests.Spent(
+        rows_in=evidence.rows_in,
+        rows_selected=evidence.rows_selected,
+        work=msgspec.structs.astuple(evidence.work),
+        packed=evidence.packed,
+        core_ns=evidence.time.ns,
+        residuals=evidence.residuals,
+        ledger=ledger,
+    )
+
+
+_ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
+    requests.Hello: Station._hello,
+    requests.List: Station._list,
+    requests.Measure: Station._measure,
+    requests.Unpack: Station._unpack,
+    requests.Sample: Station._sample,
+    requests.Install: Station._install,
+    requests.Receive: Station._receive,
+    requests.Route: Station._route,
+    requests.Read: Station._read,
+    requests.Run: Station._run,
+    requests.Fetch: Station._fetch,
+    requests.Give: Station._give,
+    requests.Return: Station._return,
+    requests.Renew: Station._renew,
+    requests.Release: Station._release,
+    requests.Health: Station._health,
+    requests.Echo: Station._echo,
+}

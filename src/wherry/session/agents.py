@@ -1,0 +1,114 @@
+"""Run pipelines on systems whose devices are agents; what is lost on the way, others do."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Final
+
+from wherry.base.errors import InputError
+from wherry.devices.system import System
+from wherry.ops.operator import Declared
+from wherry.run.shares import cut_by_home
+from wherry.serve.dial import dial
+from wherry.serve.dispatch import Dispatch
+from wherry.serve.far import FarSource
+from wherry.serve.links import AgentLost
+from wherry.serve.live import Live, live
+from wherry.serve.remote import RemoteCarrier
+from wherry.session.journey import Ask, Before, Journey, planned, prepared, with_answers
+from wherry.session.options import Options
+from wherry.session.result import Result
+from wherry.session.running import Ended, answer_of, modelled, result_of
+from wherry.trace.timeline import Timeline
+
+SHARE_ROWS: Final = 1 << 21
+"""Rows of a share at most: few enough that every drive of a system has some to begin with, many
+enough that asking for them costs little beside the work."""
+
+
+def lies_there(declared: Declared) -> bool:
+    """Tell whether a pipeline reads a dataset of agents."""
+    return isinstance(declared.source, FarSource)
+
+
+def connected(system: System) -> Live:
+    """Give a system's connections."""
+    return live(system, partial(dial, keys=system.keys))
+
+
+def seen(declared: Declared, system: System) -> System:
+    """Give a system as far as it can be used for a pipeline."""
+    return connected(system).seen(_source(declared, system))
+
+
+def _source(declared: Declared, system: System) -> FarSource:
+    source = declared.source
+    if not isinstance(source, FarSource):
+        names = ", ".join(connected(system).names()) or "none"
+        raise InputError(
+            f"the agents of {system.name} serve datasets by their names, and {source.name!r} is "
+            f"not theirs; scan one with wherry.scan(NAME, system=...); datasets: {names}"
+        )
+    return source
+
+
+def run(declared: Declared, system: System, options: Options, ask: Ask) -> tuple[Journey, Result]:
+    """Run a pipeline at agents; if one is lost, without it from the beginning.
+
+    Raises
+    ------
+    AgentLost, Refused
+        If what is left cannot answer: the devices and what they did are named.
+    """
+    source, there = _source(declared, system), connected(system)
+    ready, before = with_answers(declared, system, ask)
+    while True:
+        try:
+            return _once(ready, before, there, there.seen(source), options)
+        except AgentLost as lost:
+            link = there.links.get(lost.device)
+            if link is None or not link.address or _last(there):
+                raise
+            link.lose(lost)
+
+
+def _last(there: Live) -> bool:
+    return not any(link.address and not link.lost for link in there.links.values())
+
+
+def _once(
+    ready: Declared, before: Before, there: Live, system: System, options: Options
+) -> tuple[Journey, Result]:
+    source = ready.source
+    assert isinstance(source, FarSource)
+    query = prepared(ready, system)
+    found = planned(query, system, options, key=os.urandom(32), whole=not there.emulated)
+    carrier = RemoteCarrier(
+        there.links,
+        found.machine.orders.continuation,
+        plan_bytes=query.plan_bytes,
+        directory=source.told,
+        builds=found.builds,
+        decide=found.decide,
+        cold=options.cold,
+    )
+    journey = Journey(query, found.choice, found.machine, carrier, system, before)
+    there.watchman.watch(carrier.query)
+    try:
+        ended = modelled([journey], system)[0] if there.emulated else _measured(journey, carrier)
+    finally:
+        there.watchman.over(carrier.query)
+        carrier.release()
+    return journey, ended[0]
+
+
+def _measured(journey: Journey, carrier: RemoteCarrier) -> Ended:
+    homes = journey.machine.orders.homes
+    dispatch = Dispatch(carrier, partial(cut_by_home, homes=homes, most_rows=SHARE_ROWS))
+    made = dispatch.carry_out(journey.machine)
+    pieces = carrier.answer(made, journey.system.client)
+    answer = answer_of(journey, pieces)
+    elapsed = dispatch.elapsed
+    timeline = Timeline("measured", tuple(dispatch.spans))
+    return result_of(journey, answer, elapsed, timeline, dispatch.revisions), pieces

@@ -1,0 +1,50 @@
+"""How to run a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from wherry.devices.system import System
+from wherry.plan.objective import Objective
+
+SystemLike = str | Path | System
+Pins = Mapping[str, str] | Literal["host-only"]
+HOST_ONLY: Final = "host-only"
+"""Placement that runs every segment on the host: what offload is compared with."""
+
+
+class Options(Struct, frozen=True):
+    """How to run.
+
+    Attributes
+    ----------
+    pins : mapping of str to str, or "host-only"
+        Segment kind to site, for segments that must run there; the rest is the planner's choice.
+    strict : bool
+        Refuse to run anything through pyarrow that has no native program.
+    cold : bool
+        Emulated devices lack the plan at first; otherwise an earlier run has installed it. Where
+        stages run, and how long it takes, then counts the installation.
+    objective : "time", "money", "energy", or mapping of them to weights
+        What placements are chosen by. In a weighting each counts as a share of what the query on
+        the host alone comes to. Devices without the figures are refused by name.
+    load : mapping of str to float
+        What other tenants keep busy, as a share of the time: devices (`csd0`) or resources
+        (`cores csd0`). The planner counts on what is left; an emulated run has no other tenants.
+    """
+
+    pins: Pins = field(default_factory=dict)
+    strict: bool = False
+    cold: bool = False
+    objective: Objective = "time"
+    load: Mapping[str, float] = field(default_factory=dict)
+
+
+def for_builds(options: Options) -> Options:
+    """Give how the other side of a join is run: pins name this query's segments, not its own."""
+    return options if options.pins == HOST_ONLY else replace(options, pins={})
