@@ -14,11 +14,11 @@ from chaos.data import to_stream
 from chaos.frames import Answered, Ask, Begun, Failed, Ready, Said, asked, framed
 from wherry import WherryError
 
-Asking = Callable[[str, float], pa.Table]
+Asking = Callable[[str], pa.Table]
 
 
 def serve(ask: Asking) -> None:
-    """Answer the run's questions until it has no more. `ask` gives a query's answer in time."""
+    """Answer the run's questions until it has no more. `ask` gives a query's answer."""
     # What a library prints must not stand between the frames.
     out = os.dup(1)
     os.dup2(2, 1)
@@ -42,7 +42,7 @@ def _outcome(ask: Asking, question: Ask) -> Said:
         return time.monotonic() - begun
 
     try:
-        table = ask(question.query, question.deadline_s)
+        table = ask(question.query)
         seconds, stream, changed = took(), to_stream(table), False
         if question.hold_ms:
             time.sleep(question.hold_ms / 1000)

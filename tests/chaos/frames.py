@@ -10,11 +10,10 @@ from msgspec import Struct
 
 
 class Ask(Struct, frozen=True, tag=True):
-    """Ask a query; `again_ms` after its answer came, look at its rows again."""
+    """Ask a query; `hold_ms` after its answer came, look at its rows again."""
 
     id: int
     query: str
-    deadline_s: float
     hold_ms: int = 0
 
 

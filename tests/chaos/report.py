@@ -1,4 +1,4 @@
-"""What is said of rounds: a line each, a table of faults, and the words the goals are written in."""
+"""What is said of rounds: a line each, a table of faults, and counts in the words of the goals."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class _Load:
         line.now = Outcome(line.name, number, ask.query)
         line.begun, line.paused, line.hold_ms = time.monotonic(), 0.0, ask.hold_ms
         line.limit = line.begun + self._deadline_s + GRACE_S + ask.hold_ms / 1000
-        question = frames.Ask(number, ask.query, self._deadline_s, ask.hold_ms)
+        question = frames.Ask(number, ask.query, ask.hold_ms)
         assert caller.process.stdin is not None
         try:
             caller.process.stdin.write(frames.framed(question))

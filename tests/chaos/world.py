@@ -104,6 +104,7 @@ class World:
         if self.network is not None:
             for name in (*AGENTS, *CALLERS):
                 self.network.add(name)
+        self.certified: dict[str, float | None] = {}
         self.agents: dict[str, Agent] = {}
         self.callers: dict[str, Caller] = {}
         self.disks = {name: self._disk(name) for name in (*AGENTS, *CALLERS)}
@@ -112,6 +113,7 @@ class World:
     def address(self, name: str) -> str:
         """Give where an agent listens."""
         if self.network is None:
+            # As short as may be: a socket's path has 107 characters at most.
             return f"unix:{self.folder}/{name}.sock"
         return f"grpc+tls://{self.network.hosts[name].address}:8815"
 
@@ -141,17 +143,29 @@ class World:
         deadline = time.monotonic() + _START_S
         wrong = []
         for agent in self.agents.values():
+            if not agent.variant.calm:
+                self._await_listening(agent)
+                continue
             while True:
                 said = served.health(self, agent, 2.0)
                 if not isinstance(said, str):
-                    if agent.variant.steady_s:
-                        agent.pid = processes.innermost(agent.process.pid)
                     break
                 if not agent.alive or time.monotonic() > deadline:
                     wrong.append(f"{agent.name} does not answer: {said}; {last_words(agent.log)}")
                     break
                 time.sleep(0.02)
         return wrong
+
+    def _await_listening(self, agent: Agent) -> None:
+        """Wait for an agent that may not want to serve, or be refused by all, as it is started."""
+        deadline = time.monotonic() + _START_S
+        while agent.alive and time.monotonic() < deadline:
+            with suppress(OSError):
+                served.connected(self, agent, 1.0).close()
+                break
+            time.sleep(0.02)
+        if agent.variant.steady_s:
+            agent.pid = processes.innermost(agent.process.pid)
 
     def kill(self, name: str) -> None:
         """End a process as the kernel does, without a word."""
@@ -229,6 +243,7 @@ class World:
         env = {
             **os.environ,
             processes.MARK: self.mark,
+            "PYTHONFAULTHANDLER": "1",
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "HOME": str(disk / "home"),
             "TMPDIR": str(disk / "tmp"),
