@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,24 +67,25 @@ def prepare_folder() -> Prepared:
     return Prepared(folder)
 
 
-def station(prepared: Prepared) -> Station:
+def station(
+    prepared: Prepared, refused: Callable[[Peer, str, str], None] = lambda *_: None
+) -> Station:
     """Give a fresh agent; it reaches no other."""
 
     def nobody(address: str, ticket: bytes) -> list[pa.RecordBatch]:
         raise WherryError(f"there is nobody at {address[:20]!r}: {len(ticket)} bytes")
 
     driver = EmulatedDriver("csd0", load_profile("newport"))
-    return Station(
-        driver, Catalogue(prepared.folder), nobody, Settings(lambda: TENANTS, emulated=True)
-    )
+    settings = Settings(lambda: TENANTS, emulated=True, refused=refused)
+    return Station(driver, Catalogue(prepared.folder), nobody, settings)
 
 
-def sound(agent: Station) -> tuple[list[bytes], bytes, list[bytes]]:
+def sound(agent: Station, peer: Peer = PEER) -> tuple[list[bytes], bytes, list[bytes]]:
     """Give requests that an agent takes, in order; its key; and tickets that it gave for them."""
-    welcome = reply_of(agent.handle(to_bytes(requests.Hello()), PEER))
+    welcome = reply_of(agent.handle(to_bytes(requests.Hello()), peer))
     assert isinstance(welcome, Welcome)
     listed = described(agent.catalogue.source("orders"))
-    bounds = reply_of(agent.handle(to_bytes(requests.Measure("orders", "x")), PEER))
+    bounds = reply_of(agent.handle(to_bytes(requests.Measure("orders", "x")), peer))
     places = tuple(
         directory.Place(part, (("csd0", number), ("csd9", 3)))
         for number, part in enumerate(listed.parts)
@@ -132,7 +134,7 @@ def sound(agent: Station) -> tuple[list[bytes], bytes, list[bytes]]:
     said += [requests.Return((1, 2)), requests.Release(QUERY)]
     tickets = []
     for one in said[:-1]:
-        reply = reply_of(agent.handle(to_bytes(one), PEER))
+        reply = reply_of(agent.handle(to_bytes(one), peer))
         if isinstance(reply, Made):
             tickets.append(reply.ticket)
     return [to_bytes(one) for one in said], welcome.key, tickets

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,8 @@ def _fast() -> str | None:
 def _parent(target: Target, seed: int, cases: int, processes: int) -> int:
     begin, findings, outcomes = time.monotonic(), list[str](), dict.fromkeys(target.outcomes, 0)
     with tempfile.TemporaryDirectory() as folder:
-        waiting = [
-            _start(target, seed, cases, n, processes, Path(folder)) for n in range(processes)
-        ]
+        begin_at = partial(_start, target, seed, cases, processes, Path(folder))
+        waiting = [begin_at(first) for first in range(processes)]
         try:
             while waiting and len(findings) < _MOST_FINDINGS:
                 child = waiting.pop(0)
@@ -137,10 +137,7 @@ def _parent(target: Target, seed: int, cases: int, processes: int) -> int:
                     last = child.first if last is None else last
                     findings.append(f"case {last}: {_death(child.process.returncode)}")
                     if last + processes < cases:
-                        rest = _start(
-                            target, seed, cases, last + processes, processes, Path(folder)
-                        )
-                        waiting.append(rest)
+                        waiting.append(begin_at(last + processes))
         finally:
             for child in waiting:
                 child.process.kill()

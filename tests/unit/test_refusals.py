@@ -83,7 +83,6 @@ def test_who_comes_in():
     agent = Identity("agent", "csd1", 1, 2_000).text().encode()
     assert door.of_certificate(agent, "x") == Peer(AGENTS, "tls agent csd1 1")
     assert door.of_uid(7, "x") == Peer("sales", "unix uid 7")
-    assert door.tenant(Peer("sales", "")).name == "sales"
     assert lines == []
 
 
@@ -113,9 +112,7 @@ def test_strangers_of_this_host_are_logged():
     door, lines = guard()
     with pytest.raises(Forbidden):
         door.of_uid(8, "pid 5")
-    with pytest.raises(Forbidden):
-        door.tenant(Peer("gone", "unix uid 7"))
-    assert [json.loads(line)["what"] for line in lines] == ["uid", "tenant"]
+    assert [json.loads(line)["what"] for line in lines] == ["uid"]
 
 
 @given(st.text(), st.text())

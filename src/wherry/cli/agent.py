@@ -43,6 +43,14 @@ def command(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The agent's certificate and key.")
     ] = None,
+    tenants: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Who may ask for what; else you alone, for everything."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where refusals go, as JSON lines; else stderr."),
+    ] = None,
     lease: Annotated[
         float, typer.Option(min=1.0, metavar="S", help="Seconds that unspoken-of rows are kept.")
     ] = 15.0,
@@ -59,6 +67,8 @@ def command(
         data=data,
         emulate=emulate,
         keys=str(keys or ""),
+        tenants=tenants,
+        log=log,
         lease_s=lease,
     )
     agent = Agent(asked)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
+import typer
+
+from wherry.base.errors import InputError
 from wherry.base.units import format_bytes
+from wherry.cli.doctor_system import show_agents
 from wherry.cli.options import Json
 from wherry.cli.output import grid, heading, plain, say, show_json
 from wherry.cli.progress import progress
@@ -15,11 +20,32 @@ EXAMPLES = """\b
 Examples:
   wherry doctor
   wherry doctor --json
+  wherry doctor --system agents.toml --measure
 """
 
 
-def command(as_json: Json = False) -> None:
-    """Show cores, memory bandwidth, CUDA, GDS, XDP, Ray and versions on this machine."""
+def command(
+    system: Annotated[
+        str | None,
+        typer.Option("--system", "-s", metavar="SYSTEM", help="Show the agents of this system."),
+    ] = None,
+    *,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure the ways to agents, and keep that for plans."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show cores, memory bandwidth, CUDA, GDS, XDP, Ray and versions on this machine.
+
+    Of a system: how its agents are. The exit code is 1 if one of them is lost.
+    """
+    if system is not None:
+        if show_agents(system, measure=measure, as_json=as_json):
+            raise typer.Exit(1)
+        return
+    if measure:
+        raise InputError("--measure is of the agents of a system: --system is not given")
     with progress() as begin:
         begin("measuring memory bandwidth")
         machine = probe()

@@ -8,7 +8,7 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.arrays import dictionaries_of, leaves
 from wherry.data.chunk import INLINE_VIEW_BYTES
-from wherry.data.types import layout_of
+from wherry.data.types import layout_of, value_type
 
 
 def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
@@ -37,10 +37,12 @@ def check_column(field: pa.Field, array: pa.Array, label: str) -> None:
 
 
 def check_lengths(batch: pa.RecordBatch, label: str) -> None:
-    """Look at what a batch says of itself, not at its values: lengths, and sizes of buffers."""
+    """Look at what a batch says of itself, not at its values: names, lengths, sizes of buffers."""
     try:
         batch.validate()
-    except pa.ArrowException as error:
+        for field in batch.schema:
+            _read_names(field)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise CorruptError(f"{label} is corrupt: {error}") from error
 
 
@@ -49,6 +51,14 @@ def check_batch(batch: pa.RecordBatch, label: str) -> None:
     check_lengths(batch, label)
     for field, array in zip(batch.schema, batch.columns, strict=True):
         check_column(field, array, label)
+
+
+def _read_names(field: pa.Field) -> None:
+    """Read every name of a field: pyarrow makes text of them only when they are asked for."""
+    t = value_type(field.type)
+    _ = field.name, getattr(t, "tz", None)
+    for child in t if pa.types.is_struct(t) else ():
+        _read_names(child)
 
 
 def _views_lie_inside(array: pa.Array) -> bool:

@@ -149,7 +149,7 @@ def dealt(dataset: Dataset, devices: list[Written]) -> tuple[Dataset, list[str]]
         found.update(dict.fromkeys(matches))
         if not matches:
             none.append(pattern)
-    return Dataset(dataset.name, tuple(found), dataset.layout), none
+    return msgspec.structs.replace(dataset, devices=tuple(found)), none
 
 
 def _all(

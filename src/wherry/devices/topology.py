@@ -22,12 +22,15 @@ from wherry.devices.routes import Graph, Lane, Link
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the datasets whose name matches the glob `name` live.
 
-    Layout `files`: file i lies whole on `devices[i mod n]`.
+    Layout `files`: file i lies whole on `devices[i mod n]`; agents tell by themselves what they
+    have. `parts` is how many files there are: with it, a dataset is known to be whole although an
+    agent that may have some of it cannot be reached.
     """
 
     name: str
     devices: tuple[str, ...]
     layout: Literal["files"]
+    parts: int | None = None
 
 
 class Leg(NamedTuple):
@@ -202,10 +205,15 @@ def home(system: System, dataset: str, file_index: int) -> str:
     return devices[file_index % len(devices)]
 
 
+def dataset_of(system: System, name: str) -> Dataset | None:
+    """Give the first of the system's patterns that fits the name of a dataset."""
+    return next((entry for entry in system.datasets if fnmatchcase(name, entry.name)), None)
+
+
 def _holders(system: System, dataset: str) -> tuple[str, ...]:
-    for entry in system.datasets:
-        if fnmatchcase(dataset, entry.name):
-            return entry.devices
+    entry = dataset_of(system, dataset)
+    if entry is not None:
+        return entry.devices
     known = ", ".join(repr(entry.name) for entry in system.datasets) or "none"
     raise InputError(
         f"system {system.name!r} has no home for dataset {dataset!r}; known patterns: {known}"

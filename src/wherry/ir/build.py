@@ -204,7 +204,8 @@ def received(message: pa.Buffer) -> Build:
         with pa.ipc.open_stream(message) as reader:
             (batch,) = reader
             keys = int(batch.schema.metadata[_KEYS])
-    except (pa.ArrowException, ValueError, TypeError, KeyError) as problem:
+            _ = batch.schema.names  # may be no text
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as problem:
         raise CorruptError(f"{len(message)} bytes are not the rows of a join: {problem}") from None
     if not 0 < keys <= batch.num_columns:
         raise CorruptError(f"the rows of a join: {keys} keys in {batch.num_columns} columns")

@@ -43,7 +43,7 @@ MAGIC: Final = b"WHRY"
 VERSION: Final = 1
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """A longer message is refused unread: no honest continuation comes near it."""
-CHUNKS_MAX: Final = 1 << 24
+CHUNKS_MAX: Final = 1 << 20
 """More chunks than this in one message are refused before they are built."""
 
 _HEADER: Final = struct.Struct("<4sBBH16sIHH16sI")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,18 @@ from wherry.devices.system import UNIX
 from wherry.render.team import Work, alone
 from wherry.run.crew import crew
 from wherry.serve import requests
+from wherry.serve.answers import Answers
 from wherry.serve.catalogue import Catalogue
 from wherry.serve.dial import POSSIBLE, dial
+from wherry.serve.flight_address import flight_address
+from wherry.serve.flight_keys import Tls
+from wherry.serve.guard import door_of
+from wherry.serve.log import Log, written_to
+from wherry.serve.loopback import uid_of
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
-from wherry.serve.tenants import Tenants, only_user
+from wherry.serve.suppliers import Suppliers
+from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Listener, Served
 
 SWEEP_S: Final = 0.5
@@ -53,6 +59,10 @@ class Asked(Struct, frozen=True):
         Addresses.
     keys : str
         Folder of its certificate.
+    tenants : Path, optional
+        Who may ask, and for what; without it only this process's user may, for everything.
+    log : Path, optional
+        Where refusals are written, as JSON lines; standard error, if not given.
     lease_s : float
         How long it keeps what nobody speaks of.
     """
@@ -63,25 +73,36 @@ class Asked(Struct, frozen=True):
     data: Path | None = None
     emulate: bool = False
     keys: str = ""
+    tenants: Path | None = None
+    log: Path | None = None
     lease_s: float = 15.0
 
 
 class Agent:
     """A station and its listeners, from the moment it is made.
 
+    Parameters
+    ----------
+    answers : Answers, optional
+        What answers SQL that comes by Flight.
+
     Raises
     ------
     InputError
-        If it cannot listen at an address, or has none.
+        If it cannot listen at an address, or has none; or a file is not as it should be.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, answers: Answers | None = None) -> None:
+        self.answers = answers
         if not asked.listen:
             raise InputError(f"an agent listens somewhere; {POSSIBLE}")
-        tenants = only_user(os.geteuid())
-        self.station = station_of(asked, lambda: tenants)
+        log = Log(asked.name, written_to(asked.log), time.time_ns)
+        keys = Path(asked.keys) if asked.keys else None
+        self.door = door_of(log, keys=keys, tenants=asked.tenants)
+        guard = self.door.guard
+        self._suppliers = Suppliers(lambda address: dial(address, "", asked.keys))
+        self.station = station_of(asked, guard.tenants, self._suppliers, guard.log.refused)
         self.listeners: list[Listening] = []
-        self._tenants: Callable[[], Tenants] = lambda: tenants
         try:
             for address in asked.listen:
                 self.listeners.append(self._listener(address))
@@ -99,39 +120,55 @@ class Agent:
         for listener in self.listeners:
             listener.close()
         self.station.close()
+        self._suppliers.close()
 
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
-            served = Served(self._user, self.station.handle, self.station.taken)
+            known = partial(self.door.guard.of_uid, where=address)
+            served = Served(
+                known, self.station.handle, self.station.taken, self.door.guard.log.refused
+            )
             return Listener(address.removeprefix(UNIX), served)
+        if address.startswith("grpc"):
+            return self._flight(address)
         raise InputError(f"{address!r} is no address to listen at; {POSSIBLE}")
 
-    def _user(self, uid: int) -> Peer:
-        return Peer(self._tenants().of_uid(uid).name, f"unix uid {uid}")
+    def _flight(self, address: str) -> Listening:
+        # Takes 60 ms to import, which agents of one host need not wait for.
+        from wherry.serve.flight import FlightListener  # noqa: PLC0415
+
+        shown = self.door.credentials
+        tls = None if shown is None else Tls(shown.root, shown.certificate, shown.key)
+        plain = not flight_address(address).tls
+        return FlightListener(
+            address, self.station, self._of_call, tls=None if plain else tls, answers=self.answers
+        )
+
+    def _of_call(self, said: str, where: str) -> Peer:
+        """Give the peer of a call: by its certificate or, on loopback, by its user."""
+        guard = self.door.guard
+        return guard.of_certificate(said, where) if said else guard.of_uid(uid_of(where), where)
 
 
-def station_of(asked: Asked, tenants: Callable[[], Tenants]) -> Station:
+def station_of(
+    asked: Asked,
+    tenants: Callable[[], Tenants],
+    suppliers: Suppliers,
+    refused: Callable[[Peer, str, str], None],
+) -> Station:
     """Give the core of an agent."""
     driver: Driver
     if asked.emulate:
         driver, team = EmulatedDriver(asked.name, asked.profile), alone
     else:
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
-    take = partial(_take, asked.keys)
-    settings = Settings(tenants, asked.emulate, asked.lease_s, team=team)
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
+    settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
     return Station(driver, Catalogue(asked.data), take, settings)
 
 
 def _on_all_cores(work: Work) -> None:
     crew().run(work)
-
-
-def _take(keys: str, address: str, ticket: bytes) -> Received:
-    connection = dial(address, "", keys)
-    try:
-        return connection.take(ticket, requests.TAKE_S)
-    finally:
-        connection.close()
 
 
 def until_told(agent: Agent, ready: Callable[[Sequence[str]], None]) -> None:

@@ -1,14 +1,16 @@
 """A caller's end of a Unix socket: asks an agent of this host, and maps the pieces it gives.
 
-When the last buffer of a piece is gone its lease is noted, and told to the agent with the next
-request, or by `flush`; until then the agent does not write to that memory again. If the connection
-ends first the agent never does, so what was taken stays as it is.
+When the last buffer of a piece is gone the agent is told so at once; if the connection is in use at
+that moment, or the agent does not keep up, with what is said to it next. Until then the agent does
+not write to that memory again, and never if the connection ends first: what was taken stays as it
+is.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -25,6 +27,8 @@ from wherry.serve.wire import FAILED, GIVEN, REPLY, REQUEST, RETURN, TAKE, Frame
 
 REPLY_BYTES_MAX: Final = 64 << 20
 """A longer reply, or layout of a piece, is refused unread."""
+_RETURN_BYTES: Final = 4096
+"""Of leases that are given back at once: few enough to be sent whole or not at all."""
 LEASE: Final = struct.Struct("<Q")
 """A lease as it travels."""
 
@@ -71,6 +75,8 @@ class Connection:
         self.label = f"agent at unix:{path}"
         self._mappings = MAPPINGS if mappings is None else mappings
         self._let_go: deque[int] = deque()
+        self._turn = threading.Lock()
+        self._ended = threading.Event()
         sock = connected(path, self.label, deadline)
         known = {os.geteuid(), 0} if trusted is None else set(trusted)
         _, uid, _ = peer_of(sock)
@@ -84,7 +90,7 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether nothing can be asked any more."""
-        return self._stream.fileno() < 0
+        return self._ended.is_set()
 
     def fileno(self) -> int:
         """Give the socket, for a selector; -1 when the connection is closed."""
@@ -103,8 +109,8 @@ class Connection:
         WherryError
             When it refused the connection: what it said.
         """
-        self.post(request, deadline)
         with self._careful("answer"):
+            self._stream.send([*self._returns(), (REQUEST, request)], deadline)
             return self._reply(self._stream.receive(deadline), REPLY).payload
 
     def post(self, request: bytes, deadline: float) -> None:
@@ -141,21 +147,14 @@ class Connection:
             finally:
                 _close(frame.descriptors)
 
-    def flush(self, deadline: float) -> int:
-        """Tell the agent which pieces nobody reads any more; give how many. Raises as `ask`."""
-        returns = self._returns()
-        if returns:
-            with self._careful("take leases back"):
-                self._stream.send(returns, deadline)
-        return sum(len(payload) // LEASE.size for _, payload in returns)
-
-    def shut(self) -> None:
-        """End it from another thread: whoever waits on it waits no longer, and closes it."""
-        self._stream.shut()
-
     def close(self) -> None:
-        """End it; what was taken stays mapped and as it is, for as long as somebody reads it."""
-        self._stream.close()
+        """End it, from any thread: one that waits on it gets a `Retryable`.
+
+        What was taken stays mapped and as it is, for as long as somebody reads it.
+        """
+        self._ended.set()
+        self._stream.shut()
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -164,22 +163,46 @@ class Connection:
         self.close()
 
     def _returns(self) -> list[tuple[int, bytes]]:
+        """Take what was let go of, as a frame; none if nothing was."""
         leases = bytearray()
-        while self._let_go:
+        while self._let_go and len(leases) < _RETURN_BYTES:
             leases += LEASE.pack(self._let_go.popleft())
         return [(RETURN, bytes(leases))] if leases else []
+
+    def _give_back(self, lease: int) -> None:
+        """Let go of a piece. The collector may call this anywhere, so it never waits."""
+        self._let_go.append(lease)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say what was let go of, if nobody uses the connection now; whoever does says it then."""
+        while self._let_go and not self._ended.is_set() and self._turn.acquire(blocking=False):
+            try:
+                returns = self._returns()
+                told = self._stream.send_now(returns)
+            finally:
+                self._turn.release()
+            if not told:
+                for _, payload in returns:
+                    self._let_go.extend(lease for (lease,) in LEASE.iter_unpack(payload))
+                return
+
+    def _finish(self) -> None:
+        """Close the socket of a connection that has ended, once nobody uses it."""
+        if self._turn.acquire(blocking=False):
+            self._stream.close()
+            self._turn.release()
 
     def _piece(self, frame: Frame) -> Imported:
         if len(frame.payload) < LEASE.size:
             raise CorruptError(f"the {self.label} gave a piece without a lease")
         (lease,) = LEASE.unpack_from(frame.payload)
-        let_go = self._let_go
         return imported(
             frame.payload[LEASE.size :],
             frame.descriptors,
             self._mappings,
             f"a piece of the {self.label}",
-            gone=lambda: let_go.append(lease),
+            gone=lambda: self._give_back(lease),
         )
 
     def _reply(self, frame: Frame, kind: int) -> Frame:
@@ -191,7 +214,7 @@ class Connection:
             return frame
         told = self._told(frame)
         if told is not None:
-            raise _Told(told)
+            raise _Told(told, over=kind == REPLY)
         raise CorruptError(
             f"{self.label} answered with a frame of kind {frame.kind} and "
             f"{len(frame.descriptors)} descriptors, not one of kind {kind}"
@@ -213,28 +236,42 @@ class Connection:
     @contextmanager
     def _careful(self, what: str) -> Iterator[None]:
         """Close the connection if anything but an error of the agent's own comes of it."""
-        if self.closed:
-            raise Retryable(f"the connection to the {self.label} is closed")
-        try:
-            yield
-        except _Told as told:
-            raise told.problem from None
-        except TimeoutError:
-            self.close()
-            raise Retryable(f"the {self.label} did not {what} in time") from None
-        except OSError as problem:
-            said = self._last_words()
-            self.close()
-            why = f"closed the connection: {problem}"
-            raise said or Retryable(f"the {self.label} {why}") from None
-        except BaseException:
-            self.close()
-            raise
+        with self._turn:
+            if self._ended.is_set():
+                raise Retryable(f"the connection to the {self.label} is closed")
+            try:
+                yield
+            except _Told as told:
+                if told.over:
+                    self._ended.set()
+                raise told.problem from None
+            except TimeoutError:
+                self._ended.set()
+                raise Retryable(f"the {self.label} did not {what} in time") from None
+            except OSError as problem:
+                said = self._last_words()
+                self._ended.set()
+                why = f"closed the connection: {problem}"
+                raise said or Retryable(f"the {self.label} {why}") from None
+            except BaseException:
+                self._ended.set()
+                raise
+            finally:
+                if self._ended.is_set():
+                    self._stream.close()
+        if self._ended.is_set():  # By another thread, meanwhile.
+            self._finish()
+        self._tell()
+
+    def abandon(self) -> None:
+        """Close it in a child of a fork; the parent goes on."""
+        self._ended.set()
+        self._stream.close()
 
 
 class _Told(Exception):
-    def __init__(self, problem: WherryError) -> None:
-        self.problem = problem
+    def __init__(self, problem: WherryError, *, over: bool) -> None:
+        self.problem, self.over = problem, over
 
 
 def _close(descriptors: Iterable[int]) -> None:
@@ -248,7 +285,7 @@ _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 def _forked() -> None:
     """Leave connections to the parent: a child would keep them open behind its back."""
     for connection in list(_open):
-        connection.close()
+        connection.abandon()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from wherry.base.errors import InputError
+from wherry.base.errors import InputError, Retryable
 from wherry.devices.system import UNIX
 from wherry.serve.connection import Connection as UnixConnection
 from wherry.serve.links import Connection
-from wherry.serve.received import BY_DESCRIPTOR, Received
+from wherry.serve.received import BY_DESCRIPTOR, Received, Unreached
 
 CONNECT_S: Final = 3.0
 """An agent that does not accept a connection in so long is not reached."""
@@ -20,21 +22,36 @@ class _Unix:
     """The way to an agent of this host."""
 
     def __init__(self, path: str) -> None:
-        self._connection = UnixConnection(path, deadline=time.monotonic() + CONNECT_S)
+        try:
+            self._connection = UnixConnection(path, deadline=time.monotonic() + CONNECT_S)
+        except Retryable as problem:
+            raise Unreached(str(problem)) from None
 
     def ask(self, request: bytes, deadline_s: float) -> bytes:
         """Send a request and give the reply."""
-        return self._connection.ask(request, time.monotonic() + deadline_s)
+        with self._telling():
+            return self._connection.ask(request, time.monotonic() + deadline_s)
 
     def take(self, ticket: bytes, deadline_s: float) -> Received:
         """Map the piece that a ticket is for."""
-        found = self._connection.take(ticket, time.monotonic() + deadline_s)
+        with self._telling():
+            found = self._connection.take(ticket, time.monotonic() + deadline_s)
         why = found.why or BY_DESCRIPTOR
         return Received(found.schema, list(found.batches), found.copied_bytes, why)
 
     def close(self) -> None:
         """End it; a thread that waits gets an error."""
-        self._connection.shut()
+        self._connection.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell what an agent said from that it said nothing: then the connection is closed."""
+        try:
+            yield
+        except Retryable as problem:
+            if self._connection.closed:
+                raise Unreached(str(problem)) from None
+            raise
 
 
 def dial(address: str, device: str, keys: str = "") -> Connection:

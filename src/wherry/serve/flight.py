@@ -148,6 +148,10 @@ class FlightListener:
         """Give how many calls are being answered."""
         return self._calls.under_way()
 
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self.stop()
+
     def stop(self, grace_s: float = 5.0) -> bool:
         """Stop listening; give whether every call had ended `grace_s` after the last was cut off.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from wherry.base.errors import CorruptError, Refused, Retryable, WherryError
+from wherry.serve.received import Unreached
 from wherry.serve.requests import Failed, error_of, failed, reply_of, to_bytes
 
 _TEXT_BYTES: Final = 1200
@@ -49,9 +50,9 @@ def error_of_flight(problem: Exception, device: str, seconds: float) -> WherryEr
         if isinstance(reply, Failed):
             return error_of(reply, device)
     if isinstance(problem, fl.FlightTimedOutError):
-        return Retryable(f"{device}: no answer within {seconds:g} s")
+        return Unreached(f"{device}: no answer within {seconds:g} s")
     if isinstance(problem, fl.FlightUnavailableError | fl.FlightCancelledError):
-        return Retryable(f"{device}: not reached, or lost: {_reason(problem)}")
+        return Unreached(f"{device}: not reached, or lost: {_reason(problem)}")
     if isinstance(problem, pa.ArrowException | ValueError):
         return CorruptError(f"{device}: {_reason(problem)}")
     return WherryError(f"{device}: {_reason(problem)}")

@@ -21,7 +21,7 @@ from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.private_files import FILE_BYTES_MAX
 from wherry.serve.reread import Reread
 from wherry.serve.tenants import FILE_BYTES_MAX as TENANTS_BYTES_MAX
-from wherry.serve.tenants import Tenant, Tenants, only_user, tenants_of
+from wherry.serve.tenants import Tenants, only_user, tenants_of
 
 if TYPE_CHECKING:
     from wherry.serve.keys import Credentials
@@ -87,7 +87,7 @@ class Guard:
             return Peer(AGENTS, how)
         return Peer(self._tenants(now_ns).of_certificate(identity.name).name, how)
 
-    def of_uid(self, uid: int, where: str) -> Peer:
+    def of_uid(self, uid: int, where: str = "") -> Peer:
         """Give the peer at the other end of a Unix socket, of whom the kernel knows the user.
 
         Raises
@@ -102,19 +102,9 @@ class Guard:
             raise
         return Peer(tenant.name, f"unix uid {uid}")
 
-    def tenant(self, peer: Peer) -> Tenant:
-        """Give what a peer's tenant may read and use now.
-
-        Raises
-        ------
-        Forbidden
-            If there is no such tenant any more.
-        """
-        try:
-            return self._tenants(self._steady_ns()).tenant(peer.tenant)
-        except Forbidden as problem:
-            self.log.refused(peer, "tenant", str(problem))
-            raise
+    def tenants(self) -> Tenants:
+        """Give all tenants, as the file says now."""
+        return self._tenants(self._steady_ns())
 
 
 class Door(Struct, frozen=True):
@@ -171,7 +161,7 @@ def door_of(log: Log, *, keys: Path | None = None, tenants: Path | None = None) 
 
 def _tenants(log: Log, path: Path | None) -> Callable[[int], Tenants]:
     if path is None:
-        own = only_user(os.getuid())
+        own = only_user(os.geteuid())
         return lambda _: own
     return Reread(
         path,

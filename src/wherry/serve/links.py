@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from wherry.base.errors import InputError, Retryable, WherryError
+from wherry.base.errors import CorruptError, WherryError
 from wherry.serve import requests
 from wherry.serve.peer import Peer
-from wherry.serve.received import BY_REFERENCE, Received
+from wherry.serve.received import BY_REFERENCE, Received, Unreached
 from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
 from wherry.serve.station import Station
 
@@ -17,6 +18,7 @@ PING_S: Final = 1.0
 """How often an agent is asked for a sign of life while something is under way there."""
 SILENCE_S: Final = 3.0
 """An agent that gives no sign of life for so long is lost."""
+_AT_ONCE_S: Final = 0.5
 REQUEST_S: Final = 120.0
 """No request takes longer."""
 
@@ -24,7 +26,7 @@ REQUEST_S: Final = 120.0
 class Connection(Protocol):
     """A way to an agent, used by one thread at a time.
 
-    What it raises by itself, a `Failed` not being among that, says that the agent was not reached.
+    `Unreached` says that the agent said nothing; any other error is what it said.
     """
 
     def ask(self, request: bytes, deadline_s: float) -> bytes:
@@ -37,7 +39,7 @@ class Connection(Protocol):
         """Close it; a thread that waits on it gets an error."""
 
 
-class AgentLost(Retryable):
+class AgentLost(Unreached):
     """An agent cannot be reached, went away, or gave no sign of life.
 
     Attributes
@@ -100,6 +102,11 @@ class Link:
         return bool(self._busy)
 
     @property
+    def why(self) -> AgentLost | None:
+        """How it was lost, if it was."""
+        return self._lost
+
+    @property
     def lost(self) -> bool:
         """Whether it was lost."""
         return self._lost is not None
@@ -158,42 +165,57 @@ class Link:
         self.lose(AgentLost(self.device, "closing", "it was closed"))
 
     def _used(self, use: Callable[[Connection], Any], doing: str) -> Any:
-        connection = self._taken(doing)
+        known, begun = self._kept(), time.monotonic()
+        try:
+            if known is not None:
+                try:
+                    return self._once(known, use)
+                except Unreached:
+                    # It may have been closed while nobody used it; silence is another matter.
+                    if time.monotonic() - begun > _AT_ONCE_S:
+                        raise
+            return self._once(self._made(), use)
+        except Unreached as problem:
+            raise self._lost or AgentLost(self.device, doing, problem) from None
+
+    def _once(self, connection: Connection, use: Callable[[Connection], Any]) -> Any:
+        """Use a connection; it is kept if the agent answered, whatever it said."""
+        answered = False
         try:
             found = use(connection)
-        except InputError:
-            # The agent answered, and what it said is not to be had.
-            self._give(connection)
+            answered = True
+        except (OSError, EOFError) as problem:
+            raise Unreached(str(problem)) from None
+        except WherryError as problem:
+            answered = not isinstance(problem, Unreached | CorruptError)
             raise
-        except (WherryError, OSError, EOFError) as problem:
-            with self._lock:
-                self._busy.discard(connection)
-            connection.close()
-            if self._lost is not None:
-                raise self._lost from None
-            raise AgentLost(self.device, doing, problem) from None
-        except BaseException:
-            with self._lock:
-                self._busy.discard(connection)
-            connection.close()
-            raise
-        self._give(connection)
+        finally:
+            if answered:
+                self._give(connection)
+            else:
+                with self._lock:
+                    self._busy.discard(connection)
+                connection.close()
         return found
 
-    def _taken(self, doing: str) -> Connection:
+    def _kept(self) -> Connection | None:
+        """Give a connection that was used before."""
         with self._lock:
             if self._lost is not None:
                 raise self._lost
-            if self._free:
-                found = self._free.pop()
-                self._busy.add(found)
-                return found
+            if not self._free:
+                return None
+            found = self._free.pop()
+            self._busy.add(found)
+            return found
+
+    def _made(self) -> Connection:
+        if self._lost is not None:
+            raise self._lost
         try:
             made = self._connect()
-        except (WherryError, OSError) as problem:
-            if isinstance(problem, InputError):
-                raise
-            raise AgentLost(self.device, doing, problem) from None
+        except OSError as problem:
+            raise Unreached(str(problem)) from None
         with self._lock:
             self._busy.add(made)
         return made
@@ -212,11 +234,11 @@ class Watchman:
 
     Parameters
     ----------
-    links : sequence of Link
-        Of one caller.
+    links : mapping of str to Link
+        Of one caller; looked at anew every time.
     """
 
-    def __init__(self, links: tuple[Link, ...]) -> None:
+    def __init__(self, links: Mapping[str, Link]) -> None:
         self._links, self._queries = links, list[bytes]()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -246,7 +268,7 @@ class Watchman:
         while not stop.wait(PING_S):
             with self._lock:
                 queries = tuple(self._queries)
-            for link in self._links:
+            for link in list(self._links.values()):
                 if link.lost or not link.address or stop.is_set():
                     continue
                 try:

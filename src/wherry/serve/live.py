@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,10 +17,11 @@ from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import Profile
-from wherry.devices.topology import Dataset, System
+from wherry.devices.topology import Dataset, System, dataset_of
 from wherry.run.crew import crew
 from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
+from wherry.serve.directory import Directory
 from wherry.serve.far import FarSource, directories, named
 from wherry.serve.links import AgentLost, Connection, InProcess, Link, Watchman
 from wherry.serve.peer import Peer
@@ -29,6 +32,10 @@ from wherry.serve.tenants import Tenant, Tenants
 _CALLER: Final = "caller"
 _MINE: Final = Tenants({_CALLER: Tenant(_CALLER, ("*",))})
 
+AGAIN_S: Final = 0.5
+"""Agents that were lost are looked for again no sooner."""
+
+Connecting = Callable[[str], Link]
 Dial = Callable[[str, str], Connection]
 """Connects to the agent at an address; the second argument is its name."""
 
@@ -40,16 +47,34 @@ class Live:
     ----------
     system : System
         As its file says.
-    links : mapping of str to Link
+    links : dict of str to Link
         Of every device that runs programs; those without an agent are stations of this process.
+        A lost one is replaced by a new one once its agent is there again.
     emulated : bool
         Whether its agents model their time.
     """
 
-    def __init__(self, system: System, links: Mapping[str, Link], *, emulated: bool) -> None:
+    def __init__(
+        self, system: System, links: dict[str, Link], connect: Connecting, *, emulated: bool
+    ) -> None:
         self.system, self.links, self.emulated = system, links, emulated
-        self.watchman = Watchman(tuple(links.values()))
+        self._connect, self._tried_s = connect, time.monotonic()
+        self.watchman = Watchman(links)
         self._sources: dict[str, FarSource] = {}
+
+    def revive(self) -> None:
+        """Look whether agents that were lost are there again, now and then."""
+        lost = [device for device in self.system.agents if self.links[device].lost]
+        if not lost or time.monotonic() - self._tried_s < AGAIN_S:
+            return
+        self._tried_s = time.monotonic()
+        anew = {device: self._connect(device) for device in lost}
+        emulated, reasons, _ = _checked(self.system, anew)
+        if reasons:
+            raise Refused(f"agents of {self.system.name} came back as others", reasons)
+        for device, link in anew.items():
+            if not link.lost and emulated == self.emulated:
+                self.links[device] = link
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
@@ -66,13 +91,39 @@ class Live:
         """
         unreadable: dict[str, str] = {}
         found = directories(self._listed(unreadable))
-        if name in unreadable and name not in found:
+        if name in unreadable:
             raise InputError(unreadable[name])
+        self._check_reached(name)
         listed = named(found, name)
+        self._check_whole(listed)
         known = self._sources.get(name)
         if known is None or known.directory != listed:
             known = self._sources[name] = FarSource(listed, self.links)
         return known
+
+    def _check_reached(self, name: str) -> None:
+        """Refuse a dataset of which an agent that is lost may have a part."""
+        entry = dataset_of(self.system, name)
+        if entry is not None and entry.parts is not None:
+            return
+        holders = self.system.agents if entry is None else entry.devices
+        lost = [device for device in holders if self._lost(device)]
+        if lost:
+            raise Refused(
+                f"dataset {name!r} may have parts at {', '.join(lost)}, not reached; a [[dataset]] "
+                "of the system that says its devices, or how many parts it has, would tell",
+                [str(self.links[device].why) for device in lost],
+            )
+
+    def _check_whole(self, listed: Directory) -> None:
+        entry = dataset_of(self.system, listed.name)
+        if entry is not None and entry.parts not in {None, len(listed.places)}:
+            lost = [device for device in self.system.agents if self._lost(device)]
+            raise Refused(
+                f"dataset {listed.name!r} has {entry.parts} parts, and the agents that are reached "
+                f"have {len(listed.places)} of them",
+                [str(self.links[device].why) for device in lost],
+            )
 
     def seen(self, source: FarSource) -> System:
         """Give the system as far as it can be used, knowing where each part of a dataset lies.
@@ -87,9 +138,8 @@ class Live:
         for place, holders in zip(source.directory.places, source.holders, strict=True):
             home = next((holder for holder in holders if holder in left), None)
             if home is None:
-                missing.append(
-                    f"{place.part.label} is at {', '.join(holders)} alone, which was lost"
-                )
+                why = "; ".join(str(self.links[holder].why) for holder in holders)
+                missing.append(f"{place.part.label} is at {', '.join(holders)} alone: {why}")
             else:
                 homes.append(home)
         if missing:
@@ -142,10 +192,12 @@ def open_live(system: System, dial: Dial) -> Live:
         With every reason: agents of another name or profile, some emulated and some not, none
         that answers.
     """
-    links = {
-        device: Link(device, address, _connecting(dial, address, device))
-        for device, address in system.agents.items()
-    }
+
+    def connect(device: str) -> Link:
+        address = system.agents[device]
+        return Link(device, address, partial(dial, address, device))
+
+    links = {device: connect(device) for device in system.agents}
     emulated, reasons, unreached = _checked(system, links)
     if len(unreached) == len(links):
         raise Refused(f"no agent of {system.name} can be reached", unreached)
@@ -156,7 +208,7 @@ def open_live(system: System, dial: Dial) -> Live:
         profile = system.devices[device]
         if profile.runs_programs:
             links[device] = _here(device, profile, dial, emulated=emulated)
-    return Live(system, links, emulated=emulated)
+    return Live(system, links, connect, emulated=emulated)
 
 
 def _checked(system: System, links: Mapping[str, Link]) -> tuple[bool, list[str], list[str]]:
@@ -196,10 +248,6 @@ def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:
     return [f"{device} has other figures in its profile {wanted.device.name} than this machine"]
 
 
-def _connecting(dial: Dial, address: str, device: str) -> Callable[[], Connection]:
-    return lambda: dial(address, device)
-
-
 def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
@@ -230,8 +278,7 @@ def live(system: System, dial: Dial) -> Live:
     key = (os.getpid(), system.name, tuple(system.agents.items()))
     with _lock:
         found = _open.get(key)
-        if found is not None and any(link.lost for link in found.links.values()):
-            found = None  # Whoever still uses it goes on with what it has left.
         if found is None:
             found = _open[key] = open_live(system, dial)
-        return found
+    found.revive()
+    return found

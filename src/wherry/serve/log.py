@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Final
 
@@ -19,13 +20,24 @@ from wherry.serve.peer import Peer
 LINES_A_SECOND: Final = 100
 TEXT_CHARACTERS_MAX: Final = 500
 _NS: Final = 1_000_000_000
+_STANDARD_ERROR: Final = 2
 
 
-def to_descriptor(descriptor: int) -> Callable[[bytes], None]:
-    """Give a function that writes whole lines to a descriptor; open files with O_APPEND."""
+def written_to(path: Path | None) -> Callable[[bytes], None]:
+    """Give what writes lines at the end of a file, or to standard error if none is given.
+
+    The file is opened for each line, so that one which was moved away is begun anew.
+    """
 
     def write(line: bytes) -> None:
-        os.write(descriptor, line)
+        if path is None:
+            os.write(_STANDARD_ERROR, line)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
 
     return write
 

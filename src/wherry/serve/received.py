@@ -1,4 +1,4 @@
-"""Rows that came from another device, and what their way cost."""
+"""Rows that came from another device, what their way cost, and that nothing came."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Final
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.base.errors import Retryable
+
 BY_REFERENCE: Final = "handed over in the process"
 BY_DESCRIPTOR: Final = "handed over by descriptor"
 CARRIED: Final = "carried over the network"
+
+
+class Unreached(Retryable):
+    """The other end was not reached, went away, or did not answer in time: it said nothing."""
 
 
 class Received(Struct, frozen=True):

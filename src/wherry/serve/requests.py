@@ -16,7 +16,8 @@
     Renew    -> Done                   keep what belongs to these queries
     Release  -> Done                   let go of all that belongs to a query
     Health   -> Healthy                load, leases, memory, clock
-    Echo     -> Rows                   as many bytes back: a link's latency and rate
+    Echo     -> Rows                   as many bytes back: the latency of the way
+    Offer    -> Made                   as many bytes as a piece: the rate of the way
 
 Whatever goes wrong is a `Failed`. Decoding builds the structs below and plain values; a request
 names datasets, never paths, and a message that is too long is refused before it is decoded.
@@ -45,7 +46,8 @@ INSTALL_BYTES_MAX: Final = 64 << 20
 """Of a plan, a directory, the rows of a join, or rows that a caller gives."""
 TAKE_S: Final = 60.0
 """Taking a piece from another agent takes no longer."""
-ECHO_BYTES_MAX: Final = 16 << 20
+ECHO_BYTES_MAX: Final = 1 << 16
+OFFER_BYTES_MAX: Final = 256 << 20
 SAMPLE_ROWS_MAX: Final = 1 << 16
 CHUNKS_MAX: Final = 1 << 16
 """Chunks that one request names."""
@@ -413,6 +415,13 @@ class Echo(Message, frozen=True, tag="echo"):
     nbytes: int
 
 
+class Offer(Message, frozen=True, tag="offer"):
+    """Make a piece of zeros, of `nbytes` bytes, `OFFER_BYTES_MAX` at most, to be taken."""
+
+    query: bytes
+    nbytes: int
+
+
 class Failed(Message, frozen=True, tag="failed"):
     """It could not be done.
 
@@ -436,7 +445,7 @@ class Failed(Message, frozen=True, tag="failed"):
 
 Request = (
     Hello | List | Measure | Unpack | Sample | Install | Receive | Route | Read | Run | Fetch
-    | Give | Return | Renew | Release | Health | Echo
+    | Give | Return | Renew | Release | Health | Echo | Offer
 )  # fmt: skip
 Reply = (
     Welcome | Listed | Bounds | Unpacked | Rows | Done | Accepted | Lacks | Routed | Made

@@ -273,9 +273,9 @@ class Station:
 
     def _sample(self, request: requests.Sample, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        source, refs = self._source(request.dataset, tenant), chunks_of(request.chunks)
+        source, refs = self._source(request.dataset, tenant), _chunks(request.chunks)
         rows = sum(ref.rows for ref in refs)
-        if rows > requests.SAMPLE_ROWS_MAX or not refs:
+        if rows > requests.SAMPLE_ROWS_MAX:
             raise InputError(f"a sample of {rows} rows; possible: {requests.SAMPLE_ROWS_MAX}")
         sink = pa.BufferOutputStream()
         batches = [source.read(ref, request.columns) for ref in refs]
@@ -354,7 +354,7 @@ class Station:
         if not self._of(tenant.name).knows(hop.plan):
             return requests.Lacks(requests.DIRECTORY, b"")
         self._check_readable(hop.plan.dataset, tenant)
-        said, refs = hop.continuation, chunks_of(request.chunks)
+        said, refs = hop.continuation, _chunks(request.chunks)
         visit = self.visits.begin(
             tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
         )
@@ -378,14 +378,17 @@ class Station:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
         stage, chunk = request.stage, request.chunk
+        refs = _chunks(request.chunks) if request.chunks else ()
+        if not refs:
+            _check_pieces(request.pieces, stage)
         with self.gate.admitted(tenant.name), visit.lock:
             carrier = visit.carrier
             for piece in request.pieces:
                 visit.piece(piece)
             pieces = request.pieces
-            if request.chunks:
+            if refs:
                 pieces = ((_ROUTING, chunk),)
-                carrier.pieces[pieces[0]] = Unread(self.name, chunks_of(request.chunks))
+                carrier.pieces[pieces[0]] = Unread(self.name, refs)
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
@@ -410,8 +413,6 @@ class Station:
         received = self._take(request.address, request.ticket)
         batches = received.batches
         piece = as_piece(batches)
-        for batch in batches:
-            check_batch(batch, f"piece {request.piece}")
         with visit.lock:
             visit.keep(request.piece, piece)
         nbytes = piece_bytes(piece)
@@ -478,6 +479,20 @@ class Station:
             raise InputError(f"{request.nbytes} bytes back; possible: {requests.ECHO_BYTES_MAX}")
         return requests.Rows(bytes(request.nbytes))
 
+    def _offer(self, request: requests.Offer, tenant: Tenant, peer: Peer) -> Message:
+        del peer
+        if not 0 < request.nbytes <= requests.OFFER_BYTES_MAX:
+            raise InputError(f"{request.nbytes} bytes; possible: {requests.OFFER_BYTES_MAX}")
+        rows = -(-request.nbytes // 8)
+        room = self._of(tenant.name).pool.allocate(rows * 8)
+        memoryview(room)[:] = bytes(rows * 8)
+        zeros = pa.Array.from_buffers(pa.int64(), rows, [None, room])
+        batch = pa.RecordBatch.from_arrays([zeros], ["zero"])
+        visit = self.visits.begin(tenant.name, request.query, 0, lambda: Carrier({}, b""))
+        with visit.lock:
+            visit.keep((0, 0), batch)
+        return Made(rows, rows * 8, self._ticket(visit, (0, 0)))
+
     # What is kept.
 
     def _of(self, tenant: str) -> Belongings:
@@ -518,6 +533,22 @@ class Station:
                 f"tenant {tenant.name!r} has {hops} open continuations; possible: "
                 f"{tenant.bounds.open_hops}"
             )
+
+
+def _chunks(runs: requests.Chunks) -> tuple[ChunkRef, ...]:
+    """Give the chunks that a request names, once it is known that they are not too many."""
+    count = sum(run[4] for run in runs)
+    if not 0 < count <= requests.CHUNKS_MAX:
+        raise InputError(f"{count} chunks in one request; possible: 1 to {requests.CHUNKS_MAX}")
+    return chunks_of(runs)
+
+
+def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
+    if not pieces or len(set(pieces)) != len(pieces):
+        raise InputError(
+            f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
+            "one or more, each once, or chunks"
+        )
 
 
 def as_piece(batches: list[pa.RecordBatch]) -> Piece:
@@ -579,4 +610,5 @@ _ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
     requests.Release: Station._release,
     requests.Health: Station._health,
     requests.Echo: Station._echo,
+    requests.Offer: Station._offer,
 }

@@ -85,11 +85,14 @@ class Served(Struct, frozen=True, eq=False):
         Answers a request, always.
     taken : callable
         Gives the piece of a ticket; raises a WherryError to refuse.
+    refused : callable
+        Is told who sent something that is no frame, in which step it was seen, and why.
     """
 
     peer: Callable[[int], Peer]
     handle: Callable[[bytes, Peer], bytes]
     taken: Callable[[bytes, Peer], Taken]
+    refused: Callable[[Peer, str, str], None] = lambda *_: None
 
 
 class Listener:
@@ -242,6 +245,7 @@ class _Client:
                 frame = self._stream.receive(idle_until, self._limits.frame_s)
                 self._answer(frame.kind, frame.payload, peer)
         except CorruptError as problem:
+            self._served.refused(peer, "frame", str(problem))
             _refuse(self._stream, problem)
         except OSError:
             pass  # Gone, silent for too long, or too slow: whatever it was, it is over.

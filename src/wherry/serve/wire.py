@@ -119,6 +119,21 @@ class Stream:
         for start in range(_GROUP, len(descriptors), _GROUP):
             self._push([b"\0"], descriptors[start : start + _GROUP], deadline)
 
+    def send_now(self, frames: Sequence[tuple[int, bytes]]) -> bool:
+        """Send short frames if the other side has room for them; give whether it had, or is gone.
+
+        Frames of a few KiB are taken whole or not at all.
+        """
+        self._sock.settimeout(0)
+        try:
+            for kind, payload in frames:
+                self._sock.send(_HEADER.pack(_MAGIC, kind, 0, 0, len(payload)) + payload)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def _push(self, parts: list[bytes], descriptors: Sequence[int], deadline: float) -> None:
         ancillary = []
         if descriptors:
