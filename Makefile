@@ -40,10 +40,12 @@ coverage: $(VENV)/ready  ## the tests, half as fast again, and which branches th
 
 CASES ?= 100000
 SEED ?= 1
-fuzz: $(VENV)/ready  ## corrupted files through every reader: `make fuzz CASES=1000000 SEED=2`
+fuzz: $(VENV)/ready  ## corrupted files and hostile bytes for every reader and listener: `make fuzz CASES=1000000 SEED=2`
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.messages --cases $(CASES) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.agent --strings $(CASES) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.listeners --strings $(CASES) --seed $(SEED)
 
 SEEDS ?= 100000
 simulate: $(VENV)/ready  ## schedules of faults over the protocol, on all cores, then its mutants: `make simulate SEEDS=1000000`

@@ -167,18 +167,17 @@ def _figures(own: str, listener: str, nbytes: int, rounds: int, requests: int) -
                 call()
                 small[name].append((time.perf_counter() - began) * 1e6)
     pairs = list(zip(rates["wherry"], rates["own"], rates["cut"], strict=True))
-    middle = {name: median(values) for name, values in rates.items()}
     return FlightFigures(
-        table.nbytes,
-        rounds,
-        middle["own"],
-        middle["cut"],
-        middle["client"],
-        middle["wherry"],
-        median(a / b for a, b, _ in pairs),
-        median(a / c for a, _, c in pairs),
-        median(small["own"]),
-        median(small["ours"]),
+        nbytes=table.nbytes,
+        rounds=rounds,
+        pyarrow_gbs=median(rates["own"]),
+        pyarrow_cut_gbs=median(rates["cut"]),
+        pyarrow_client_gbs=median(rates["client"]),
+        wherry_gbs=median(rates["wherry"]),
+        share=median(a / b for a, b, _ in pairs),
+        share_cut=median(a / c for a, _, c in pairs),
+        pyarrow_request_us=median(small["own"]),
+        request_us=median(small["ours"]),
     )
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from wherry.plan.explain import Explanation
     from wherry.session import Options, Result, run_many
+    from wherry.statements.select import sql
     from wherry.suspension import Suspended
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "run_many",
     "scan",
     "sleep",
+    "sql",
     "value",
     "when",
     "write_shards",
@@ -114,6 +116,10 @@ def __getattr__(name: str) -> Any:
         from wherry import movables  # noqa: PLC0415
 
         return getattr(movables, name)
+    if name == "sql":
+        from wherry.statements import select  # noqa: PLC0415
+
+        return select.sql
     if name == "Suspended":
         from wherry import suspension  # noqa: PLC0415
 

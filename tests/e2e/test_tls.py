@@ -7,13 +7,14 @@ import time
 import pytest
 from pyarrow import flight
 
-from wherry.base.errors import Retryable
+from wherry.serve.flight_way import flight_way
 from wherry.serve.guard import door_of
 from wherry.serve.identity import Revoked
 from wherry.serve.keys import init, issue, read_credentials, revoke
 from wherry.serve.log import Log
 from wherry.serve.peer import Forbidden
 from wherry.serve.pinning import context_of, pinned
+from wherry.serve.received import Unreached
 from wherry.serve.reread import EVERY_NS
 
 NOW = int(time.time())
@@ -39,7 +40,8 @@ class Agent(flight.FlightServerBase):
 
     def do_action(self, context, action):
         peer = self.door.guard.of_certificate(context.peer_identity(), context.peer())
-        return [peer.tenant.encode(), peer.how.encode()]
+        said = [peer.tenant.encode(), peer.how.encode()]
+        return said[:1] if action.type == "wherry" else said
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +165,28 @@ def test_what_pinning_refuses(keys, agent):
     ):
         with pytest.raises(Forbidden, match=why):
             pinned(address, name, context, revoked, now_s=now, timeout_s=SECONDS)
-    with pytest.raises(Retryable, match="no TLS connection"):
+    with pytest.raises(Unreached, match="no TLS connection"):
         pinned(("127.0.0.1", 1), "csd0", context, Revoked(), now_s=NOW, timeout_s=SECONDS)
+
+
+def test_callers_do_not_believe_a_revoked_agent(keys, tmp_path):
+    issue(keys, "csd2", "agent", NOW, addresses=["127.0.0.1"])
+    with Agent(
+        "csd2", keys, keys.parent / "tenants.toml", (keys / "csd2" / "ca.pem").read_bytes()
+    ) as agent:
+        address, alice = f"grpc+tls://127.0.0.1:{agent.port}", str(keys / "alice")
+        for name in ("csd2", ""):  # by its name, or by where it is
+            way = flight_way(address, name, alice)
+            assert way.ask(b"who", SECONDS) == b"sales"
+            way.close()
+        with pytest.raises(Forbidden, match="csd1"):
+            flight_way(address, "csd1", alice)
+        revoke(keys, "csd2", NOW)
+        for name in ("csd2", ""):
+            with pytest.raises(Forbidden, match="revoked"):
+                flight_way(address, name, alice)
+    with pytest.raises(Unreached):
+        flight_way(address, "csd2", alice)
 
 
 def test_the_command_line(tmp_path, wherry):

@@ -5,8 +5,7 @@
 An agent runs in a process of its own. Several threads send it strings over its Unix socket and its
 Flight port: frames that lie, frames with hostile requests and tickets in them, descriptors nobody
 asked for, connections cut anywhere, and bytes that are nothing at all. Now and then a caller in
-good faith must get an answer in time, and the agent's memory, threads and files must not have
-grown.
+good faith must get an answer in time; memory, threads and files of the agent must not have grown.
 """
 
 from __future__ import annotations

@@ -142,6 +142,8 @@ def check_schema(schema: pa.Schema, label: str) -> None:
         if field.name in seen:
             raise InputError(f"{label} has two columns named {field.name!r}")
         seen.add(field.name)
+        if "\0" in field.name:
+            raise InputError(f"{label} has a column {field.name!r}; a name holds no NUL")
         if not supported_type(field.type):
             raise InputError(
                 f"column {field.name!r} of {label} has type {field.type}, "
@@ -257,7 +259,7 @@ def from_plain(plain: Plain, t: pa.DataType) -> object:
     kind = type_class(t)
     if kind in _PLAIN and isinstance(plain, _PLAIN[kind]) and not _truth_as_number(plain, kind):
         if kind == "decimal":
-            return Decimal(str(plain))
+            return _decimal_of(str(plain), t)
         if kind == "binary":
             return _bytes_of(str(plain), t)
         return _moment(int(plain), t) if kind in _TIMES else plain
@@ -278,6 +280,13 @@ _PLAIN: Final[dict[str, type]] = {
 
 def _truth_as_number(plain: Plain, kind: str) -> bool:
     return isinstance(plain, bool) and kind != "boolean"
+
+
+def _decimal_of(plain: str, t: pa.DataType) -> Decimal:
+    try:
+        return Decimal(plain)
+    except ArithmeticError:
+        raise InputError(f"{plain!r:.60} is not the image of a {t}") from None
 
 
 def _bytes_of(plain: str, t: pa.DataType) -> bytes:

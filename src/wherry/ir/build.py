@@ -211,6 +211,8 @@ def received(message: pa.Buffer) -> Build:
         raise CorruptError(f"the rows of a join: {keys} keys in {batch.num_columns} columns")
     for field, array in zip(batch.schema, batch.columns, strict=True):
         check_column(field, array, "the rows of a join")
+    if any(array.null_count for array in batch.columns[:keys]):
+        raise CorruptError("the rows of a join: a key is null")
     return Build(batch.replace_schema_metadata(None), keys, digest(message))
 
 

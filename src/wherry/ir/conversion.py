@@ -13,11 +13,10 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from wherry.data.types import NANOSECONDS, type_class, value_type
-from wherry.ir.types import is_moment
+from wherry.ir.types import DAY_NS, is_moment
 
 EXACT: Final = Context(prec=200)
 """Digits enough that no sum or product of two decimals of 38 digits is rounded."""
-DAY_NS: Final = 86_400 * NANOSECONDS["s"]
 _DOUBLE, _SINGLE, _BITS = Struct("<d"), Struct("<f"), Struct("<q")
 
 

@@ -233,9 +233,12 @@ def children(node: Node) -> Iterator[Node]:
 
 def walk(node: Node) -> Iterator[Node]:
     """Give `node` and everything below it, parents first."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    # No recursion: a node would be handed up through every level above it.
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        yield here
+        waiting += reversed([*children(here)])
 
 
 def _mapped(value: object, change: Callable[[Node], Node]) -> object:

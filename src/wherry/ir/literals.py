@@ -20,7 +20,8 @@ from wherry.ir.types import is_build
 
 T = TypeVar("T")
 
-_EXACT: Final = Context(prec=80)
+EXACT: Final = Context(prec=80)
+"""Digits enough to shift any constant by its scale."""
 
 
 def lift(value: T) -> tuple[T, tuple[Literal, ...]]:
@@ -70,7 +71,7 @@ def unscaled(value: Literal) -> int:
     t = value_type(value.type)
     scale = t.scale if pa.types.is_decimal(t) else 0
     assert isinstance(value.value, int | Decimal)
-    return int(Decimal(value.value).scaleb(scale, _EXACT))
+    return int(Decimal(value.value).scaleb(scale, EXACT))
 
 
 def _digits(value: Literal) -> int:

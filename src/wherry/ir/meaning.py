@@ -24,7 +24,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.data.types import stored_of, value_type
 from wherry.ir.build import rows_held
-from wherry.ir.conversion import DAY_NS, EXACT, NoValue, converted, decimal, local_ns
+from wherry.ir.conversion import EXACT, NoValue, converted, decimal, local_ns
 from wherry.ir.expr import (
     Apply,
     Arithmetic,
@@ -48,7 +48,7 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import is_moment
+from wherry.ir.types import DAY_NS, is_moment
 from wherry.ir.user import known_kernel
 from wherry.ir.user_reference import apply_row
 

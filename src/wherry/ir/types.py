@@ -21,8 +21,12 @@ EXACT_FLOAT: Final = 1 << 53
 EXACT_POWER: Final = 22
 """Integers up to 2**53 and powers of ten up to 10**22 are float64: a quotient is rounded once."""
 _DIGITS_OF_BITS: Final = {8: 3, 16: 5, 32: 10, 64: 20}
+DAY_NS: Final = 86_400 * NANOSECONDS["s"]
 _SIGNED: Final = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 
+
+Interval = tuple[int, int]
+"""The smallest and the largest of some integers."""
 
 MOMENTS: Final = pa.struct(
     [("count", pa.int64()), ("pivot", pa.float64()), ("shift", pa.float64()), ("m2", pa.float64())]
@@ -406,6 +410,19 @@ def type_from_image(image: object, levels: int = MOST_LEVELS) -> pa.DataType:
             case _:
                 raise InputError(f"{item!r} is the image of no field of a struct")
     return pa.struct(fields)
+
+
+def type_range(t: pa.DataType) -> Interval:
+    """Give the smallest and largest unscaled integer of an integer, decimal or temporal type."""
+    if pa.types.is_decimal(t):
+        most = 10**t.precision - 1
+        return -most, most
+    if pa.types.is_time(t):
+        return 0, DAY_NS // NANOSECONDS[t.unit] - 1
+    if pa.types.is_unsigned_integer(t):
+        return 0, (1 << t.bit_width) - 1
+    half = 1 << (t.bit_width - 1)
+    return -half, half - 1
 
 
 def is_build(t: pa.DataType | None) -> bool:

@@ -80,15 +80,17 @@ def integer_bounds(scan: Scan, known: Mapping[str, ColumnStatistics]) -> dict[st
     """Give the smallest and largest integer stored in each column of a scan that has such."""
     found = {}
     for field in scan.schema():
-        bounds = _unscaled(known.get(field.name), field.type)
+        column = known.get(field.name)
+        bounds = None if column is None else unscaled_bounds(column, field.type)
         if bounds is not None:
             found[field.name] = bounds
     return found
 
 
-def _unscaled(known: ColumnStatistics | None, t: pa.DataType) -> tuple[int, int] | None:
+def unscaled_bounds(known: ColumnStatistics, t: pa.DataType) -> tuple[int, int] | None:
+    """Give the smallest and largest integer that stand for a column's values; None if unknown."""
     # Python has no date for every moment that 64 bits hold: either end may be unknown.
-    if known is None or known.min is None or known.max is None:
+    if known.min is None or known.max is None:
         return None
     t = value_type(t)
     if pa.types.is_integer(t):

@@ -12,27 +12,12 @@ from wherry.data.types import NANOSECONDS
 from wherry.ir.expr import Arithmetic, Cast, DatePart, Negate, Node, Parameter, When
 from wherry.ir.expr import Column as ColumnNode
 from wherry.ir.resolve import type_of
-from wherry.ir.types import EXACT_FLOAT, EXACT_POWER, is_moment
+from wherry.ir.types import DAY_NS, EXACT_FLOAT, EXACT_POWER, Interval, is_moment, type_range
 
-Interval = tuple[int, int]
 Bounds = Mapping[str, Interval]
 
-DAY_NS: Final = 86_400 * NANOSECONDS["s"]
 INT64: Final[Interval] = (-(1 << 63), (1 << 63) - 1)
 _YEARS: Final[Interval] = (-(1 << 31), 1 << 31)
-
-
-def type_range(t: pa.DataType) -> Interval:
-    """Give the smallest and largest unscaled integer of an integer, decimal or temporal type."""
-    if pa.types.is_decimal(t):
-        most = 10**t.precision - 1
-        return -most, most
-    if pa.types.is_time(t):
-        return 0, DAY_NS // NANOSECONDS[t.unit] - 1
-    if pa.types.is_unsigned_integer(t):
-        return 0, (1 << t.bit_width) - 1
-    half = 1 << (t.bit_width - 1)
-    return -half, half - 1
 
 
 def within(inner: Interval, outer: Interval) -> bool:

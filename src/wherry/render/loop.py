@@ -28,6 +28,9 @@ I1, I8, I32, I64, I128 = (ir.IntType(n) for n in (1, 8, 32, 64, 128))
 F32, F64 = ir.FloatType(), ir.DoubleType()
 BITS: Final = ir.IntType(LANES)
 
+OWN: Final = "\0"
+"""Begins the name of what a pass adds to the columns of a chunk: no other column's holds it."""
+
 Slot = tuple[str, str]
 """What one entry of a context holds: its kind, and the column, table or pattern it belongs to."""
 
@@ -44,6 +47,11 @@ class Variant(Struct, frozen=True):
 
     bounds: Bounds
     nullable: frozenset[str]
+
+
+def codes_name(column: str) -> str:
+    """Give what the codes of a dictionary column are called, as a column of their own."""
+    return f"{OWN}codes of {column}"
 
 
 def vector(element: Any, lanes: int = LANES) -> Any:
@@ -204,7 +212,7 @@ class Loop:
             pointer = self.head.inttoptr(self.slot("test", "codes"), kind)
             every = ir.Constant(I64, -1)
             valid = self.word("valid", column) if column in self.variant.nullable else every
-            place = self.slot("values", f"codes of {column}")
+            place = self.slot("values", codes_name(column))
             width = ir.Constant(I64, codes.bit_width // 8)
             few = self.slot("few", table)
             return self.head.call(pointer, [place, width, self._row, few, valid])

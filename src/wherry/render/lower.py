@@ -34,10 +34,10 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import type_of
-from wherry.ir.types import is_moment
+from wherry.ir.types import DAY_NS, is_moment
 from wherry.kernels import layout
 from wherry.kernels.layout import LANES
-from wherry.render.intervals import DAY_NS, nanoseconds
+from wherry.render.intervals import nanoseconds
 from wherry.render.loop import (
     BITS,
     F64,
@@ -48,6 +48,7 @@ from wherry.render.loop import (
     Loop,
     Value,
     both,
+    codes_name,
     constant,
     declare,
     element_bytes,
@@ -126,7 +127,7 @@ def _(node: Literal, loop: Loop) -> Value:
 
 @lower.register
 def _(node: Lookup, loop: Loop) -> Value:
-    codes = _narrowed(loop, loop.value(Column(f"codes of {node.column}", node.codes)).data, node)
+    codes = _narrowed(loop, loop.value(Column(codes_name(node.column), node.codes)).data, node)
     known = loop.valid(node.column)
     # The entry behind the last is the null's; a null's own code may be anything.
     last = splat_once(loop, "last", node.column)

@@ -28,7 +28,7 @@ from wherry.render import functions as fn
 from wherry.render.images import Images, write_images, write_learn, write_match
 from wherry.render.intervals import Bounds
 from wherry.render.lanes import Lanes, write_fold, write_spread
-from wherry.render.loop import Slot, Variant
+from wherry.render.loop import OWN, Slot, Variant
 from wherry.render.moments import Parts
 from wherry.render.split import Lookup, RowNumber, Split, is_fixed
 from wherry.render.state import Cell, initial, layout, stride
@@ -307,7 +307,7 @@ def _encode(node: Node, split: Split, encoded: list[Encoded], *, ranked: bool) -
     source = node if isinstance(node, Column) else split.residual(node, _BY_PYARROW)
     t = type_of(source)
     indices = pa.types.is_dictionary(t) and not ranked
-    name = f"${'rank' if ranked else 'code'} {len(encoded)}"
+    name = f"{OWN}{'rank' if ranked else 'code'} {len(encoded)}"
     column = Column(name, t.index_type if indices else pa.int32())
     encoded.append(Encoded(source, column, ranked))
     return column

@@ -14,7 +14,7 @@ from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
 from wherry.render.bind import Chunk, Table
 from wherry.render.encode import are_codes, codes_of, ranks_of
-from wherry.render.loop import Slot
+from wherry.render.loop import Slot, codes_name
 from wherry.render.passes import PassPlan, needed_columns, read_columns
 from wherry.render.split import Lookup
 
@@ -118,7 +118,7 @@ class Preparer:
         tables = {}
         for node, lookup in self._plan.lookups.items():
             array = columns[lookup.column]
-            columns[f"codes of {lookup.column}"] = array.indices
+            columns[codes_name(lookup.column)] = array.indices
             numbers["last", lookup.column] = len(array.dictionary)
             tables[str(lookup.number)] = self._table(node, lookup, array, literals)
         return tables

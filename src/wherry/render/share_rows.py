@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import column_bytes
 from wherry.data.segment import SegmentPool
 from wherry.ir.expr import Column
@@ -201,8 +202,7 @@ def _joined(
             made = [by_number[number] for number in range(len(cut))]
             copied += (end - start) * width
         parts.append(pa.RecordBatch.from_arrays(made, schema=plan.out_schema))
-    rows = sum(part.num_rows for part in parts)
-    return Written(Several(tuple(parts), rows, referenced + copied), referenced, copied)
+    return Written(_several(parts, plan, referenced + copied), referenced, copied)
 
 
 def _stored(plan: PassPlan, bound: Bound, chunk: int, number: int) -> pa.Array:
@@ -237,9 +237,14 @@ def _one_by_one(
 
     made = each(team, len(jobs), make)
     referenced, copied = (sum(m[place] for m in made) for place in (1, 2))
-    parts = tuple(m[0] for m in made)
+    parts = [m[0] for m in made]
+    return Written(_several(parts, plan, referenced + copied), referenced, copied)
+
+
+def _several(parts: list[pa.RecordBatch], plan: PassPlan, nbytes: int) -> Several:
+    """Give batches as one piece, which tells its schema also if no row passed."""
     rows = sum(part.num_rows for part in parts)
-    return Written(Several(parts, rows, referenced + copied), referenced, copied)
+    return Several(tuple(parts) or (empty_batch(plan.out_schema),), rows, nbytes)
 
 
 def _batch(

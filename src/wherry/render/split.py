@@ -43,16 +43,16 @@ from wherry.ir.expr import (
 )
 from wherry.ir.resolve import type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import is_moment
+from wherry.ir.types import is_moment, type_range
 from wherry.render.intervals import (
     Bounds,
     exact_as_float,
     interval,
     moment_cast,
     rescale,
-    type_range,
     within,
 )
+from wherry.render.loop import OWN
 from wherry.render.shards import refuse_shard
 
 _MOST_VALUES: Final = 64
@@ -98,7 +98,7 @@ class Split(Struct):
         if not isinstance(node, Field):
             return map_children(node, self.extracted)
         if node not in self.fields:
-            name, taken = f"${to_text(node)}", {column.name for column in self.fields.values()}
+            name, taken = f"{OWN}{to_text(node)}", {column.name for column in self.fields.values()}
             while name in taken:
                 name += "'"
             self.fields[node] = Column(name, node.type)
@@ -126,7 +126,7 @@ class Split(Struct):
         stored: dict[Node, Node] = {column: found for found, column in self.fields.items()}
         node = transform(node, lambda n: stored.get(n, n))
         self.reasons.setdefault(node, f"{to_text(node)}: {reason}")
-        return self.residuals.setdefault(node, Column(f"${len(self.residuals)}", type_of(node)))
+        return self.residuals.setdefault(node, Column(f"{OWN}{len(self.residuals)}", type_of(node)))
 
     def used(self, roots: tuple[Node, ...]) -> tuple[dict[Node, Column], dict[Node, Lookup]]:
         """Give the residuals and lookups that `roots` really read."""
@@ -147,11 +147,14 @@ def is_fixed(t: pa.DataType) -> bool:
 
 def dictionary_column(node: Node) -> str | None:
     """Give the dictionary column that is all that `node` reads, if so and it is not that column."""
-    columns = {n for n in walk(node) if isinstance(n, Column)}
-    if isinstance(node, Column) or len(columns) != 1:
+    if isinstance(node, Column):
         return None
-    column = columns.pop()
-    return column.name if pa.types.is_dictionary(type_of(column)) else None
+    found = None
+    for column in (n for n in walk(node) if isinstance(n, Column)):
+        if not pa.types.is_dictionary(type_of(column)) or found not in {None, column}:
+            return None
+        found = column
+    return None if found is None else found.name
 
 
 def tests_text(node: Node) -> bool:

@@ -22,8 +22,8 @@ from wherry.base.errors import InputError
 from wherry.ir.expr import Call, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.text import call_text
-from wherry.ir.types import SPREADS
-from wherry.render.intervals import INT64, Bounds, interval, type_range, within
+from wherry.ir.types import SPREADS, type_range
+from wherry.render.intervals import INT64, Bounds, interval, within
 from wherry.render.loop import (
     F32,
     F64,

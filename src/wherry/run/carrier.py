@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from msgspec import Struct, field
 
-from wherry.base.errors import InputError
+from wherry.base.errors import CorruptError, InputError
 from wherry.base.units import Time
 from wherry.data.decoding import Packed, Reading
 from wherry.data.encoded import ENCODED, Encoded
@@ -120,6 +120,7 @@ class Carrier(Struct):
     _hops: dict[tuple[str, int], Hop] = field(default_factory=dict)
     pieces: dict[PieceId, Piece] = field(default_factory=dict)
     readings: dict[int, Reading] = field(default_factory=dict)
+    _made: dict[PieceId, tuple[bytes, int]] = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -178,6 +179,16 @@ class Carrier(Struct):
         chunks = self.workers[command.device].route(self.hop(command.device, -1))
         return Routed(tuple((ref,) for ref in chunks))
 
+    def hold(self, piece: PieceId, rows: Piece) -> None:
+        """Have a piece that came from elsewhere: whoever runs a stage over it looks at it first."""
+        self.pieces[piece] = rows
+        self._made.pop(piece, None)
+
+    def _keep_made(self, piece: PieceId, rows: Piece, hop: Hop, segment: int) -> None:
+        """Keep a piece that was made here, of the rows that go into a segment of a plan."""
+        self.pieces[piece] = rows
+        self._made[piece] = hop.installed.digest, hop.installed.place(segment)
+
     def read(self, command: Read) -> int:
         """Make a share of one chunk a piece, by reference to where it lies; give its rows.
 
@@ -189,7 +200,7 @@ class Carrier(Struct):
         batch, reading = self.workers[command.device].decoded(hop, ref)
         if reading is not None:
             self.readings[command.chunk] = reading
-        self.pieces[-1, command.chunk] = batch
+        self._keep_made((-1, command.chunk), batch, hop, 0)
         return int(batch.num_rows)
 
     def nbytes(self, piece: PieceId) -> int:
@@ -208,10 +219,14 @@ class Carrier(Struct):
         worker = self.workers[command.device]
         hop = self.hop(command.device, command.stage)
         program = worker.program(hop)
-        given = [self.pieces.pop(piece) for piece in command.pieces]
+        given = [self._taken(command, hop, piece) for piece in command.pieces]
         if command.chunk == ALL:
             pieces = [self._read(command, hop, piece) for piece in given]
             execution = worker.run_gathered(hop, pieces, team)
+        elif len(given) != 1:
+            raise InputError(
+                f"stage {command.stage} runs over one piece at a time, not {len(given)}"
+            )
         elif isinstance(given[0], Unread):
             execution, readings = worker.run_share(hop, given[0].refs, team)
             self._note_readings(command, readings)
@@ -220,7 +235,8 @@ class Carrier(Struct):
             execution = worker.run(hop, given[0], reading)
             self._note_readings(command, [] if reading is None else [reading])
         output = execution.output
-        self.pieces[command.stage, command.chunk] = output.batch
+        made = command.stage, command.chunk
+        self._keep_made(made, output.batch, hop, hop.continuation.last + 1)
         self.ledger.append(
             LedgerEntry(
                 command.stage,
@@ -245,9 +261,22 @@ class Carrier(Struct):
         self.evidence.append(found)
         return found
 
-    def hold(self, piece: PieceId, rows: Piece) -> None:
-        """Have a piece that the client brings."""
-        self.pieces[piece] = rows
+    def _taken(self, command: Run, hop: Hop, piece: PieceId) -> Piece | Unread:
+        """Take a piece that a stage is to run over.
+
+        Raises
+        ------
+        CorruptError
+            If it is not what the stage takes: programs believe the schema that they were made for.
+        """
+        found, made = self.pieces.pop(piece), self._made.pop(piece, None)
+        place = hop.installed.place(hop.continuation.first)
+        if isinstance(found, Unread):
+            if place:
+                raise CorruptError(f"stage {command.stage} takes no stored rows")
+        elif made != (hop.installed.digest, place):
+            self.workers[command.device].check_pieces(hop, [found])
+        return found
 
     def answer(self, pieces: Iterable[PieceId], client: str) -> list[Piece]:
         """Hand the pieces of the answer to the client."""

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from wherry.base.errors import CorruptError, InputError, Retryable
 from wherry.base.ids import digest
 from wherry.base.memo import Memo
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding, Reading, reading_of
 from wherry.data.encoded import encode
@@ -33,8 +34,16 @@ from wherry.ir.stage import Order, Take
 from wherry.ir.types import build_type, is_build
 from wherry.ir.work import encoding_work, reading_work
 from wherry.plan.chunks import needed_chunks
+from wherry.plan.fits import (
+    check_bounds,
+    check_constant,
+    check_fits,
+    check_rows,
+    check_written,
+)
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
+from wherry.plan.verify import BYTES_MOST, Facts, verified
 from wherry.render.apart import apart
 from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
@@ -63,15 +72,23 @@ class MissingBuild(Retryable):
 _MOST_VALUES: Final = 256
 _routes = Memo(64)
 _bounds = Memo(16)
-"""Of a source: chunks that a query needs, and chunks bound for a program."""
+_fitting = Memo(256)
+"""Of a source: chunks that a query needs, chunks bound for a program, and stored batches that a
+plan was found to fit."""
 
 
 class Installed(Struct, frozen=True):
-    """A plan with everything that follows from it, made when it is first needed."""
+    """A plan with everything that follows from it, made when it is first needed.
+
+    Attributes
+    ----------
+    facts : Facts
+        What was found out when it was verified.
+    """
 
     digest: bytes
     plan: Plan
-    wanted: tuple[Parameter, ...]
+    facts: Facts
     literals: dict[str, tuple[Literal, ...]] = field(default_factory=dict)
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)
     _read: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
@@ -83,20 +100,28 @@ class Installed(Struct, frozen=True):
             self._read[first, last] = frozenset(parameter.index for parameter in here)
         return self._read[first, last]
 
+    def place(self, segment: int) -> int:
+        """Give how many segments compute something before one: rows that go in are alike by it."""
+        return sum(bool(each.steps) for each in self.plan.segments[:segment])
+
 
 @lru_cache(maxsize=256)
 def installed(plan_bytes: bytes) -> Installed:
-    """Give the plan that bytes hold.
+    """Give the plan that bytes hold; whoever wrote them, programs may be made of it.
 
     Raises
     ------
     CorruptError
-        If they hold none.
+        If they hold none, or one that the planner could not have made.
+    Refused
+        If it calls a function that this process does not know.
     """
+    if len(plan_bytes) > BYTES_MOST:
+        raise CorruptError(f"a plan of {len(plan_bytes)} bytes; possible: {BYTES_MOST}")
     plan = decode(plan_bytes)
     if not isinstance(plan, Plan):
         raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
-    return Installed(digest(plan_bytes), plan, parameters(plan))
+    return Installed(digest(plan_bytes), plan, verified(plan))
 
 
 class Hop(Struct, frozen=True):
@@ -147,8 +172,8 @@ class Worker(Struct):
 
         Raises
         ------
-        CorruptError
-            If the bytes are not a plan.
+        CorruptError, Refused
+            If the bytes are not a plan that programs may be made of.
         """
         found = installed(plan_bytes)
         self.plans[found.digest] = found
@@ -183,6 +208,10 @@ class Worker(Struct):
                 f"continuation: segments {continuation.first}..{continuation.last} of a plan "
                 f"with {len(plan.segments)}"
             )
+        if len(continuation.sites) != len(plan.segments):
+            raise CorruptError(
+                f"continuation: {len(continuation.sites)} sites for {len(plan.segments)} segments"
+            )
         literals = self._literals(continuation, known)
         return Hop(continuation, known, literals, frozenset(continuation.chunks))
 
@@ -191,7 +220,7 @@ class Worker(Struct):
         written = repr(continuation.values)
         if written in installed.literals:
             return installed.literals[written]
-        wanted = installed.wanted
+        wanted = installed.facts.parameters
         if len(wanted) != len(continuation.values):
             raise CorruptError(
                 f"continuation: {len(continuation.values)} values for {len(wanted)} parameters"
@@ -199,7 +228,7 @@ class Worker(Struct):
         joins = any(is_build(p.type) for p in wanted)
         read = installed.read(continuation.first, continuation.last) if joins else frozenset()
         found = tuple(
-            Literal(self._value(value, p.type, rows=p.index in read), p.type)
+            self._constant(value, p, installed.facts.keys.get(p.index, 0), rows=p.index in read)
             for p, value in zip(wanted, continuation.values, strict=True)
         )
         if joins:
@@ -210,30 +239,38 @@ class Worker(Struct):
         installed.literals[written] = found
         return found
 
-    def _value(self, value: Plain | Image, t: pa.DataType, *, rows: bool) -> object:
-        """Give a literal's value; of a build whose rows are not read only what is known of it."""
+    def _constant(
+        self, value: Plain | Image, wanted: Parameter, keys: int, *, rows: bool
+    ) -> Literal:
+        """Give a constant; of a build whose rows are not read only what is known of it.
+
+        Parameters
+        ----------
+        keys : int
+            How many keys the plan compares with a build's.
+        """
+        t = wanted.type
         if isinstance(value, Image) != is_build(t):
             raise CorruptError(f"continuation: {type(value).__name__} for a parameter of type {t}")
         if not isinstance(value, Image):
-            return from_plain(value, value_type(t))
-        columns = t.value_type
-        if not 0 < len(value.bounds) <= columns.num_fields:
-            raise CorruptError(
-                f"continuation: {len(value.bounds)} keys of {columns.num_fields} columns"
-            )
+            return check_constant(wanted, from_plain(value, value_type(t)))
+        columns = [field.type for field in t.value_type]
+        if len(value.bounds) != keys:
+            raise CorruptError(f"continuation: {len(value.bounds)} keys of a join by {keys}")
         if not rows:
-            return known_of(value, [field.type for field in columns][: len(value.bounds)])
+            return Literal(known_of(value, columns[:keys]), t)
         build = self.builds.get(value.digest)
         if build is None:
             raise MissingBuild(self.driver.name, value.digest)
-        if build_type(build.batch.schema) != t:
+        if build_type(build.batch.schema) != t or build.known.keys != keys:
             raise CorruptError(f"the rows {value.digest.hex()} of a join do not fit the plan")
-        return build
+        return Literal(build, t)
 
     def _source(self, hop: Hop) -> Source:
         named = [source for source in self.datasets if source.name == hop.plan.dataset]
         for source in named:
             if source.fingerprint == hop.plan.fingerprint:
+                self._batches_fitting(hop, source)
                 return source
         if named:
             raise InputError(f"dataset {hop.plan.dataset!r} changed after the query was planned")
@@ -241,6 +278,16 @@ class Worker(Struct):
         raise InputError(
             f"{self.driver.name} has no dataset {hop.plan.dataset!r}; datasets: {known}"
         )
+
+    def _batches_fitting(self, hop: Hop, source: Source) -> set[tuple[int, int]]:
+        """Give the stored batches of which the plan's bounds are true, as far as is known yet."""
+
+        def fits() -> set[tuple[int, int]]:
+            check_fits(hop.plan, source)
+            return set()
+
+        found: set[tuple[int, int]] = _fitting.get(source, hop.installed.digest, fits)
+        return found
 
     def route(self, hop: Hop) -> tuple[ChunkRef, ...]:
         """Choose the chunks that can hold an answer: the routing segment.
@@ -261,6 +308,8 @@ class Worker(Struct):
         ------
         InputError
             If the continuation does not name the chunk: a device reads what its message says.
+        CorruptError
+            If the plan's bounds are not true of it.
         """
         self._check_named(hop, (ref,))
         return self._source(hop).read(ref, [name for name, _ in hop.plan.fields])
@@ -269,6 +318,36 @@ class Worker(Struct):
         for ref in refs:
             if ref not in hop.chunks:
                 raise InputError(f"{self.driver.name}: the continuation does not name {ref}")
+        if hop.plan.bounds:
+            source = self._source(hop)
+            fitting = self._batches_fitting(hop, source)
+            for ref in refs:
+                if (ref.fragment, ref.batch) not in fitting:
+                    check_bounds(hop.plan, source, ref)
+                    fitting.add((ref.fragment, ref.batch))
+
+    def check_pieces(self, hop: Hop, pieces: Sequence[Piece]) -> None:
+        """Refuse pieces that came from elsewhere and are not what the continuation's segments take.
+
+        Every column of them was checked (`wherry.data.validate.check_batch`).
+
+        Raises
+        ------
+        CorruptError
+            If they are not written rows of the columns that go in, or lie about their values.
+        """
+        first = hop.continuation.first
+        schema, ranges = segment_schemas(hop.plan)[first], hop.installed.facts.ranges[first]
+        bounded = hop.installed.place(first) == 0
+        for part in parts_of(pieces):
+            if not isinstance(part, pa.RecordBatch | pa.Table):
+                raise CorruptError(f"a piece is a {type(part).__name__}, and no rows")
+            check_rows(hop.plan, schema, ranges, batches_of(part), bounded=bounded)
+
+    def _check_written(self, hop: Hop, rows: int) -> None:
+        written = hop.installed.facts.written
+        if written:
+            check_written((hop.literals[index].value for index in written), rows)
 
     def decoding(self, hop: Hop, ref: ChunkRef) -> tuple[Decoding, ...]:
         """Give what reading the plan's columns of a chunk takes that is not a reference."""
@@ -289,13 +368,16 @@ class Worker(Struct):
         """
 
         def task() -> ChunkOutput:
-            outputs = [self._output(hop, part, reading) for part in parts_of([piece])]
+            # Of a share that nothing came of there is no part.
+            parts = parts_of([piece]) or [empty_batch(self.program(hop).schema)]
+            outputs = [self._output(hop, part, reading) for part in parts]
             return self._encoded(hop, together(outputs))
 
         return self.driver.execute(task, lambda: piece_bytes(piece))
 
     def _output(self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None) -> ChunkOutput:
         program, defer = self.program(hop), self._defers(hop)
+        self._check_written(hop, batch.num_rows)
         output = program.run(batch, hop.literals, self.pool, defer=defer)
         if reading is None:
             return output
@@ -316,6 +398,7 @@ class Worker(Struct):
             defers = self._defers(hop)
             binds = program.binds and (program.groups or not defers)
             orders = program.orders and defers
+            self._check_written(hop, max((ref.rows for ref in refs), default=0))
             bound = self._bound(hop, program, refs) if binds or orders else None
             if bound is not None:
                 made = program.run_bound(bound, hop.literals, self.pool, team, defer=defers)
@@ -353,6 +436,7 @@ class Worker(Struct):
         """Run a program over chunks; what reading came to is added to `readings`."""
         if late is not None:
             program, defer = self.program(hop), self._defers(hop)
+            self._check_written(hop, late.rows)
             made = program.run_late(late, hop.literals, self.pool, defer=defer)
             readings.append(late.reading())
             if made is not None:
@@ -387,6 +471,7 @@ class Worker(Struct):
 
         def task() -> ChunkOutput:
             if program.stage.steps:
+                self._check_written(hop, max((p.num_rows for p in parts_of(pieces)), default=0))
                 made = program.run_gathered(pieces, hop.literals, self.pool, team)
             else:
                 made = passed_on(pieces)

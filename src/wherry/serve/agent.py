@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from wherry.base.errors import InputError
 from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.proc import usable_cores
 from wherry.devices.profile import Profile
 from wherry.devices.system import UNIX
 from wherry.render.team import Work, alone
@@ -26,12 +27,15 @@ from wherry.serve.catalogue import Catalogue
 from wherry.serve.dial import POSSIBLE, dial
 from wherry.serve.flight_address import flight_address
 from wherry.serve.flight_keys import Tls
+from wherry.serve.gate import Gate
 from wherry.serve.guard import door_of
+from wherry.serve.load import NS_PER_S, Bounds, Limits
 from wherry.serve.log import Log, written_to
 from wherry.serve.loopback import uid_of
 from wherry.serve.peer import Peer
 from wherry.serve.station import Settings, Station
 from wherry.serve.suppliers import Suppliers
+from wherry.serve.tenants import Bounds as TenantBounds
 from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Listener, Served
 
@@ -65,6 +69,11 @@ class Asked(Struct, frozen=True):
         Where refusals are written, as JSON lines; standard error, if not given.
     lease_s : float
         How long it keeps what nobody speaks of.
+    running : int
+        Requests that work at once; 0: as many as it has cores, and two at least, so that one
+        begins while another's last core is still busy.
+    metrics : str
+        HOST:PORT of this machine alone where its metrics are read; empty: nowhere.
     """
 
     name: str
@@ -76,6 +85,8 @@ class Asked(Struct, frozen=True):
     tenants: Path | None = None
     log: Path | None = None
     lease_s: float = 15.0
+    running: int = 0
+    metrics: str = ""
 
 
 class Agent:
@@ -164,7 +175,18 @@ def station_of(
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
     take = partial(suppliers.take, within_s=requests.TAKE_S)
     settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
-    return Station(driver, Catalogue(asked.data), take, settings)
+    gate = gate_of(asked.running or max(2, usable_cores()), tenants)
+    return Station(driver, Catalogue(asked.data), take, settings, gate)
+
+
+def gate_of(running: int, tenants: Callable[[], Tenants]) -> Gate:
+    """Give the gate of an agent that works on so many requests at once."""
+    return Gate(Limits(running), lambda name: _admitted(tenants().tenant(name).bounds))
+
+
+@cache
+def _admitted(bounds: TenantBounds) -> Bounds:
+    return Bounds(bounds.weight, bounds.running, bounds.waiting, bounds.wait_s * NS_PER_S)
 
 
 def _on_all_cores(work: Work) -> None:

@@ -245,6 +245,20 @@ def read_credentials(folder: Path, now_s: int) -> Credentials:
     return Credentials(folder, made.certificate, made.key, root, identity)
 
 
+def revoked_at(shown: Credentials) -> Revoked:
+    """Give what is revoked by the list in the folder of credentials.
+
+    Raises
+    ------
+    InputError
+        If there is no list.
+    CorruptError
+        If it is damaged, or another authority's.
+    """
+    path = shown.folder / REVOKED
+    return read_revocations(read_file(path), shown.root, str(path))
+
+
 def revocations(root: bytes, label: str) -> Callable[[bytes, Revoked | None], Revoked]:
     """Give what reads a list of revoked certificates, for `wherry.serve.reread.Reread`.
 

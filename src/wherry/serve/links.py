@@ -18,6 +18,8 @@ PING_S: Final = 1.0
 """How often an agent is asked for a sign of life while something is under way there."""
 SILENCE_S: Final = 3.0
 """An agent that gives no sign of life for so long is lost."""
+BUSY_S: Final = 30.0
+"""A busy agent is asked again, when it says, for so long."""
 _AT_ONCE_S: Final = 0.5
 REQUEST_S: Final = 120.0
 """No request takes longer."""
@@ -127,12 +129,17 @@ class Link:
         AgentLost
             If the agent is not reached; `doing` says what was being done.
         WherryError
-            What the agent answered instead, naming it.
+            What the agent answered instead, naming it; that it is busy, only after `BUSY_S` of
+            asking as often as it said.
         """
-        data = self._used(lambda c: c.ask(to_bytes(request), within_s), doing)
-        reply = reply_of(data)
-        if isinstance(reply, Failed):
-            raise error_of(reply, self.device)
+        data, until = to_bytes(request), time.monotonic() + BUSY_S
+        while True:
+            reply = reply_of(self._used(lambda c: c.ask(data, within_s), doing))
+            if not isinstance(reply, Failed):
+                break
+            if not 0 < reply.again_s < until - time.monotonic():
+                raise error_of(reply, self.device)
+            time.sleep(reply.again_s)
         if not isinstance(reply, kinds):
             raise WherryError(f"{self.device} answered {type(reply).__name__} while {doing}")
         return reply

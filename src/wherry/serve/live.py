@@ -24,6 +24,7 @@ from wherry.serve.catalogue import Catalogue
 from wherry.serve.directory import Directory
 from wherry.serve.far import FarSource, directories, named
 from wherry.serve.links import AgentLost, Connection, InProcess, Link, Watchman
+from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
 from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
@@ -36,6 +37,8 @@ AGAIN_S: Final = 0.5
 """Agents that were lost are looked for again no sooner."""
 
 Connecting = Callable[[str], Link]
+LOAD_STEP: Final = 0.05
+
 Dial = Callable[[str, str], Connection]
 """Connects to the agent at an address; the second argument is its name."""
 
@@ -151,6 +154,23 @@ class Live:
         links = tuple(link for link in self.system.links if not lost & set(link.ends))
         agents = {d: a for d, a in self.system.agents.items() if d in left}
         return replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+
+    def load(self) -> dict[str, float]:
+        """Give what others keep busy of each agent, in steps of `LOAD_STEP`, where it is some."""
+        found = {}
+        for device in self.system.agents:
+            link = self.links[device]
+            if link.lost:
+                continue
+            try:
+                said = link.ask(requests.Health(), "asking how busy it is", requests.Healthy)
+            except AgentLost as lost:
+                link.lose(lost)
+                continue
+            taken = round(min(max(said.taken, 0.0), TAKEN_MAX) / LOAD_STEP) * LOAD_STEP
+            if taken:
+                found[device] = taken
+        return found
 
     def close(self) -> None:
         """Close all connections."""

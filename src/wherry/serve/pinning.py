@@ -12,10 +12,10 @@ import ssl
 import time
 from typing import Any
 
-from wherry.base.errors import Retryable
 from wherry.serve.identity import Revoked, identity_of
 from wherry.serve.keys import CERTIFICATE, KEY, Credentials
 from wherry.serve.peer import Forbidden
+from wherry.serve.received import Unreached
 
 
 def context_of(credentials: Credentials) -> ssl.SSLContext:
@@ -37,12 +37,14 @@ def pinned(
     now_s: float,
     timeout_s: float,
 ) -> bytes:
-    """Give the certificate (PEM) of agent `name`, which serves at an address.
+    """Give the certificate (PEM) of the agent that serves at an address.
 
     Parameters
     ----------
     address : (str, int)
         Host and port.
+    name : str
+        Of the agent; if it is empty, any agent will do whose certificate says the host.
     context : ssl.SSLContext
         See `context_of`.
 
@@ -50,24 +52,24 @@ def pinned(
     ------
     Forbidden
         If it shows another authority's or agent's certificate, a client's, or one that is revoked.
-    Retryable
+    Unreached
         If nobody answers there in time.
     """
-    where = f"{name} at {address[0]}:{address[1]}"
+    where = f"{name or 'the agent'} at {address[0]}:{address[1]}"
     end = time.monotonic() + timeout_s
     try:
         with socket.create_connection(address, timeout_s) as plain:
             plain.settimeout(max(0.001, end - time.monotonic()))
-            with context.wrap_socket(plain, server_hostname=name) as secured:
+            with context.wrap_socket(plain, server_hostname=name or address[0]) as secured:
                 said: dict[str, Any] = secured.getpeercert() or {}
                 whole = secured.getpeercert(binary_form=True) or b""
     except ssl.SSLCertVerificationError as problem:
         raise Forbidden(f"{where}: its certificate is refused: {problem.verify_message}") from None
     except OSError as problem:
-        raise Retryable(f"{where}: no TLS connection: {problem}") from None
+        raise Unreached(f"{where}: no TLS connection: {problem}") from None
     names = [value for _, value in said.get("subjectAltName", ())]
     identity = identity_of(names[0] if names else "")
-    if (identity.role, identity.name) != ("agent", name):
+    if identity.role != "agent" or name not in {"", identity.name}:
         raise Forbidden(f"{where}: the certificate is of {identity.role} {identity.name!r}")
     if identity.serial in revoked.since_s:
         raise Forbidden(f"{where}: certificate {identity.serial:x} is revoked")

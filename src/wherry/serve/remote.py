@@ -20,7 +20,7 @@ from wherry.data.ledger import LedgerEntry
 from wherry.devices.work import Work
 from wherry.ir.build import Build, Known
 from wherry.plan.replan import Decide, Decision
-from wherry.render.gather import Piece, batches_of
+from wherry.render.gather import Piece
 from wherry.render.team import Team, alone
 from wherry.run import commands
 from wherry.run.carrier import Evidence, decided
@@ -28,8 +28,8 @@ from wherry.run.commands import ALL, PieceId
 from wherry.run.continuation import Continuation, chunks_of, runs_of
 from wherry.serve import requests
 from wherry.serve.links import AgentLost, Link
+from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.requests import Made
-from wherry.serve.station import as_piece
 
 GIVEN: Final = "given by the caller"
 _ATTEMPTS: Final = 6
@@ -58,8 +58,10 @@ class RemoteCarrier:
         What the query's joins are made with, by digest.
     decide : callable, optional
         Places anew what is left of a run that is watched.
-    cold : bool
-        An agent that lacks the plan says so to the machine, so that sending it is charged.
+    lacking : callable, optional
+        Gives what a device lacks, whatever it kept of other queries, when the continuation of a
+        stage first reaches it: digests of builds, or b"" for the plan. So modelled time does not
+        hang on what ran before. Not given: what it really lacks.
     """
 
     def __init__(
@@ -71,22 +73,27 @@ class RemoteCarrier:
         directory: Callable[[], bytes],
         builds: Mapping[bytes, Build],
         decide: Decide | None = None,
-        cold: bool = False,
+        lacking: Callable[[int], Sequence[bytes]] | None = None,
     ) -> None:
         self.links, self.plan_bytes, self.builds = links, plan_bytes, builds
         self.query, self._epoch = continuation.query, continuation.epoch
-        self.decide, self._directory, self._cold = decide, directory, cold
+        self.decide, self._directory, self._lacking = decide, directory, lacking
         self.ledger: list[LedgerEntry] = []
         self.evidence: list[Evidence] = []
         self._messages: dict[tuple[str, int], bytes] = {}
         self._kept: dict[PieceId, _Kept] = {}
         self._unread: dict[PieceId, commands.Read] = {}
         self._held: dict[PieceId, Piece] = {}
+        self._told: set[tuple[str, bytes]] = set()
 
     # What a machine commands.
 
     def send(self, command: commands.Send) -> commands.Accepted | commands.Missing:
-        """Send a continuation; what the agent lacks besides the plan and builds, it is sent."""
+        """Send a continuation; what the agent lacks is sent, builds once the machine says so."""
+        for digest in self._lacking(command.stage) if self._lacking else ():
+            if (command.target, digest) not in self._told:
+                self._told.add((command.target, digest))
+                return commands.Missing(command.target, command.stage, digest)
         link = self.links[command.target]
         self._messages[command.target, command.stage] = command.message
         reply = self._received(
@@ -95,19 +102,16 @@ class RemoteCarrier:
             command.message,
             f"sending it stage {command.stage}",
             requests.Accepted,
-            ask_machine=True,
+            ask_machine=self._lacking is None,
         )
         if isinstance(reply, requests.Lacks):
             return commands.Missing(command.target, command.stage, reply.digest)
         return commands.Accepted(command.target, command.stage)
 
     def install(self, command: commands.Install) -> commands.Installed:
-        """Send the plan's bytes, or those of a build."""
-        link = self.links[command.target]
-        if command.build:
-            self._install(link, requests.BUILD, self.builds[command.build].message.to_pybytes())
-        else:
-            self._install(link, requests.PLAN, self.plan_bytes)
+        """Send a build; if devices are only said to lack it, when they do."""
+        if self._lacking is None:
+            self._supply(self.links[command.target], requests.Lacks(requests.BUILD, command.build))
         return commands.Installed(command.target, command.stage)
 
     def shipped(self, command: commands.Install) -> tuple[int, Known | None]:
@@ -196,7 +200,7 @@ class RemoteCarrier:
             rows = as_piece(received.batches)
             found.append(rows)
             if link.address:
-                referenced = 0 if received.copied_bytes else kept.made.nbytes
+                referenced = max(0, kept.made.nbytes - received.copied_bytes)
                 copied, why = received.copied_bytes, received.why
                 entry = LedgerEntry(piece[0], client, referenced, copied, why)
                 self.ledger.append(entry)
@@ -245,7 +249,7 @@ class RemoteCarrier:
                 continue
             if not isinstance(reply, requests.Lacks):
                 return reply
-            if ask_machine and reply.what != requests.DIRECTORY and (reply.digest or self._cold):
+            if ask_machine and reply.what == requests.BUILD:
                 return reply
             self._supply(link, reply)
         raise Retryable(f"{link.device} loses what it was sent as soon as it has it")
@@ -288,7 +292,7 @@ class RemoteCarrier:
 
     def _give(self, piece: PieceId, device: str, reading: Reading | None = None) -> None:
         rows = self._held.pop(piece)
-        body = _stream(batches_of(rows))
+        body = _stream(as_batches(rows, piece))
         ask = requests.Give(self.query, self._epoch, piece, body)
         made = self.links[device].ask(ask, f"giving it piece {piece}", Made)
         self.ledger.append(LedgerEntry(piece[0] + 1, device, 0, len(body), GIVEN))

@@ -380,7 +380,9 @@ class Healthy(Message, frozen=True, tag="healthy"):
     life, clock_ns
         As in `Welcome`.
     busy : float
-        Share of the last seconds that its cores worked for callers.
+        Share of the last seconds that its slots for work were taken.
+    taken : float
+        Share of it that another query of the tenant cannot count on: see `wherry.serve.load`.
     running, waiting : int
         Programs that run, and requests that wait for their turn.
     wait_s : float
@@ -398,6 +400,7 @@ class Healthy(Message, frozen=True, tag="healthy"):
     life: bytes
     clock_ns: int
     busy: float
+    taken: float
     running: int
     waiting: int
     wait_s: float

@@ -13,40 +13,40 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from contextlib import nullcontext
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
 from wherry.data.chunk import ChunkRef
-from wherry.data.encoded import Encoded
 from wherry.data.fragments import Fragment
 from wherry.data.segment import SegmentPool
 from wherry.data.validate import check_batch
 from wherry.devices.driver import Driver
-from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes, several
+from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
 from wherry.run.carrier import Carrier, Evidence, Unread
-from wherry.run.continuation import chunks_of, runs_of
+from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
 from wherry.serve.belongings import Belongings
 from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
+from wherry.serve.gate import Admits, Open
 from wherry.serve.keyring import KeyRing
 from wherry.serve.peer import AGENTS, Forbidden, Peer
+from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.visits import Clock, Visit, Visits
 
-STREAM: Final = "wherry.stream"
-"""Column of a batch that stands for a piece which is encoded: one row, the bytes of the stream."""
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -64,22 +64,6 @@ class Taken(Struct, frozen=True):
     schema: pa.Schema
     batches: tuple[pa.RecordBatch, ...]
     pool: SegmentPool
-
-
-class Gate(Protocol):
-    """Lets requests that work begin when it is their tenant's turn."""
-
-    def admitted(self, tenant: str) -> AbstractContextManager[object]:
-        """Wait for the turn; raise Retryable if it will not come soon enough."""
-
-
-class Open:
-    """A gate that lets everybody through."""
-
-    def admitted(self, tenant: str) -> AbstractContextManager[object]:
-        """Do not wait."""
-        del tenant
-        return nullcontext()
 
 
 Take = Callable[[str, bytes], Received]
@@ -124,7 +108,7 @@ class Station:
         What the device stores.
     take : callable
         Gives the rows behind a ticket of another agent.
-    gate : Gate, optional
+    gate : Admits, optional
         Admits what works; everybody at once, if not given.
     """
 
@@ -134,10 +118,10 @@ class Station:
         catalogue: Catalogue,
         take: Take,
         settings: Settings,
-        gate: Gate | None = None,
+        gate: Admits | None = None,
     ) -> None:
         self.driver, self.catalogue, self.settings = driver, catalogue, settings
-        self.gate: Gate = Open() if gate is None else gate
+        self.gate: Admits = Open() if gate is None else gate
         self.life = os.urandom(16)
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
@@ -182,11 +166,7 @@ class Station:
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
-        if isinstance(piece, Encoded):
-            batch = _as_batch(piece)
-            return Taken(batch.schema, (batch,), pool)
-        _check_written(piece, said.piece)
-        batches = tuple(batches_of(piece))
+        batches = tuple(as_batches(piece, said.piece))
         return Taken(batches[0].schema, batches, pool)
 
     def sweep(self) -> None:
@@ -218,7 +198,8 @@ class Station:
             )
         request = request_of(data)
         answer = _ANSWERS[type(request)]
-        found: Message = answer(self, request, tenant, peer)
+        with self.gate.admitted(tenant.name) if isinstance(request, _PLANNING) else nullcontext():
+            found: Message = answer(self, request, tenant, peer)
         return found
 
     def _hello(self, request: requests.Hello, _: Tenant, peer: Peer) -> Message:
@@ -317,6 +298,12 @@ class Station:
         return found
 
     def _receive(self, request: requests.Receive, tenant: Tenant, peer: Peer) -> Message:
+        # Before it is opened: a query that there is no room for is refused where it begins.
+        begun = self.visits.knows(tenant.name, query_in(request.message))
+        with nullcontext() if begun else self.gate.admitted(tenant.name):
+            return self._received(request, tenant, peer)
+
+    def _received(self, request: requests.Receive, tenant: Tenant, peer: Peer) -> Message:
         worker = self._worker(request.key_id, peer)
         try:
             hop = worker.receive(request.message)
@@ -339,11 +326,18 @@ class Station:
     def _route(self, request: requests.Route, tenant: Tenant, peer: Peer) -> Message:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
-        with self.gate.admitted(tenant.name), visit.lock:
+        with visit.lock, self.gate.admitted(tenant.name, begun=True):
             routed = visit.carrier.route(commands.Route(self.name))
         return requests.Routed(tuple(runs_of([ref for share in routed.shares for ref in share])))
 
     def _read(self, request: requests.Read, tenant: Tenant, peer: Peer) -> Message:
+        begun = self.visits.knows(tenant.name, query_in(request.message))
+        with nullcontext() if begun else self.gate.admitted(tenant.name):
+            return self._read_in(request, tenant, peer, begun=begun)
+
+    def _read_in(
+        self, request: requests.Read, tenant: Tenant, peer: Peer, *, begun: bool
+    ) -> Message:
         worker = self._worker(request.key_id, peer)
         try:
             hop = worker.receive(request.message)
@@ -358,7 +352,8 @@ class Station:
         visit = self.visits.begin(
             tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
         )
-        with self.gate.admitted(tenant.name), visit.lock:
+        turn = self.gate.admitted
+        with visit.lock, turn(tenant.name, begun=True) if begun else nullcontext():
             carrier = visit.carrier
             carrier.open(_ELSEWHERE, 0, hop)
             batches = []
@@ -381,7 +376,8 @@ class Station:
         refs = _chunks(request.chunks) if request.chunks else ()
         if not refs:
             _check_pieces(request.pieces, stage)
-        with self.gate.admitted(tenant.name), visit.lock:
+        # The lock first: requests that wait for it hold no slot.
+        with visit.lock, self.gate.admitted(tenant.name, begun=True):
             carrier = visit.carrier
             for piece in request.pieces:
                 visit.piece(piece)
@@ -411,12 +407,11 @@ class Station:
         del peer
         visit = self.visits.find(tenant.name, request.query, request.epoch)
         received = self._take(request.address, request.ticket)
-        batches = received.batches
-        piece = as_piece(batches)
+        piece = as_piece(received.batches)
         with visit.lock:
             visit.keep(request.piece, piece)
         nbytes = piece_bytes(piece)
-        referenced = 0 if received.copied_bytes else nbytes
+        referenced = max(0, nbytes - received.copied_bytes)
         moved = referenced, received.copied_bytes, received.why
         return Made(piece.num_rows, nbytes, self._ticket(visit, request.piece), moved=moved)
 
@@ -431,8 +426,6 @@ class Station:
             raise CorruptError(
                 f"{what}: {len(request.body)} bytes are no rows: {problem}"
             ) from None
-        if not batches:
-            raise CorruptError(f"{what}: a stream without rows; possible: one batch or more")
         for batch in batches:
             check_batch(batch, what)
         piece = as_piece(batches)
@@ -458,13 +451,15 @@ class Station:
     def _health(self, _: requests.Health, tenant: Tenant, peer: Peer) -> Message:
         del peer
         visits = [visit for visit in self.visits if visit.tenant == tenant.name]
+        load = self.gate.load(tenant.name)
         return requests.Healthy(
             life=self.life,
             clock_ns=time.time_ns(),
-            busy=0.0,
-            running=0,
-            waiting=0,
-            wait_s=0.0,
+            busy=load.busy,
+            taken=load.taken,
+            running=load.running,
+            waiting=load.waiting,
+            wait_s=load.wait_ns / 1e9,
             queries=len(visits),
             pieces=sum(len(visit.carrier.pieces) for visit in visits),
             leases=0,
@@ -485,7 +480,7 @@ class Station:
             raise InputError(f"{request.nbytes} bytes; possible: {requests.OFFER_BYTES_MAX}")
         rows = -(-request.nbytes // 8)
         room = self._of(tenant.name).pool.allocate(rows * 8)
-        memoryview(room)[:] = bytes(rows * 8)
+        np.frombuffer(room, np.int64)[:] = 0
         zeros = pa.Array.from_buffers(pa.int64(), rows, [None, room])
         batch = pa.RecordBatch.from_arrays([zeros], ["zero"])
         visit = self.visits.begin(tenant.name, request.query, 0, lambda: Carrier({}, b""))
@@ -551,28 +546,6 @@ def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
         )
 
 
-def as_piece(batches: list[pa.RecordBatch]) -> Piece:
-    """Give the piece that batches stand for: rows, or an encoded answer."""
-    if batches and batches[0].schema.names == [STREAM]:
-        (batch,) = batches
-        rows = int((batch.schema.metadata or {}).get(b"rows", b"0"))
-        return Encoded(batch.column(0).buffers()[2], rows)
-    return several(batches)
-
-
-def _as_batch(piece: Encoded) -> pa.RecordBatch:
-    offsets = pa.py_buffer(b"".join(n.to_bytes(8, "little") for n in (0, piece.stream.size)))
-    array = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, piece.stream])
-    schema = pa.schema([pa.field(STREAM, pa.large_binary())], {"rows": str(piece.num_rows)})
-    return pa.RecordBatch.from_arrays([array], schema=schema)
-
-
-def _check_written(piece: Piece, number: requests.PieceId) -> None:
-    for part in parts_of([piece]):
-        if not isinstance(part, pa.RecordBatch | pa.Table):
-            raise InputError(f"piece {number} waits for its next stage here; it cannot leave")
-
-
 def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
     found = part.decoding(batch, names) if names else None
     if found is None:
@@ -592,6 +565,8 @@ def _spent(evidence: Evidence, ledger: tuple[tuple[int, int, str], ...]) -> requ
     )
 
 
+_PLANNING: Final = (requests.Measure, requests.Unpack, requests.Sample, requests.Install)
+"""What is asked before a query begins, and takes time."""
 _ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
     requests.Hello: Station._hello,
     requests.List: Station._list,

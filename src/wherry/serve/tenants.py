@@ -58,6 +58,10 @@ class Bounds(Struct, frozen=True):
         Of one request.
     weight : int
         Its share among tenants that wait, relative to theirs.
+    running, waiting : int
+        Requests of it that run at once, and that wait for their turn to begin something.
+    wait_s : int
+        How long one may wait; it is refused when it comes if it would have to wait longer.
     """
 
     memory_bytes: int = 8 << 30
@@ -66,6 +70,9 @@ class Bounds(Struct, frozen=True):
     open_hops: int = 256
     message_bytes: int = 65 << 20
     weight: int = 1
+    running: int = 1 << 16
+    waiting: int = 32
+    wait_s: int = 2
 
 
 class Tenant(Struct, frozen=True):
@@ -166,6 +173,9 @@ class _Bounds(Table, frozen=True):
     open_hops: int | None = None
     message_bytes: int | None = None
     weight: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    wait_s: int | None = None
 
 
 class _Tenant(Table, frozen=True):

@@ -55,7 +55,7 @@ class Visit:
         """Keep a piece that came from elsewhere."""
         if len(self.carrier.pieces) >= PIECES_MAX:
             raise InputError(f"query {self.query.hex()} has {PIECES_MAX} pieces here, and no more")
-        self.carrier.pieces[piece] = rows
+        self.carrier.hold(piece, rows)
 
 
 class Visits:
@@ -79,6 +79,10 @@ class Visits:
 
     def __len__(self) -> int:
         return len(self._visits)
+
+    def knows(self, tenant: str, query: bytes) -> bool:
+        """Say whether something is kept of a query, in whichever epoch."""
+        return (tenant, query) in self._visits
 
     def begin(self, tenant: str, query: bytes, epoch: int, carrier: Callable[[], Carrier]) -> Visit:
         """Give the visit of a query in an epoch; what is left of older ones is let go.

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from wherry.base.errors import InputError
 from wherry.devices.system import System
+from wherry.ir.build import Build
 from wherry.ops.operator import Declared
+from wherry.plan.query import Query
+from wherry.run.commands import ROUTING
 from wherry.run.shares import cut_by_home
+from wherry.run.worker import installed
 from wherry.serve.dial import dial
 from wherry.serve.dispatch import Dispatch
 from wherry.serve.far import FarSource
 from wherry.serve.links import AgentLost
 from wherry.serve.live import Live, live
 from wherry.serve.remote import RemoteCarrier
-from wherry.session.journey import Ask, Before, Journey, planned, prepared, with_answers
+from wherry.session.journey import Ask, Before, Journey, Planned, planned, prepared, with_answers
 from wherry.session.options import Options
 from wherry.session.result import Result
 from wherry.session.running import Ended, answer_of, modelled, result_of
@@ -83,6 +90,8 @@ def _once(
     source = ready.source
     assert isinstance(source, FarSource)
     query = prepared(ready, system)
+    if not there.emulated:  # modelled time has no tenants but those that a run is told of
+        options = msgspec.structs.replace(options, load={**there.load(), **options.load})
     found = planned(query, system, options, key=os.urandom(32), whole=not there.emulated)
     carrier = RemoteCarrier(
         there.links,
@@ -91,7 +100,7 @@ def _once(
         directory=source.told,
         builds=found.builds,
         decide=found.decide,
-        cold=options.cold,
+        lacking=_lacking(query, found, cold=options.cold) if there.emulated else None,
     )
     journey = Journey(query, found.choice, found.machine, carrier, system, before)
     there.watchman.watch(carrier.query)
@@ -101,6 +110,22 @@ def _once(
         there.watchman.over(carrier.query)
         carrier.release()
     return journey, ended[0]
+
+
+def _lacking(query: Query, found: Planned, *, cold: bool) -> Callable[[int], Sequence[bytes]]:
+    """Give what devices lack that have seen nothing: builds, and the plan if they are cold."""
+    plan, stages = installed(query.plan_bytes), found.machine.orders.stages
+    pairs = list(zip(plan.wanted, query.literals, strict=True))
+
+    def lacking(stage: int) -> list[bytes]:
+        ends = (0, 0) if stage == ROUTING else (stages[stage].first, stages[stage].last)
+        read = plan.read(*ends)
+        builds = [
+            v.value.digest for p, v in pairs if p.index in read and isinstance(v.value, Build)
+        ]
+        return [b"", *builds] if cold else builds
+
+    return lacking
 
 
 def _measured(journey: Journey, carrier: RemoteCarrier) -> Ended:

@@ -1,0 +1,186 @@
+"""Systems of agents in this process, each with a twin: the same devices without any agent.
+
+Agents are threads that listen at Unix sockets in a folder of the test. The twin reads the same
+fragments, and knows the same homes: whatever it is asked has the same answer, and when times are
+modelled the same timeline.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from msgspec.structs import replace
+from pyarrow import ipc, parquet
+
+from wherry import Pipeline, Result, load_system
+from wherry.data.fragments import FragmentSource
+from wherry.data.ledger import LedgerEntry
+from wherry.devices.system import System
+from wherry.devices.topology import Dataset
+from wherry.serve.agent import Agent, Asked
+from wherry.serve.far import FarSource
+from wherry.serve.received import BY_DESCRIPTOR, BY_REFERENCE
+from wherry.serve.remote import GIVEN
+from wherry.session import Options, run, source_at
+
+SYSTEM = "dpu-csd-host"
+"""A client, a DPU, two drives and a host; all but the client can be agents."""
+DRIVES = ("csd0", "csd1")
+OUTSIDE = "memory outside of segments"
+HANDED_OVER = frozenset({BY_DESCRIPTOR, BY_REFERENCE, GIVEN, OUTSIDE})
+"""Why rows went from one device to another: a twin has all of them in one process."""
+
+
+class Cluster:
+    """Agents that listen, and the systems to reach them by.
+
+    Attributes
+    ----------
+    system, twin : System
+        With agents, and without.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str] = ("csd0", "csd1", "dpu0"),
+        *,
+        emulate: bool = True,
+        lease_s: float = 15.0,
+    ) -> None:
+        # The path of a socket is short, that of a test's folder may not be.
+        self._sockets = tempfile.TemporaryDirectory(prefix="wa")
+        self.folder, base = folder, load_system(SYSTEM)
+        self.twin = replace(base, name=f"twin {folder.name}", datasets=())
+        addresses = {name: f"unix:{self._sockets.name}/{name}" for name in names}
+        self.system = replace(self.twin, name=folder.name, agents=addresses)
+        self.agents: dict[str, Agent] = {}
+        for name, address in addresses.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            asked = Asked(
+                name, base.devices[name], (address,), folder / name, emulate, lease_s=lease_s
+            )
+            self.agents[name] = Agent(asked)
+
+    def close(self) -> None:
+        """End all agents."""
+        for agent in self.agents.values():
+            agent.close()
+        self._sockets.cleanup()
+
+    def scan(self, name: str, system: System | None = None) -> Pipeline:
+        """Scan a dataset of the agents."""
+        source = source_at(system or self.system, name)
+        return Pipeline(source, (), source.schema)
+
+    def near(self, pipeline: Pipeline) -> tuple[Pipeline, System]:
+        """Give a pipeline and a system that are the twins of what agents are asked."""
+        if not isinstance(pipeline.source, FarSource):
+            return pipeline, self.twin
+        far = pipeline.source
+        homes = tuple(holders[0] for holders in far.holders)
+        where = (Dataset(name=far.name, devices=homes or DRIVES, layout="files"),)
+        return replace(pipeline, source=self.local(far)), replace(self.twin, datasets=where)
+
+    def local(self, far: FarSource) -> FragmentSource:
+        """Give the fragments that agents have of a dataset as one source."""
+        parts, constants = [], []
+        for place in far.directory.places:
+            holder, number = place.holders[0]
+            source = self.agents[holder].station.catalogue.source(far.name)
+            parts.append(source.parts[number])
+            constants.append(source.constants[number] if source.constants else {})
+        fixed = tuple(constants) if any(constants) else ()
+        return FragmentSource(far.name, far.schema, tuple(parts), None, fixed)
+
+    def both(self, pipeline: Pipeline, options: Options | None = None) -> tuple[Result, Result]:
+        """Run a pipeline at the agents, and at the twin."""
+        chosen = options or Options()
+        near, twin = self.near(pipeline)
+        return run(pipeline, self.system, chosen), run(near, twin, chosen)
+
+
+@contextmanager
+def cluster(folder: Path, *names: str, **how: object) -> Iterator[Cluster]:
+    """Give agents that end with the block."""
+    found = Cluster(folder, names or ("csd0", "csd1", "dpu0"), **how)  # type: ignore[arg-type]
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def store(
+    folder: Path,
+    table: pa.Table,
+    name: str,
+    *,
+    parts: int = 2,
+    rows: int | None = None,
+    form: str = "arrow",
+    agents: Sequence[str] = DRIVES,
+    compression: str | None = None,
+) -> None:
+    """Deal a table into files, part i to agent i mod n, in batches of so many rows."""
+    size = -(-table.num_rows // parts)
+    for number in range(parts):
+        piece = table.slice(number * size, size)
+        path = folder / agents[number % len(agents)] / name / f"part-{number:02}.{form}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, piece, rows=rows, compression=compression)
+
+
+def write(
+    path: Path, table: pa.Table, *, rows: int | None = None, compression: str | None = None
+) -> None:
+    """Write a file of the format that its name ends with."""
+    if path.suffix == ".parquet":
+        parquet.write_table(
+            table, path, row_group_size=rows or max(1, table.num_rows), compression=compression
+        )
+        return
+    options = ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
+    with ipc.new_file(path, table.schema, options=options) as writer:
+        for batch in table.to_batches(max_chunksize=rows):
+            writer.write_batch(batch)
+
+
+def check_same(far: Result, near: Result, *, modelled: bool = True) -> None:
+    """Check that an answer and its account are the same, hand-overs between processes aside."""
+    assert far.table.schema.equals(near.table.schema, check_metadata=True)
+    assert far.table.equals(near.table)
+    assert [c.to_pylist() for c in far.table.columns] == [c.to_pylist() for c in near.table.columns]
+    assert far.placement == near.placement
+    assert ledger_of(far) == ledger_of(near)
+    if modelled:
+        assert far.time == near.time
+        assert far.timeline == near.timeline
+        assert far.receipts == near.receipts
+        assert far.usage == near.usage
+        assert far.revisions == near.revisions
+        assert far.evidence == near.evidence
+        assert len(far.builds) == len(near.builds)
+        for other, twin in zip(far.builds, near.builds, strict=True):
+            check_same(other, twin)
+
+
+def ledger_of(result: Result) -> set[LedgerEntry]:
+    """Give the entries of a ledger but those of hand-overs between devices."""
+    return {entry for entry in result.ledger.entries if entry.why not in HANDED_OVER}
+
+
+def handed_over(result: Result) -> Mapping[str, tuple[int, int]]:
+    """Give bytes referenced and copied on their way from one device to another, by reason."""
+    found: dict[str, tuple[int, int]] = {}
+    for entry in result.ledger.entries:
+        if entry.why in HANDED_OVER:
+            known = found.get(entry.why, (0, 0))
+            found[entry.why] = (
+                known[0] + entry.referenced_bytes,
+                known[1] + entry.copied_bytes,
+            )
+    return found
