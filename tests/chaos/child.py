@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from chaos.plan import RUN_S
 from chaos.plants import plant
 
 
@@ -26,7 +27,9 @@ def main() -> int:
     from chaos import caller, data  # noqa: PLC0415
 
     def ask(query: str) -> pa.Table:
-        return data.pipeline(query, wh.scan(data.DATASET, system=words[0])).run().table
+        return data.pipeline(query, wh.scan(data.DATASET, system=words[0])).run(
+            words[0], deadline_s=RUN_S
+        ).table
 
     caller.serve(ask)
     return 0

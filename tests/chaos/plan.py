@@ -24,6 +24,8 @@ QUERIES: Final = ("totals", "groups", "rows", "top")
 DEADLINE_S: Final = 20.0
 """Of a query, however much is lost on its way: what it may take to notice of three agents, one
 after another, that they are gone, and to begin anew each time."""
+RUN_S: Final = 12.0
+"""Of that, for the run of a query whose dataset was found."""
 _CALM: Final = (17, 18, 19)
 """Of each 20 rounds these have no fault: nothing may fail in them, or the oracle excuses too much.
 Neighbours use different carriers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import sys
 import time
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 LEASE_S: Final = 2.0
 _PROFILES: Final = {"csd0": "smartssd", "csd1": "smartssd", "dpu0": "bluefield-3"}
 _DAY_S: Final = 86_400
+_TENANTS: Final = "tenants.toml"
 _WATCHER: Final = "watcher"
 """The run's own certificate."""
 _LINK: Final = """
@@ -39,6 +42,7 @@ def prepare(world: World) -> None:
         init(world.folder / "keys", int(time.time()) - 10 * _DAY_S, 3650)
         for name in (*AGENTS, *CALLERS, _WATCHER):
             _issue(world, name, None, again=False)
+    (world.folder / _TENANTS).write_text(_tenants(world))
     for name in CALLERS:
         folder = world.folder / "systems" / name
         folder.mkdir(parents=True)
@@ -49,6 +53,7 @@ def agent_command(world: World, name: str, variant: Variant) -> list[str]:
     """Give the command of an agent."""
     words = ["agent", "--name", name, "--profile", _PROFILES[name]]
     words += ["--listen", world.address(name), "--lease", str(LEASE_S)]
+    words += ["--tenants", str(world.folder / _TENANTS)]
     if name in world.data:
         words += ["--data", str(world.data[name])]
     if world.network is not None:
@@ -133,6 +138,13 @@ def _issue(world: World, name: str, until_s: float | None, *, again: bool) -> No
     role: Role = "agent" if agent else "client"
     keys = world.folder / "keys"
     issue(keys, name, role, int(since), addresses=addresses, days=days, again=again)
+
+
+def _tenants(world: World) -> str:
+    """Give the file that says who may ask: each caller, and this run, which sees how all are."""
+    names = (*CALLERS, _WATCHER)
+    who = [f"certificate {n}" for n in names] if world.network else [f"uid {os.getuid()}"]
+    return f'[[tenant]]\nname = "chaos"\nwho = {json.dumps(who)}\ndatasets = ["*"]\n'
 
 
 def _system(world: World, caller: str) -> str:
