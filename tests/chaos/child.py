@@ -27,9 +27,11 @@ def main() -> int:
     from chaos import caller, data  # noqa: PLC0415
 
     def ask(query: str) -> pa.Table:
-        return data.pipeline(query, wh.scan(data.DATASET, system=words[0])).run(
-            words[0], deadline_s=RUN_S
-        ).table
+        return (
+            data.pipeline(query, wh.scan(data.DATASET, system=words[0]))
+            .run(words[0], deadline_s=RUN_S)
+            .table
+        )
 
     caller.serve(ask)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import socket
@@ -141,7 +140,7 @@ def _no_descriptors(world: World, strike: Strike) -> Undo:
     more = int(strike.amount)
 
     def limit(pid: int) -> int:
-        return max(map(int, os.listdir(Path(f"/proc/{pid}/fd")))) + 1 + more
+        return max(int(name.name) for name in Path(f"/proc/{pid}/fd").iterdir()) + 1 + more
 
     return _limited(world, strike, resource.RLIMIT_NOFILE, limit)
 

@@ -8,7 +8,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from chaos.plan import UNIX
 from wherry.sim.faults.mutate import Mutant, edited
 
 

@@ -60,7 +60,7 @@ def foreign(pid: int) -> set[int]:
     for number, name in _descriptors(pid):
         if SEGMENT in name:
             with suppress(OSError):
-                inode = os.stat(f"/proc/{pid}/fd/{number}").st_ino
+                inode = Path(f"/proc/{pid}/fd/{number}").stat().st_ino
                 (own if _writes(pid, number) else read).add(inode)
     return read - own
 
@@ -80,7 +80,7 @@ def sockets(pid: int) -> int:
 def threads(pid: int) -> int:
     """Give how many threads a process has."""
     with suppress(OSError):
-        return len(os.listdir(f"/proc/{pid}/task"))
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
     return 0
 
 
@@ -112,6 +112,6 @@ def end(pids: Iterable[int]) -> None:
 
 def _descriptors(pid: int) -> Iterator[tuple[str, str]]:
     with suppress(OSError):
-        for number in os.listdir(f"/proc/{pid}/fd"):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                yield number, os.readlink(f"/proc/{pid}/fd/{number}")
+                yield descriptor.name, str(descriptor.readlink())

@@ -28,7 +28,8 @@ from wherry.base.errors import WherryError
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import load_profile
 from wherry.ir.build import Build, image_of
-from wherry.plan.query import prepare
+from wherry.plan.query import Query, prepare
+from wherry.run.commands import ALL
 from wherry.run.continuation import Continuation, freeze
 from wherry.serve import directory, requests
 from wherry.serve.catalogue import Catalogue, described
@@ -51,20 +52,22 @@ _SOUND_SHARE = 0.1
 
 
 class Prepared(Struct):
-    """What every case needs: a folder with datasets."""
+    """What every case needs: a folder with datasets, which goes with its `keeper`."""
 
     folder: Path
+    keeper: tempfile.TemporaryDirectory[str]
 
 
 def prepare_folder() -> Prepared:
     """Write the datasets; one of them may not be read."""
-    folder = Path(tempfile.mkdtemp(prefix="wherry-fuzz-"))
+    keeper = tempfile.TemporaryDirectory(prefix="wherry-fuzz-")
+    folder = Path(keeper.name)
     for name in ("orders", "salaries"):
         path = str(folder / f"{name}.arrow")
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, ROWS.schema) as writer:
             writer.write_batch(ROWS)
             writer.write_batch(ROWS.slice(20, 50))
-    return Prepared(folder)
+    return Prepared(folder, keeper)
 
 
 def station(
@@ -96,6 +99,8 @@ def sound(agent: Station, peer: Peer = PEER) -> tuple[list[bytes], bytes, list[b
     query = prepare(pipeline.source, pipeline.operators, pipeline.schema)
     totals = scan(source).group_by("t").agg(n=col("x").sum(), m=col("y").max())
     grouped = prepare(totals.source, totals.operators, totals.schema)
+    largest = scan(source).top_k(5, by="y")
+    ordered = prepare(largest.source, largest.operators, largest.schema)
     said: list[requests.Message] = [
         requests.Hello(), requests.List(), requests.Health(), requests.Echo(100),
         requests.Measure("orders", "x"), requests.Unpack("orders", ("x", "t")),
@@ -103,34 +108,8 @@ def sound(agent: Station, peer: Peer = PEER) -> tuple[list[bytes], bytes, list[b
         requests.Install("directory", directory.to_bytes(known)),
         requests.Install("build", Build(ROWS, 1).message.to_pybytes()),
     ]  # fmt: skip
-    for number, one in enumerate((query, grouped)):
-        message = freeze(
-            Continuation(
-                query=QUERY,
-                epoch=number,
-                hop=1,
-                plan=one.plan_digest,
-                first=1,
-                last=1,
-                values=tuple(image_of(literal) for literal in one.literals),
-                chunks=one.chunks,
-                sites=("host0", "csd0", "csd0"),
-            ),
-            welcome.key,
-        )
-        chunks = tuple(requests_chunks(one.chunks))
-        said += [
-            requests.Install("plan", one.plan_bytes),
-            requests.Receive(welcome.key_id, 0, message),
-            requests.Receive(welcome.key_id, -1, message),
-            requests.Read(welcome.key_id, message, 0, chunks[:1]),
-            requests.Route(QUERY, number),
-            requests.Run(QUERY, number, 0, 0, (), chunks[:1]),
-            requests.Run(QUERY, number, 0, 0, ((-1, 0),)),
-            requests.Give(QUERY, number, (3, 4), _stream()),
-            requests.Fetch(QUERY, number, 0, (5, 6), "unix:nowhere", b"ticket"),
-            requests.Renew((QUERY,)),
-        ]
+    for number, one in enumerate((query, grouped, ordered)):
+        said += _asked(one, 10 * number, welcome)
     said += [requests.Return((1, 2)), requests.Release(QUERY)]
     tickets = []
     for one in said[:-1]:
@@ -138,6 +117,48 @@ def sound(agent: Station, peer: Peer = PEER) -> tuple[list[bytes], bytes, list[b
         if isinstance(reply, Made):
             tickets.append(reply.ticket)
     return [to_bytes(one) for one in said], welcome.key, tickets
+
+
+def _asked(query: Query, stage: int, welcome: Welcome) -> list[requests.Message]:
+    """Give what carries out a query at one agent, with stages from `stage` on."""
+    segments = len(query.plan.segments)
+
+    def message(first: int) -> bytes:
+        whole = Continuation(
+            query=QUERY,
+            epoch=0,
+            hop=1,
+            plan=query.plan_digest,
+            first=first,
+            last=first,
+            values=tuple(image_of(literal) for literal in query.literals),
+            chunks=query.chunks if first else (),
+            sites=("csd0",) * segments,
+        )
+        return freeze(whole, welcome.key)
+
+    chunks = tuple(requests_chunks(query.chunks))
+    said: list[requests.Message] = [
+        requests.Install("plan", query.plan_bytes),
+        requests.Receive(welcome.key_id, stage, message(1)),
+        requests.Receive(welcome.key_id, -1, message(0)),
+        requests.Route(QUERY, 0),
+        requests.Read(welcome.key_id, message(1), stage, chunks[:1]),
+        requests.Run(QUERY, 0, stage, stage, ((-1, stage),)),
+        requests.Run(QUERY, 0, stage, stage + 1, (), chunks[:1]),
+        requests.Give(QUERY, 0, (3, 4), _stream()),
+        requests.Fetch(QUERY, 0, 0, (5, 6), "unix:nowhere", b"ticket"),
+        requests.Renew((QUERY,)),
+    ]
+    made: tuple[tuple[int, int], ...] = ((stage, stage), (stage, stage + 1))
+    for segment in range(2, segments):
+        here = stage + segment - 1
+        said += [
+            requests.Receive(welcome.key_id, here, message(segment)),
+            requests.Run(QUERY, 0, here, ALL, made),
+        ]
+        made = ((here, ALL),)
+    return said
 
 
 def requests_chunks(chunks: Any) -> list[tuple[int, int, int, int, int]]:

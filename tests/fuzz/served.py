@@ -26,7 +26,8 @@ def main(folder: Path) -> None:
     tenants = Tenants(TENANTS.named, {}, {os.geteuid(): "sales"})
     log = Log("csd0", written_to(folder / "log"), time.time_ns)
     guard = Guard(lambda _: tenants, lambda _: Revoked(), log)
-    agent = station(prepare_folder(), log.refused)
+    prepared = prepare_folder()
+    agent = station(prepared, log.refused)
 
     def known(name: str, where: str) -> Peer:
         del name, where  # Plain text on this machine: there is no certificate.

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from fuzz import agent
 from fuzz.case import run_case
 from fuzz.corruptions import corrupted
+from fuzz.hostile import hostile
 from fuzz.seeds import files
 from wherry.data.source import open_source
+from wherry.serve.requests import reply_of
 
 TESTS = Path(__file__).parents[1]
 FAULTS = {
@@ -21,9 +24,9 @@ FAULTS = {
 }
 
 
-def fuzzer(*words, path=()):
+def fuzzer(*words, path=(), module="fuzz"):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), *sys.path])}
-    command = [sys.executable, "-m", "fuzz", *map(str, words)]
+    command = [sys.executable, "-m", module, *map(str, words)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -66,3 +69,40 @@ def test_a_case_can_be_run_again(tmp_path):
     outcomes = [run_case(1, case, sound, tmp_path) for case in range(20)]
     assert outcomes == [run_case(1, case, sound, tmp_path) for case in range(20)]
     assert f"case 7: {outcomes[7]}" in fuzzer("--case", 7).stdout
+
+
+def test_hostile_requests_find_nothing():
+    done = fuzzer("--cases", 20, "--seed", 2, module="fuzz.agent")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 answered, 0 found" in done.stdout
+
+
+def test_hostile_strings_for_listeners_find_nothing():
+    done = fuzzer("--strings", 2000, "--seed", 2, module="fuzz.listeners")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 found" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["fuzz.agent", "fuzz.listeners"])
+@pytest.mark.parametrize("fault", ["os.abort()", "raise ValueError('not of Wherry')"])
+def test_faults_of_an_agent_are_found(tmp_path, module, fault):
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, wherry.serve.station as place\ndef bad(*_): {fault}\n"
+        "place._ANSWERS[place.requests.Renew] = bad\n"
+    )
+    size = ("--strings", 2000) if module == "fuzz.listeners" else ("--cases", 4)
+    done = fuzzer(*size, path=[tmp_path], module=module)
+    assert done.returncode == 1
+    assert " 0 found" not in done.stdout
+
+
+def test_hostile_requests_reach_what_is_behind_the_decoders(tmp_path):
+    prepared = agent.prepare_folder()
+    made = agent.station(prepared)
+    known, key, _ = agent.sound(made)
+    draw = random.Random(1)
+    sent = [hostile(known, key, draw) for _ in range(3000)]
+    replies = [reply_of(made.handle(one, agent.PEER)) for one in sent]
+    kinds = {type(one).__name__ for one in replies}
+    assert kinds >= {"Made", "Routed", "Rows", "Accepted", "Bounds", "Done", "Failed"}
+    made.close()

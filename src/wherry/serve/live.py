@@ -31,13 +31,13 @@ from wherry.serve.links import (
     Connection,
     InProcess,
     Link,
-    Watchman,
 )
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
 from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
 from wherry.serve.tenants import Tenant, Tenants
+from wherry.serve.watchman import Watchman
 
 _CALLER: Final = "caller"
 _MINE: Final = Tenants({_CALLER: Tenant(_CALLER, ("*",))})
