@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -47,7 +50,8 @@ def parsed(text: str) -> exp.Select:
         raise InputError(f"a query of {len(text)} characters; possible: {TEXT_MAX}")
     glot = sqlglot()
     try:
-        found = [tree for tree in glot.parse(text, read="duckdb") if tree is not None]
+        with _quiet():
+            found = [tree for tree in glot.parse(text, read="duckdb") if tree is not None]
     except glot.errors.SqlglotError as problem:
         raise InputError(f"the query is not SQL: {_first_line(problem)}") from None
     except RecursionError:
@@ -83,7 +87,29 @@ def shown(node: exp.Expr) -> str:
 
 def text_of(node: exp.Expr) -> str:
     """Give a node as SQL: equal for equal nodes."""
-    return node.sql(dialect="duckdb", comments=False)
+    with _quiet():
+        return node.sql(dialect="duckdb", comments=False)
+
+
+class _Quiet(logging.Filter):
+    """Keeps sqlglot's warnings out of logs: they quote whatever a stranger has sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - logging's signature
+        return not getattr(_here, "quiet", False)
+
+
+_here: Final = threading.local()
+logging.getLogger("sqlglot").addFilter(_Quiet())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Say nothing meanwhile, in this thread; others may use sqlglot for themselves."""
+    _here.quiet = True
+    try:
+        yield
+    finally:
+        _here.quiet = False
 
 
 def _given(node: exp.Expr) -> Sequence[str]:

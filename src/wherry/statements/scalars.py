@@ -72,7 +72,7 @@ class Scalars:
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
 
-    def expr(self, node: exp.Expr) -> Expr:
+    def expr(self, node: exp.Expr | None) -> Expr:
         """Give a tree as an expression.
 
         Raises
@@ -80,6 +80,8 @@ class Scalars:
         InputError
             If it holds something that expressions do not do, naming it.
         """
+        if node is None:
+            raise InputError("SQL: a function lacks a value")
         value = constant(node)
         if value is NULL:
             raise refused(node, "a NULL without a type", "CAST(NULL AS type)")
@@ -308,7 +310,8 @@ def type_named(to: exp.DataType) -> pa.DataType:
     """
     name = to.this.name if hasattr(to.this, "name") else str(to.this)
     if name == "DECIMAL":
-        digits = [int(text_of(p)) for p in to.expressions]
+        words = [text_of(p) for p in to.expressions]
+        digits = [int(word) if word.isdecimal() else -1 for word in words]
         precision, scale = digits if len(digits) == 2 else (digits[0], 0)
         if not 1 <= precision <= 38 or not 0 <= scale <= precision:
             raise InputError(f"SQL: {shown(to)} has more digits than 38, or none")

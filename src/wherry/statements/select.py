@@ -59,6 +59,9 @@ def sql(text: str, tables: Mapping[str, object] | None = None, /, **named: objec
         return _selected(tree, _Scanned(named, tables or {}))
     except RecursionError:
         raise InputError("the query is nested too deeply") from None
+    except sqlglot().errors.SqlglotError as problem:
+        # It reads some queries that it cannot write again.
+        raise InputError(f"the query is not SQL: {problem}") from None
 
 
 class _Scanned(Mapping[str, Pipeline]):
