@@ -152,7 +152,7 @@ def _parent(target: Target, seed: int, cases: int, processes: int) -> int:
     return 1 if findings or sum(outcomes.values()) != cases else 0
 
 
-def _start(target: Target, seed: int, cases: int, first: int, step: int, folder: Path) -> _Child:
+def _start(target: Target, seed: int, cases: int, step: int, folder: Path, first: int) -> _Child:
     log = folder / f"{first}.log"
     words = ["--seed", seed, "--cases", cases, "--child", first, step, "--log", log]
     command = [sys.executable, "-m", target.module, *map(str, words)]
