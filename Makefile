@@ -45,6 +45,7 @@ fuzz: $(VENV)/ready  ## corrupted files and hostile bytes for every reader and l
 	PYTHONPATH=tests $(BIN)/python -m support.parquet_damage $(SEED) $(CASES)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.messages --cases $(CASES) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.agent --cases $$(($(CASES) / 50)) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.plans --cases $(CASES) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.listeners --strings $(CASES) --seed $(SEED)
 
 SEEDS ?= 100000

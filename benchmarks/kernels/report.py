@@ -40,12 +40,12 @@ def check_chart(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"--chart {path}: possible are {' and '.join(SUFFIXES)} files")
-    _pyplot()
+    pyplot_of()
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a bar chart: each run's ratios to the best peer, and each goal as a mark."""
-    pyplot = _pyplot()
+    pyplot = pyplot_of()
     runs = runs_of([row for row in rows if row.ratio_to_best is not None])
     lines = max((len(found) for *_, found in runs), default=0)
     size = (6.4 * max(1, len(runs)), 1.2 + 0.28 * lines)
@@ -78,7 +78,8 @@ def _counted(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
-def _pyplot() -> Any:
+def pyplot_of() -> Any:
+    """Give matplotlib's pyplot, which is an extra; refuse if it is not installed."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  an extra: only a chart needs it
     except ImportError as error:

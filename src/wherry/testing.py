@@ -84,7 +84,7 @@ def check_operator(operator: Operator, table: pa.Table, *, title: str = "") -> N
     for cuts in SPLITS:
         seen = _gathered(operator, table, cuts)
         _check_schema(seen.schema, declared, f"{where}, cut at {cuts}")
-        _check_rows(seen, wanted, f"{where}, cut at {cuts}")
+        check_rows(seen, wanted, f"{where}, cut at {cuts}")
 
 
 def check_operator_on(system: str | System, operator: Operator, table: pa.Table) -> None:
@@ -99,14 +99,14 @@ def check_operator_on(system: str | System, operator: Operator, table: pa.Table)
     wanted = operator.reference(table)
     declared = operator.schema(table.schema)
     pipeline = Pipeline(open_source(table), (operator,), declared)
-    for placement, pins in _placements_of_kinds(pipeline, found):
+    for placement, pins in placements_of_kinds(pipeline, found):
         result = pipeline.run(found, placement=pins)
         where = f"{operator.describe()} with {result.placement}"
         ran = {entry.device for entry in result.evidence}
         if not ran <= {*placement.sites, *_homes(placement, found)}:
             raise Mismatch(f"{where}: ran on {', '.join(sorted(ran))}")
         _check_schema(result.table.schema, declared, where)
-        _check_rows(result.table, wanted, where)
+        check_rows(result.table, wanted, where)
 
 
 def _homes(placement: Placement, system: System) -> frozenset[str]:
@@ -114,7 +114,7 @@ def _homes(placement: Placement, system: System) -> frozenset[str]:
     return frozenset(homes if HOME in placement.sites else ())
 
 
-def _placements_of_kinds(
+def placements_of_kinds(
     pipeline: Pipeline, system: System
 ) -> Iterator[tuple[Placement, dict[str, str]]]:
     """Give placements until each segment ran on each kind of device that can run it."""
@@ -156,7 +156,7 @@ def _check_schema(seen: pa.Schema, declared: pa.Schema, where: str) -> None:
         raise Mismatch(f"{where}: the schema is\n{seen}\nand not\n{declared}")
 
 
-def _check_rows(seen: pa.Table, wanted: pa.Table, where: str) -> None:
+def check_rows(seen: pa.Table, wanted: pa.Table, where: str) -> None:
     if seen.num_rows != wanted.num_rows:
         raise Mismatch(f"{where}: {seen.num_rows} rows, not {wanted.num_rows}")
     for name in wanted.schema.names:

@@ -8,10 +8,13 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import duckdb
+import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 import wherry as wh
+from wherry.base.errors import InputError
 
 ROWS = 60
 SALES = pa.table(
@@ -33,7 +36,7 @@ SALES = pa.table(
             pa.timestamp("us"),
         ),
         "paid": pa.array([[True, False, None][n % 3] for n in range(ROWS)]),
-        "Odd Name": pa.array(range(ROWS, 0, -1), pa.int16()),
+        "Odd Name": pa.array(range(ROWS, 0, -1), pa.int64()),
     }
 )
 SHOPS = pa.table(
@@ -200,3 +203,203 @@ def same(duck: duckdb.DuckDBPyConnection, query: str) -> None:
 @pytest.mark.parametrize("query", QUERIES)
 def test_answers_are_those_of_duckdb(duck: duckdb.DuckDBPyConnection, query: str) -> None:
     same(duck, query)
+
+
+REFUSED = {
+    "SELEC id FROM sales": "not SQL",
+    "": "0 statements",
+    "SELECT id FROM sales; SELECT id FROM sales": "2 statements",
+    "INSERT INTO sales VALUES (1)": "INSERT is no SELECT; possible: SELECT",
+    "DROP TABLE sales": "DROP is no SELECT",
+    "COPY sales TO 'x'": "COPY is no SELECT",
+    "SELECT id FROM sales UNION ALL SELECT id FROM sales": "UNION is no SELECT",
+    "SELECT 1": "needs FROM",
+    "SELECT id FROM sale": "no table 'sale'; did you mean 'sales'",
+    "SELECT id FROM other.sales": "db is not done",
+    "SELECT id FROM 'file.arrow'": "file.arrow",
+    "SELECT id FROM read_parquet('x')": "this in FROM is not done, in READ_PARQUET",
+    "SELECT pirce FROM sales": "no column 'pirce'; did you mean 'price'",
+    "SELECT t.id FROM sales AS s": "no table 't'",
+    "SELECT sales.id FROM sales AS s": "no table 'sales'",
+    'SELECT "PRICE" FROM sales': "no column 'PRICE'",
+    "SELECT id, id FROM sales": "two columns of the answer are called 'id'",
+    "SELECT * FROM sales JOIN shops USING (shop)": "two columns of the answer are called 'price'",
+    "SELECT price FROM sales JOIN shops USING (shop)": "may be sales.price or shops.price",
+    "SELECT id FROM sales JOIN sales USING (id)": "two tables are called 'sales'",
+    "SELECT id FROM sales, shops": "join without equal keys",
+    "SELECT id FROM sales CROSS JOIN shops": "join without equal keys",
+    "SELECT id FROM sales JOIN shops ON sales.id < shops.shop": "join without equal keys",
+    "SELECT id FROM sales RIGHT JOIN shops USING (shop)": "a right join is not done",
+    "SELECT id FROM sales FULL JOIN shops USING (shop)": "a full join is not done",
+    "SELECT id FROM sales NATURAL JOIN shops": "method is not done",
+    "SELECT id FROM sales LEFT JOIN shops ON id = shops.shop AND id > 3": "of a left join",
+    "SELECT id FROM sales OFFSET 3": "offset is not done",
+    "SELECT id FROM sales LIMIT 10%": "LIMIT",
+    "SELECT id FROM sales LIMIT id": "LIMIT by anything but a number",
+    "SELECT id FROM sales TABLESAMPLE 10%": "sample is not done",
+    "SELECT id FROM sales FOR UPDATE": "locks is not done",
+    "SELECT DISTINCT ON (shop) id FROM sales": "on is not done",
+    "SELECT DISTINCT shop FROM sales ORDER BY id": "SELECT DISTINCT does not select",
+    "SELECT id FROM sales ORDER BY 2": "column 2 of 1",
+    "SELECT row_number() OVER (ORDER BY id) FROM sales": "window function",
+    "SELECT id FROM sales QUALIFY id > 1": "qualify is not done",
+    "SELECT id, sum(price) FROM sales GROUP BY shop": "'id' must stand in GROUP BY",
+    "SELECT id, sum(price) FROM sales": "must stand in GROUP BY or in an aggregate; GROUP BY has",
+    "SELECT shop FROM sales GROUP BY ROLLUP (shop)": "ROLLUP",
+    "SELECT shop FROM sales GROUP BY sum(id)": "aggregate in GROUP BY",
+    "SELECT id FROM sales WHERE sum(price) > 1": "aggregate in WHERE",
+    "SELECT sum(sum(price)) FROM sales": "SUM is not done",
+    "SELECT sum(DISTINCT price) FROM sales": "SUM is not done",
+    "SELECT median(price) FROM sales": "MEDIAN is not done",
+    "SELECT id FROM sales WHERE id": "a filter needs a truth value",
+    "SELECT id FROM sales WHERE id = 'x'": "does not apply to int64 and string",
+    "SELECT id FROM sales WHERE day > 'soon'": "'soon' is no date",
+    "SELECT id FROM sales WHERE day > INTERVAL 1 FORTNIGHT": "units: month",
+    "SELECT id FROM sales WHERE day > DATE '9999-01-01' + INTERVAL 1 YEAR": "in no year",
+    "SELECT day + INTERVAL 1 MONTH AS d FROM sales": "months are added to constants only",
+    "SELECT id FROM sales WHERE what ILIKE 'a%'": "I LIKE is not done",
+    "SELECT id FROM sales WHERE what LIKE what": "no constant text",
+    "SELECT id FROM sales WHERE what LIKE 'a!' ESCAPE '!'": "ends with its escape",
+    "SELECT upper(what) FROM sales": "UPPER is not done",
+    "SELECT nosuch(what) FROM sales": "the function nosuch",
+    "SELECT what || 'x' AS y FROM sales": "is not done",
+    "SELECT id % 2 AS m FROM sales": "MOD is not done",
+    "SELECT TRY_CAST(what AS INT) FROM sales": "TRY CAST is not done",
+    "SELECT CAST(id AS UUID) FROM sales": "no type UUID; types",
+    "SELECT CAST(id AS DECIMAL(99, 2)) FROM sales": "more digits than 38",
+    "SELECT NULL AS n FROM sales": "NULL without a type",
+    "SELECT CASE WHEN paid THEN NULL END AS c FROM sales": "every value of a CASE is NULL",
+    "SELECT id FROM sales WHERE id IN (SELECT shop, town FROM shops)": "several columns",
+    "SELECT id FROM sales WHERE id NOT IN (SELECT shop FROM shops)": "within an expression",
+    "SELECT id FROM sales WHERE id > (SELECT max(shop) FROM shops)": "within an expression",
+    "SELECT id FROM sales WHERE EXISTS (SELECT 1 FROM shops)": "within an expression",
+    "SELECT id FROM sales WHERE id = ?": "PLACEHOLDER is not done",
+    "WITH RECURSIVE t AS (SELECT id FROM sales) SELECT * FROM t": "recursive is not done",
+    "SELECT * EXCLUDE (id) FROM sales": "except is not done",
+    "SELECT COLUMNS('i.*') FROM sales": "is not done",
+    "SELECT id FROM (VALUES (1)) AS t(id)": "VALUES",
+    f"SELECT {'(' * 3000}id{')' * 3000} FROM sales": "nested too deeply",
+    f"SELECT id{' + id' * 3000} AS n FROM sales": "nested",
+    f"SELECT '{'x' * 300_000}' AS x FROM sales": "characters; possible",
+    f"SELECT {'9' * 9000} AS x FROM sales": "number",
+}
+
+
+@pytest.mark.parametrize("query", REFUSED, ids=lambda q: q[:40])
+def test_what_is_not_done_is_refused(query: str) -> None:
+    with pytest.raises(InputError) as caught:
+        wh.sql(query, TABLES)
+    assert REFUSED[query] in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_tables_are_pipelines_or_data() -> None:
+    few = wh.scan(SALES).filter(wh.col("id") < 3)
+    query = "SELECT id, town FROM few JOIN tables ON few.shop = tables.shop ORDER BY id, town"
+    seen = wh.sql(query, {"few": few}, tables=SHOPS)
+    assert seen.collect().to_pydict() == {"id": [1, 2], "town": ["hull", "leeds"]}
+
+
+def test_a_select_is_the_pipeline_one_would_write() -> None:
+    query = (
+        "SELECT shop, sum(price * (1 - 0.5)) AS total, count(*) AS n FROM sales "
+        "WHERE day >= DATE '1994-01-01' AND id < 24 GROUP BY shop ORDER BY total DESC LIMIT 10"
+    )
+    written = (
+        wh.scan(SALES)
+        .filter(wh.col("day") >= date(1994, 1, 1), wh.col("id") < 24)
+        .group_by("shop")
+        .agg(total=(wh.col("price") * 0.5).sum(), n=wh.count())
+        .top_k(10, by="total")
+    )
+    assert wh.sql(query, sales=SALES).operators == written.operators
+
+
+# A grammar of queries. What SQL and pipelines define otherwise is left out: see semantics.md, and
+# test_duckdb.py for the list; here also division, and floats that are compared after sums.
+NUMBERS = ("id", "shop", '"Odd Name"', "price")
+
+
+def pick(*words: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(words)
+
+
+def joined(template: str, *parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.tuples(*parts).map(lambda found: template.format(*found))
+
+
+NUMBER = st.recursive(
+    pick(*NUMBERS, "3", "0.25", "(-2)", "(1 + 0.5)"),
+    lambda inner: st.one_of(
+        joined("({} {} {})", inner, pick("+", "-", "*"), inner),
+        joined("(-{})", inner),
+        joined("CASE WHEN {} > 2 THEN {} ELSE {} END", pick(*NUMBERS), inner, inner),
+        joined("coalesce({}, {})", inner, inner),
+        joined("year({})", pick("day", "moment")),
+    ),
+    max_leaves=5,
+)
+COMPARED = pick("=", "<>", "<", "<=", ">", ">=")
+TEST = st.recursive(
+    st.one_of(
+        joined("{} {} {}", NUMBER, COMPARED, NUMBER),
+        joined("{} {} DATE '199{}-0{}-12'", pick("day"), COMPARED, pick(*"45"), pick(*"1357")),
+        joined("day {} '1994-0{}-01'", COMPARED, pick(*"2468")),
+        joined("what {}LIKE '{}'", pick("", "NOT "), pick("a%", "%b", "%a%", "_%_", "ab", "%")),
+        joined("{} {}IN (1, 2, {})", pick("id", "shop"), pick("", "NOT "), pick("5", "7", "shop")),
+        joined("{} BETWEEN {} AND {}", NUMBER, pick("0", "1"), NUMBER),
+        joined("{} IS {}NULL", pick("shop", "what", "day", "price"), pick("", "NOT ")),
+        joined("paid {}", pick("", "IS TRUE", "IS NOT FALSE", "= TRUE")),
+    ),
+    lambda inner: st.one_of(
+        joined("({} AND {})", inner, inner),
+        joined("({} OR {})", inner, inner),
+        joined("(NOT {})", inner),
+    ),
+    max_leaves=4,
+)
+CALL = st.one_of(
+    joined("{}({})", pick("sum", "min", "max", "avg", "count"), NUMBER),
+    joined("count({}){}", pick("*", "what", "paid"), pick("", " FILTER (WHERE id > 9)")),
+    joined("sum({}) FILTER (WHERE {})", pick(*NUMBERS), TEST),
+)
+# One agg() counts the different values of one expression.
+CALL_OR_DISTINCT = CALL | joined("count(DISTINCT {})", pick("shop", "what", "paid"))
+FROM = pick(
+    "sales",
+    "(SELECT * FROM sales WHERE id > 20) AS sales",
+    "sales SEMI JOIN shops ON sales.shop = shops.shop",
+    "sales ANTI JOIN shops ON sales.shop = shops.shop",
+    "sales JOIN (SELECT shop AS s, town FROM shops) t ON shop = s",
+    "sales LEFT JOIN (SELECT shop AS s, town FROM shops) t ON shop = s AND town <> 'hull'",
+)
+END = pick("", "ORDER BY 1, 2", "ORDER BY 2 DESC, 1", "ORDER BY 1 NULLS FIRST, 2 DESC LIMIT 9")
+WHERE = st.one_of(st.just(""), joined("WHERE {}", TEST))
+KEYS = pick("shop", "what", "paid", "year(day)", "shop, paid", "id > 30, what")
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> str:
+    start = f"FROM {draw(FROM)} {draw(WHERE)}"
+    if draw(st.booleans()):
+        # Ties would come in another order; the identity of a row settles them.
+        two = f"{draw(NUMBER)} AS a, {draw(TEST)} AS b"
+        head = f"SELECT {draw(pick('', 'DISTINCT '))}{two}"
+        end = draw(END)
+        return f"{head} {start} {'' if 'LIMIT' in end else end}"
+    keys = draw(KEYS)
+    named = ", ".join(f"{key} AS k{n}" for n, key in enumerate(keys.split(", ")))
+    having = draw(pick("", "HAVING count(*) > 3", "HAVING max(id) > 40"))
+    calls = f"{draw(CALL_OR_DISTINCT)} AS x, {draw(CALL)} AS y"
+    return f"SELECT {named}, {calls} {start} GROUP BY {keys} {having}"
+
+
+@settings(max_examples=max(150, settings().max_examples))
+@given(query=queries())
+def test_drawn_queries(duck: duckdb.DuckDBPyConnection, query: str) -> None:
+    wanted = duck.sql(query).to_arrow_table()
+    seen = wh.sql(query, TABLES).collect()
+    assert seen.column_names == wanted.column_names
+    assert sorted(rows(seen), key=repr) == sorted(rows(wanted), key=repr)
+    if "ORDER BY" in query:
+        assert rows(seen) == rows(wanted)

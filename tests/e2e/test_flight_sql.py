@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from support.certificates import Authority
 from support.stations import Answering, Station, known
 
-from wherry.base.errors import InputError
+import wherry as wh
 from wherry.serve.flight import FlightListener
 from wherry.serve.flight_keys import tls_of
 
@@ -33,12 +32,7 @@ BY_SHOP = "SELECT shop, sum(price) AS total FROM sales GROUP BY shop ORDER BY sh
 
 
 def answer(sql: str) -> pa.Table:
-    with closing(duckdb.connect(config={"threads": 1})) as duck:
-        duck.register("sales", SALES)
-        try:
-            return duck.sql(sql).to_arrow_table()
-        except duckdb.Error as problem:
-            raise InputError(str(problem)) from problem
+    return wh.sql(sql, sales=SALES).collect()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +51,6 @@ def listener(station: Station) -> Iterator[FlightListener]:
     made = FlightListener("grpc://127.0.0.1:0", station, known, answers=Answering(station, answer))
     yield made
     assert made.stop(2)
-    assert not station.leases
 
 
 @pytest.fixture

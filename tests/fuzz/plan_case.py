@@ -90,6 +90,22 @@ def run_plan_case(seed: int, number: int, sound: Mapping[str, bytes], folder: Pa
         shutil.rmtree(objects, ignore_errors=True)
 
 
+def run_sound(number: int) -> str:
+    """Run a query's own plan, as one share and chunk by chunk; give `ran`.
+
+    Raises
+    ------
+    Finding
+        When it gives other rows than the interpreter.
+    """
+    query = queries()[number]
+    values = tuple(image_of(literal) for literal in query.literals)
+    for together in (True, False):
+        draw = random.Random(number)
+        outcome = _tried(_Case(query, query.plan_bytes, values, together, moved=False, draw=draw))
+    return outcome
+
+
 def _drawn(draw: random.Random, sound: Mapping[str, bytes]) -> _Case:
     number = draw.randrange(len(sound))
     query = queries()[number]

@@ -39,9 +39,9 @@ def mutated_plan(plan: bytes, others: list[bytes], r: random.Random) -> bytes:
     if r.random() < 0.1:
         return _flipped(plan, r)
     tree = msgspec.msgpack.decode(plan)
-    donor = msgspec.msgpack.decode(r.choice(others)) if r.random() < 0.2 else tree
+    donor = msgspec.msgpack.decode(r.choice(others) if r.random() < 0.2 else plan)
     for _ in range(r.choice((1, 1, 1, 2, 3))):
-        _change(tree, msgspec.msgpack.decode(msgspec.msgpack.encode(donor)), r)
+        _change(tree, donor, r)
     try:
         return msgspec.msgpack.encode(tree)
     except OverflowError:

@@ -341,6 +341,18 @@ def test_too_many_connections_are_told_to_come_again(tmp_path):
             connection.close()
 
 
+def test_one_user_does_not_take_all_connections(tmp_path):
+    with lender(tmp_path / "a.sock", connections=3, of_user=2) as made:
+        first = [made.connect() for _ in range(2)]
+        for connection in first:
+            connection.ask(b"echo", soon())
+        further = made.connect()
+        with pytest.raises(Retryable, match=f"user {os.geteuid()} has 2 connections"):
+            further.ask(b"echo", soon())
+        for connection in first:
+            connection.close()
+
+
 def test_who_is_silent_is_let_go(tmp_path):
     with lender(tmp_path / "a.sock", idle_s=0.3) as made:
         connection = made.connect()

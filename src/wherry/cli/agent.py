@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,14 @@ from wherry.cli.options import Json
 from wherry.cli.output import say, show_json
 from wherry.devices.profile import load_profile
 from wherry.serve.agent import Agent, Asked, until_told
+from wherry.statements.answering import SqlAnswers
 
 EXAMPLES = """\b
 Examples:
   wherry agent --profile smartssd --data drive0 --listen unix:csd0.sock --emulate
   wherry agent --profile bluefield-3 --name dpu0 --listen unix:dpu0.sock
+  wherry agent --profile newport --name csd0 --data drive0 --listen grpc+tls://10.0.0.7:7000 \\
+    --keys keys/csd0 --tenants tenants.toml
 """
 
 
@@ -51,9 +55,19 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Where refusals go, as JSON lines; else stderr."),
     ] = None,
+    system: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A system of agents that SQL over Flight is answered from; else this one alone.",
+        ),
+    ] = None,
     lease: Annotated[
         float, typer.Option(min=1.0, metavar="S", help="Seconds that unspoken-of rows are kept.")
     ] = 15.0,
+    running: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that work at once; 0: its cores.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Serve as one device of a system, until Ctrl-C or SIGTERM.
@@ -70,8 +84,9 @@ def command(
         tenants=tenants,
         log=log,
         lease_s=lease,
+        running=running,
     )
-    agent = Agent(asked)
+    agent = Agent(asked, partial(SqlAnswers, system=system))
 
     def ready(_: object) -> None:
         if as_json:

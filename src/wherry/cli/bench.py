@@ -16,7 +16,7 @@ from wherry.benchmarks.kernels.report import check_chart, draw, mean_ratio, runs
 from wherry.benchmarks.kernels.row import Row
 from wherry.benchmarks.kernels.runs import machine, possible_threads, run
 from wherry.benchmarks.tpchgen import checked
-from wherry.cli import bench_agents, bench_continuations, bench_systems, growth
+from wherry.cli import bench_agents, bench_continuations, bench_load, bench_systems, growth
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
 from wherry.cli.progress import progress
@@ -46,6 +46,7 @@ def app() -> typer.Typer:
     found.command("growth", epilog=growth.EXAMPLES)(growth.command)
     found.command("continuations", epilog=bench_continuations.EXAMPLES)(bench_continuations.command)
     found.command("agents", epilog=bench_agents.EXAMPLES)(bench_agents.command)
+    found.command("load", epilog=bench_load.EXAMPLES)(bench_load.command)
     found.command("systems", epilog=bench_systems.EXAMPLES)(bench_systems.command)
     return found
 

@@ -100,3 +100,11 @@ def dictionaries_of(array: pa.Array) -> Iterator[pa.Array]:
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     """Give a batch without rows; pyarrow makes none of some dictionaries from Python values."""
     return pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in schema.types], schema=schema)
+
+
+def put_together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Give the rows of batches as one; a bitmap is written only for columns that have nulls."""
+    for batch in batches:
+        for column in batch.columns:
+            _ = column.null_count  # Not counted, pyarrow writes one for what may have some.
+    return pa.concat_batches(batches)

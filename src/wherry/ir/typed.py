@@ -8,15 +8,14 @@ tree is walked further than its bounds allow.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
 import pyarrow as pa
-from msgspec import Struct, field
+from msgspec import Struct
 
-from wherry.base.errors import CorruptError, InputError, Refused
+from wherry.base.errors import InputError
 from wherry.data.sharding import ShardScheme, key_values
 from wherry.data.types import type_class, value_type
 from wherry.ir import types
@@ -43,100 +42,32 @@ from wherry.ir.expr import (
     When,
 )
 from wherry.ir.resolve import castable
+from wherry.ir.scope import (
+    COMPUTED_MOST,
+    Scope,
+    Unfit,
+    Within,
+    check_name,
+    check_size,
+    check_value_type,
+    shown,
+)
 from wherry.ir.user import known_kernel
 
-NODES_MOST: Final = 1 << 17
-"""Nodes of a query, those of fused passes counted wherever they are computed."""
-COMPUTED_MOST: Final = 1 << 14
-"""Of these, nodes that code is made of: all but columns as they are and constants of is_in. Code of
-9,216 took 3 s to make (measured)."""
-DEPTH_MOST: Final = 200
-"""Nodes within nodes once passes are fused; what makes code of them recurses once a level."""
 PARAMETERS_MOST: Final = 1 << 17
 SHARDS_MOST: Final = 1 << 16
 """Each has a counter, and a list of rows where they meet."""
 _RANGES_MOST: Final = 4096
 """Bounds of shards: each costs a comparison a row."""
-NAME_BYTES_MOST: Final = 4096
 _PATTERN_MOST: Final = 1 << 16
-_WIDTH_MOST: Final = 4096
-"""Bytes of a value of fixed width that no stored column has: one is written for every row."""
 _DIGITS_MOST: Final = 39
 _DECIMAL_MOST: Final = 80
 """Digits and exponent of a decimal; more can take any time to compute with."""
-_ZONE: Final = re.compile(r"[A-Za-z0-9_+\-:]+(/[A-Za-z0-9_+\-]+){0,3}")
 _COMPARISONS: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _MATCHES: Final = frozenset({"starts_with", "ends_with", "contains", "like"})
 _PARTS: Final = frozenset({"year", "month", "day"})
 _KINDS: Final = frozenset({"sum", "min", "max", "count", "first", "last"}) | types.SPREADS
 """Aggregates that programs compute; the planner takes all others apart."""
-
-
-class Unfit(Exception):
-    """What is wrong with a node; `way` leads to it from where the check began."""
-
-    def __init__(self, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.way: list[str] = []
-        self.refused = refused
-
-    def error(self, where: str) -> CorruptError | Refused:
-        """Give the error that callers see.
-
-        Parameters
-        ----------
-        where : str
-            The place where the check began.
-        """
-        place = "".join(self.way)
-        message = f"{where}{place}: {self}"
-        return Refused(message) if self.refused else CorruptError(message)
-
-
-class Given(Struct, frozen=True):
-    """What a check knows of a column.
-
-    Attributes
-    ----------
-    nodes, depth : int
-        Of the expression that it becomes once passes are fused; 1 for what is stored.
-    below : int
-        It is an integer in [0, below), never null; 0: nobody knows.
-    """
-
-    type: pa.DataType
-    nodes: int = 1
-    depth: int = 1
-    below: int = 0
-
-
-class Scope(Struct):
-    """What expressions may name, and what was seen of them.
-
-    Attributes
-    ----------
-    columns : mapping
-        Of the rows that come in.
-    parameters : dict
-        By index: all mentions of a constant must agree.
-    keys : dict
-        By index of a build: how many of its columns are keys.
-    written : set of int
-        Constants of text that may be written for every row.
-    nodes, computed : int
-        How many nodes were seen, fused passes counted as one, and how many of them are computed.
-    depth, deepest : int
-        Of the node at hand, and the greatest.
-    """
-
-    columns: Mapping[str, Given]
-    parameters: dict[int, Parameter] = field(default_factory=dict)
-    keys: dict[int, int] = field(default_factory=dict)
-    written: set[int] = field(default_factory=set)
-    nodes: int = 0
-    computed: int = 0
-    depth: int = 0
-    deepest: int = 0
 
 
 def root_type(node: object, scope: Scope) -> pa.DataType:
@@ -163,7 +94,7 @@ def type_in(node: object, scope: Scope) -> pa.DataType:
         raise Unfit(f"{type(node).__name__} is no expression")
     scope.nodes += 1
     scope.depth += 1
-    _check_size(scope.nodes, scope.depth)
+    check_size(scope.nodes, scope.depth)
     scope.deepest = max(scope.deepest, scope.depth)
     found = rule(node, scope)
     scope.depth -= 1
@@ -179,7 +110,7 @@ def call_in(call: object, scope: Scope) -> pa.DataType:
         If it is none.
     """
     if type(call) is not Call or call.kind not in _KINDS:
-        raise Unfit(f"{_said(call)} is no aggregate of programs")
+        raise Unfit(f"{shown(call)} is no aggregate of programs")
     if call.argument is None:
         if call.kind != "count":
             raise Unfit(f"{call.kind} of nothing")
@@ -200,59 +131,6 @@ def call_in(call: object, scope: Scope) -> pa.DataType:
     return found
 
 
-class Within:
-    """Says of what is found wrong inside that it is at `place`."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, problem: BaseException | None, __: object) -> None:
-        if isinstance(problem, Unfit):
-            problem.way.insert(0, self.place)
-
-
-def check_name(name: object) -> str:
-    """Give a name of a column, or refuse it; programs call columns of their own by NUL and more."""
-    if type(name) is not str or "\0" in name or len(name) > NAME_BYTES_MOST:
-        raise Unfit(f"{_said(name)} is no name of a column")
-    return name
-
-
-def check_value_type(t: object, *, stored: bool = False) -> pa.DataType:
-    """Give the type of a value, or refuse it.
-
-    Parameters
-    ----------
-    stored : bool
-        Rows of it are stored: however wide it is, memory holds it already.
-    """
-    if not isinstance(t, pa.DataType) or types.is_build(t):
-        raise Unfit(f"{_said(t)} is no type of values")
-    plain = value_type(t)
-    zone = getattr(plain, "tz", None)
-    if zone is not None and _ZONE.fullmatch(zone) is None:
-        raise Unfit(f"the time zone {zone!r:.60}")
-    if pa.types.is_struct(t):
-        for inner in t:
-            check_name(inner.name)
-            check_value_type(inner.type, stored=stored)
-    if not stored and pa.types.is_fixed_size_binary(plain) and plain.byte_width > _WIDTH_MOST:
-        raise Unfit(f"values of {plain.byte_width} bytes each; possible: {_WIDTH_MOST}")
-    return t
-
-
-def _check_size(nodes: int, depth: int) -> None:
-    if nodes > NODES_MOST or depth > DEPTH_MOST:
-        raise Unfit(f"expressions of over {NODES_MOST} nodes or {DEPTH_MOST} levels, fused")
-
-
-def _said(value: object) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
-
-
 def _of(node: Any, name: str, scope: Scope) -> pa.DataType:
     """Give the type of an operand."""
     with Within(f".{name}"):
@@ -269,7 +147,7 @@ def _each(nodes: object, name: str, scope: Scope) -> list[pa.DataType]:
 
 def _tuple(value: object, name: str, least: int = 0) -> tuple[Any, ...]:
     if type(value) is not tuple or len(value) < least:
-        raise Unfit(f"{_said(value)} as {name}")
+        raise Unfit(f"{shown(value)} as {name}")
     return value
 
 
@@ -289,7 +167,7 @@ def _column(node: Column, scope: Scope) -> pa.DataType:
         raise Unfit(f"no column {node.name!r:.80}")
     scope.nodes += found.nodes - 1
     scope.deepest = max(scope.deepest, scope.depth + found.depth - 1)
-    _check_size(scope.nodes, scope.deepest)
+    check_size(scope.nodes, scope.deepest)
     return _same(node.type, found.type, f"column {node.name!r:.80}")
 
 
@@ -427,7 +305,7 @@ def _is_in(node: IsIn, scope: Scope) -> pa.DataType:
     for value in _tuple(node.values, "values"):
         found = _constant(value, t, scope)
         if found is None or not found.equals(t):
-            raise Unfit(f"is_in among {types.type_to_text(t)} of {_said(value)}")
+            raise Unfit(f"is_in among {types.type_to_text(t)} of {shown(value)}")
         scope.computed -= 1
     return pa.bool_()
 
@@ -435,7 +313,7 @@ def _is_in(node: IsIn, scope: Scope) -> pa.DataType:
 def _when(node: When, scope: Scope) -> pa.DataType:
     for number, case in enumerate(_tuple(node.cases, "cases", 1)):
         if len(_tuple(case, "a case")) != 2:
-            raise Unfit(f"{_said(case)} as a case")
+            raise Unfit(f"{shown(case)} as a case")
         with Within(f".cases[{number}]"):
             _truth(type_in(case[0], scope), "when")
     t = _of(node, "otherwise", scope)
@@ -455,7 +333,7 @@ def _match(node: Match, scope: Scope) -> pa.DataType:
         raise _no(f"{node.kind!r:.20}", t)
     text = pattern.value if type(pattern) is Literal else None
     if type(text) is not str or len(text) > _PATTERN_MOST:
-        raise Unfit(f"{_said(pattern)} as a pattern")
+        raise Unfit(f"{shown(pattern)} as a pattern")
     _same(pattern.type, pa.utf8(), "a pattern")  # type: ignore[attr-defined]
     return pa.bool_()
 
@@ -538,10 +416,10 @@ def keys_in(keys: object, build: object, scope: Scope) -> pa.StructType:
         If they do not fit.
     """
     if type(build) is not Parameter:
-        raise Unfit(f"{_said(build)} as the rows of a join")
+        raise Unfit(f"{shown(build)} as the rows of a join")
     _seen_parameter(build, scope)
     if not types.is_build(build.type) or build.digits:
-        raise Unfit(f"{_said(build)} as the rows of a join")
+        raise Unfit(f"{shown(build)} as the rows of a join")
     columns: pa.StructType = build.type.value_type
     found = _tuple(keys, "keys", 1)
     if not len(found) <= columns.num_fields:

@@ -18,20 +18,17 @@ from wherry.base.ids import DIGEST_BYTES
 from wherry.data.encoded import Encoding
 from wherry.data.types import type_class, value_type
 from wherry.ir.expr import Column, Parameter, Shard
-from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, SortKey, Take, Totals
-from wherry.ir.typed import (
+from wherry.ir.scope import (
     NAME_BYTES_MOST,
-    SHARDS_MOST,
     Given,
     Scope,
     Unfit,
     Within,
-    call_in,
     check_name,
     check_value_type,
-    keys_in,
-    root_type,
 )
+from wherry.ir.stage import Groups, Matches, Order, Pass, Rows, SortKey, Take, Totals
+from wherry.ir.typed import SHARDS_MOST, call_in, keys_in, root_type
 from wherry.ir.types import is_moment, type_range
 from wherry.plan.query import Plan
 from wherry.plan.segments import Segment

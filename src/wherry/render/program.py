@@ -13,7 +13,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError
-from wherry.data.arrays import empty_batch
+from wherry.data.arrays import empty_batch, put_together
 from wherry.data.chunk import column_bytes, referenced_bytes
 from wherry.data.late import LateRows
 from wherry.data.segment import SegmentPool
@@ -374,8 +374,7 @@ class Program:
         if self._merges(pieces):
             return self._run_merge(pieces, literals, pool, team)
         if not pieces or first.plan is not None:
-            empty = [empty_batch(self.schema)]
-            whole = pa.concat_batches(list(pieces) or empty)
+            whole = put_together(list(pieces) or [empty_batch(self.schema)])
             made = self.run(whole, literals, pool)
             gathered = referenced_bytes([whole]) if len(pieces) > 1 else 0
             return replace(made, copied_bytes=made.copied_bytes + gathered)

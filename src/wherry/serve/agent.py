@@ -94,8 +94,8 @@ class Agent:
 
     Parameters
     ----------
-    answers : Answers, optional
-        What answers SQL that comes by Flight.
+    answers : callable, optional
+        Gives what answers SQL that comes by Flight.
 
     Raises
     ------
@@ -103,8 +103,7 @@ class Agent:
         If it cannot listen at an address, or has none; or a file is not as it should be.
     """
 
-    def __init__(self, asked: Asked, answers: Answers | None = None) -> None:
-        self.answers = answers
+    def __init__(self, asked: Asked, answers: Callable[[Station], Answers] | None = None) -> None:
         if not asked.listen:
             raise InputError(f"an agent listens somewhere; {POSSIBLE}")
         log = Log(asked.name, written_to(asked.log), time.time_ns)
@@ -113,6 +112,7 @@ class Agent:
         guard = self.door.guard
         self._suppliers = Suppliers(lambda address: dial(address, "", asked.keys))
         self.station = station_of(asked, guard.tenants, self._suppliers, guard.log.refused)
+        self.answers = None if answers is None else answers(self.station)
         self.listeners: list[Listening] = []
         try:
             for address in asked.listen:

@@ -7,6 +7,7 @@ agent has itself are read where they lie, those of others are known by their sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -216,10 +217,22 @@ def constants(part: Part, schema: pa.Schema) -> dict[str, pa.Scalar]:
 
 
 def source_of(directory: Directory, fragment: Callable[[int], Fragment]) -> FragmentSource:
-    """Give the source of a directory; `fragment` makes the fragment of each place, by number."""
+    """Give the source of a directory; `fragment` makes the fragment of each place, by number.
+
+    Raises
+    ------
+    CorruptError
+        If a part does not store the columns that the directory says it does.
+    """
     schema = schema_of(directory)
     fixed = tuple(constants(place.part, schema) for place in directory.places)
     parts = tuple(fragment(number) for number in range(len(directory.places)))
+    for part, said in zip(parts, fixed, strict=True):
+        wanted = [(field.name, field.type) for field in schema if field.name not in said]
+        if [(field.name, field.type) for field in part.schema] != wanted:
+            raise CorruptError(
+                f"directory of {directory.name!r}: {Path(part.label).name!r} stores other columns"
+            )
     return FragmentSource(directory.name, schema, parts, None, fixed if any(fixed) else ())
 
 

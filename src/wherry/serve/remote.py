@@ -79,6 +79,7 @@ class RemoteCarrier:
         self.query, self._epoch = continuation.query, continuation.epoch
         self.decide, self._directory, self._lacking = decide, directory, lacking
         self.ledger: list[LedgerEntry] = []
+        self._left = False
         self.evidence: list[Evidence] = []
         self._messages: dict[tuple[str, int], bytes] = {}
         self._kept: dict[PieceId, _Kept] = {}
@@ -206,15 +207,18 @@ class RemoteCarrier:
                 self.ledger.append(entry)
         return found
 
-    def tickets(self, pieces: Iterable[PieceId]) -> list[tuple[str, bytes, int, int]]:
-        """Give where the pieces of the answer are: address, ticket, rows, bytes."""
-        kept = [self._kept[piece] for piece in pieces]
-        return [
-            (self.links[k.device].address, k.made.ticket, k.made.rows, k.made.nbytes) for k in kept
-        ]
+    def at(self, pieces: Iterable[PieceId]) -> list[tuple[Link, Made]]:
+        """Give where pieces are."""
+        return [(self.links[self._kept[p].device], self._kept[p].made) for p in pieces]
+
+    def keep_answer(self) -> None:
+        """Leave what there is to whoever has tickets: agents forget the query by themselves."""
+        self._left = True
 
     def release(self) -> None:
         """Let every agent forget the query; one that is lost forgets it by itself."""
+        if self._left:
+            return
         for link in self.links.values():
             if link.lost:
                 continue

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.fragments import Fragment
 from wherry.data.segment import SegmentPool
@@ -168,6 +169,16 @@ class Station:
         pool = self._of(said.tenant).pool
         batches = tuple(as_batches(piece, said.piece))
         return Taken(batches[0].schema, batches, pool)
+
+    def lend(
+        self, tenant: str, query: bytes, batches: Sequence[pa.RecordBatch], schema: pa.Schema
+    ) -> bytes:
+        """Keep rows as a piece of a tenant's, by reference; give the ticket for them."""
+        rows = list(batches) or [empty_batch(schema)]
+        visit = self.visits.begin(tenant, query, 0, lambda: Carrier({}, b""))
+        with visit.lock:
+            visit.keep((0, 0), several(rows))
+        return self._ticket(visit, (0, 0))
 
     def sweep(self) -> None:
         """Let go of what nobody spoke of for a lease; to be called now and then."""
@@ -375,7 +386,7 @@ class Station:
         stage, chunk = request.stage, request.chunk
         refs = _chunks(request.chunks) if request.chunks else ()
         if not refs:
-            _check_pieces(request.pieces, stage)
+            _check_pieces(request.pieces, stage, chunk)
         # The lock first: requests that wait for it hold no slot.
         with visit.lock, self.gate.admitted(tenant.name, begun=True):
             carrier = visit.carrier
@@ -538,8 +549,9 @@ def _chunks(runs: requests.Chunks) -> tuple[ChunkRef, ...]:
     return chunks_of(runs)
 
 
-def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int) -> None:
-    if not pieces or len(set(pieces)) != len(pieces):
+def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int, chunk: int) -> None:
+    # Where chunks meet there may be none: then the answer is that of no rows.
+    if len(set(pieces)) != len(pieces) or not (pieces or chunk == commands.ALL):
         raise InputError(
             f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
             "one or more, each once, or chunks"

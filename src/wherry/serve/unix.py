@@ -39,8 +39,8 @@ class Limits(Struct, frozen=True):
 
     Attributes
     ----------
-    connections : int
-        At once; further ones are told to come again.
+    connections, of_user : int
+        At once, of all and of one user; further ones are told to come again.
     pieces : int
         That one connection has taken at once.
     request_bytes : int
@@ -51,7 +51,8 @@ class Limits(Struct, frozen=True):
         In which a request that has begun must be whole, and a reply be taken.
     """
 
-    connections: int = 64
+    connections: int = 256
+    of_user: int = 128
     pieces: int = 4096
     request_bytes: int = INSTALL_BYTES_MAX + REQUEST_BYTES_MAX
     idle_s: float = 600.0
@@ -197,6 +198,9 @@ class Listener:
                     raise Retryable("the agent is about to end")
                 if len(self._clients) >= most:
                     raise Retryable(f"the agent has {most} connections already")
+                own = sum(1 for other in self._clients if other.uid == uid)
+                if own >= self._limits.of_user:
+                    raise Retryable(f"user {uid} has {own} connections to the agent already")
                 self._clients[client] = thread
             try:
                 thread.start()
@@ -227,7 +231,7 @@ class _Client:
     """One connection, and what it has been lent."""
 
     def __init__(self, stream: Stream, uid: int, served: Served, limits: Limits) -> None:
-        self._stream, self._uid = stream, uid
+        self._stream, self.uid = stream, uid
         self._served, self._limits = served, limits
         self._lent: dict[int, Exported] = {}
         self._last = 0
@@ -235,7 +239,7 @@ class _Client:
     def serve(self) -> None:
         """Find out who it is, and answer until the connection ends."""
         try:
-            peer = self._served.peer(self._uid)
+            peer = self._served.peer(self.uid)
         except WherryError as problem:
             _refuse(self._stream, problem)
             return

@@ -52,7 +52,7 @@ from wherry.trace.analysis import analysis
 
 __all__ = [
     "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "explain", "record", "run", "run_many", "source_at", "stream", "write",
+    "explain", "leave", "names_at", "record", "run", "run_many", "source_at", "stream", "write",
 ]  # fmt: skip
 
 
@@ -255,6 +255,17 @@ def source_at(system: SystemLike, name: object) -> Source:
             else f"agents serve datasets by name, not by a {type(name).__name__}"
         )
     return agents.connected(found).source(name)
+
+
+def names_at(system: System) -> list[str]:
+    """Give what the datasets of a system's agents are called."""
+    return agents.connected(system).names()
+
+
+def leave(declared: Declared, system: System, options: Options | None = None) -> list[agents.Left]:
+    """Run a pipeline at a system's agents; give where the pieces of its answer lie, in order."""
+    chosen = options or Options()
+    return agents.leave(declared, system, chosen, _asking(system, chosen))
 
 
 class Carried(Struct, frozen=True, eq=False):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from wherry.base.errors import InputError
 from wherry.devices.system import System
@@ -20,14 +21,16 @@ from wherry.run.worker import installed
 from wherry.serve.dial import dial
 from wherry.serve.dispatch import Dispatch
 from wherry.serve.far import FarSource
-from wherry.serve.links import AgentLost
+from wherry.serve.links import AgentLost, Link
 from wherry.serve.live import Live, live
 from wherry.serve.remote import RemoteCarrier
 from wherry.session.journey import Ask, Before, Journey, Planned, planned, prepared, with_answers
 from wherry.session.options import Options
 from wherry.session.result import Result
-from wherry.session.running import Ended, answer_of, modelled, result_of
+from wherry.session.running import answer_of, modelled, result_of, simulated
 from wherry.trace.timeline import Timeline
+
+T = TypeVar("T")
 
 SHARE_ROWS: Final = 1 << 21
 """Rows of a share at most: few enough that every drive of a system has some to begin with, many
@@ -68,11 +71,62 @@ def run(declared: Declared, system: System, options: Options, ask: Ask) -> tuple
     AgentLost, Refused
         If what is left cannot answer: the devices and what they did are named.
     """
+
+    def finished(journey: Journey, carrier: RemoteCarrier, there: Live) -> Result:
+        if there.emulated:
+            return modelled([journey], journey.system)[0][0]
+        return _measured(journey, carrier)
+
+    return _flown(declared, system, options, ask, finished)
+
+
+class Left(Struct, frozen=True):
+    """A piece of an answer that lies where it was made.
+
+    Attributes
+    ----------
+    link : Link
+        The way to the device that has it.
+    ticket : bytes
+        For whoever takes it.
+    rows, nbytes : int
+        Of the piece.
+    """
+
+    link: Link
+    ticket: bytes
+    rows: int
+    nbytes: int
+
+
+def leave(declared: Declared, system: System, options: Options, ask: Ask) -> list[Left]:
+    """Run a pipeline at agents as `run` does; give where the answer lies, in order."""
+
+    def finished(journey: Journey, carrier: RemoteCarrier, there: Live) -> list[Left]:
+        if there.emulated:
+            pieces = simulated(journey)
+        else:
+            pieces = _dispatch(journey, carrier).carry_out(journey.machine)
+        carrier.keep_answer()
+        return [
+            Left(link, made.ticket, made.rows, made.nbytes) for link, made in carrier.at(pieces)
+        ]
+
+    return _flown(declared, system, options, ask, finished)[1]
+
+
+def _flown(
+    declared: Declared,
+    system: System,
+    options: Options,
+    ask: Ask,
+    finished: Callable[[Journey, RemoteCarrier, Live], T],
+) -> tuple[Journey, T]:
     source, there = _source(declared, system), connected(system)
     ready, before = with_answers(declared, system, ask)
     while True:
         try:
-            return _once(ready, before, there, there.seen(source), options)
+            return _once(ready, before, there, (there.seen(source), options), finished)
         except AgentLost as lost:
             link = there.links.get(lost.device)
             if link is None or not link.address or _last(there):
@@ -85,9 +139,13 @@ def _last(there: Live) -> bool:
 
 
 def _once(
-    ready: Declared, before: Before, there: Live, system: System, options: Options
-) -> tuple[Journey, Result]:
-    source = ready.source
+    ready: Declared,
+    before: Before,
+    there: Live,
+    asked: tuple[System, Options],
+    finished: Callable[[Journey, RemoteCarrier, Live], T],
+) -> tuple[Journey, T]:
+    source, (system, options) = ready.source, asked
     assert isinstance(source, FarSource)
     query = prepared(ready, system)
     if not there.emulated:  # modelled time has no tenants but those that a run is told of
@@ -105,11 +163,10 @@ def _once(
     journey = Journey(query, found.choice, found.machine, carrier, system, before)
     there.watchman.watch(carrier.query)
     try:
-        ended = modelled([journey], system)[0] if there.emulated else _measured(journey, carrier)
+        return journey, finished(journey, carrier, there)
     finally:
         there.watchman.over(carrier.query)
         carrier.release()
-    return journey, ended[0]
 
 
 def _lacking(query: Query, found: Planned, *, cold: bool) -> Callable[[int], Sequence[bytes]]:
@@ -128,12 +185,15 @@ def _lacking(query: Query, found: Planned, *, cold: bool) -> Callable[[int], Seq
     return lacking
 
 
-def _measured(journey: Journey, carrier: RemoteCarrier) -> Ended:
+def _dispatch(journey: Journey, carrier: RemoteCarrier) -> Dispatch:
     homes = journey.machine.orders.homes
-    dispatch = Dispatch(carrier, partial(cut_by_home, homes=homes, most_rows=SHARE_ROWS))
+    return Dispatch(carrier, partial(cut_by_home, homes=homes, most_rows=SHARE_ROWS))
+
+
+def _measured(journey: Journey, carrier: RemoteCarrier) -> Result:
+    dispatch = _dispatch(journey, carrier)
     made = dispatch.carry_out(journey.machine)
-    pieces = carrier.answer(made, journey.system.client)
-    answer = answer_of(journey, pieces)
+    answer = answer_of(journey, carrier.answer(made, journey.system.client))
     elapsed = dispatch.elapsed
     timeline = Timeline("measured", tuple(dispatch.spans))
-    return result_of(journey, answer, elapsed, timeline, dispatch.revisions), pieces
+    return result_of(journey, answer, elapsed, timeline, dispatch.revisions)

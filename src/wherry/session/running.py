@@ -16,6 +16,7 @@ from wherry.plan.query import Query
 from wherry.plan.replan import Revision
 from wherry.render.gather import Piece, batches_of
 from wherry.run.carrier import Carrier
+from wherry.run.commands import PieceId
 from wherry.run.crew import crew as running
 from wherry.run.executor import Executor
 from wherry.run.orders import enough_of
@@ -81,6 +82,15 @@ def modelled(journeys: Sequence[Journey], system: System, in_flight: int = 1) ->
         result = result_of(journey, answer, flight.time, timeline, flight.revisions)
         results.append((result, pieces))
     return results
+
+
+def simulated(journey: Journey) -> Sequence[PieceId]:
+    """Run a query in virtual time, for its answer alone; give its pieces, wherever they are."""
+    from wherry.sim.simulator import Flight, simulate  # noqa: PLC0415
+
+    flight = Flight(journey.machine, journey.carrier)
+    simulate(journey.system, [flight])
+    return flight.answer
 
 
 def answer_of(journey: Journey, pieces: list[Piece]) -> pa.Table | pa.Buffer:

@@ -9,7 +9,8 @@ Without ORDER BY rows come in stored order; nulls come last unless NULLS FIRST i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -53,15 +54,28 @@ def sql(text: str, tables: Mapping[str, object] | None = None, /, **named: objec
     InputError
         If the text is no SELECT, or asks for what pipelines do not do, naming it.
     """
-    known = {
-        name: data if isinstance(data, Pipeline) else scan(data)
-        for name, data in {**(tables or {}), **named}.items()
-    }
     tree = parsed(text)
     try:
-        return _selected(tree, known)
+        return _selected(tree, _Scanned(named, tables or {}))
     except RecursionError:
         raise InputError("the query is nested too deeply") from None
+
+
+class _Scanned(Mapping[str, Pipeline]):
+    """The tables of a query, each scanned when it is named: others need not even be opened."""
+
+    def __init__(self, *tables: Mapping[str, object]) -> None:
+        self._tables = tables
+
+    def __getitem__(self, name: str) -> Pipeline:
+        data = next(each[name] for each in self._tables if name in each)
+        return data if isinstance(data, Pipeline) else scan(data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for each in self._tables for name in each))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _Output(Struct):
@@ -114,12 +128,13 @@ def _with(tree: exp.Select, tables: Tables) -> Tables:
     if not clause:
         return tables
     only(clause, "expressions")
-    made = dict(tables)
+    made: dict[str, Pipeline] = {}
+    tables = ChainMap(made, tables)  # type: ignore[arg-type]
     for part in clause.expressions:
         only(part, "this", "alias", "materialized")
         names = [c.name for c in part.args["alias"].columns]
-        made[part.alias] = renamed_columns(_selected(part.this, made), names)
-    return made
+        made[part.alias] = renamed_columns(_selected(part.this, tables), names)
+    return tables
 
 
 def _where(joined: Joined, tables: Tables) -> Pipeline:

@@ -7,6 +7,7 @@ that stand in FROM with commas are looked for in WHERE.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -47,7 +48,7 @@ class Joined:
         self._hows = ["inner", *(_how(join) for join in joins)]
         self._push()
         self.pipeline = self._sides[0][0]
-        self._read = _last_names(tree)
+        self._read = Counter(_last_names(tree))
         waiting = list(zip(joins, self._sides[1:], self._hows[1:], strict=True))
         while waiting:
             at = next((i for i, (j, s, _) in enumerate(waiting) if self._ready(j, s[1])), None)
@@ -78,7 +79,7 @@ class Joined:
             name = ""
             pipeline = self._select(node.this, self._tables)
         else:
-            raise refused(node, possible="a table or a SELECT in parentheses")
+            raise refused(node, "this in FROM", "a table or a SELECT in parentheses")
         return (alias.name if alias and alias.name else name), renamed_columns(pipeline, columns)
 
     @staticmethod
@@ -91,6 +92,7 @@ class Joined:
         """Filter each table by the terms of WHERE that concern it alone, where no null is added."""
         everything = Scope(tuple(relation for _, relation in self._sides))
         left = []
+        own: dict[int, list[exp.Expr]] = {}
         for term in self.where:
             if term.find(self._exp.Select) or term.find(self._exp.AggFunc):
                 left.append(term)
@@ -100,9 +102,11 @@ class Joined:
             if at is None:
                 left.append(term)
                 continue
+            own.setdefault(at, []).append(term)
+        for at, terms in own.items():
             pipeline, relation = self._sides[at]
-            bound = Scope((relation,)).bound(term)
-            kept = pipeline.filter(Scalars(pipeline.schema).expr(bound))
+            bound = map(Scope((relation,)).bound, terms)
+            kept = pipeline.filter(*map(Scalars(pipeline.schema).expr, bound))
             self._sides[at] = (kept, relation)
         self.where = left
 
@@ -147,7 +151,7 @@ class Joined:
         pipeline, relation = side
         using = join.args.get("using") or ()
         terms = _terms(join.args["on"]) if join.args.get("on") else []
-        if not terms and not using:
+        if not terms and not using and how == "inner":
             terms = [t for t in self.where if self._key_of(t, relation)]
             self.where = [t for t in self.where if t not in terms]
         keys = [self._used(name, relation) for name in using]
@@ -156,6 +160,8 @@ class Joined:
             key = self._key_of(term, relation)
             if key:
                 keys.append(key)
+                for name in _last_names(term):
+                    self._read[name] -= 1
             else:
                 rest.append(self.scope.also(relation).bound(term))
         if not keys:
@@ -221,7 +227,7 @@ class Joined:
     def _reads(self, column: str) -> bool:
         """Tell whether the query may read a column besides where it is a key, by its last name."""
         last = column.rpartition(".")[2].casefold()
-        return self._read.get("*", 0) > 0 or self._read.get(last, 0) > 1
+        return self._read["*"] > 0 or self._read[last] > 0
 
 
 def renamed_columns(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
@@ -259,19 +265,12 @@ def _terms(node: exp.Expr) -> list[exp.Expr]:
     return [node]
 
 
-def _last_names(tree: exp.Select) -> dict[str, int]:
-    """Count how often each column is named, whatever its table; `*` names all."""
+def _last_names(node: exp.Expr) -> list[str]:
+    """Give the parts of all columns that are named, whatever their table; `*` names all."""
     exp = sqlglot().exp
-    counts: dict[str, int] = {}
-    for select in tree.expressions:
-        star = isinstance(select, exp.Star) or (
-            isinstance(select, exp.Column) and isinstance(select.this, exp.Star)
-        )
-        counts["*"] = counts.get("*", 0) + star
-    for column in tree.find_all(exp.Column):
-        for part in column.parts:
-            counts[part.name.casefold()] = counts.get(part.name.casefold(), 0) + 1
-    return counts
+    stars = [n for n in getattr(node, "expressions", ()) if isinstance(n, exp.Star)]
+    named = [part.name.casefold() for c in node.find_all(exp.Column) for part in c.parts]
+    return [*("*" for _ in stars), *(name or "*" for name in named)]
 
 
 def _how(join: exp.Join) -> str:

@@ -1,0 +1,1 @@
+"""What agents do when more is asked of them than they can do."""
