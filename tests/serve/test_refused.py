@@ -69,16 +69,38 @@ def test_a_dataset_that_may_not_be_read_is_refused_and_logged(asked):
     }
 
 
-def test_a_user_without_a_tenant_is_refused_and_logged(asked):
+def test_a_user_without_a_tenant_is_refused_and_logged(asked, monkeypatch):
     asked.tenants.write_text(TENANTS.format(os.geteuid() + 1))
     agent = Agent(asked)
+    # The agent's own user is another one: strangers are let in nowhere.
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 2)
     try:
-        with pytest.raises(WherryError, match="no tenant"):
-            said(asked, requests.Hello())
+        with (
+            Connection(
+                str(asked.listen[0].removeprefix("unix:")),
+                deadline=time.monotonic() + 5,
+                trusted=[os.getuid()],
+            ) as connection,
+            pytest.raises(WherryError, match="no tenant"),
+        ):
+            connection.ask(to_bytes(requests.Hello()), deadline=time.monotonic() + 5)
     finally:
         agent.close()
     (line,) = logged(asked)
     assert (line["what"], line["where"]) == ("uid", asked.listen[0])
+
+
+def test_an_agent_of_the_same_user_may_come_for_pieces_alone(asked):
+    asked.tenants.write_text(TENANTS.format(os.geteuid() + 1))
+    agent = Agent(asked)
+    try:
+        (reply,) = said(asked, requests.Hello())
+    finally:
+        agent.close()
+    assert "agents take pieces by ticket" in reply.text
+    (line,) = logged(asked)
+    assert (line["what"], line["tenant"]) == ("request", "agents")
 
 
 def test_who_may_what_is_read_again(asked):

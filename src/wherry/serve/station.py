@@ -184,6 +184,11 @@ class Station:
         """Let go of what nobody spoke of for a lease; to be called now and then."""
         self.visits.sweep()
 
+    def memory(self) -> dict[str, int]:
+        """Give the bytes of segments in use, by tenant."""
+        with self._lock:
+            return {name: mine.pool.bytes_in_use for name, mine in self._belongings.items()}
+
     def close(self) -> None:
         """Let go of everything."""
         for visit in self.visits:

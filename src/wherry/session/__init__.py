@@ -43,7 +43,14 @@ from wherry.session.journey import (
     with_answers,
     workers,
 )
-from wherry.session.options import HOST_ONLY, Options, Pins, SystemLike, for_builds
+from wherry.session.options import (
+    HOST_ONLY,
+    Options,
+    Pins,
+    SystemLike,
+    check_deadline,
+    for_builds,
+)
 from wherry.session.result import Result
 from wherry.session.running import executor_of, measured, modelled, stream_rows
 from wherry.sim.recorded import Counts
@@ -167,6 +174,7 @@ def _runs(
     declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
 ) -> list[tuple[Journey, Result]]:
     chosen = options or Options()
+    check_deadline(chosen, system)
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
     mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
@@ -183,7 +191,10 @@ def _asking(system: System, options: Options) -> Ask:
 
     def ask(side: Declared) -> Result:
         here = bool(system.agents) and not agents.lies_there(side)
-        return run(side, THIS_MACHINE if here else system, for_builds(options))
+        own = for_builds(options)
+        if here:  # Nobody else is waited for.
+            return run(side, THIS_MACHINE, replace(own, deadline_s=None))
+        return run(side, system, own)
 
     return ask
 
@@ -193,6 +204,7 @@ def stream(
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
     found, chosen = _system(system), options or Options()
+    check_deadline(chosen, found)
     if found.name != THIS_MACHINE:
         yield from run(declared, found, chosen).table.to_batches()
         return
@@ -311,6 +323,7 @@ def carry(
             f"a query cannot be suspended on {found.name}, whose devices are agents; possible: an "
             "emulated system, or this machine"
         )
+    check_deadline(options, found)
     mine = workers(found, [declared.source])
     ready, before = with_answers(declared, found, _asking(found, options))
     ready = as_received(ready)
