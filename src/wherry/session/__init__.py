@@ -70,7 +70,7 @@ def explain(
     analyze : bool
         Also run it, and give predicted against actual for every term of its cost.
     """
-    found, chosen = _seen(declared, system), options or Options()
+    found, chosen = _system(system), options or Options()
     explanation = _explained(declared, found, chosen)[1]
     return (
         replace(explanation, analysis=_analyzed(declared, found, chosen))
@@ -86,7 +86,7 @@ def _analyzed(declared: Declared, system: System, options: Options) -> Analysis:
     chosen = ended.choice.chosen
     return analysis(
         ended.query,
-        system,
+        ended.system,
         chosen,
         result.timeline,
         time=time,
@@ -99,10 +99,11 @@ def answers_at(
     declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
 ) -> str:
     """Give the device that would make the answer of a pipeline; the host if several would."""
-    found, chosen = _seen(declared, system), options or Options()
+    given, chosen = _system(system), options or Options()
+    found = _seen(declared, given)
 
     def expect(side: Declared, keys: int) -> Known:
-        query, _ = _explained(side, found, for_builds(chosen))
+        query, _ = _explained(side, _for_side(side, given), for_builds(chosen))
         return expected(query.flows[-1], side.schema, keys)
 
     query = prepared(with_builds(declared, expect), found)
@@ -112,11 +113,12 @@ def answers_at(
     return devices.pop() if len(devices) == 1 else found.host
 
 
-def _explained(declared: Declared, system: System, options: Options) -> tuple[Query, Explanation]:
+def _explained(declared: Declared, given: System, options: Options) -> tuple[Query, Explanation]:
     builds: list[tuple[Known, Explanation]] = []
+    system = _seen(declared, given)
 
     def expect(side: Declared, keys: int) -> Known:
-        query, explanation = _explained(side, system, for_builds(options))
+        query, explanation = _explained(side, _for_side(side, given), for_builds(options))
         known = expected(query.flows[-1], side.schema, keys)
         builds.append((known, explanation))
         return known
@@ -182,10 +184,15 @@ def _asking(system: System, options: Options) -> Ask:
     """Give what runs the other sides of joins: here, if agents do not have their rows."""
 
     def ask(side: Declared) -> Result:
-        here = bool(system.agents) and not agents.lies_there(side)
-        return run(side, THIS_MACHINE if here else system, for_builds(options))
+        return run(side, _for_side(side, system), for_builds(options))
 
     return ask
+
+
+def _for_side(side: Declared, system: System) -> System:
+    """Give the system that the other side of a join runs on."""
+    here = bool(system.agents) and not agents.lies_there(side)
+    return agents.beside(system) if here else system
 
 
 def stream(
