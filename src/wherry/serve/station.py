@@ -329,7 +329,7 @@ class Station:
         self._check_open(tenant)
         said = hop.continuation
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         with visit.lock:
             visit.carrier.open(self.name, request.stage, hop)
@@ -362,7 +362,7 @@ class Station:
         self._check_readable(hop.plan.dataset, tenant)
         said, refs = hop.continuation, _chunks(request.chunks)
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         turn = self.gate.admitted
         with visit.lock, turn(tenant.name, begun=True) if begun else nullcontext():
@@ -416,7 +416,7 @@ class Station:
 
     def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         received = self._take(request.address, request.ticket)
         piece = as_piece(received.batches)
         with visit.lock:
@@ -428,7 +428,7 @@ class Station:
 
     def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         what = f"piece {request.piece}"
         try:
             with pa.ipc.open_stream(pa.py_buffer(request.body)) as reader:
@@ -511,11 +511,20 @@ class Station:
 
     def _worker(self, key_id: int, peer: Peer) -> Worker:
         key = self._sessions.find(key_id, peer, self.settings.clock())
-        mine = self._of(peer.tenant)
-        return Worker(self.driver, mine, key.key, mine.pool, mine.plans, mine.builds)
+        return self._working(peer.tenant, key.key)
 
-    def _carrier(self, worker: Worker) -> Carrier:
-        return Carrier({self.name: worker}, b"")
+    def _working(self, tenant: str, key: bytes) -> Worker:
+        mine = self._of(tenant)
+        return Worker(self.driver, mine, key, mine.pool, mine.plans, mine.builds)
+
+    def _carrier(self, tenant: Tenant) -> Carrier:
+        # It is given what was received: nothing is opened with its key.
+        return Carrier({self.name: self._working(tenant.name, b"")}, b"")
+
+    def _begun(self, request: requests.Fetch | requests.Give, tenant: Tenant) -> Visit:
+        """Give the visit of a query whose rows come, maybe only to be handed on from here."""
+        query, epoch = request.query, request.epoch
+        return self.visits.begin(tenant.name, query, epoch, lambda: self._carrier(tenant))
 
     def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:
         now = self.settings.clock()
