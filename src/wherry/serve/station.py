@@ -47,6 +47,7 @@ from wherry.serve.received import Received
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
+from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
 _ROUTING: Final = -1
@@ -127,6 +128,7 @@ class Station:
         self.life = os.urandom(16)
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
+        self._timed = Timed(settings.clock)
         self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
@@ -179,7 +181,8 @@ class Station:
         return self._ticket(visit, (0, 0))
 
     def sweep(self) -> None:
-        """Let go of what nobody spoke of for a lease; to be called now and then."""
+        """Let go of what nobody spoke of for a lease, stop what is late; to be called often."""
+        self._timed.stop_late()
         self.visits.sweep()
 
     def memory(self) -> dict[str, int]:
@@ -397,9 +400,8 @@ class Station:
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
-            evidence = carrier.run(
-                commands.Run(self.name, stage, chunk, pieces), self.settings.team
-            )
+            team = self._timed.team(self.settings.team, tenant.bounds.time_s, tenant.name)
+            evidence = carrier.run(commands.Run(self.name, stage, chunk, pieces), team)
             ledger = carrier.ledger[before:]
             del carrier.ledger[before:], carrier.evidence[:]
             if evidence.rows_out > tenant.bounds.rows:
