@@ -31,7 +31,7 @@ from wherry.devices.driver import Driver
 from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
-from wherry.run.carrier import Carrier, Evidence, Unread
+from wherry.run.carrier import Carrier, Unread
 from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
@@ -44,6 +44,7 @@ from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
+from wherry.serve.replies import spent_of, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
@@ -259,7 +260,7 @@ class Station:
         stored = [[n for n in request.columns if n in part.schema.names] for part in source.parts]
         return requests.Unpacked(
             tuple(
-                tuple(_unpacking(part, batch, names) for batch in range(len(part.rows)))
+                tuple(unpacking_of(part, batch, names) for batch in range(len(part.rows)))
                 for part, names in zip(source.parts, stored, strict=True)
             )
         )
@@ -410,7 +411,9 @@ class Station:
                     f"stage {stage} made {evidence.rows_out} rows; possible for tenant "
                     f"{tenant.name!r}: {tenant.bounds.rows}"
                 )
-        spent = _spent(evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger))
+        spent = spent_of(
+            evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger)
+        )
         ticket = self._ticket(visit, (stage, chunk))
         return Made(evidence.rows_out, evidence.nbytes, ticket, None, spent)
 
@@ -565,25 +568,6 @@ def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int, chunk: int) 
             f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
             "one or more, each once, or chunks"
         )
-
-
-def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
-    found = part.decoding(batch, names) if names else None
-    if found is None:
-        return None
-    return requests.Unpacking(found.columns, found.stored_bytes, found.why, found.codec)
-
-
-def _spent(evidence: Evidence, ledger: tuple[tuple[int, int, str], ...]) -> requests.Spent:
-    return requests.Spent(
-        rows_in=evidence.rows_in,
-        rows_selected=evidence.rows_selected,
-        work=msgspec.structs.astuple(evidence.work),
-        packed=evidence.packed,
-        core_ns=evidence.time.ns,
-        residuals=evidence.residuals,
-        ledger=ledger,
-    )
 
 
 _PLANNING: Final = (requests.Measure, requests.Unpack, requests.Sample, requests.Install)
