@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 from support.clusters import DRIVES, check_same, cluster, store
 
-from wherry import Options, Pipeline
+from wherry import Pipeline
+from wherry.session import Options
 from wherry.testing import cases, check_rows, placements_of_kinds
 
 SOAK = settings().max_examples > 1000

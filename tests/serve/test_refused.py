@@ -6,7 +6,8 @@ import time
 
 import pyarrow as pa
 import pytest
-from pyarrow import ipc
+from msgspec.structs import replace
+from pyarrow import flight, ipc
 
 from wherry.base.errors import WherryError
 from wherry.devices.profile import load_profile
@@ -14,6 +15,7 @@ from wherry.serve import requests
 from wherry.serve.agent import Agent, Asked
 from wherry.serve.connection import Connection
 from wherry.serve.requests import reply_of, to_bytes
+from wherry.statements.answering import SqlAnswers
 
 ROWS = pa.record_batch({"x": [1, 2, 3]})
 TENANTS = '[[tenant]]\nname = "sales"\nwho = ["uid {}"]\ndatasets = ["orders", "gone"]\n'
@@ -101,6 +103,29 @@ def test_an_agent_of_the_same_user_may_come_for_pieces_alone(asked):
     assert "agents take pieces by ticket" in reply.text
     (line,) = logged(asked)
     assert (line["what"], line["tenant"]) == ("request", "agents")
+
+
+def test_what_flight_clients_are_refused_is_logged(asked):
+    asked.tenants.write_text(TENANTS.format(os.geteuid()))
+    agent = Agent(replace(asked, listen=("grpc://127.0.0.1:0",)), SqlAnswers)
+    (listener,) = agent.listeners
+    options = flight.FlightCallOptions(timeout=5)
+    try:
+        with flight.FlightClient(str(listener.address)) as client:
+            for asks in (
+                lambda: client.get_flight_info(
+                    flight.FlightDescriptor.for_command(b"SELECT x FROM salaries"), options
+                ),
+                lambda: client.get_schema(flight.FlightDescriptor.for_path("salaries"), options),
+                lambda: client.do_get(flight.Ticket(b"no ticket"), options).read_all(),
+            ):
+                with pytest.raises(Exception, match=r"salaries|ticket"):
+                    asks()
+    finally:
+        agent.close()
+    lines = logged(asked)
+    assert [line["what"] for line in lines] == ["call"] * 3
+    assert all("tables: orders" in line["why"] for line in lines[:1])
 
 
 def test_who_may_what_is_read_again(asked):

@@ -182,6 +182,7 @@ class Agent:
             self._of_call,
             tls=None if plain else tls,
             answers=self.answers,
+            refused=self.door.guard.log.refused,
         )
 
     def _of_call(self, said: str, where: str) -> Peer:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from wherry.base.errors import CorruptError, InputError, unknown_name
+from wherry.base.errors import CorruptError, InputError, listed, unknown_name
 from wherry.data.chunk import ChunkRef
 from wherry.data.decoding import Decoding
 from wherry.data.fragments import FragmentSource
@@ -90,9 +90,13 @@ class FarSource:
         return self._source.chunks()
 
     def read(self, ref: ChunkRef, columns: Sequence[str]) -> pa.RecordBatch:
-        """Give rows: a few, for they are copied."""
-        (batch,) = self.few([ref], columns)
-        return batch
+        """Refuse: rows are read where they lie, and only a few, to look at, come here."""
+        del ref, columns
+        names = dict.fromkeys(name for holders in self.holders for name in holders)
+        raise InputError(
+            f"the rows of {self.name!r} are at agents ({listed(list(names))}), and are not read "
+            "elsewhere; run it on the system that it was scanned of"
+        )
 
     def few(self, refs: Sequence[ChunkRef], columns: Sequence[str]) -> list[pa.RecordBatch]:
         """Give the rows of several references, asking each agent once.

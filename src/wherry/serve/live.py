@@ -318,17 +318,20 @@ def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     return Link(device, "", lambda: InProcess(station, peer))
 
 
-_Key = tuple[int, str, tuple[tuple[str, str], ...]]
-_open: dict[_Key, Live] = {}
+_OPEN_MAX: Final = 16
+"""Systems whose connections are kept: a process that asks of more opens those of old ones anew."""
+_open: dict[tuple[int, bytes], Live] = {}
 _lock = threading.Lock()
 
 
 def live(system: System, dial: Dial) -> Live:
     """Give a system's connections, which this process opens once and again after a loss."""
-    key = (os.getpid(), system.name, tuple(system.agents.items()))
+    key = (os.getpid(), system.identity)
     with _lock:
         found = _open.get(key)
         if found is None:
             found = _open[key] = open_live(system, dial)
+            while len(_open) > _OPEN_MAX:
+                del _open[next(iter(_open))]
     found.revive()
     return found

@@ -41,6 +41,7 @@ from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
 from wherry.serve.gate import Admits, Open
 from wherry.serve.keyring import KeyRing
+from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
@@ -96,7 +97,7 @@ class Settings(Struct, frozen=True):
     lease_s: float = 15.0
     clock: Clock = time.monotonic_ns
     team: Team = alone
-    refused: Callable[[Peer, str, str], None] = lambda *_: None
+    refused: Refused = unheard
 
 
 class Station:
@@ -141,7 +142,7 @@ class Station:
         try:
             return to_bytes(self._answer(data, peer))
         except WherryError as problem:
-            self._note(peer, "request", problem)
+            note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
@@ -160,11 +161,8 @@ class Station:
         CorruptError, Retryable
             If the ticket is not ours, or has ended, or the piece is gone.
         """
-        try:
-            said = open_ticket(ticket, self._tickets, self.settings.clock())
-        except WherryError as problem:
-            self._note(peer, "ticket", problem)
-            raise
+        del peer
+        said = open_ticket(ticket, self._tickets, self.settings.clock())
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
@@ -196,11 +194,6 @@ class Station:
             self.visits.release(visit.tenant, visit.query)
         for belongings in self._belongings.values():
             belongings.pool.close()
-
-    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
-        # What may succeed later was not refused, and what failed of itself is no caller's doing.
-        if isinstance(problem, InputError):
-            self.settings.refused(peer, what, str(problem))
 
     # What is asked.
 
@@ -334,7 +327,7 @@ class Station:
         self._check_open(tenant)
         said = hop.continuation
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         with visit.lock:
             visit.carrier.open(self.name, request.stage, hop)
@@ -367,7 +360,7 @@ class Station:
         self._check_readable(hop.plan.dataset, tenant)
         said, refs = hop.continuation, _chunks(request.chunks)
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         turn = self.gate.admitted
         with visit.lock, turn(tenant.name, begun=True) if begun else nullcontext():
@@ -422,7 +415,7 @@ class Station:
 
     def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         received = self._take(request.address, request.ticket)
         piece = as_piece(received.batches)
         with visit.lock:
@@ -434,7 +427,7 @@ class Station:
 
     def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         what = f"piece {request.piece}"
         try:
             check_plain(pa.py_buffer(request.body), f"{what}: its rows")
@@ -518,11 +511,20 @@ class Station:
 
     def _worker(self, key_id: int, peer: Peer) -> Worker:
         key = self._sessions.find(key_id, peer, self.settings.clock())
-        mine = self._of(peer.tenant)
-        return Worker(self.driver, mine, key.key, mine.pool, mine.plans, mine.builds)
+        return self._working(peer.tenant, key.key)
 
-    def _carrier(self, worker: Worker) -> Carrier:
-        return Carrier({self.name: worker}, b"")
+    def _working(self, tenant: str, key: bytes) -> Worker:
+        mine = self._of(tenant)
+        return Worker(self.driver, mine, key, mine.pool, mine.plans, mine.builds)
+
+    def _carrier(self, tenant: Tenant) -> Carrier:
+        # It is given what was received: nothing is opened with its key.
+        return Carrier({self.name: self._working(tenant.name, b"")}, b"")
+
+    def _begun(self, request: requests.Fetch | requests.Give, tenant: Tenant) -> Visit:
+        """Give the visit of a query whose rows come, maybe only to be handed on from here."""
+        query, epoch = request.query, request.epoch
+        return self.visits.begin(tenant.name, query, epoch, lambda: self._carrier(tenant))
 
     def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:
         now = self.settings.clock()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 TEXT_MAX: Final = 1 << 18
 """Characters; sqlglot reads about half a million a second."""
+NODES_MAX: Final = 4000
+"""Of sqlglot's tree, the values of IN (...) aside: some passes take time by its square."""
+VALUES_MAX: Final = 10_000
+"""Of all IN (...) together; each takes 50 us to read."""
 _SHOWN: Final = 60
 CLAUSES: Final = (
     "SELECT [DISTINCT], FROM, JOIN (inner, left, semi, anti), WHERE, GROUP BY, HAVING, ORDER BY, "
@@ -63,6 +67,13 @@ def parsed(text: str) -> exp.Select:
         tree = tree.this
     if not isinstance(tree, glot.exp.Select):
         raise InputError(f"{_kind(tree)} is no SELECT; possible: {CLAUSES}")
+    of_lists = [isinstance(node.parent, glot.exp.In) for node in tree.walk()]
+    values, nodes = sum(of_lists), len(of_lists) - sum(of_lists)
+    if nodes > NODES_MAX or values > VALUES_MAX:
+        raise InputError(
+            f"a query of {nodes} parts and {values} values in lists of IN; possible: {NODES_MAX} "
+            f"and {VALUES_MAX}; more rows to look for are a table to join"
+        )
     return tree
 
 
