@@ -25,6 +25,7 @@ from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.fragments import Fragment
+from wherry.data.ipc_plain import check_plain
 from wherry.data.segment import SegmentPool
 from wherry.data.validate import check_batch
 from wherry.devices.driver import Driver
@@ -434,6 +435,7 @@ class Station:
         visit = self._begun(request, tenant)
         what = f"piece {request.piece}"
         try:
+            check_plain(pa.py_buffer(request.body), f"{what}: its rows")
             with pa.ipc.open_stream(pa.py_buffer(request.body)) as reader:
                 batches = list(reader)
         except (pa.ArrowException, OSError, ValueError) as problem:
