@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo bench test lint types layers unit coverage fuzz simulate soak golden clean
+.PHONY: help demo bench test lint types layers unit coverage fuzz simulate chaos soak golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ fuzz: $(VENV)/ready  ## corrupted files and hostile bytes for every reader and l
 SEEDS ?= 100000
 simulate: $(VENV)/ready  ## schedules of faults over the protocol, on all cores, then its mutants: `make simulate SEEDS=1000000`
 	$(BIN)/python -m wherry.sim.faults --seeds $(SEEDS) --seed $(SEED)
+
+ROUNDS ?= 500
+chaos: $(VENV)/ready  ## agents as processes, killed, stopped, cut off and starved under load: `make chaos ROUNDS=100 SEED=2`
+	PYTHONPATH=tests $(BIN)/python -m chaos --rounds $(ROUNDS) --seed $(SEED)
 
 soak: $(VENV)/ready  ## long: 10,000 new random programs and pipelines of each kind; prints how many ran and what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics

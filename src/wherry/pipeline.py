@@ -265,6 +265,7 @@ class Pipeline(Struct, frozen=True):
         cold: bool = False,
         objective: Objective = "time",
         load: Mapping[str, float] | None = None,
+        deadline_s: float | None = None,
     ) -> Result:
         """Run the pipeline and give the answer with the account of how it was made.
 
@@ -285,15 +286,21 @@ class Pipeline(Struct, frozen=True):
         load : mapping of str to float, optional
             Busy share, from 0 to below 1, of devices or resources that other tenants use:
             `{"csd0": 0.7, "link csd1->pcie0": 0.2}`; the planner counts on what is left.
+        deadline_s : float, optional
+            On a system with agents, give the answer or an error within so many seconds.
 
         Raises
         ------
         Refused
             If no placement is possible, with every reason, or if devices of the system lack the
             figures that the objective needs.
+        InputError
+            If there is a deadline, and no device of the system is an agent.
+        Retryable
+            If agents were lost, or the deadline is over: the device and its part are named.
         """
         session = _session()
-        options = session.Options(placement or {}, strict, cold, objective, load or {})
+        options = session.Options(placement or {}, strict, cold, objective, load or {}, deadline_s)
         return session.run(self, system, options)
 
     def suspend(

@@ -54,6 +54,12 @@ ObjectiveText = Annotated[
         help="time, money, energy, or weights such as time=1,energy=0.2.",
     ),
 ]
+DeadlineS = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline", metavar="S", help="Of agents: an answer or an error within S seconds."
+    ),
+]
 LoadText = Annotated[
     str | None,
     typer.Option(

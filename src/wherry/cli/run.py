@@ -15,6 +15,7 @@ from wherry.cli.journals import Datasets, JournalName
 from wherry.cli.options import (
     Cold,
     Data,
+    DeadlineS,
     Json,
     LoadText,
     ObjectiveText,
@@ -70,6 +71,7 @@ def command(
     cold: Cold = False,
     objective: ObjectiveText = "time",
     load: LoadText = None,
+    deadline: DeadlineS = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -125,14 +127,14 @@ def command(
     if isinstance(pipeline, Movable):
         others = {
             "--placement": placement, "--strict": strict, "--cold": cold, "--load": load,
-            "--output": output, "--data": data,
+            "--output": output, "--data": data, "--deadline": deadline,
         }  # fmt: skip
         refuse_options(others, f"{target} is a movable, which takes no")
         run_movable(pipeline, system, moves, trace=trace, rows=rows, as_json=as_json)
         return
     refuse_options(moves.options(), f"{target} is a pipeline, which takes no")
     if output is not None:
-        options = Options(pins or {}, strict, cold, chosen_by, busy)
+        options = Options(pins or {}, strict, cold, chosen_by, busy, deadline)
         with progress() as begin:
             begin(f"{target} on {found.name}")
             written = write(
@@ -143,7 +145,13 @@ def command(
     with progress() as begin:
         begin(f"{target} on {found.name}")
         result = pipeline.run(
-            found, placement=pins, strict=strict, cold=cold, objective=chosen_by, load=busy
+            found,
+            placement=pins,
+            strict=strict,
+            cold=cold,
+            objective=chosen_by,
+            load=busy,
+            deadline_s=deadline,
         )
     if trace is not None:
         trace.write_bytes(result.trace)

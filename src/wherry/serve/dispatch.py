@@ -6,9 +6,11 @@ the answer on a thread of its own, so as many are under way as the machine's win
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Final
 
 from wherry.base.events import Span
@@ -38,10 +40,14 @@ from wherry.run.commands import (
 from wherry.run.crew import Clock
 from wherry.run.executor import Cut
 from wherry.run.machine import Machine
+from wherry.serve.deadline import Overdue, is_over, left_s
 from wherry.serve.remote import RemoteCarrier
 
 THREADS_MAX: Final = 64
 """Commands under way at once, over all agents."""
+_AFTER_S: Final = 0.5
+"""Whoever waits for an agent says that the deadline is over; what works in this process does not,
+and is left so long after it."""
 
 
 class Dispatch:
@@ -78,7 +84,7 @@ class Dispatch:
 
     def _carry_out(self, machine: Machine, pool: ThreadPoolExecutor) -> tuple[PieceId, ...]:
         todo: deque[Command] = deque(machine.start())
-        waiting: set[Future[Event]] = set()
+        waiting: dict[Future[Event], Command] = {}
         while True:
             while todo:
                 command = todo.popleft()
@@ -88,10 +94,20 @@ class Dispatch:
                 if event is not None:
                     todo.extend(machine.handle(event))
                 else:
-                    waiting.add(pool.submit(self._carry, command))
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    going = pool.submit(copy_context().run, self._carry, command)
+                    waiting[going] = command
+            done, _ = wait(waiting, _wait_s(), FIRST_COMPLETED)
+            if not done and is_over():
+                raise self._overdue(next(iter(waiting.values())))
             for future in done:
+                del waiting[future]
                 todo.extend(machine.handle(future.result()))
+
+    def _overdue(self, command: Command) -> Overdue:
+        """Give the error of a command that is under way when the deadline is over."""
+        device = getattr(command, "device", "") or getattr(command, "target", "")
+        doing = f"a {type(command).__name__}".lower()
+        return Overdue(device, doing, self.carrier.hop(getattr(command, "stage", ROUTING)))
 
     def _at_once(self, command: Command) -> Event | None:
         """Do what asks nobody."""
@@ -158,3 +174,9 @@ class Dispatch:
         self.spans.append(Span("replan", where, command.device, begin, end, stage=ROUTING))
         self.revisions.append(Revision(Measured(end), decision))
         return Replanned(command.seen, decision.ways)
+
+
+def _wait_s() -> float | None:
+    """Give how long to wait for what is under way; None: until it ends."""
+    left = left_s(math.inf)
+    return None if left == math.inf else left + _AFTER_S

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TypeVar
@@ -16,6 +15,7 @@ from wherry.data.fragments import FragmentSource
 from wherry.data.statistics import ChunkStatistics
 from wherry.run.continuation import runs_of
 from wherry.serve import requests
+from wherry.serve.deadline import together
 from wherry.serve.directory import (
     Bounds,
     Directory,
@@ -48,7 +48,6 @@ class FarSource:
         self.directory, self._links = directory, links
         self._bounds: dict[str, Bounds] = {}
         self._unpacked: dict[tuple[str, ...], tuple[tuple[Unpacking | None, ...], ...]] = {}
-        self._lock = threading.Lock()
         self._source: FragmentSource = source_of(directory, self._part)
 
     @property
@@ -113,10 +112,15 @@ class FarSource:
             mine = ChunkRef(number, ref.batch, ref.offset, ref.rows)
             asked.setdefault(holder, []).append((place, mine))
         found: dict[int, pa.RecordBatch] = {}
-        for holder, wanted in asked.items():
-            chunks = tuple(runs_of([ref for _, ref in wanted]))
+
+        def sample(holder: str) -> requests.Rows:
+            chunks = tuple(runs_of([ref for _, ref in asked[holder]]))
             ask = requests.Sample(self.name, chunks, tuple(columns))
-            reply = self._links[holder].ask(ask, "looking at rows", requests.Rows)
+            reply: requests.Rows = self._links[holder].ask(ask, "looking at rows", requests.Rows)
+            return reply
+
+        for holder, reply in together(sample, asked).items():
+            wanted = asked[holder]
             batches = _read(reply.body, f"the sample of {holder}")
             if len(batches) != len(wanted):
                 raise CorruptError(f"{holder} gave {len(batches)} samples, not {len(wanted)}")
@@ -151,31 +155,33 @@ class FarSource:
 
     def _measured(self, column: str) -> Bounds:
         """Give what is known of a column, by part and stored batch; its holders are asked once."""
-        with self._lock:
-            if column not in self._bounds:
-                ask = requests.Measure(self.name, column)
-                replies = self._each(ask, f"measuring {column}", requests.Bounds)
-                self._bounds[column] = tuple(
-                    replies[holder].parts[number] for holder, number in self._chosen()
-                )
-            return self._bounds[column]
+        # Two threads may ask for the same: that costs little, and neither waits for the other.
+        if column not in self._bounds:
+            ask = requests.Measure(self.name, column)
+            chosen = self._chosen()
+            replies = self._each(chosen, ask, f"measuring {column}", requests.Bounds)
+            self._bounds[column] = tuple(replies[holder].parts[n] for holder, n in chosen)
+        return self._bounds[column]
 
     def _asked(self, columns: tuple[str, ...]) -> tuple[tuple[Unpacking | None, ...], ...]:
-        with self._lock:
-            if columns not in self._unpacked:
-                ask = requests.Unpack(self.name, columns)
-                replies = self._each(ask, "asking what reading takes", requests.Unpacked)
-                self._unpacked[columns] = tuple(
-                    replies[holder].parts[number] for holder, number in self._chosen()
-                )
-            return self._unpacked[columns]
+        if columns not in self._unpacked:
+            ask = requests.Unpack(self.name, columns)
+            chosen = self._chosen()
+            replies = self._each(chosen, ask, "asking what reading takes", requests.Unpacked)
+            self._unpacked[columns] = tuple(replies[holder].parts[n] for holder, n in chosen)
+        return self._unpacked[columns]
 
     def _chosen(self) -> list[tuple[str, int]]:
         return [self._holder(part) for part in range(len(self.directory.places))]
 
-    def _each(self, ask: requests.Message, doing: str, kind: type[R]) -> dict[str, R]:
-        holders = dict.fromkeys(holder for holder, _ in self._chosen())
-        return {holder: self._links[holder].ask(ask, doing, kind) for holder in holders}
+    def _each(
+        self, chosen: list[tuple[str, int]], ask: requests.Message, doing: str, kind: type[R]
+    ) -> dict[str, R]:
+        def reply(holder: str) -> R:
+            found: R = self._links[holder].ask(ask, doing, kind)
+            return found
+
+        return together(reply, dict.fromkeys(holder for holder, _ in chosen))
 
 
 def _read(body: bytes, what: str) -> list[pa.RecordBatch]:

@@ -1,21 +1,29 @@
-"""A caller's side of an agent: connections that are used again, and what tells that it is lost."""
+"""A caller's side of an agent: connections that are used again, until it is lost."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from wherry.base.errors import CorruptError, WherryError
 from wherry.serve import requests
+from wherry.serve.deadline import Overdue, is_over, left_s
 from wherry.serve.peer import Peer
 from wherry.serve.received import BY_REFERENCE, Received, Unreached
-from wherry.serve.requests import Failed, Message, Welcome, error_of, reply_of, to_bytes
+from wherry.serve.requests import (
+    Failed,
+    Message,
+    Welcome,
+    error_of,
+    failed,
+    reply_of,
+    to_bytes,
+)
 from wherry.serve.station import Station
 
-PING_S: Final = 1.0
-"""How often an agent is asked for a sign of life while something is under way there."""
 SILENCE_S: Final = 3.0
 """An agent that gives no sign of life for so long is lost."""
 BUSY_S: Final = 30.0
@@ -23,6 +31,8 @@ BUSY_S: Final = 30.0
 _AT_ONCE_S: Final = 0.5
 REQUEST_S: Final = 120.0
 """No request takes longer."""
+PLANNING: Final = "hop: planning"
+"""What is asked of agents before a query's stages are sent to them."""
 
 
 class Connection(Protocol):
@@ -50,8 +60,8 @@ class AgentLost(Unreached):
         Which.
     """
 
-    def __init__(self, device: str, doing: str, why: object) -> None:
-        super().__init__(f"{device} was lost while {doing}: {why}")
+    def __init__(self, device: str, doing: str, hop: str, why: object) -> None:
+        super().__init__(f"{device} was lost while {doing} ({hop}): {why}")
         self.device = device
 
 
@@ -87,11 +97,19 @@ class Link:
         Where it listens; empty for a station of this process.
     connect : callable
         Makes a connection.
+    awaited : callable
+        Is called before anything is waited for: somebody has to look whether the agent lives.
     """
 
-    def __init__(self, device: str, address: str, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self,
+        device: str,
+        address: str,
+        connect: Callable[[], Connection],
+        awaited: Callable[[], None] = lambda: None,
+    ) -> None:
         self.device, self.address = device, address
-        self._connect = connect
+        self._connect, self.awaited = connect, awaited
         self._free: list[Connection] = []
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
@@ -113,49 +131,76 @@ class Link:
         """Whether it was lost."""
         return self._lost is not None
 
-    def welcome(self, *, anew: bool = False) -> Welcome:
+    def welcome(self, *, anew: bool = False, within_s: float = SILENCE_S) -> Welcome:
         """Say Hello, if nobody has, or anew for another key; give the answer."""
         if self._welcome is None or anew:
-            self._welcome = self.ask(requests.Hello(), "saying hello", Welcome)
+            hello = requests.Hello()
+            self._welcome = self.ask(hello, "saying hello", Welcome, within_s=within_s)
         return self._welcome
 
     def ask(
-        self, request: Message, doing: str, *kinds: type[Any], within_s: float = REQUEST_S
+        self,
+        request: Message,
+        doing: str,
+        *kinds: type[Any],
+        hop: str = PLANNING,
+        within_s: float = REQUEST_S,
+        others: Sequence[Link] = (),
     ) -> Any:
         """Ask, and give the reply, which is of one of `kinds`.
+
+        Parameters
+        ----------
+        doing, hop : str
+            What is being done, and for which part of which query: errors say so.
+        within_s : float
+            Wait no longer, nor past the deadline of this thread.
+        others : sequence of Link
+            Agents that this one needs for it: if one is lost, nobody waits any more.
 
         Raises
         ------
         AgentLost
-            If the agent is not reached; `doing` says what was being done.
+            If the agent, or one of the others, is not reached.
+        Overdue
+            If the deadline of this thread was first.
         WherryError
             What the agent answered instead, naming it; that it is busy, only after `BUSY_S` of
             asking as often as it said.
         """
-        data, until = to_bytes(request), time.monotonic() + BUSY_S
+        data, until = to_bytes(request), time.monotonic() + left_s(BUSY_S)
         while True:
-            reply = reply_of(self._used(lambda c: c.ask(data, within_s), doing))
+            use = partial(_asked, data, within_s)
+            reply = reply_of(self._used(use, doing, hop, others))
             if not isinstance(reply, Failed):
                 break
             if not 0 < reply.again_s < until - time.monotonic():
-                raise error_of(reply, self.device)
+                raise error_of(reply, self.device, hop)
             time.sleep(reply.again_s)
         if not isinstance(reply, kinds):
-            raise WherryError(f"{self.device} answered {type(reply).__name__} while {doing}")
+            raise WherryError(
+                f"{self.device} answered {type(reply).__name__} while {doing} ({hop})"
+            )
         return reply
 
-    def take(self, ticket: bytes, doing: str, within_s: float = REQUEST_S) -> Received:
-        """Give the rows behind a ticket."""
-        return self._used(lambda c: c.take(ticket, within_s), doing)
+    def take(
+        self, ticket: bytes, doing: str, *, hop: str = PLANNING, within_s: float = REQUEST_S
+    ) -> Received:
+        """Give the rows behind a ticket; raises what `ask` does."""
+        return self._used(lambda c: c.take(ticket, left_s(within_s)), doing, hop)
 
     def alive(self) -> bool:
         """Ask for a sign of life; without one, whoever waits for this agent waits no longer."""
+        return self.pinged(requests.Echo(0))
+
+    def pinged(self, sign: Message) -> bool:
+        """Ask for a sign of life by a request; give whether the agent is there."""
         try:
-            self.ask(requests.Echo(0), "waiting for it", requests.Rows, within_s=SILENCE_S)
+            self.ask(sign, "waiting for it", requests.Rows, requests.Done, within_s=SILENCE_S)
         except AgentLost as lost:
             self.lose(lost)
         except WherryError:
-            pass  # It answers.
+            pass  # It answers, or nobody wants to know any more.
         return self._lost is None
 
     def lose(self, why: AgentLost) -> None:
@@ -169,26 +214,46 @@ class Link:
 
     def close(self) -> None:
         """Close all connections."""
-        self.lose(AgentLost(self.device, "closing", "it was closed"))
+        self.lose(AgentLost(self.device, "closing", PLANNING, "it was closed"))
 
-    def _used(self, use: Callable[[Connection], Any], doing: str) -> Any:
+    def _used(
+        self,
+        use: Callable[[Connection], Any],
+        doing: str,
+        hop: str,
+        others: Sequence[Link] = (),
+    ) -> Any:
+        if is_over():
+            raise Overdue(self.device, doing, hop)
         known, begun = self._kept(), time.monotonic()
+        self.awaited()
         try:
             if known is not None:
                 try:
-                    return self._once(known, use)
+                    return self._once(known, use, others)
                 except Unreached:
                     # It may have been closed while nobody used it; silence is another matter.
                     if time.monotonic() - begun > _AT_ONCE_S:
                         raise
-            return self._once(self._made(), use)
+            return self._once(self._made(), use, others)
+        except AgentLost:
+            raise
         except Unreached as problem:
-            raise self._lost or AgentLost(self.device, doing, problem) from None
+            lost = next((link.why for link in (self, *others) if link.why is not None), None)
+            if lost is None and is_over():
+                raise Overdue(self.device, doing, hop) from None
+            raise lost or AgentLost(self.device, doing, hop, problem) from None
+        except WherryError as problem:
+            raise error_of(failed(problem), self.device, hop) from None
 
-    def _once(self, connection: Connection, use: Callable[[Connection], Any]) -> Any:
+    def _once(
+        self, connection: Connection, use: Callable[[Connection], Any], others: Sequence[Link]
+    ) -> Any:
         """Use a connection; it is kept if the agent answered, whatever it said."""
         answered = False
         try:
+            for other in others:
+                other.hang(connection)
             found = use(connection)
             answered = True
         except (OSError, EOFError) as problem:
@@ -197,6 +262,8 @@ class Link:
             answered = not isinstance(problem, Unreached | CorruptError)
             raise
         finally:
+            for other in others:
+                other.unhang(connection)
             if answered:
                 self._give(connection)
             else:
@@ -204,6 +271,18 @@ class Link:
                     self._busy.discard(connection)
                 connection.close()
         return found
+
+    def hang(self, connection: Connection) -> None:
+        """Have a connection to another agent, which waits for this one, end with it."""
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            self._busy.add(connection)
+
+    def unhang(self, connection: Connection) -> None:
+        """Leave the connection to its own agent."""
+        with self._lock:
+            self._busy.discard(connection)
 
     def _kept(self) -> Connection | None:
         """Give a connection that was used before."""
@@ -236,52 +315,5 @@ class Link:
         connection.close()
 
 
-class Watchman:
-    """A thread that asks busy agents for signs of life, and keeps what belongs to queries.
-
-    Parameters
-    ----------
-    links : mapping of str to Link
-        Of one caller; looked at anew every time.
-    """
-
-    def __init__(self, links: Mapping[str, Link]) -> None:
-        self._links, self._queries = links, list[bytes]()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-
-    def watch(self, query: bytes) -> None:
-        """Look after a query until it is `over`."""
-        with self._lock:
-            self._queries.append(query)
-            if self._thread is None or not self._thread.is_alive():
-                self._stop.clear()
-                self._thread = threading.Thread(
-                    target=self._serve, name="wherry-watch", daemon=True
-                )
-                self._thread.start()
-
-    def over(self, query: bytes) -> None:
-        """Look after a query no more."""
-        with self._lock:
-            self._queries.remove(query)
-            if not self._queries:
-                self._stop.set()
-                self._thread = None
-
-    def _serve(self) -> None:
-        stop = self._stop
-        while not stop.wait(PING_S):
-            with self._lock:
-                queries = tuple(self._queries)
-            for link in list(self._links.values()):
-                if link.lost or not link.address or stop.is_set():
-                    continue
-                try:
-                    renew = requests.Renew(queries)
-                    link.ask(renew, "waiting for it", requests.Done, within_s=SILENCE_S)
-                except AgentLost as lost:
-                    link.lose(lost)
-                except WherryError:
-                    pass  # It answers.
+def _asked(data: bytes, within_s: float, connection: Connection) -> bytes:
+    return connection.ask(data, left_s(within_s))

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from wherry.base.errors import InputError, Refused, WherryError
+from wherry.base.errors import InputError, Refused, Retryable, WherryError
 from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
@@ -21,24 +21,35 @@ from wherry.devices.topology import Dataset, System, dataset_of
 from wherry.run.crew import crew
 from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
+from wherry.serve.deadline import Overdue, together
 from wherry.serve.directory import Directory
 from wherry.serve.far import FarSource, directories, named
-from wherry.serve.links import AgentLost, Connection, InProcess, Link, Watchman
+from wherry.serve.links import (
+    PLANNING,
+    SILENCE_S,
+    AgentLost,
+    Connection,
+    InProcess,
+    Link,
+)
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
 from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
 from wherry.serve.tenants import Tenant, Tenants
+from wherry.serve.watchman import Watchman
 
 _CALLER: Final = "caller"
 _MINE: Final = Tenants({_CALLER: Tenant(_CALLER, ("*",))})
 
 AGAIN_S: Final = 0.5
 """Agents that were lost are looked for again no sooner."""
+_AGAIN_WITHIN_S: Final = 2.0
+"""They are given so long to say that they are there: a query waits for it."""
 
-Connecting = Callable[[str], Link]
 LOAD_STEP: Final = 0.05
-
+Connecting = Callable[[str], Link]
+R = TypeVar("R", bound=requests.Message)
 Dial = Callable[[str, str], Connection]
 """Connects to the agent at an address; the second argument is its name."""
 
@@ -63,6 +74,8 @@ class Live:
         self.system, self.links, self.emulated = system, links, emulated
         self._connect, self._tried_s = connect, time.monotonic()
         self.watchman = Watchman(links)
+        for link in links.values():
+            link.awaited = self.watchman.wake
         self._sources: dict[str, FarSource] = {}
 
     def revive(self) -> None:
@@ -72,11 +85,12 @@ class Live:
             return
         self._tried_s = time.monotonic()
         anew = {device: self._connect(device) for device in lost}
-        emulated, reasons, _ = _checked(self.system, anew)
+        emulated, reasons, _ = _checked(self.system, anew, _AGAIN_WITHIN_S)
         if reasons:
             raise Refused(f"agents of {self.system.name} came back as others", reasons)
         for device, link in anew.items():
             if not link.lost and emulated == self.emulated:
+                link.awaited = self.watchman.wake
                 self.links[device] = link
 
     def names(self) -> list[str]:
@@ -158,15 +172,8 @@ class Live:
     def load(self) -> dict[str, float]:
         """Give what others keep busy of each agent, in steps of `LOAD_STEP`, where it is some."""
         found = {}
-        for device in self.system.agents:
-            link = self.links[device]
-            if link.lost:
-                continue
-            try:
-                said = link.ask(requests.Health(), "asking how busy it is", requests.Healthy)
-            except AgentLost as lost:
-                link.lose(lost)
-                continue
+        replies = self._of_each(requests.Health(), "asking how busy it is", requests.Healthy)
+        for device, said in replies.items():
             taken = round(min(max(said.taken, 0.0), TAKEN_MAX) / LOAD_STEP) * LOAD_STEP
             if taken:
                 found[device] = taken
@@ -177,6 +184,21 @@ class Live:
         for link in self.links.values():
             link.close()
 
+    def _of_each(self, ask: requests.Message, doing: str, kind: type[R]) -> dict[str, R]:
+        """Ask all agents at once; give what those say that are there."""
+
+        def said(device: str) -> R | None:
+            link = self.links[device]
+            try:
+                found: R = link.ask(ask, doing, kind)
+            except AgentLost as lost:
+                link.lose(lost)
+                return None
+            return found
+
+        here = [device for device in self.system.agents if not self._lost(device)]
+        return {d: reply for d, reply in together(said, here).items() if reply is not None}
+
     def _lost(self, device: str) -> bool:
         link = self.links.get(device)
         return link is not None and link.lost
@@ -185,15 +207,8 @@ class Live:
         self, unreadable: dict[str, str] | None = None
     ) -> dict[str, tuple[requests.Dataset, ...]]:
         found = {}
-        for device in self.system.agents:
-            link = self.links[device]
-            if link.lost:
-                continue
-            try:
-                reply = link.ask(requests.List(), "listing its datasets", requests.Listed)
-            except AgentLost as lost:
-                link.lose(lost)
-                continue
+        replies = self._of_each(requests.List(), "listing its datasets", requests.Listed)
+        for device, reply in replies.items():
             found[device] = reply.datasets
             if unreadable is not None:
                 unreadable.update({name: f"{device}: {why}" for name, why in reply.unreadable})
@@ -218,7 +233,7 @@ def open_live(system: System, dial: Dial) -> Live:
         return Link(device, address, partial(dial, address, device))
 
     links = {device: connect(device) for device in system.agents}
-    emulated, reasons, unreached = _checked(system, links)
+    emulated, reasons, unreached = _checked(system, links, SILENCE_S)
     if len(unreached) == len(links):
         raise Refused(f"no agent of {system.name} can be reached", unreached)
     if reasons:
@@ -231,18 +246,22 @@ def open_live(system: System, dial: Dial) -> Live:
     return Live(system, links, connect, emulated=emulated)
 
 
-def _checked(system: System, links: Mapping[str, Link]) -> tuple[bool, list[str], list[str]]:
+def _checked(
+    system: System, links: Mapping[str, Link], within_s: float
+) -> tuple[bool, list[str], list[str]]:
     kinds: dict[bool, list[str]] = {}
     reasons, unreached = [], []
-    for device, link in links.items():
-        try:
-            welcome = link.welcome()
-        except AgentLost as lost:
+    for device, welcome in together(partial(_welcome, links, within_s), links).items():
+        link = links[device]
+        if isinstance(welcome, Retryable):
+            lost = welcome
+            if not isinstance(lost, AgentLost):
+                lost = AgentLost(device, "saying hello", PLANNING, welcome)
             link.lose(lost)
             unreached.append(str(lost))
             continue
-        except WherryError as problem:
-            reasons.append(str(problem))
+        if isinstance(welcome, WherryError):
+            reasons.append(str(welcome))
             continue
         kinds.setdefault(welcome.emulated, []).append(device)
         if welcome.name != device:
@@ -254,6 +273,17 @@ def _checked(system: System, links: Mapping[str, Link]) -> tuple[bool, list[str]
             "modelled and measured times cannot be added: start all with --emulate, or none"
         )
     return next(iter(kinds), False), reasons, unreached
+
+
+def _welcome(
+    links: Mapping[str, Link], within_s: float, device: str
+) -> requests.Welcome | WherryError:
+    try:
+        return links[device].welcome(within_s=within_s)
+    except Overdue:
+        raise
+    except WherryError as problem:
+        return problem
 
 
 def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:

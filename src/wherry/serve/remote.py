@@ -7,12 +7,13 @@ it from the one that has it; only the answer comes to the caller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import InputError, Retryable
+from wherry.base.errors import Retryable, WherryError
 from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.base.units import Measured, Modelled
 from wherry.data.decoding import Reading
@@ -27,11 +28,14 @@ from wherry.run.carrier import Evidence, decided
 from wherry.run.commands import ALL, PieceId
 from wherry.run.continuation import Continuation, chunks_of, runs_of
 from wherry.serve import requests
+from wherry.serve.deadline import Overdue, together, without
 from wherry.serve.links import AgentLost, Link
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.requests import Made
 
 GIVEN: Final = "given by the caller"
+_RELEASE_S: Final = 1.0
+"""An agent that does not let go in so long does when its lease ends."""
 _ATTEMPTS: Final = 6
 """Plan, directory, a new key, and builds that came while others went."""
 
@@ -62,6 +66,8 @@ class RemoteCarrier:
         Gives what a device lacks, whatever it kept of other queries, when the continuation of a
         stage first reaches it: digests of builds, or b"" for the plan. So modelled time does not
         hang on what ran before. Not given: what it really lacks.
+    kinds : sequence of str
+        What each stage is made of, for errors: `near+partial`.
     """
 
     def __init__(
@@ -74,10 +80,12 @@ class RemoteCarrier:
         builds: Mapping[bytes, Build],
         decide: Decide | None = None,
         lacking: Callable[[int], Sequence[bytes]] | None = None,
+        kinds: Sequence[str] = (),
     ) -> None:
         self.links, self.plan_bytes, self.builds = links, plan_bytes, builds
         self.query, self._epoch = continuation.query, continuation.epoch
         self.decide, self._directory, self._lacking = decide, directory, lacking
+        self._kinds = kinds
         self.ledger: list[LedgerEntry] = []
         self._left = False
         self.evidence: list[Evidence] = []
@@ -86,6 +94,14 @@ class RemoteCarrier:
         self._unread: dict[PieceId, commands.Read] = {}
         self._held: dict[PieceId, Piece] = {}
         self._told: set[tuple[str, bytes]] = set()
+
+    def hop(self, stage: int) -> str:
+        """Give which part of the query a stage is, as errors say it."""
+        query = self.query.hex()[:8]
+        if stage == commands.ROUTING:
+            return f"hop: routing of query {query}"
+        kinds = f" {self._kinds[stage]}" if stage < len(self._kinds) else ""
+        return f"hop: stage {stage}{kinds} of query {query}"
 
     # What a machine commands.
 
@@ -103,6 +119,7 @@ class RemoteCarrier:
             command.message,
             f"sending it stage {command.stage}",
             requests.Accepted,
+            hop=self.hop(command.stage),
             ask_machine=self._lacking is None,
         )
         if isinstance(reply, requests.Lacks):
@@ -112,7 +129,8 @@ class RemoteCarrier:
     def install(self, command: commands.Install) -> commands.Installed:
         """Send a build; if devices are only said to lack it, when they do."""
         if self._lacking is None:
-            self._supply(self.links[command.target], requests.Lacks(requests.BUILD, command.build))
+            lacks = requests.Lacks(requests.BUILD, command.build)
+            self._supply(self.links[command.target], lacks, self.hop(command.stage))
         return commands.Installed(command.target, command.stage)
 
     def shipped(self, command: commands.Install) -> tuple[int, Known | None]:
@@ -125,7 +143,8 @@ class RemoteCarrier:
     def route(self, command: commands.Route) -> commands.Routed:
         """Let the agent choose the chunks; each is a share."""
         ask = requests.Route(self.query, self._epoch)
-        reply = self.links[command.device].ask(ask, "routing", requests.Routed)
+        link, hop = self.links[command.device], self.hop(commands.ROUTING)
+        reply = link.ask(ask, "choosing chunks", requests.Routed, hop=hop)
         return commands.Routed(tuple((ref,) for ref in chunks_of(reply.chunks)))
 
     def read(self, command: commands.Read) -> int:
@@ -139,6 +158,7 @@ class RemoteCarrier:
             message,
             f"reading chunk {command.chunk}",
             Made,
+            hop=self.hop(0),
         )
         self._kept[-1, command.chunk] = _Kept(command.device, made)
         return int(made.rows)
@@ -174,7 +194,7 @@ class RemoteCarrier:
         ask = requests.Run(
             self.query, self._epoch, command.stage, command.chunk, pieces, chunks, reading
         )
-        made = link.ask(ask, doing, Made)
+        made = link.ask(ask, doing, Made, hop=self.hop(command.stage))
         for piece in command.pieces:
             self._kept.pop(piece, None)
             self._unread.pop(piece, None)
@@ -197,7 +217,7 @@ class RemoteCarrier:
         for piece in pieces:
             kept = self._kept.pop(piece)
             link = self.links[kept.device]
-            received = link.take(kept.made.ticket, "giving its answer")
+            received = link.take(kept.made.ticket, "giving its answer", hop=self.hop(piece[0]))
             rows = as_piece(received.batches)
             found.append(rows)
             if link.address:
@@ -219,13 +239,14 @@ class RemoteCarrier:
         """Let every agent forget the query; one that is lost forgets it by itself."""
         if self._left:
             return
-        for link in self.links.values():
-            if link.lost:
-                continue
-            try:
-                link.ask(requests.Release(self.query), "releasing", requests.Done, within_s=3.0)
-            except (Retryable, InputError):
-                continue
+        ask, hop = requests.Release(self.query), f"hop: end of query {self.query.hex()[:8]}"
+
+        def released(link: Link) -> None:
+            with suppress(WherryError):
+                link.ask(ask, "letting go", requests.Done, hop=hop, within_s=_RELEASE_S)
+
+        with without():
+            together(released, [link for link in self.links.values() if not link.lost])
 
     # How it is asked.
 
@@ -237,6 +258,7 @@ class RemoteCarrier:
         doing: str,
         kind: type[Any],
         *,
+        hop: str,
         ask_machine: bool = False,
     ) -> Any:
         """Ask with a sealed message until the agent has all that it names."""
@@ -245,9 +267,9 @@ class RemoteCarrier:
             welcome = link.welcome(anew=stale)
             try:
                 request = ask(welcome.key_id, body + seal(welcome.key, body))
-                reply = link.ask(request, doing, kind, requests.Lacks)
+                reply = link.ask(request, doing, kind, requests.Lacks, hop=hop)
             except Retryable as problem:
-                if stale or isinstance(problem, AgentLost):
+                if stale or isinstance(problem, AgentLost | Overdue):
                     raise
                 stale = True  # The key may have ended: with a new one it is tried once more.
                 continue
@@ -255,24 +277,23 @@ class RemoteCarrier:
                 return reply
             if ask_machine and reply.what == requests.BUILD:
                 return reply
-            self._supply(link, reply)
-        raise Retryable(f"{link.device} loses what it was sent as soon as it has it")
+            self._supply(link, reply, hop)
+        raise Retryable(f"{link.device} loses what it was sent as soon as it has it ({hop})")
 
-    def _supply(self, link: Link, lacks: requests.Lacks) -> None:
+    def _supply(self, link: Link, lacks: requests.Lacks, hop: str) -> None:
         if lacks.what == requests.DIRECTORY:
-            self._install(link, requests.DIRECTORY, self._directory())
+            body = self._directory()
         elif lacks.what == requests.BUILD:
-            self._install(link, requests.BUILD, self.builds[lacks.digest].message.to_pybytes())
+            body = self.builds[lacks.digest].message.to_pybytes()
         else:
-            self._install(link, requests.PLAN, self.plan_bytes)
-
-    def _install(self, link: Link, what: str, body: bytes) -> None:
-        link.ask(requests.Install(what, body), f"sending it a {what}", requests.Done)
+            body = self.plan_bytes
+        install = requests.Install(lacks.what, body)
+        link.ask(install, f"being sent a {lacks.what}", requests.Done, hop=hop)
 
     def _bring(self, piece: PieceId, device: str, stage: int) -> None:
         """Have a piece at a device."""
         if piece in self._held:
-            self._give(piece, device)
+            self._give(piece, device, stage)
             return
         kept = self._kept[piece]
         if kept.device == device:
@@ -281,24 +302,34 @@ class RemoteCarrier:
         doing = f"fetching piece {piece} from {kept.device}"
         if not source.address:
             # A station of this process listens to nobody: the caller hands its rows on.
-            received = source.take(kept.made.ticket, doing)
+            received = source.take(kept.made.ticket, doing, hop=self.hop(stage))
             self._held[piece] = as_piece(received.batches)
-            self._give(piece, device, kept.made.reading)
+            self._give(piece, device, stage, kept.made.reading)
             return
         ask = requests.Fetch(
             self.query, self._epoch, stage, piece, source.address, kept.made.ticket
         )
-        made = target.ask(ask, doing, Made)
+        try:
+            made = target.ask(ask, doing, Made, hop=self.hop(stage), others=(source,))
+        except Retryable as problem:
+            # It may not have come to the source, which was lost then.
+            if not isinstance(problem, AgentLost | Overdue) and not source.alive():
+                assert source.why is not None
+                raise source.why from None
+            raise
         referenced, copied, why = made.moved
         self.ledger.append(LedgerEntry(stage, device, referenced, copied, why))
         told = Made(made.rows, kept.made.nbytes, made.ticket, kept.made.reading)
         self._kept[piece] = _Kept(device, told)
 
-    def _give(self, piece: PieceId, device: str, reading: Reading | None = None) -> None:
+    def _give(
+        self, piece: PieceId, device: str, stage: int, reading: Reading | None = None
+    ) -> None:
         rows = self._held.pop(piece)
         body = _stream(as_batches(rows, piece))
         ask = requests.Give(self.query, self._epoch, piece, body)
-        made = self.links[device].ask(ask, f"giving it piece {piece}", Made)
+        doing = f"being given piece {piece}"
+        made = self.links[device].ask(ask, doing, Made, hop=self.hop(stage))
         self.ledger.append(LedgerEntry(piece[0] + 1, device, 0, len(body), GIVEN))
         self._kept[piece] = _Kept(device, Made(made.rows, made.nbytes, made.ticket, reading))
 

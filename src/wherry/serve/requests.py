@@ -514,11 +514,13 @@ def failed(problem: WherryError) -> Failed:
     return Failed(kind, str(problem), getattr(problem, "again_s", 0.0))
 
 
-def error_of(reply: Failed, device: str) -> WherryError:
-    """Give the error that a reply stands for; it names the device."""
+def error_of(reply: Failed, device: str, hop: str = "") -> WherryError:
+    """Give the error that a reply stands for; it names the device, and the hop if there is one."""
+    text = reply.text if reply.text.startswith(f"{device}: ") else f"{device}: {reply.text}"
+    if hop:
+        text = f"{text} ({hop})"
     if reply.kind == "Refused":
-        return Refused(f"{device}: {reply.text}", reply.reasons)
-    kind = KINDS.get(reply.kind, WherryError)
-    found = kind(f"{device}: {reply.text}")
+        return Refused(text, reply.reasons)
+    found = KINDS.get(reply.kind, WherryError)(text)
     found.again_s = reply.again_s  # type: ignore[attr-defined]
     return found

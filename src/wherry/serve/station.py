@@ -40,6 +40,7 @@ from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
 from wherry.serve.gate import Admits, Open
 from wherry.serve.keyring import KeyRing
+from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
@@ -95,7 +96,7 @@ class Settings(Struct, frozen=True):
     lease_s: float = 15.0
     clock: Clock = time.monotonic_ns
     team: Team = alone
-    refused: Callable[[Peer, str, str], None] = lambda *_: None
+    refused: Refused = unheard
 
 
 class Station:
@@ -140,7 +141,7 @@ class Station:
         try:
             return to_bytes(self._answer(data, peer))
         except WherryError as problem:
-            self._note(peer, "request", problem)
+            note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
@@ -159,11 +160,8 @@ class Station:
         CorruptError, Retryable
             If the ticket is not ours, or has ended, or the piece is gone.
         """
-        try:
-            said = open_ticket(ticket, self._tickets, self.settings.clock())
-        except WherryError as problem:
-            self._note(peer, "ticket", problem)
-            raise
+        del peer
+        said = open_ticket(ticket, self._tickets, self.settings.clock())
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
@@ -184,17 +182,17 @@ class Station:
         """Let go of what nobody spoke of for a lease; to be called now and then."""
         self.visits.sweep()
 
+    def memory(self) -> dict[str, int]:
+        """Give the bytes of segments in use, by tenant."""
+        with self._lock:
+            return {name: mine.pool.bytes_in_use for name, mine in self._belongings.items()}
+
     def close(self) -> None:
         """Let go of everything."""
         for visit in self.visits:
             self.visits.release(visit.tenant, visit.query)
         for belongings in self._belongings.values():
             belongings.pool.close()
-
-    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
-        # What may succeed later was not refused, and what failed of itself is no caller's doing.
-        if isinstance(problem, InputError):
-            self.settings.refused(peer, what, str(problem))
 
     # What is asked.
 

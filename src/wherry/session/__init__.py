@@ -43,7 +43,14 @@ from wherry.session.journey import (
     with_answers,
     workers,
 )
-from wherry.session.options import HOST_ONLY, Options, Pins, SystemLike, for_builds
+from wherry.session.options import (
+    HOST_ONLY,
+    Options,
+    Pins,
+    SystemLike,
+    check_deadline,
+    for_builds,
+)
 from wherry.session.result import Result
 from wherry.session.running import executor_of, measured, modelled, stream_rows
 from wherry.sim.recorded import Counts
@@ -169,6 +176,7 @@ def _runs(
     declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
 ) -> list[tuple[Journey, Result]]:
     chosen = options or Options()
+    check_deadline(chosen, system)
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
     mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
@@ -184,7 +192,10 @@ def _asking(system: System, options: Options) -> Ask:
     """Give what runs the other sides of joins: here, if agents do not have their rows."""
 
     def ask(side: Declared) -> Result:
-        return run(side, _for_side(side, system), for_builds(options))
+        there, own = _for_side(side, system), for_builds(options)
+        if system.agents and not there.agents:  # Nobody else is waited for.
+            own = replace(own, deadline_s=None)
+        return run(side, there, own)
 
     return ask
 
@@ -200,6 +211,7 @@ def stream(
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
     found, chosen = _system(system), options or Options()
+    check_deadline(chosen, found)
     if found.name != THIS_MACHINE:
         yield from run(declared, found, chosen).table.to_batches()
         return
@@ -318,6 +330,7 @@ def carry(
             f"a query cannot be suspended on {found.name}, whose devices are agents; possible: an "
             "emulated system, or this machine"
         )
+    check_deadline(options, found)
     mine = workers(found, [declared.source])
     ready, before = with_answers(declared, found, _asking(found, options))
     ready = as_received(ready)

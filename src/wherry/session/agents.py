@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from wherry.base.errors import InputError
+from wherry.base.errors import InputError, Retryable
 from wherry.devices.system import System
 from wherry.devices.this_machine import this_machine
 from wherry.devices.topology import Dataset
@@ -21,6 +21,7 @@ from wherry.plan.query import Query
 from wherry.run.commands import ROUTING
 from wherry.run.shares import cut_by_home
 from wherry.run.worker import installed
+from wherry.serve.deadline import Overdue, within
 from wherry.serve.dial import dial
 from wherry.serve.dispatch import Dispatch
 from wherry.serve.far import FarSource
@@ -38,6 +39,8 @@ T = TypeVar("T")
 SHARE_ROWS: Final = 1 << 21
 """Rows of a share at most: few enough that every drive of a system has some to begin with, many
 enough that asking for them costs little beside the work."""
+_TRIES: Final = 3
+"""How often a query is begun that agents forget, though none of them is lost."""
 
 
 def lies_there(declared: Declared) -> bool:
@@ -85,6 +88,10 @@ def run(declared: Declared, system: System, options: Options, ask: Ask) -> tuple
     ------
     AgentLost, Refused
         If what is left cannot answer: the devices and what they did are named.
+    Overdue
+        If there is a deadline, and it is over.
+    Retryable
+        If agents forgot what they were to do, or are busy, again and again.
     """
 
     def finished(journey: Journey, carrier: RemoteCarrier, there: Live) -> Result:
@@ -137,16 +144,26 @@ def _flown(
     ask: Ask,
     finished: Callable[[Journey, RemoteCarrier, Live], T],
 ) -> tuple[Journey, T]:
-    source, there = _source(declared, system), connected(system)
-    ready, before = with_answers(declared, system, ask)
-    while True:
-        try:
-            return _once(ready, before, there, (there.seen(source), options), finished)
-        except AgentLost as lost:
-            link = there.links.get(lost.device)
-            if link is None or not link.address or _last(there):
+    with within(options.deadline_s):
+        source, there = _source(declared, system), connected(system)
+        ready, before = with_answers(declared, system, ask)
+        tries = len(there.links) + _TRIES
+        while True:
+            tries -= 1
+            try:
+                return _once(ready, before, there, (there.seen(source), options), finished)
+            except AgentLost as lost:
+                link = there.links.get(lost.device)
+                if link is None or not link.address or _last(there) or not tries:
+                    raise
+                link.lose(lost)
+            except Overdue:
                 raise
-            link.lose(lost)
+            except Retryable as problem:
+                # An agent that began anew meanwhile knows nothing of the query; a busy one has
+                # been asked often enough.
+                if getattr(problem, "again_s", 0.0) or tries <= len(there.links):
+                    raise
 
 
 def _last(there: Live) -> bool:
@@ -174,6 +191,10 @@ def _once(
         builds=found.builds,
         decide=found.decide,
         lacking=_lacking(query, found, cold=options.cold) if there.emulated else None,
+        kinds=[
+            "+".join(s.kind for s in query.segments[stage.first : stage.last + 1] if s.runs)
+            for stage in found.machine.orders.stages
+        ],
     )
     journey = Journey(query, found.choice, found.machine, carrier, system, before)
     there.watchman.watch(carrier.query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -9,6 +10,7 @@ from typing import Final, Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from wherry.base.errors import InputError
 from wherry.devices.system import System
 from wherry.plan.objective import Objective
 
@@ -36,6 +38,9 @@ class Options(Struct, frozen=True):
     load : mapping of str to float
         What other tenants keep busy, as a share of the time: devices (`csd0`) or resources
         (`cores csd0`). The planner counts on what is left; an emulated run has no other tenants.
+    deadline_s : float, optional
+        Of a run on agents: its answer, or an error, comes within so many seconds. Without one it
+        takes as long as agents that give signs of life take.
     """
 
     pins: Pins = field(default_factory=dict)
@@ -43,8 +48,29 @@ class Options(Struct, frozen=True):
     cold: bool = False
     objective: Objective = "time"
     load: Mapping[str, float] = field(default_factory=dict)
+    deadline_s: float | None = None
 
 
 def for_builds(options: Options) -> Options:
     """Give how the other side of a join is run: pins name this query's segments, not its own."""
     return options if options.pins == HOST_ONLY else replace(options, pins={})
+
+
+def check_deadline(options: Options, system: System) -> None:
+    """Refuse a deadline that nobody keeps.
+
+    Raises
+    ------
+    InputError
+        If it is not a positive number, or no device of the system is an agent.
+    """
+    seconds = options.deadline_s
+    if seconds is None:
+        return
+    if not 0 < seconds < math.inf:
+        raise InputError(f"a deadline of {seconds:g} s; possible: more than 0")
+    if not system.agents:
+        raise InputError(
+            f"a deadline of {seconds:g} s on {system.name}, none of whose devices is an agent; "
+            "possible: a system with agents, or no deadline"
+        )

@@ -1,0 +1,1 @@
+"""Agents and callers as real processes, under seeded faults: `python -m chaos`."""
