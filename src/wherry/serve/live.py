@@ -95,7 +95,7 @@ class Live:
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
-        return sorted(directories(self._listed()))
+        return sorted(directories(self._listed())[0])
 
     def source(self, name: str) -> FarSource:
         """Give a dataset of the agents, as it is now.
@@ -107,7 +107,8 @@ class Live:
             be read, with the reason.
         """
         unreadable: dict[str, str] = {}
-        found = directories(self._listed(unreadable))
+        found, odd = directories(self._listed(unreadable))
+        unreadable |= odd
         if name in unreadable:
             raise InputError(unreadable[name])
         self._check_reached(name)

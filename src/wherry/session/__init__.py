@@ -192,10 +192,10 @@ def _asking(system: System, options: Options) -> Ask:
     """Give what runs the other sides of joins: here, if agents do not have their rows."""
 
     def ask(side: Declared) -> Result:
-        there, own = _for_side(side, system), for_builds(options)
-        if system.agents and not there.agents:  # Nobody else is waited for.
+        where, own = _for_side(side, system), for_builds(options)
+        if not where.agents:  # Nobody else is waited for.
             own = replace(own, deadline_s=None)
-        return run(side, there, own)
+        return run(side, where, own)
 
     return ask
 
