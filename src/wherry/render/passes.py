@@ -253,7 +253,7 @@ class PassPlan(Struct, eq=False, dict=True):
 
 
 def _bound(kept: dict[Any, Any]) -> None:
-    """Let variants go if they are many: rows of strangers can have nulls in any of their columns."""
+    """Let variants go if they are many: rows of strangers have nulls in whichever columns."""
     if len(kept) >= _MOST_VARIANTS:
         kept.clear()
 
