@@ -87,18 +87,18 @@ def test_opentelemetry_reads_the_same_and_sees_each_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sdk = pytest.importorskip("opentelemetry.sdk.metrics")
-    from opentelemetry import metrics, trace
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry import metrics, trace  # noqa: PLC0415  an extra
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415  an extra
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  an extra
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: PLC0415  an extra
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: PLC0415  an extra
 
     reader, spans = InMemoryMetricReader(), InMemorySpanExporter()
     provider, tracers = sdk.MeterProvider([reader]), TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
-    monkeypatch.setattr(metrics, "get_meter", lambda name: provider.get_meter(name))
-    monkeypatch.setattr(trace, "get_tracer", lambda name: tracers.get_tracer(name))
+    monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
+    monkeypatch.setattr(trace, "get_tracer", tracers.get_tracer)
     try:
         observe(families)
         scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics

@@ -55,6 +55,8 @@ WAITING, RUNNING, ENDED, GONE = range(4)
 
 _GUESS_NS: Final = 1_000_000
 """What a request is said to take before any has ended; it is charged nothing until it ends."""
+_AGAIN_NS: Final = 1_000_000
+"""Nobody is told to come again sooner: asking takes time, too."""
 _NAMES: Final = 1024
 """Tenants that are counted apart; those beyond are counted together."""
 _OTHERS: Final = "(others)"
@@ -318,7 +320,7 @@ class Admission:
         return Busy(found.name, why, seen, again, hold)
 
     def _again(self, found: _Tenant) -> int:
-        return min(self._expected(found, found.told), self.limits.again_ns)
+        return max(_AGAIN_NS, min(self._expected(found, found.told), self.limits.again_ns))
 
     def _expected(self, found: _Tenant, ahead: int) -> int:
         """Give how long it takes until one starts that so many new ones start before."""

@@ -34,8 +34,8 @@ from wherry.serve.links import (
 )
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
+from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.watchman import Watchman
 
@@ -95,7 +95,7 @@ class Live:
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
-        return sorted(directories(self._listed()))
+        return sorted(directories(self._listed())[0])
 
     def source(self, name: str) -> FarSource:
         """Give a dataset of the agents, as it is now.
@@ -107,7 +107,8 @@ class Live:
             be read, with the reason.
         """
         unreadable: dict[str, str] = {}
-        found = directories(self._listed(unreadable))
+        found, odd = directories(self._listed(unreadable))
+        unreadable |= odd
         if name in unreadable:
             raise InputError(unreadable[name])
         self._check_reached(name)
@@ -302,17 +303,12 @@ def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
 
-    def take(address: str, ticket: bytes) -> Received:
-        connection = dial(address, "")
-        try:
-            return connection.take(ticket, requests.TAKE_S)
-        finally:
-            connection.close()
-
+    suppliers = Suppliers(lambda address: dial(address, ""))
     team = crew()
     settings = Settings(lambda: _MINE, emulated)
     if not emulated:
         settings = replace(settings, team=lambda work: (team.run(work), None)[1])
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
     station = Station(driver, Catalogue(None), take, settings)
     peer = Peer(_CALLER, f"process {os.getpid()}")
     return Link(device, "", lambda: InProcess(station, peer))

@@ -32,7 +32,7 @@ from wherry.devices.driver import Driver
 from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
-from wherry.run.carrier import Carrier, Evidence, Unread
+from wherry.run.carrier import Carrier, Unread
 from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
@@ -45,9 +45,11 @@ from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
+from wherry.serve.replies import spent_of, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
+from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
 _ROUTING: Final = -1
@@ -128,6 +130,7 @@ class Station:
         self.life = os.urandom(16)
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
+        self._timed = Timed(settings.clock)
         self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
@@ -180,7 +183,8 @@ class Station:
         return self._ticket(visit, (0, 0))
 
     def sweep(self) -> None:
-        """Let go of what nobody spoke of for a lease; to be called now and then."""
+        """Let go of what nobody spoke of for a lease, stop what is late; to be called often."""
+        self._timed.stop_late()
         self.visits.sweep()
 
     def memory(self) -> dict[str, int]:
@@ -257,7 +261,7 @@ class Station:
         stored = [[n for n in request.columns if n in part.schema.names] for part in source.parts]
         return requests.Unpacked(
             tuple(
-                tuple(_unpacking(part, batch, names) for batch in range(len(part.rows)))
+                tuple(unpacking_of(part, batch, names) for batch in range(len(part.rows)))
                 for part, names in zip(source.parts, stored, strict=True)
             )
         )
@@ -398,9 +402,8 @@ class Station:
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
-            evidence = carrier.run(
-                commands.Run(self.name, stage, chunk, pieces), self.settings.team
-            )
+            team = self._timed.team(self.settings.team, tenant.bounds.time_s, tenant.name)
+            evidence = carrier.run(commands.Run(self.name, stage, chunk, pieces), team)
             ledger = carrier.ledger[before:]
             del carrier.ledger[before:], carrier.evidence[:]
             if evidence.rows_out > tenant.bounds.rows:
@@ -409,7 +412,9 @@ class Station:
                     f"stage {stage} made {evidence.rows_out} rows; possible for tenant "
                     f"{tenant.name!r}: {tenant.bounds.rows}"
                 )
-        spent = _spent(evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger))
+        spent = spent_of(
+            evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger)
+        )
         ticket = self._ticket(visit, (stage, chunk))
         return Made(evidence.rows_out, evidence.nbytes, ticket, None, spent)
 
@@ -565,25 +570,6 @@ def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int, chunk: int) 
             f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
             "one or more, each once, or chunks"
         )
-
-
-def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
-    found = part.decoding(batch, names) if names else None
-    if found is None:
-        return None
-    return requests.Unpacking(found.columns, found.stored_bytes, found.why, found.codec)
-
-
-def _spent(evidence: Evidence, ledger: tuple[tuple[int, int, str], ...]) -> requests.Spent:
-    return requests.Spent(
-        rows_in=evidence.rows_in,
-        rows_selected=evidence.rows_selected,
-        work=msgspec.structs.astuple(evidence.work),
-        packed=evidence.packed,
-        core_ns=evidence.time.ns,
-        residuals=evidence.residuals,
-        ledger=ledger,
-    )
 
 
 _PLANNING: Final = (requests.Measure, requests.Unpack, requests.Sample, requests.Install)
