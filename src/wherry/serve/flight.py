@@ -203,6 +203,8 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             raise flight_error(problem) from None
         except fl.FlightError:
             raise
+        except MemoryError:
+            raise flight_error(Retryable("the agent has no memory left for this")) from None
         except Exception as problem:
             # What is wrong here is for the agent's log; callers learn that it is not their fault.
             log.exception("a call failed")
