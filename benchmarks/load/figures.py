@@ -11,7 +11,7 @@ from msgspec import Struct
 KEPT: Final = 0.9
 """Goal: of its peak throughput an agent keeps so much at ten times what it can do."""
 TAIL: Final = 1.5
-"""Goal: the p99 of what was done there is at most so many times that at twice what it can do."""
+"""Goal: the p99 of what is done there is at most so many times that of other overloads."""
 
 
 class Stretch(Struct, frozen=True):
@@ -79,7 +79,7 @@ class Verdict(Struct, frozen=True):
     kept : float
         Of it at the highest rate.
     tail : float or None
-        p99 there, as a multiple of that at the lowest rate above what the agent can do.
+        p99 there, as a multiple of the highest at other rates above what the agent can do.
     kept_met, bounded : bool
         Whether these are as they are to be.
     """
@@ -117,10 +117,7 @@ def verdict(stretches: Sequence[Stretch]) -> Verdict:
     """Judge a run: stretches at several rates."""
     highest = max(stretches, key=lambda s: s.multiple)
     peak = max(s.done_per_s for s in stretches)
-    full = [s for s in stretches if s.multiple > 1 and s.p99_ms]
-    first = min(full, key=lambda s: s.multiple, default=None)
-    tail = None
-    if first is not None and first.p99_ms and highest.p99_ms:
-        tail = highest.p99_ms / first.p99_ms
+    others = [s.p99_ms for s in stretches if 1 < s.multiple < highest.multiple and s.p99_ms]
+    tail = highest.p99_ms / max(others) if others and highest.p99_ms else None
     kept = highest.done_per_s / peak if peak else 0.0
     return Verdict(peak, kept, tail, kept >= KEPT, tail is not None and tail <= TAIL)

@@ -103,13 +103,16 @@ def script_of(address: str, dataset: str | None) -> Script:
     It adds up the first columns of numbers of a dataset, the first one of the agent if none is
     named, over the rows where the first of them is not below 0.
 
+    Parameters
+    ----------
+    address : str
+        unix:PATH.
+
     Raises
     ------
     InputError
-        If the address is no Unix socket, or the dataset has no column of numbers.
+        If the agent is not a cpu, has no dataset, or that has no column of numbers.
     """
-    if not address.startswith(UNIX):
-        raise InputError(f"{address!r}: load is put on agents of this host; possible: unix:PATH")
     asked: list[Message] = []
     system = _alone(address)
     there = open_live(system, lambda at, device: _Noted(dial(at, device), asked.append))

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 import wherry as wh
 from wherry.base.errors import InputError
 
+pytest.importorskip("sqlglot")
 ROWS = 60
 SALES = pa.table(
     {
@@ -267,6 +268,9 @@ REFUSED = {
     "SELECT TRY_CAST(what AS INT) FROM sales": "TRY CAST is not done",
     "SELECT CAST(id AS UUID) FROM sales": "no type UUID; types",
     "SELECT CAST(id AS DECIMAL(99, 2)) FROM sales": "more digits than 38",
+    "SELECT min() FROM sales": "a function lacks a value",
+    "SELECT CAST(id AS DECIMAL(*, 2)) FROM sales": "more digits than 38",
+    "SELECT DATE() OVER (ORDER BY id) FROM sales": "not SQL",
     "SELECT NULL AS n FROM sales": "NULL without a type",
     "SELECT CASE WHEN paid THEN NULL END AS c FROM sales": "every value of a CASE is NULL",
     "SELECT id FROM sales WHERE id IN (SELECT shop, town FROM shops)": "several columns",
@@ -278,8 +282,12 @@ REFUSED = {
     "SELECT * EXCLUDE (id) FROM sales": "except is not done",
     "SELECT COLUMNS('i.*') FROM sales": "is not done",
     "SELECT id FROM (VALUES (1)) AS t(id)": "VALUES",
+    f"SELECT {'coalesce(' * 25}price{', price)' * 25} AS n FROM sales": "operations",
+    f"SELECT {'nullif(' * 25}price{', 1)' * 25} AS n FROM sales": "operations",
+    f"SELECT id FROM sales WHERE {'id > 1 AND ' * 9000} paid": "parts and",
+    f"SELECT id FROM sales WHERE id IN ({'1, ' * 11_000} 1)": "values in lists of IN",
     f"SELECT {'(' * 3000}id{')' * 3000} FROM sales": "nested too deeply",
-    f"SELECT id{' + id' * 3000} AS n FROM sales": "nested",
+    f"SELECT id{' + id' * 1000} AS n FROM sales": "nested",
     f"SELECT '{'x' * 300_000}' AS x FROM sales": "characters; possible",
     f"SELECT {'9' * 9000} AS x FROM sales": "number",
 }
@@ -394,7 +402,7 @@ def queries(draw: st.DrawFn) -> str:
     return f"SELECT {named}, {calls} {start} GROUP BY {keys} {having}"
 
 
-@settings(max_examples=max(150, settings().max_examples))
+@settings(max_examples=max(100, settings().max_examples))
 @given(query=queries())
 def test_drawn_queries(duck: duckdb.DuckDBPyConnection, query: str) -> None:
     wanted = duck.sql(query).to_arrow_table()

@@ -215,8 +215,9 @@ def _call(client: fl.FlightClient, told: Told, draw: random.Random) -> None:
                 ticket = draw.choice((corrupted(draw.choice(told.tickets), draw), _protobuf(draw)))
                 client.do_get(fl.Ticket(ticket), options).read_all()
             case 4:
-                command = draw.choice((data, _protobuf(draw)))
-                client.get_flight_info(fl.FlightDescriptor.for_command(command), options)
+                command = draw.choice((data, _protobuf(draw), _sql(draw)))
+                asked = draw.choice((client.get_flight_info, client.get_schema))
+                asked(fl.FlightDescriptor.for_command(command), options)
             case _:
                 path = draw.choice(("orders", "salaries", "../orders", "x" * 1000, "\0"))
                 client.get_schema(fl.FlightDescriptor.for_path(path), options)
@@ -231,6 +232,22 @@ _COMMANDS = (
     "CommandGetSqlInfo", "CommandGetDbSchemas", "CommandGetCatalogs", "CommandGetTableTypes",
     "TicketStatementQuery", "ActionCreatePreparedStatementRequest", "Unknown",
 )  # fmt: skip
+
+
+_WORDS = (
+    "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "JOIN", "ON", "AND", "NOT", "IN",
+    "CASE WHEN", "THEN", "END", "CAST(", "AS", "x", "y", "t", "orders", "salaries", "*", "(", ")",
+    ",", "+", "/", "=", "<", "'a'", "0", "1e400", "99999999999999999999", "NULL", "sum(",
+    "count(*)", "DISTINCT", "LIKE", "'%_\\'", "--", "/*", ";", "DROP TABLE", "\0", "\u202e",
+)  # fmt: skip
+
+
+def _sql(draw: random.Random) -> bytes:
+    """Give words of SQL, a sentence now and then."""
+    begin = draw.choice(("SELECT x FROM orders", "SELECT t, sum(x) FROM orders GROUP BY t", ""))
+    words = draw.choices(_WORDS, k=draw.choice((0, 1, 5, 40)))
+    deep = draw.choice((0, 0, 0, 50, 3000))
+    return " ".join((begin, *words, "(" * deep)).encode()
 
 
 def _protobuf(draw: random.Random) -> bytes:

@@ -19,6 +19,7 @@ from wherry.serve.log import Log, written_to
 from wherry.serve.peer import Peer
 from wherry.serve.tenants import Tenants
 from wherry.serve.unix import Limits, Listener, Served
+from wherry.statements.answering import SqlAnswers
 
 
 def main(folder: Path) -> None:
@@ -38,7 +39,9 @@ def main(folder: Path) -> None:
         Served(guard.of_uid, agent.handle, agent.taken, guard.log.refused),
         Limits(frame_s=2.0),
     )
-    flight = FlightListener("grpc://127.0.0.1:0", agent, known)
+    flight = FlightListener(
+        "grpc://127.0.0.1:0", agent, known, answers=SqlAnswers(agent), refused=guard.log.refused
+    )
     peer = Peer("sales", f"unix uid {os.geteuid()}")
     requests, key, tickets = sound(agent, peer)
     told = {

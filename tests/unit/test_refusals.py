@@ -1,6 +1,7 @@
 """Who comes in, who does not, and what is written of it."""
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,8 @@ def test_who_comes_in():
     agent = Identity("agent", "csd1", 1, 2_000).text().encode()
     assert door.of_certificate(agent, "x") == Peer(AGENTS, "tls agent csd1 1")
     assert door.of_uid(7, "x") == Peer("sales", "unix uid 7")
+    own = os.geteuid()
+    assert door.of_uid(own, "x") == Peer(AGENTS, f"unix uid {own}")
     assert lines == []
 
 

@@ -68,6 +68,12 @@ def command(
     running: Annotated[
         int, typer.Option(min=0, metavar="N", help="Requests that work at once; 0: its cores.")
     ] = 0,
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Prometheus metrics, on this machine alone.")
+    ] = "",
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Tell OpenTelemetry's provider of this process, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve as one device of a system, until Ctrl-C or SIGTERM.
@@ -85,6 +91,8 @@ def command(
         log=log,
         lease_s=lease,
         running=running,
+        metrics=metrics,
+        otel=otel,
     )
     agent = Agent(asked, partial(SqlAnswers, system=system))
 

@@ -84,6 +84,9 @@ def command(
     for multiple in multiples:
         if not 0 < multiple <= _MOST:
             raise InputError(f"--rate {multiple:g}; possible: above 0, {_MOST:g} at most")
+    users = tuple(map(_user, user or [str(os.geteuid())]))
+    if address is not None and not address.startswith(UNIX):
+        raise InputError(f"{address!r}: load is put on agents of this host; possible: unix:PATH")
     if chart is not None:
         check_chart(chart)
     with progress(rounds * (len(multiples) + 1)) as begin:
@@ -109,7 +112,6 @@ def command(
             ):
                 report = measured(own.path, own.users, own.pid)
         else:
-            users = tuple(map(_user, user or [str(os.geteuid())]))
             report = measured(address.removeprefix(UNIX), users, None)
     if chart is not None:
         draw(report, _on(report), chart)
@@ -155,8 +157,8 @@ def _show(report: Report) -> None:
     )
     if said.tail is not None:
         say(
-            f"  p99 there is {said.tail:.2f} times that at the lowest load above 1, goal at most "
-            f"{TAIL:g}: {_reached(said.bounded)}"
+            f"  p99 there is {said.tail:.2f} times the highest at other loads above 1, "
+            f"goal at most {TAIL:g}: {_reached(said.bounded)}"
         )
     say("  refused: until a refusal came, p50 in ms; agent, caller: processor seconds a second")
     failed = sum(s.failed for s in report.stretches)

@@ -60,7 +60,7 @@ def command(
     """
     pins = pins_of(placement)
     found = load_system(system)
-    wanted = load_target(target, sf, data)
+    wanted = load_target(target, sf, data, found)
     if isinstance(wanted, Movable):
         others = {"--placement": placement, "--cold": cold, "--load": load, "--analyze": analyze}
         refuse_options(others, f"{target} is a movable; its proof is shown, which takes no")

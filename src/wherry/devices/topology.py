@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from wherry.base.errors import InputError, unknown_name
+from wherry.base.ids import digest
 from wherry.devices.charge import latency_ns, rate_of
 from wherry.devices.profile import Profile
 from wherry.devices.routes import Graph, Lane, Link
@@ -99,6 +100,11 @@ class System(msgspec.Struct, frozen=True, dict=True):
     def holders(self) -> dict[str, tuple[str, ...]]:
         """The devices of the datasets that were asked for; see `home`."""
         return {}
+
+    @cached_property
+    def identity(self) -> bytes:
+        """Digest of everything that the system says."""
+        return digest(msgspec.msgpack.encode(self))
 
     @cached_property
     def graph(self) -> Graph:

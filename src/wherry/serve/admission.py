@@ -55,6 +55,8 @@ WAITING, RUNNING, ENDED, GONE = range(4)
 
 _GUESS_NS: Final = 1_000_000
 """What a request is said to take before any has ended; it is charged nothing until it ends."""
+_AGAIN_NS: Final = 1_000_000
+"""Nobody is told to come again sooner: asking takes time, too."""
 _NAMES: Final = 1024
 """Tenants that are counted apart; those beyond are counted together."""
 _OTHERS: Final = "(others)"
@@ -251,9 +253,9 @@ class Admission:
             self._rest(found)
         return waited
 
-    def load(self, now: int, tenant: str) -> Load:
-        """Give how busy the agent is for a tenant."""
-        found = self._tenant(tenant)
+    def load(self, now: int, tenant: str = "") -> Load:
+        """Give how busy the agent is for a tenant, or for one that it does not know yet."""
+        found = self._tenant(tenant) if tenant else _new("", Bounds(), Counts())
         busy = self._busy.at(now)
         # Of others what they took lately, of the tenant's own what it takes now: it knows its past.
         own = found.running / self.limits.running
@@ -270,7 +272,7 @@ class Admission:
                 self._tenants = dict(self._active)
             known = name in self.counts or len(self.counts) < _NAMES
             counts = self.counts.setdefault(name if known else _OTHERS, Counts())
-            found = _Tenant(name, bounds, counts, Level(), deque(), deque())
+            found = _new(name, bounds, counts)
             self._tenants[name] = found
         elif found.bounds is not bounds:
             if found.active:
@@ -318,7 +320,7 @@ class Admission:
         return Busy(found.name, why, seen, again, hold)
 
     def _again(self, found: _Tenant) -> int:
-        return min(self._expected(found, found.told), self.limits.again_ns)
+        return max(_AGAIN_NS, min(self._expected(found, found.told), self.limits.again_ns))
 
     def _expected(self, found: _Tenant, ahead: int) -> int:
         """Give how long it takes until one starts that so many new ones start before."""
@@ -408,6 +410,10 @@ class Admission:
             found.active = False
             del self._active[found.name]
             self._weight = self._weight - found.bounds.weight if self._active else 0.0
+
+
+def _new(name: str, bounds: Bounds, counts: Counts) -> _Tenant:
+    return _Tenant(name, bounds, counts, Level(), deque(), deque())
 
 
 _tag: Final = attrgetter("tag")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -33,8 +33,10 @@ from wherry.serve.guard import door_of
 from wherry.serve.load import NS_PER_S, Bounds, Limits
 from wherry.serve.log import Log, written_to
 from wherry.serve.loopback import uid_of
+from wherry.serve.measures import Family, of_admission, of_keeping, of_memory
+from wherry.serve.metrics import Exposed, observe, traced
 from wherry.serve.peer import Peer
-from wherry.serve.station import Settings, Station
+from wherry.serve.station import Settings, Station, Taken
 from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Bounds as TenantBounds
 from wherry.serve.tenants import Tenants
@@ -75,6 +77,8 @@ class Asked(Struct, frozen=True):
         begins while another's last core is still busy.
     metrics : str
         HOST:PORT of this machine alone where its metrics are read; empty: nowhere.
+    otel : bool
+        Whether it tells OpenTelemetry what it does.
     """
 
     name: str
@@ -88,6 +92,14 @@ class Asked(Struct, frozen=True):
     lease_s: float = 15.0
     running: int = 0
     metrics: str = ""
+    otel: bool = False
+
+
+class _Told(Struct, frozen=True):
+    """A station as listeners know it."""
+
+    handle: Callable[[bytes, Peer], bytes]
+    taken: Callable[[bytes, Peer], Taken]
 
 
 class Agent:
@@ -115,9 +127,14 @@ class Agent:
         self.station = station_of(asked, guard.tenants, self._suppliers, guard.log.refused)
         self.answers = None if answers is None else answers(self.station)
         self.listeners: list[Listening] = []
+        self._handle = traced(self.station.handle) if asked.otel else self.station.handle
         try:
             for address in asked.listen:
                 self.listeners.append(self._listener(address))
+            if asked.metrics:
+                self.listeners.append(Exposed(asked.metrics, self.measured))
+            if asked.otel:
+                observe(self.measured)
         except BaseException:
             self.close()
             raise
@@ -131,6 +148,16 @@ class Agent:
                     return
                 self.station.sweep()
 
+    def measured(self) -> Iterator[Family]:
+        """Give the agent's numbers, as they are now."""
+        unix = [each for each in self.listeners if isinstance(each, Listener)]
+        visits = list(self.station.visits)
+        pieces = sum(len(visit.carrier.pieces) for visit in visits)
+        connections, lent = sum(each.connections for each in unix), sum(each.lent for each in unix)
+        yield from of_admission(self.station.gate.counts(), self.station.gate.load())
+        yield from of_keeping(len(visits), pieces, connections, lent)
+        yield from of_memory(self.station.memory())
+
     def close(self) -> None:
         """Listen no more, and let go of everything."""
         for listener in self.listeners:
@@ -141,9 +168,7 @@ class Agent:
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
             known = partial(self.door.guard.of_uid, where=address)
-            served = Served(
-                known, self.station.handle, self.station.taken, self.door.guard.log.refused
-            )
+            served = Served(known, self._handle, self.station.taken, self.door.guard.log.refused)
             return Listener(address.removeprefix(UNIX), served)
         if address.startswith("grpc"):
             return self._flight(address)
@@ -157,7 +182,12 @@ class Agent:
         tls = None if shown is None else Tls(shown.root, shown.certificate, shown.key)
         plain = not flight_address(address).tls
         return FlightListener(
-            address, self.station, self._of_call, tls=None if plain else tls, answers=self.answers
+            address,
+            _Told(self._handle, self.station.taken),
+            self._of_call,
+            tls=None if plain else tls,
+            answers=self.answers,
+            refused=self.door.guard.log.refused,
         )
 
     def _of_call(self, said: str, where: str) -> Peer:

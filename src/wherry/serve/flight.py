@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 from msgspec import Struct
 
-from wherry.base.errors import InputError, WherryError, unknown_name
+from wherry.base.errors import InputError, Retryable, WherryError, unknown_name
 from wherry.data.types import layout_of
 from wherry.serve import flight_sql
 from wherry.serve.answers import Answered, Answers
@@ -35,6 +35,7 @@ from wherry.serve.flight_address import FlightAddress, flight_address
 from wherry.serve.flight_calls import Call, Calls
 from wherry.serve.flight_error import flight_error
 from wherry.serve.flight_keys import Tls
+from wherry.serve.log import Refused, note, unheard
 from wherry.serve.requests import (
     INSTALL_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -109,6 +110,8 @@ class FlightListener:
         Needed unless the address is this machine's own.
     answers : Answers, optional
         Who answers SQL.
+    refused : callable
+        Is told who was refused, in which step, and why.
 
     Raises
     ------
@@ -125,6 +128,7 @@ class FlightListener:
         tls: Tls | None = None,
         answers: Answers | None = None,
         bounds: FlightBounds | None = None,
+        refused: Refused = unheard,
     ) -> None:
         asked = flight_address(address)
         if asked.tls != (tls is not None):
@@ -135,7 +139,13 @@ class FlightListener:
         self._calls = Calls(bounds.calls, bounds.wait_s)
         try:
             self._server = _Server(
-                asked, station, known, tls=tls, answers=answers, calls=self._calls
+                asked,
+                station,
+                known,
+                tls=tls,
+                answers=answers,
+                calls=self._calls,
+                refused=refused,
             )
         except (pa.ArrowException, OSError) as problem:
             self._calls.stop(0)
@@ -177,9 +187,11 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
         tls: Tls | None,
         answers: Answers | None,
         calls: Calls,
+        refused: Refused,
     ) -> None:
         self._station = station
         self._known = known
+        self._refused = refused
         self._answers = answers
         self._calls = calls
         secured: dict[str, object] = {}
@@ -195,11 +207,15 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
     def _call(self, context: fl.ServerCallContext) -> Iterator[tuple[Call, Any]]:
         """Give the call and who makes it; let nothing out but errors of Flight without traces."""
         call: Call = context.get_middleware(_CALLS)
+        peer = None
         try:
             peer_address = context.peer()
             self._calls.met(call, peer_address)
-            yield call, self._known(context.peer_identity().decode(errors="replace"), peer_address)
+            peer = self._known(context.peer_identity().decode(errors="replace"), peer_address)
+            yield call, peer
         except WherryError as problem:
+            if peer is not None:
+                note(self._refused, peer, "call", problem)
             raise flight_error(problem) from None
         except fl.FlightError:
             raise

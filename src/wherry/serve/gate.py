@@ -23,8 +23,11 @@ class Admits(Protocol):
     def admitted(self, tenant: str, *, begun: bool = False) -> AbstractContextManager[object]:
         """Wait for the turn; raise Retryable if it will not come soon enough."""
 
-    def load(self, tenant: str) -> Load:
-        """Give how busy the device is for a tenant."""
+    def load(self, tenant: str = "") -> Load:
+        """Give how busy the device is for a tenant, or for one that it does not know yet."""
+
+    def counts(self) -> dict[str, Counts]:
+        """Give what each tenant asked for so far."""
 
 
 class Open:
@@ -35,10 +38,14 @@ class Open:
         del tenant, begun
         return nullcontext()
 
-    def load(self, tenant: str) -> Load:
+    def load(self, tenant: str = "") -> Load:
         """Tell of nothing."""
         del tenant
         return Load(busy=0.0, taken=0.0, running=0, waiting=0, wait_ns=0)
+
+    def counts(self) -> dict[str, Counts]:
+        """Tell of nobody."""
+        return {}
 
 
 class Held:
@@ -143,8 +150,8 @@ class Gate:
                 self._idle.notify_all()
         _wake(started)
 
-    def load(self, tenant: str) -> Load:
-        """Give how busy the agent is for a tenant."""
+    def load(self, tenant: str = "") -> Load:
+        """Give how busy the agent is for a tenant, or for one that it does not know yet."""
         with self._lock:
             return self._queues.load(self._clock(), tenant)
 

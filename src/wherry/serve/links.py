@@ -29,6 +29,7 @@ SILENCE_S: Final = 3.0
 BUSY_S: Final = 30.0
 """A busy agent is asked again, when it says, for so long."""
 _AT_ONCE_S: Final = 0.5
+_AGAIN_S: Final = 0.001
 REQUEST_S: Final = 120.0
 """No request takes longer."""
 PLANNING: Final = "hop: planning"
@@ -176,7 +177,7 @@ class Link:
                 break
             if not 0 < reply.again_s < until - time.monotonic():
                 raise error_of(reply, self.device, hop)
-            time.sleep(reply.again_s)
+            time.sleep(max(reply.again_s, _AGAIN_S))
         if not isinstance(reply, kinds):
             raise WherryError(
                 f"{self.device} answered {type(reply).__name__} while {doing} ({hop})"

@@ -34,8 +34,8 @@ from wherry.serve.links import (
 )
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
+from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.watchman import Watchman
 
@@ -95,7 +95,7 @@ class Live:
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
-        return sorted(directories(self._listed()))
+        return sorted(directories(self._listed())[0])
 
     def source(self, name: str) -> FarSource:
         """Give a dataset of the agents, as it is now.
@@ -107,7 +107,8 @@ class Live:
             be read, with the reason.
         """
         unreadable: dict[str, str] = {}
-        found = directories(self._listed(unreadable))
+        found, odd = directories(self._listed(unreadable))
+        unreadable |= odd
         if name in unreadable:
             raise InputError(unreadable[name])
         self._check_reached(name)
@@ -302,33 +303,31 @@ def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
 
-    def take(address: str, ticket: bytes) -> Received:
-        connection = dial(address, "")
-        try:
-            return connection.take(ticket, requests.TAKE_S)
-        finally:
-            connection.close()
-
+    suppliers = Suppliers(lambda address: dial(address, ""))
     team = crew()
     settings = Settings(lambda: _MINE, emulated)
     if not emulated:
         settings = replace(settings, team=lambda work: (team.run(work), None)[1])
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
     station = Station(driver, Catalogue(None), take, settings)
     peer = Peer(_CALLER, f"process {os.getpid()}")
     return Link(device, "", lambda: InProcess(station, peer))
 
 
-_Key = tuple[int, str, tuple[tuple[str, str], ...]]
-_open: dict[_Key, Live] = {}
+_OPEN_MAX: Final = 16
+"""Systems whose connections are kept: a process that asks of more opens those of old ones anew."""
+_open: dict[tuple[int, bytes], Live] = {}
 _lock = threading.Lock()
 
 
 def live(system: System, dial: Dial) -> Live:
     """Give a system's connections, which this process opens once and again after a loss."""
-    key = (os.getpid(), system.name, tuple(system.agents.items()))
+    key = (os.getpid(), system.identity)
     with _lock:
         found = _open.get(key)
         if found is None:
             found = _open[key] = open_live(system, dial)
+            while len(_open) > _OPEN_MAX:
+                del _open[next(iter(_open))]
     found.revive()
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from wherry.base.errors import InputError, WherryError
 from wherry.serve.peer import Peer
 
 LINES_A_SECOND: Final = 100
@@ -40,6 +41,20 @@ def written_to(path: Path | None) -> Callable[[bytes], None]:
             os.close(descriptor)
 
     return write
+
+
+Refused = Callable[[Peer, str, str], None]
+"""Is told who was refused, in which step, and why: `Log.refused`."""
+
+
+def unheard(peer: Peer, what: str, why: str) -> None:
+    """Tell nobody."""
+
+
+def note(refused: Refused, peer: Peer, what: str, problem: WherryError) -> None:
+    """Tell of an error if it is a refusal: not of what may succeed later, or failed of itself."""
+    if isinstance(problem, InputError):
+        refused(peer, what, str(problem))
 
 
 class Log:
@@ -82,7 +97,7 @@ class Log:
         peer : Peer, optional
             Who asked, if that is known.
         what : str
-            Which step refused it: `certificate`, `uid`, `request`, `ticket`, `dataset`, `bound`.
+            Which step refused it: `certificate`, `uid`, `frame`, `request`, `ticket`, `call`.
         why : str
             The words of the error.
         where : str

@@ -26,13 +26,14 @@ from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.fragments import Fragment
+from wherry.data.ipc_plain import check_plain
 from wherry.data.segment import SegmentPool
 from wherry.data.validate import check_batch
 from wherry.devices.driver import Driver
 from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
-from wherry.run.carrier import Carrier, Evidence, Unread
+from wherry.run.carrier import Carrier, Unread
 from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
@@ -41,12 +42,15 @@ from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
 from wherry.serve.gate import Admits, Open
 from wherry.serve.keyring import KeyRing
+from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
+from wherry.serve.replies import spent_of, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
+from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
 _SESSION_IDS: Final = 1 << 62
@@ -98,7 +102,7 @@ class Settings(Struct, frozen=True):
     lease_s: float = 15.0
     clock: Clock = time.monotonic_ns
     team: Team = alone
-    refused: Callable[[Peer, str, str], None] = lambda *_: None
+    refused: Refused = unheard
 
 
 class Station:
@@ -129,6 +133,7 @@ class Station:
         self.life = os.urandom(16)
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
+        self._timed = Timed(settings.clock)
         self._sessions, self._tickets = KeyRing("session", ids=_SESSION_IDS), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
@@ -143,7 +148,7 @@ class Station:
         try:
             return to_bytes(self._answer(data, peer))
         except WherryError as problem:
-            self._note(peer, "request", problem)
+            note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
@@ -165,11 +170,8 @@ class Station:
         CorruptError, Retryable
             If the ticket is not ours, or has ended, or the piece is gone.
         """
-        try:
-            said = open_ticket(ticket, self._tickets, self.settings.clock())
-        except WherryError as problem:
-            self._note(peer, "ticket", problem)
-            raise
+        del peer
+        said = open_ticket(ticket, self._tickets, self.settings.clock())
         visit = self.visits.find(said.tenant, said.query, said.epoch)
         piece = visit.piece(said.piece)
         pool = self._of(said.tenant).pool
@@ -187,8 +189,14 @@ class Station:
         return self._ticket(visit, (0, 0))
 
     def sweep(self) -> None:
-        """Let go of what nobody spoke of for a lease; to be called now and then."""
+        """Let go of what nobody spoke of for a lease, stop what is late; to be called often."""
+        self._timed.stop_late()
         self.visits.sweep()
+
+    def memory(self) -> dict[str, int]:
+        """Give the bytes of segments in use, by tenant."""
+        with self._lock:
+            return {name: mine.pool.bytes_in_use for name, mine in self._belongings.items()}
 
     def close(self) -> None:
         """Let go of everything."""
@@ -196,11 +204,6 @@ class Station:
             self.visits.release(visit.tenant, visit.query)
         for belongings in self._belongings.values():
             belongings.pool.close()
-
-    def _note(self, peer: Peer, what: str, problem: WherryError) -> None:
-        # What may succeed later was not refused, and what failed of itself is no caller's doing.
-        if isinstance(problem, InputError):
-            self.settings.refused(peer, what, str(problem))
 
     # What is asked.
 
@@ -264,7 +267,7 @@ class Station:
         stored = [[n for n in request.columns if n in part.schema.names] for part in source.parts]
         return requests.Unpacked(
             tuple(
-                tuple(_unpacking(part, batch, names) for batch in range(len(part.rows)))
+                tuple(unpacking_of(part, batch, names) for batch in range(len(part.rows)))
                 for part, names in zip(source.parts, stored, strict=True)
             )
         )
@@ -334,7 +337,7 @@ class Station:
         self._check_open(tenant)
         said = hop.continuation
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         with visit.lock:
             visit.carrier.open(self.name, request.stage, hop)
@@ -367,7 +370,7 @@ class Station:
         self._check_readable(hop.plan.dataset, tenant)
         said, refs = hop.continuation, _chunks(request.chunks)
         visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(worker)
+            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
         )
         turn = self.gate.admitted
         with visit.lock, turn(tenant.name, begun=True) if begun else nullcontext():
@@ -405,9 +408,8 @@ class Station:
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
-            evidence = carrier.run(
-                commands.Run(self.name, stage, chunk, pieces), self.settings.team
-            )
+            team = self._timed.team(self.settings.team, tenant.bounds.time_s, tenant.name)
+            evidence = carrier.run(commands.Run(self.name, stage, chunk, pieces), team)
             ledger = carrier.ledger[before:]
             del carrier.ledger[before:], carrier.evidence[:]
             if evidence.rows_out > tenant.bounds.rows:
@@ -416,13 +418,15 @@ class Station:
                     f"stage {stage} made {evidence.rows_out} rows; possible for tenant "
                     f"{tenant.name!r}: {tenant.bounds.rows}"
                 )
-        spent = _spent(evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger))
+        spent = spent_of(
+            evidence, tuple((e.referenced_bytes, e.copied_bytes, e.why) for e in ledger)
+        )
         ticket = self._ticket(visit, (stage, chunk))
         return Made(evidence.rows_out, evidence.nbytes, ticket, None, spent)
 
     def _fetch(self, request: requests.Fetch, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         received = self._take(request.address, request.ticket)
         piece = as_piece(received.batches)
         with visit.lock:
@@ -434,9 +438,10 @@ class Station:
 
     def _give(self, request: requests.Give, tenant: Tenant, peer: Peer) -> Message:
         del peer
-        visit = self.visits.find(tenant.name, request.query, request.epoch)
+        visit = self._begun(request, tenant)
         what = f"piece {request.piece}"
         try:
+            check_plain(pa.py_buffer(request.body), f"{what}: its rows")
             with pa.ipc.open_stream(pa.py_buffer(request.body)) as reader:
                 batches = list(reader)
         except (pa.ArrowException, OSError, ValueError) as problem:
@@ -517,11 +522,20 @@ class Station:
 
     def _worker(self, key_id: int, peer: Peer) -> Worker:
         key = self._sessions.find(key_id, peer, self.settings.clock())
-        mine = self._of(peer.tenant)
-        return Worker(self.driver, mine, key.key, mine.pool, mine.plans, mine.builds)
+        return self._working(peer.tenant, key.key)
 
-    def _carrier(self, worker: Worker) -> Carrier:
-        return Carrier({self.name: worker}, b"")
+    def _working(self, tenant: str, key: bytes) -> Worker:
+        mine = self._of(tenant)
+        return Worker(self.driver, mine, key, mine.pool, mine.plans, mine.builds)
+
+    def _carrier(self, tenant: Tenant) -> Carrier:
+        # It is given what was received: nothing is opened with its key.
+        return Carrier({self.name: self._working(tenant.name, b"")}, b"")
+
+    def _begun(self, request: requests.Fetch | requests.Give, tenant: Tenant) -> Visit:
+        """Give the visit of a query whose rows come, maybe only to be handed on from here."""
+        query, epoch = request.query, request.epoch
+        return self.visits.begin(tenant.name, query, epoch, lambda: self._carrier(tenant))
 
     def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:
         now = self.settings.clock()
@@ -562,25 +576,6 @@ def _check_pieces(pieces: tuple[requests.PieceId, ...], stage: int, chunk: int) 
             f"stage {stage} over {len(pieces)} pieces, {len(set(pieces))} different; possible: "
             "one or more, each once, or chunks"
         )
-
-
-def _unpacking(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:
-    found = part.decoding(batch, names) if names else None
-    if found is None:
-        return None
-    return requests.Unpacking(found.columns, found.stored_bytes, found.why, found.codec)
-
-
-def _spent(evidence: Evidence, ledger: tuple[tuple[int, int, str], ...]) -> requests.Spent:
-    return requests.Spent(
-        rows_in=evidence.rows_in,
-        rows_selected=evidence.rows_selected,
-        work=msgspec.structs.astuple(evidence.work),
-        packed=evidence.packed,
-        core_ns=evidence.time.ns,
-        residuals=evidence.residuals,
-        ledger=ledger,
-    )
 
 
 _PLANNING: Final = (requests.Measure, requests.Unpack, requests.Sample, requests.Install)

@@ -24,6 +24,7 @@ from wherry.base.errors import CorruptError, Retryable, WherryError
 from wherry.data.segment import SegmentPool
 from wherry.serve.connection import LEASE
 from wherry.serve.layout import Exported, export
+from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import Peer
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
@@ -88,13 +89,13 @@ class Served(Struct, frozen=True, eq=False):
     taken : callable
         Gives the piece of a ticket; raises a WherryError to refuse.
     refused : callable
-        Is told who sent something that is no frame, in which step it was seen, and why.
+        Is told who was refused, in which step, and why.
     """
 
     peer: Callable[[int], Peer]
     handle: Callable[[bytes, Peer], bytes]
     taken: Callable[[bytes, Peer], Taken]
-    refused: Callable[[Peer, str, str], None] = lambda *_: None
+    refused: Refused = unheard
 
 
 class Listener:
@@ -253,7 +254,7 @@ class _Client:
                 frame = self._stream.receive(idle_until, self._limits.frame_s)
                 self._answer(frame.kind, frame.payload, peer)
         except CorruptError as problem:
-            self._served.refused(peer, "frame", str(problem))
+            note(self._served.refused, peer, "frame", problem)
             _refuse(self._stream, problem)
         except OSError:
             pass  # Gone, silent for too long, or too slow: whatever it was, it is over.
@@ -275,6 +276,7 @@ class _Client:
         try:
             exported = self._exported(ticket, peer)
         except WherryError as problem:
+            note(self._served.refused, peer, "ticket", problem)
             self._send(FAILED, to_bytes(failed(problem)))
             return
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent

@@ -77,7 +77,7 @@ def explain(
     analyze : bool
         Also run it, and give predicted against actual for every term of its cost.
     """
-    found, chosen = _seen(declared, system), options or Options()
+    found, chosen = _system(system), options or Options()
     explanation = _explained(declared, found, chosen)[1]
     return (
         replace(explanation, analysis=_analyzed(declared, found, chosen))
@@ -93,7 +93,7 @@ def _analyzed(declared: Declared, system: System, options: Options) -> Analysis:
     chosen = ended.choice.chosen
     return analysis(
         ended.query,
-        system,
+        ended.system,
         chosen,
         result.timeline,
         time=time,
@@ -106,10 +106,11 @@ def answers_at(
     declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
 ) -> str:
     """Give the device that would make the answer of a pipeline; the host if several would."""
-    found, chosen = _seen(declared, system), options or Options()
+    given, chosen = _system(system), options or Options()
+    found = _seen(declared, given)
 
     def expect(side: Declared, keys: int) -> Known:
-        query, _ = _explained(side, found, for_builds(chosen))
+        query, _ = _explained(side, _for_side(side, given), for_builds(chosen))
         return expected(query.flows[-1], side.schema, keys)
 
     query = prepared(with_builds(declared, expect), found)
@@ -119,11 +120,12 @@ def answers_at(
     return devices.pop() if len(devices) == 1 else found.host
 
 
-def _explained(declared: Declared, system: System, options: Options) -> tuple[Query, Explanation]:
+def _explained(declared: Declared, given: System, options: Options) -> tuple[Query, Explanation]:
     builds: list[tuple[Known, Explanation]] = []
+    system = _seen(declared, given)
 
     def expect(side: Declared, keys: int) -> Known:
-        query, explanation = _explained(side, system, for_builds(options))
+        query, explanation = _explained(side, _for_side(side, given), for_builds(options))
         known = expected(query.flows[-1], side.schema, keys)
         builds.append((known, explanation))
         return known
@@ -190,13 +192,18 @@ def _asking(system: System, options: Options) -> Ask:
     """Give what runs the other sides of joins: here, if agents do not have their rows."""
 
     def ask(side: Declared) -> Result:
-        here = bool(system.agents) and not agents.lies_there(side)
-        own = for_builds(options)
-        if here:  # Nobody else is waited for.
-            return run(side, THIS_MACHINE, replace(own, deadline_s=None))
-        return run(side, system, own)
+        where, own = _for_side(side, system), for_builds(options)
+        if not where.agents:  # Nobody else is waited for.
+            own = replace(own, deadline_s=None)
+        return run(side, where, own)
 
     return ask
+
+
+def _for_side(side: Declared, system: System) -> System:
+    """Give the system that the other side of a join runs on."""
+    here = bool(system.agents) and not agents.lies_there(side)
+    return agents.beside(system) if here else system
 
 
 def stream(

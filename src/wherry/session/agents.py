@@ -9,9 +9,12 @@ from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Retryable
 from wherry.devices.system import System
+from wherry.devices.this_machine import this_machine
+from wherry.devices.topology import Dataset
 from wherry.ir.build import Build
 from wherry.ops.operator import Declared
 from wherry.plan.query import Query
@@ -43,6 +46,18 @@ _TRIES: Final = 3
 def lies_there(declared: Declared) -> bool:
     """Tell whether a pipeline reads a dataset of agents."""
     return isinstance(declared.source, FarSource)
+
+
+def beside(system: System) -> System:
+    """Give where the caller's own tables are run.
+
+    Where agents measure, this machine; where they model their time, a system of the same devices
+    in this process, because the times are added up: the tables lie in the memory of its host.
+    """
+    if not connected(system).emulated:
+        return this_machine()
+    mine = Dataset(name="*", devices=(system.host,), layout="files")
+    return replace(system, agents={}, datasets=(*system.datasets, mine))
 
 
 def connected(system: System) -> Live:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
 
 TEXT_MAX: Final = 1 << 18
 """Characters; sqlglot reads about half a million a second."""
+NODES_MAX: Final = 4000
+"""Of sqlglot's tree, the values of IN (...) aside: some passes take time by its square."""
+VALUES_MAX: Final = 10_000
+"""Of all IN (...) together; each takes 50 us to read."""
 _SHOWN: Final = 60
 CLAUSES: Final = (
     "SELECT [DISTINCT], FROM, JOIN (inner, left, semi, anti), WHERE, GROUP BY, HAVING, ORDER BY, "
@@ -47,7 +54,8 @@ def parsed(text: str) -> exp.Select:
         raise InputError(f"a query of {len(text)} characters; possible: {TEXT_MAX}")
     glot = sqlglot()
     try:
-        found = [tree for tree in glot.parse(text, read="duckdb") if tree is not None]
+        with _quiet():
+            found = [tree for tree in glot.parse(text, read="duckdb") if tree is not None]
     except glot.errors.SqlglotError as problem:
         raise InputError(f"the query is not SQL: {_first_line(problem)}") from None
     except RecursionError:
@@ -59,6 +67,13 @@ def parsed(text: str) -> exp.Select:
         tree = tree.this
     if not isinstance(tree, glot.exp.Select):
         raise InputError(f"{_kind(tree)} is no SELECT; possible: {CLAUSES}")
+    of_lists = [isinstance(node.parent, glot.exp.In) for node in tree.walk()]
+    values, nodes = sum(of_lists), len(of_lists) - sum(of_lists)
+    if nodes > NODES_MAX or values > VALUES_MAX:
+        raise InputError(
+            f"a query of {nodes} parts and {values} values in lists of IN; possible: {NODES_MAX} "
+            f"and {VALUES_MAX}; more rows to look for are a table to join"
+        )
     return tree
 
 
@@ -83,7 +98,29 @@ def shown(node: exp.Expr) -> str:
 
 def text_of(node: exp.Expr) -> str:
     """Give a node as SQL: equal for equal nodes."""
-    return node.sql(dialect="duckdb", comments=False)
+    with _quiet():
+        return node.sql(dialect="duckdb", comments=False)
+
+
+class _Quiet(logging.Filter):
+    """Keeps sqlglot's warnings out of logs: they quote whatever a stranger has sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - logging's signature
+        return not getattr(_here, "quiet", False)
+
+
+_here: Final = threading.local()
+logging.getLogger("sqlglot").addFilter(_Quiet())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Say nothing meanwhile, in this thread; others may use sqlglot for themselves."""
+    _here.quiet = True
+    try:
+        yield
+    finally:
+        _here.quiet = False
 
 
 def _given(node: exp.Expr) -> Sequence[str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError
 from wherry.data.types import type_class, value_type
 from wherry.ir.builder import Expr, col, lit, when
+from wherry.ir.expr import IsIn, Node, children
 from wherry.ir.resolve import resolve, type_of
 from wherry.statements.constants import NONE, NULL, constant, moment_of, python_value
 from wherry.statements.parse import only, refused, shown, sqlglot, text_of
@@ -65,14 +66,19 @@ _TYPE_NAMES: Final = (
     "BLOB, DATE, TIME, TIMESTAMP[_S, _MS, _NS], TIMESTAMPTZ"
 )
 
+NODES_MAX: Final = 5_000
+"""Of an expression: coalesce and nullif say an operand twice, and double with each level."""
+
 
 class Scalars:
     """Turns bound trees into expressions over the columns of `schema`."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
+        self._made: dict[int, tuple[exp.Expr, Expr]] = {}
+        self._sizes: dict[int, tuple[Node, int]] = {}
 
-    def expr(self, node: exp.Expr) -> Expr:
+    def expr(self, node: exp.Expr | None) -> Expr:
         """Give a tree as an expression.
 
         Raises
@@ -80,6 +86,27 @@ class Scalars:
         InputError
             If it holds something that expressions do not do, naming it.
         """
+        if node is None:
+            raise InputError("SQL: a function lacks a value")
+        known = self._made.get(id(node))
+        if known is None:
+            # The tree is kept, so that no other one gets its id.
+            known = self._made[id(node)] = node, self._expr(node)
+            if self._size(known[1].node) > NODES_MAX:
+                raise InputError(f"SQL: an expression of more than {NODES_MAX} operations")
+        return known[1]
+
+    def _size(self, node: Node) -> int:
+        """Give how many nodes a tree has: what stands in it twice is one node, and counts twice."""
+        known = self._sizes.get(id(node))
+        if known is None:
+            # Constants of is_in are one list, however long.
+            inner = [node.operand] if isinstance(node, IsIn) else children(node)
+            known = self._sizes[id(node)] = node, 1 + sum(map(self._size, inner))
+        return known[1]
+
+    def _expr(self, node: exp.Expr) -> Expr:
+        """Give a tree as an expression, whatever its size."""
         value = constant(node)
         if value is NULL:
             raise refused(node, "a NULL without a type", "CAST(NULL AS type)")
@@ -141,23 +168,25 @@ class Scalars:
         one, other = constant(left), constant(right)
         if other is not NONE and one is NONE:
             expression = self.expr(left)
-            return op(expression, self._beside(expression, other))
+            return op(expression, self._beside(self._values(expression), other))
         if one is not NONE and other is NONE:
             expression = self.expr(right)
-            return op(self._beside(expression, one), expression)
+            return op(self._beside(self._values(expression), one), expression)
         if NULL in (one, other):
             return lit(None)
         return op(self.expr(left), self.expr(right))
 
-    def _beside(self, expression: Expr, value: object) -> Expr:
-        """Give a constant as what it is beside an expression."""
-        t = value_type(self.type(expression))
+    def _values(self, expression: Expr) -> pa.DataType:
+        return value_type(self.type(expression))
+
+    def _beside(self, t: pa.DataType, value: object) -> Expr:
+        """Give a constant as what it is beside values of type `t`."""
         if value is NULL:
             return lit(None).cast(t)
         if isinstance(value, str) and type_class(t) in {"temporal", "time"}:
             moment = moment_of(value, t)
             if moment is NONE:
-                raise InputError(f"SQL: {value!r} has a zone, and {expression!r} has none")
+                raise InputError(f"SQL: {value!r} has a zone, and it meets values without one")
             return lit(moment)
         return lit(python_value(value))
 
@@ -187,7 +216,8 @@ class Scalars:
             for item in node.expressions[1:]:
                 made |= self._met(_COMPARED["EQ"], node.this, item)
             return made
-        return expression.is_in([self._beside(expression, value) for value in values])
+        t = self._values(expression)
+        return expression.is_in([self._beside(t, value) for value in values])
 
     def _like(self, node: exp.Like, escape: str = "") -> Expr:
         only(node, "this", "expression", "negate")
@@ -253,7 +283,7 @@ class Scalars:
             raise InputError(
                 "SQL: every value of a CASE is NULL; CAST(NULL AS type) says of what type"
             )
-        null = lit(None).cast(value_type(self.type(self.expr(typed))))
+        null = lit(None).cast(self._values(self.expr(typed)))
         made: Any = None
         for test, value in arms:
             begun = when(test) if made is None else made.when(test)
@@ -274,7 +304,7 @@ class Scalars:
 
     def _nullif(self, node: exp.Nullif) -> Expr:
         value = self.expr(node.this)
-        null = lit(None).cast(value_type(self.type(value)))
+        null = lit(None).cast(self._values(value))
         same = self._met(_COMPARED["EQ"], node.this, node.expression)
         return when(same).then(null).otherwise(value)
 
@@ -308,7 +338,8 @@ def type_named(to: exp.DataType) -> pa.DataType:
     """
     name = to.this.name if hasattr(to.this, "name") else str(to.this)
     if name == "DECIMAL":
-        digits = [int(text_of(p)) for p in to.expressions]
+        words = [text_of(p) for p in to.expressions]
+        digits = [int(word) if word.isdecimal() else -1 for word in words]
         precision, scale = digits if len(digits) == 2 else (digits[0], 0)
         if not 1 <= precision <= 38 or not 0 <= scale <= precision:
             raise InputError(f"SQL: {shown(to)} has more digits than 38, or none")

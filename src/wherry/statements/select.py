@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import InputError, unknown_name
+from wherry.base.errors import InputError, listed, unknown_name
 from wherry.ir.builder import col, when
 from wherry.pipeline import Pipeline, scan
 from wherry.statements.aggregates import aggregate, aggregates_in
@@ -59,6 +59,9 @@ def sql(text: str, tables: Mapping[str, object] | None = None, /, **named: objec
         return _selected(tree, _Scanned(named, tables or {}))
     except RecursionError:
         raise InputError("the query is nested too deeply") from None
+    except sqlglot().errors.SqlglotError as problem:
+        # It reads some queries that it cannot write again.
+        raise InputError(f"the query is not SQL: {problem}") from None
 
 
 class _Scanned(Mapping[str, Pipeline]):
@@ -102,8 +105,9 @@ def _selected(tree: exp.Expr, tables: Tables) -> Pipeline:
          "distinct", "with_")  # fmt: skip
     if not tree.args.get("from_"):
         raise InputError("SQL: a SELECT needs FROM, and a table")
-    joined = Joined(tree, _with(tree, tables), _selected)
-    pipeline = _where(joined, _with(tree, tables))
+    tables = _with(tree, tables)
+    joined = Joined(tree, tables, _selected)
+    pipeline = _where(joined, tables)
     outputs = _outputs(tree.expressions, joined.scope)
     having = tree.args.get("having")
     kept = [_bound(having.this, joined.scope, outputs)] if having else []
@@ -113,10 +117,11 @@ def _selected(tree: exp.Expr, tables: Tables) -> Pipeline:
     if tree.args.get("group") or aggregated or kept:
         keys = _group_keys(tree.args.get("group"), joined.scope, outputs)
         pipeline, names = _grouped(pipeline, keys, aggregated, outputs)
-        outputs = [_Output(o.name, _replaced(o.tree, names)) for o in outputs]
-        kept = [_replaced(t, names) for t in kept]
-        order = [_Key(k.output, k.tree and _replaced(k.tree, names), k.descending, k.nulls_first)
-                 for k in order]  # fmt: skip
+        groups = _Groups(names, (*keys, *aggregated))
+        outputs = [_Output(o.name, groups.replaced(o.tree)) for o in outputs]
+        kept = [groups.replaced(t) for t in kept]
+        for key in order:
+            key.tree = key.tree and groups.replaced(key.tree)
         if kept:
             pipeline = pipeline.filter(*map(Scalars(pipeline.schema).expr, kept))
     return _ordered(tree, pipeline, outputs, order)
@@ -258,23 +263,45 @@ def _grouped(
     return (pipeline.group_by(*made).agg(*called) if made else pipeline.agg(*called)), names
 
 
-def _replaced(tree: exp.Expr, names: Mapping[str, str]) -> exp.Expr:
-    """Give a tree over groups: keys and aggregates are columns now, and nothing else may be."""
-    exp = sqlglot().exp
+class _Groups:
+    """What is in reach over groups: keys and aggregates, which are columns now.
 
-    def change(part: Tree) -> Tree:
-        name = names.get(text_of(part))
-        if name is not None:
-            made: Tree = exp.column(exp.to_identifier(name, quoted=True))
-            return made
-        if isinstance(part, exp.Column):
-            raise InputError(
-                f"SQL: column {part.name!r} must stand in GROUP BY or in an aggregate; GROUP BY "
-                f"has {', '.join(names) or 'nothing'}"
-            )
-        return part
+    A part of a tree is written out, to be compared with them, only if it is a node of the same
+    kind over as many nodes: writing out everything would take time by the square of the tree.
+    """
 
-    return tree.transform(change)
+    def __init__(self, names: Mapping[str, str], trees: Sequence[exp.Expr]) -> None:
+        self._names = names
+        self._alike = {(type(tree), _sizes(tree)[id(tree)]) for tree in trees}
+
+    def replaced(self, tree: exp.Expr) -> exp.Expr:
+        """Give a tree in which keys and aggregates are columns; others are refused."""
+        exp = sqlglot().exp
+        tree = tree.copy()
+        sizes = _sizes(tree)
+
+        def change(part: Tree) -> Tree:
+            if (type(part), sizes.get(id(part))) in self._alike:
+                name = self._names.get(text_of(part))
+                if name is not None:
+                    made: Tree = exp.column(exp.to_identifier(name, quoted=True))
+                    return made
+            if isinstance(part, exp.Column):
+                raise InputError(
+                    f"SQL: column {part.name!r} must stand in GROUP BY or in an aggregate; GROUP "
+                    f"BY has {listed(list(self._names.values())) or 'nothing'}"
+                )
+            return part
+
+        return tree.transform(change, copy=False)
+
+
+def _sizes(tree: exp.Expr) -> dict[int, int]:
+    """Give how many nodes stand under each node of a tree, itself included, by its id."""
+    sizes: dict[int, int] = {}
+    for node in reversed(list(tree.walk())):
+        sizes[id(node)] = 1 + sum(sizes[id(child)] for child in node.iter_expressions())
+    return sizes
 
 
 def _order(order: exp.Order | None, scope: Scope, outputs: Sequence[_Output]) -> list[_Key]:

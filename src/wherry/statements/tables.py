@@ -97,26 +97,26 @@ class Joined:
             if term.find(self._exp.Select) or term.find(self._exp.AggFunc):
                 left.append(term)
                 continue
-            names = names_in(everything.bound(term)) if self._visible(term, everything) else None
+            bound = self._bound_in(everything, term)
+            names = names_in(bound) if bound is not None else None
             at = self._only_side(names) if names else None
-            if at is None:
+            if at is None or bound is None:
                 left.append(term)
                 continue
-            own.setdefault(at, []).append(term)
+            own.setdefault(at, []).append(bound)
         for at, terms in own.items():
             pipeline, relation = self._sides[at]
-            bound = map(Scope((relation,)).bound, terms)
-            kept = pipeline.filter(*map(Scalars(pipeline.schema).expr, bound))
+            kept = pipeline.filter(*map(Scalars(pipeline.schema).expr, terms))
             self._sides[at] = (kept, relation)
         self.where = left
 
-    def _visible(self, term: exp.Expr, scope: Scope) -> bool:
-        """Tell whether every name of a term means one column; USING and errors are seen later."""
+    @staticmethod
+    def _bound_in(scope: Scope, term: exp.Expr) -> exp.Expr | None:
+        """Give a term bound if each name means one column; USING and errors are seen later."""
         try:
-            scope.bound(term)
+            return scope.bound(term)
         except InputError:
-            return False
-        return True
+            return None
 
     def _only_side(self, names: frozenset[str]) -> int | None:
         for at, ((pipeline, _), how) in enumerate(zip(self._sides, self._hows, strict=True)):
@@ -135,11 +135,12 @@ class Joined:
         if not isinstance(term, self._exp.EQ):
             return None
         scope = self.scope.also(relation)
-        if not self._visible(term, scope):
+        bound = self._bound_in(scope, term)
+        if bound is None:
             return None
         here = set(self.pipeline.schema.names)
         there = set(relation.columns.values())
-        one, other = scope.bound(term.this), scope.bound(term.expression)
+        one, other = bound.this, bound.expression
         reads = names_in(one), names_in(other)
         if all(reads) and reads[0] <= here and reads[1] <= there:
             return one, other
