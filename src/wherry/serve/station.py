@@ -7,6 +7,7 @@ and whatever is kept has an owner, a bound and a lease.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -52,6 +53,8 @@ from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
+_SESSION_IDS: Final = 1 << 62
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -131,7 +134,7 @@ class Station:
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
         self._timed = Timed(settings.clock)
-        self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
+        self._sessions, self._tickets = KeyRing("session", ids=_SESSION_IDS), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
 
@@ -150,6 +153,9 @@ class Station:
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
+            if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+                why = os.strerror(problem.errno or 0)
+                return to_bytes(failed(Retryable(f"the agent has no room for this now: {why}")))
             traceback.print_exc(file=sys.stderr)
             kind = type(problem).__name__
             return to_bytes(
