@@ -115,7 +115,7 @@ class Bounds(Struct, frozen=True):
     weight: float = 1.0
     running: int = 1 << 16
     waiting: int = 32
-    wait_ns: int = 2_000_000_000
+    wait_ns: int = 1_000_000_000
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < float("inf"):

@@ -7,6 +7,7 @@ and whatever is kept has an owner, a bound and a lease.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -36,6 +37,7 @@ from wherry.run.carrier import Carrier, Unread
 from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
+from wherry.serve.admission import Busy
 from wherry.serve.belongings import Belongings
 from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
@@ -52,6 +54,8 @@ from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
+_SESSION_IDS: Final = 1 << 62
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -131,7 +135,7 @@ class Station:
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
         self._timed = Timed(settings.clock)
-        self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
+        self._sessions, self._tickets = KeyRing("session", ids=_SESSION_IDS), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
 
@@ -144,12 +148,17 @@ class Station:
         """Answer a request; whatever is wrong with it is an answer, too."""
         try:
             return to_bytes(self._answer(data, peer))
+        except Busy as busy:  # Names no path and is no fault: an agent has enough to do then.
+            return to_bytes(failed(busy))
         except WherryError as problem:
             note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
+            if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+                why = os.strerror(problem.errno or 0)
+                return to_bytes(failed(Retryable(f"the agent has no room for this now: {why}")))
             traceback.print_exc(file=sys.stderr)
             kind = type(problem).__name__
             return to_bytes(
