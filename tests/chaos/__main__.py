@@ -161,7 +161,8 @@ def _run(
             if job.left:
                 lost, *rest = job.left
                 why = f"the process that ran it ended with {code}, or hung: none of its rounds'"
-                yield Round(lost, "", [], [], {}, [], [f"lost: {why} outcomes are known"], 0.0, 0.0)
+                said = f"lost: {why} outcomes are known"
+                yield Round(lost, "", [], [], {}, 0, [], [said], 0.0, 0.0)
                 if rest:
                     working.append(begun(rest))
     finally:

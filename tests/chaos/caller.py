@@ -14,11 +14,12 @@ from chaos.data import to_stream
 from chaos.frames import Answered, Ask, Begun, Failed, Ready, Said, asked, framed
 from wherry import WherryError
 
-Asking = Callable[[str], pa.Table]
+Asking = Callable[[str, str], tuple[pa.Table, tuple[str, ...]]]
+"""Gives the answer of a query over a dataset, and the devices that made it."""
 
 
 def serve(ask: Asking) -> None:
-    """Answer the run's questions until it has no more. `ask` gives a query's answer."""
+    """Answer the run's questions until it has no more."""
     # What a library prints must not stand between the frames.
     out = os.dup(1)
     os.dup2(2, 1)
@@ -42,12 +43,12 @@ def _outcome(ask: Asking, question: Ask) -> Said:
         return time.monotonic() - begun
 
     try:
-        table = ask(question.query)
+        table, devices = ask(question.query, question.dataset)
         seconds, stream, changed = took(), to_stream(table), False
         if question.hold_ms:
             time.sleep(question.hold_ms / 1000)
             changed = to_stream(table) != stream
-        return Answered(question.id, seconds, stream, changed)
+        return Answered(question.id, seconds, stream, devices, changed)
     except Exception as problem:  # noqa: BLE001  which errors there are is what is looked for
         known = isinstance(problem, WherryError)
         return Failed(question.id, took(), type(problem).__name__, known, str(problem))

@@ -26,12 +26,10 @@ def main() -> int:
     import wherry as wh  # noqa: PLC0415
     from chaos import caller, data  # noqa: PLC0415
 
-    def ask(query: str) -> pa.Table:
-        return (
-            data.pipeline(query, wh.scan(data.DATASET, system=words[0]))
-            .run(words[0], deadline_s=RUN_S)
-            .table
-        )
+    def ask(query: str, dataset: str) -> tuple[pa.Table, tuple[str, ...]]:
+        rows = wh.scan(dataset, system=words[0])
+        result = data.pipeline(query, rows).run(words[0], deadline_s=RUN_S)
+        return result.table, tuple(sorted({found.device for found in result.evidence}))
 
     caller.serve(ask)
     return 0

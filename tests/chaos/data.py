@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,26 +11,28 @@ import pyarrow as pa
 from pyarrow import ipc
 
 import wherry as wh
-from chaos.plan import CSDS, QUERIES
+from chaos.plan import APART, CSDS, MIRRORED, QUERIES
 from wherry import Pipeline, col, count
 
-DATASET = "lineitem"
 _BATCHES = 4
 _ROWS = 16_384
 """Of a batch; each drive has `_BATCHES` of them."""
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Write each drive's part of the rows into a folder of its own; give the folders."""
-    made = {}
+    """Write each drive's parts of both datasets into a folder of its own; give the folders."""
+    made = {drive: folder / drive for drive in CSDS}
+    for drive in CSDS:
+        for dataset in (APART, MIRRORED):
+            (folder / drive / dataset).mkdir(parents=True)
     for number, drive in enumerate(CSDS):
-        path = folder / drive / DATASET
-        path.mkdir(parents=True)
+        path = folder / drive / APART / f"part-{number}.arrow"
         batches = [_batch(number * _BATCHES + n) for n in range(_BATCHES)]
-        with ipc.new_file(path / f"part-{number}.arrow", batches[0].schema) as file:
+        with ipc.new_file(path, batches[0].schema) as file:
             for batch in batches:
                 file.write_batch(batch)
-        made[drive] = folder / drive
+        for other in CSDS:  # The same part, so it has the same time.
+            shutil.copy2(path, folder / other / MIRRORED)
     return made
 
 
@@ -67,7 +70,7 @@ def pipeline(query: str, rows: Pipeline) -> Pipeline:
 
 def expected(folders: dict[str, Path]) -> dict[str, pa.Table]:
     """Give the right answers."""
-    paths = [path for folder in folders.values() for path in sorted(folder.glob("*/*.arrow"))]
+    paths = [path for f in folders.values() for path in sorted(f.glob(f"{APART}/*.arrow"))]
     return {name: pipeline(name, wh.scan(paths)).collect() for name in QUERIES}
 
 

@@ -40,6 +40,8 @@ def variant(strike: Strike) -> Variant:
         return Variant(steady_s=max(strike.amount, 60.0 - time.monotonic()))
     if strike.fault == "wall clock":
         return Variant(wall_s=strike.amount)
+    if strike.fault == "tenant's memory":
+        return Variant(memory_bytes=int(strike.amount))
     return Variant(certificate_s=strike.amount)
 
 
@@ -118,7 +120,8 @@ def _full_disk(world: World, strike: Strike) -> Undo:
 
 def _limited(world: World, strike: Strike, which: int, limit: Callable[[int], int]) -> Undo:
     pid = world.agents[strike.target].pid
-    before = resource.prlimit(pid, which)
+    # Of two at once, the first to end ends both: what one found is not what there was.
+    before = resource.getrlimit(which)
     resource.prlimit(pid, which, (limit(pid), before[1]))
 
     def undo() -> None:

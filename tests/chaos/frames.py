@@ -14,6 +14,7 @@ class Ask(Struct, frozen=True, tag=True):
 
     id: int
     query: str
+    dataset: str
     hold_ms: int = 0
 
 
@@ -28,11 +29,20 @@ class Begun(Struct, frozen=True, tag=True):
 
 
 class Answered(Struct, frozen=True, tag=True):
-    """The answer as an Arrow IPC stream, and whether its rows became others while it was held."""
+    """The answer as an Arrow IPC stream.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        Which made it.
+    changed : bool
+        Whether its rows became others while it was held.
+    """
 
     id: int
     seconds: float
     stream: bytes
+    devices: tuple[str, ...]
     changed: bool
 
 

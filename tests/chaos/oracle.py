@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from chaos import data
-from chaos.plan import AGENTS, Plan
+from chaos.plan import AGENTS, CSDS, MIRRORED, Plan
 
 GRACE_S: Final = 3.0
 """How much longer than its deadline a query may take on a machine that is busy."""
@@ -29,6 +29,7 @@ class Outcome(Struct):
     caller: str
     number: int
     query: str
+    dataset: str
     state: str = ""
     seconds: float = 0.0
     allowed_s: float = 0.0
@@ -36,12 +37,19 @@ class Outcome(Struct):
     known: bool = True
     text: str = ""
     stream: bytes = b""
+    devices: tuple[str, ...] = ()
     changed: bool = False
 
     @property
     def name(self) -> str:
         """Which query of whom."""
-        return f"{self.caller}'s query {self.number} ({self.query})"
+        return f"{self.caller}'s query {self.number} ({self.query} of {self.dataset})"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is an answer without the drive that makes it if nothing is lost."""
+        mirrored = self.state == ANSWERED and self.dataset == MIRRORED
+        return mirrored and CSDS[0] not in self.devices
 
 
 def judged(plan: Plan, outcome: Outcome, right: Mapping[str, pa.Table]) -> list[str]:

@@ -21,6 +21,10 @@ CSDS: Final = ("csd0", "csd1")
 AGENTS: Final = (*CSDS, "dpu0")
 CALLERS: Final = ("caller0", "caller1")
 QUERIES: Final = ("totals", "groups", "rows", "top")
+APART: Final = "apart"
+MIRRORED: Final = "mirrored"
+DATASETS: Final = (APART, MIRRORED)
+"""The same rows: each part at one drive, or every part at both, so that either may be lost."""
 DEADLINE_S: Final = 20.0
 """Of a query, however much is lost on its way: what it may take to notice of three agents, one
 after another, that they are gone, and to begin anew each time."""
@@ -63,6 +67,7 @@ FAULTS: Final[dict[str, Kind]] = {
     "no descriptors": Kind(CARRIERS, AGENTS, 100, 3000, (0, 2)),
     "steady clock": Kind(CARRIERS, AGENTS, 0, 0, (-3600.0, 3600.0, 1e6), whole=True),
     "wall clock": Kind(CARRIERS, AGENTS, 0, 0, (-86400.0, -600.0, 600.0, 86400.0), whole=True),
+    "tenant's memory": Kind(CARRIERS, AGENTS, 0, 0, (1e3, 1e5, 1e6), whole=True),
     "certificate of agent": Kind((TLS,), AGENTS, 0, 0, (-60.0, 4.0), whole=True),
     "certificate of caller": Kind((TLS,), CALLERS, 0, 0, (-60.0, 2.0), whole=True),
 }
@@ -96,6 +101,7 @@ class Ask(Struct, frozen=True):
     """A query; the reader looks at its rows again `hold_ms` after they came."""
 
     query: str
+    dataset: str
     hold_ms: int
 
 
@@ -130,7 +136,7 @@ def planned(
 
 def _ask(r: Random) -> Ask:
     hold = r.choice((0, 0, 0, r.randint(50, 1500)))
-    return Ask(r.choice(QUERIES), hold)
+    return Ask(r.choice(QUERIES), r.choice(DATASETS), hold)
 
 
 def _strike(r: Random, fault: str, queries: int, callers: int) -> Strike:

@@ -17,6 +17,7 @@ class Tally(Struct):
     rounds: int = 0
     under_way: int = 0
     answered: int = 0
+    elsewhere: int = 0
     failed: int = 0
     killed: int = 0
     violations: int = 0
@@ -26,6 +27,7 @@ class Tally(Struct):
         self.rounds += 1
         self.under_way += under_way
         self.answered += of.states.get("answered", 0)
+        self.elsewhere += of.elsewhere
         self.failed += of.states.get("failed", 0)
         self.killed += of.states.get("killed", 0)
         self.violations += len(of.violations)
@@ -87,7 +89,7 @@ def sorted_by_goal(violations: list[str]) -> dict[str, int]:
 
 def shown(of: Report) -> str:
     """Give a report as text: the table of faults, what was wrong, and the counts of the goals."""
-    head = ("fault", "rounds", "in flight", "answered", "failed", "killed", "wrong")
+    head = ("fault", "rounds", "in flight", "answered", "elsewhere", "failed", "killed", "wrong")
     rows = [head, _row("none (calm)", of.calm)]
     rows += [_row(name, tally) for name, tally in of.faults.items()]
     widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
@@ -130,6 +132,7 @@ def _row(name: str, tally: Tally) -> tuple[str, ...]:
         tally.rounds,
         tally.under_way,
         tally.answered,
+        tally.elsewhere,
         tally.failed,
         tally.killed,
         tally.violations,

@@ -17,7 +17,17 @@ from chaos import frames, leaks, served
 from chaos.faults import Undo, struck, variant
 from chaos.leaks import Rest
 from chaos.oracle import ANSWERED, BROKE, FAILED, GRACE_S, HUNG, KILLED, Outcome, judged
-from chaos.plan import AGENTS, CALLERS, DEADLINE_S, FAULTS, QUERIES, Ask, Plan, Strike
+from chaos.plan import (
+    AGENTS,
+    CALLERS,
+    DATASETS,
+    DEADLINE_S,
+    FAULTS,
+    QUERIES,
+    Ask,
+    Plan,
+    Strike,
+)
 from chaos.world import Caller, Variant, World, last_words
 
 _READY_S: Final = 60.0
@@ -34,6 +44,8 @@ class Round(Struct, frozen=True):
         The faults that struck, and whether a query was under way when they did.
     states : dict of str to int
         Outcomes, counted.
+    elsewhere : int
+        Answers of other devices than those that make it if nothing is lost.
     errors : list of str
         What was said by those that failed.
     violations : list of str
@@ -45,6 +57,7 @@ class Round(Struct, frozen=True):
     strikes: list[str]
     struck: list[tuple[str, bool]]
     states: dict[str, int]
+    elsewhere: int
     errors: list[str]
     violations: list[str]
     seconds: float
@@ -66,7 +79,7 @@ class _Line(Struct):
 
 def calm_round(world: World) -> tuple[list[str], Rest]:
     """Start what does not run and ask everything once; give what is wrong, and what rest is."""
-    asks = tuple(tuple(Ask(query, 0) for query in QUERIES) for _ in CALLERS)
+    asks = tuple(tuple(Ask(q, d, 0) for q in QUERIES for d in DATASETS) for _ in CALLERS)
     load = _Load(world, Plan(0, 0, world.carrier, asks, ()))
     wrong = load.prepared()
     if not wrong:
@@ -93,6 +106,7 @@ def run_round(world: World, plan: Plan, rest: Rest) -> Round:
         [strike.line() for strike in plan.strikes],
         load.struck,
         {state: states.count(state) for state in sorted(set(states))},
+        sum(outcome.elsewhere for outcome in load.outcomes),
         [f"{o.kind}: {o.text}" for o in load.outcomes if o.state == FAILED],
         wrong,
         time.monotonic() - begun,
@@ -157,7 +171,7 @@ class _Load:
         wrong = self.world.await_agents() + self._await_callers()
         if wrong:
             return wrong
-        asks = tuple((Ask("totals", 0),) for _ in CALLERS)
+        asks = tuple(tuple(Ask("totals", dataset, 0) for dataset in DATASETS) for _ in CALLERS)
         after = _Load(self.world, Plan(0, 0, self.plan.carrier, asks, ()))
         after.run(deadline_s=DEADLINE_S)
         return [f"after the faults, {w}" for w in after.judged()]
@@ -208,10 +222,10 @@ class _Load:
                 self.world.start_caller(line.name)
             return
         number, ask = line.waiting.popleft()
-        line.now = Outcome(line.name, number, ask.query)
+        line.now = Outcome(line.name, number, ask.query, ask.dataset)
         line.begun, line.paused, line.hold_ms = time.monotonic(), 0.0, ask.hold_ms
         line.limit = line.begun + self._deadline_s + GRACE_S + ask.hold_ms / 1000
-        question = frames.Ask(number, ask.query, ask.hold_ms)
+        question = frames.Ask(number, ask.query, ask.dataset, ask.hold_ms)
         assert caller.process.stdin is not None
         try:
             caller.process.stdin.write(frames.framed(question))
@@ -260,7 +274,7 @@ class _Load:
             return
         line = self._lines.get(caller.name)
         if line is None or line.now is None or line.now.number != said.id:
-            self.outcomes.append(Outcome(caller.name, said.id, "?", "said twice or unasked"))
+            self.outcomes.append(Outcome(caller.name, said.id, "?", "?", "said twice or unasked"))
             return
         if isinstance(said, frames.Begun):
             if caller.name == CALLERS[0]:
@@ -269,6 +283,7 @@ class _Load:
         line.now.seconds = said.seconds
         if isinstance(said, frames.Answered):
             line.now.stream, line.now.changed = said.stream, said.changed
+            line.now.devices = said.devices
             self._ended(line, ANSWERED)
         else:
             line.now.kind, line.now.known, line.now.text = said.kind, said.known, said.text

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from chaos.plan import AGENTS, CALLERS, CSDS, EMULATED
+from chaos.plan import AGENTS, APART, CALLERS, CSDS, EMULATED, MIRRORED
 from wherry.base.errors import WherryError
 from wherry.serve import requests, wire
 from wherry.serve.dial import dial
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 LEASE_S: Final = 2.0
 _PROFILES: Final = {"csd0": "smartssd", "csd1": "smartssd", "dpu0": "bluefield-3"}
 _DAY_S: Final = 86_400
-_TENANTS: Final = "tenants.toml"
 _WATCHER: Final = "watcher"
 """The run's own certificate."""
+_DATASET: Final = """
+[[dataset]]
+name = "{}"
+devices = {}
+layout = "files"
+"""
 _LINK: Final = """
 [[link]]
 ends = ["{}", "{}"]
@@ -42,7 +47,6 @@ def prepare(world: World) -> None:
         init(world.folder / "keys", int(time.time()) - 10 * _DAY_S, 3650)
         for name in (*AGENTS, *CALLERS, _WATCHER):
             _issue(world, name, None, again=False)
-    (world.folder / _TENANTS).write_text(_tenants(world))
     for name in CALLERS:
         folder = world.folder / "systems" / name
         folder.mkdir(parents=True)
@@ -53,7 +57,9 @@ def agent_command(world: World, name: str, variant: Variant) -> list[str]:
     """Give the command of an agent."""
     words = ["agent", "--name", name, "--profile", _PROFILES[name]]
     words += ["--listen", world.address(name), "--lease", str(LEASE_S)]
-    words += ["--tenants", str(world.folder / _TENANTS)]
+    tenants = world.folder / f"{name}.tenants.toml"
+    tenants.write_text(_tenants(world, variant))
+    words += ["--tenants", str(tenants)]
     if name in world.data:
         words += ["--data", str(world.data[name])]
     if world.network is not None:
@@ -140,11 +146,14 @@ def _issue(world: World, name: str, until_s: float | None, *, again: bool) -> No
     issue(keys, name, role, int(since), addresses=addresses, days=days, again=again)
 
 
-def _tenants(world: World) -> str:
+def _tenants(world: World, variant: Variant) -> str:
     """Give the file that says who may ask: each caller, and this run, which sees how all are."""
     names = (*CALLERS, _WATCHER)
     who = [f"certificate {n}" for n in names] if world.network else [f"uid {os.getuid()}"]
-    return f'[[tenant]]\nname = "chaos"\nwho = {json.dumps(who)}\ndatasets = ["*"]\n'
+    told = f'[[tenant]]\nname = "chaos"\nwho = {json.dumps(who)}\ndatasets = ["*"]\n'
+    if variant.memory_bytes:
+        told += f"[tenant.bounds]\nmemory_bytes = {variant.memory_bytes}\n"
+    return told
 
 
 def _system(world: World, caller: str) -> str:
@@ -163,6 +172,8 @@ def _system(world: World, caller: str) -> str:
             for name in AGENTS
         ),
         '[[switch]]\nname = "pcie0"\n',
+        _DATASET.format(APART, json.dumps(CSDS)),
+        _DATASET.format(MIRRORED, json.dumps(CSDS)) + f"parts = {len(CSDS)}\n",
         _LINK.format("client", "dpu0", 11.8),
         *(_LINK.format(name, "pcie0", 3.3) for name in CSDS),
         _LINK.format("dpu0", "pcie0", 50.0),

@@ -35,11 +35,14 @@ class Variant(Struct, frozen=True):
         By how much its clocks are ahead of the machine's.
     certificate_s : float or None
         How long from now its certificate is valid.
+    memory_bytes : int
+        That an agent keeps for its callers; 0: as much as it does otherwise.
     """
 
     steady_s: float = 0.0
     wall_s: float = 0.0
     certificate_s: float | None = None
+    memory_bytes: int = 0
 
     @property
     def calm(self) -> bool:

@@ -19,16 +19,19 @@ from wherry.session import HOST_ONLY, Options, run
 
 SOAK = settings().max_examples > 1000
 ROWS = 240
+PLACE = pa.struct([("a", pa.int64()), ("b", pa.utf8())])
 
 
 def table(rows, first=0):
     if not rows:
-        return table(2).slice(2)
+        return table(1).slice(1)
     numbers = range(first, first + rows)
     return pa.table(
         {
             "k": pa.array([i % 7 for i in numbers], pa.int32()),
-            "x": pa.array([None if i % 11 == 3 else i * 7919 % 1000 / 8 for i in numbers]),
+            "x": pa.array(
+                [None if i % 11 == 3 else i * 7919 % 1000 / 8 for i in numbers], pa.float64()
+            ),
             "s": [None if i % 5 == 2 else f"text {i % 13} that is long" for i in numbers],
             "d": [date(1994, 1, 1) + timedelta(days=i % 400) for i in numbers],
             "m": pa.array([f"m{i % 3}" for i in numbers]).dictionary_encode(),
@@ -36,7 +39,7 @@ def table(rows, first=0):
                 [f"view {i % 17} of more than twelve" for i in numbers], pa.string_view()
             ),
             "o": [i % 2 == 0 for i in numbers],
-            "t": [{"a": i, "b": str(i) if i % 4 else None} for i in numbers],
+            "t": pa.array([{"a": i, "b": str(i) if i % 4 else None} for i in numbers], PLACE),
             "row": list(numbers),
         }
     )
@@ -196,6 +199,8 @@ def test_installing_is_charged_whatever_ran_before(there):
 def test_a_limit_stops_early(there):
     query = there.scan("many").limit(1)
     found = same(there, query, pins={"near": "home", "partial": "home"})
+    if not there.modelled:
+        return  # A share is as many rows as there are.
     assert sum(e.rows_in for e in found.evidence if e.stage == 0) < ROWS
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 import wherry as wh
 from wherry.base.errors import InputError
 
+pytest.importorskip("sqlglot")
 ROWS = 60
 SALES = pa.table(
     {

@@ -126,3 +126,16 @@ def test_rows_that_do_not_fit_the_plan_are_refused() -> None:
     wide = Image(build.digest, 3, 9, ((1, 2),) * 3)
     with pytest.raises(CorruptError, match="3 keys of a join by 1"):
         device.receive(message(found, values=(wide,)))
+
+
+def test_rows_of_a_join_are_refused_if_they_are_compressed_or_a_key_is_null() -> None:
+    for batch, compression, why in (
+        (OTHER, "zstd", "are compressed"),
+        (OTHER.set_column(0, "key 0", pa.array([2, None, 3])), None, "a key is null"),
+    ):
+        sink, marked = pa.BufferOutputStream(), batch.replace_schema_metadata({"keys": "1"})
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, marked.schema, options=options) as writer:
+            writer.write_batch(marked)
+        with pytest.raises(CorruptError, match=why):
+            received(sink.getvalue())

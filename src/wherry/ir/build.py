@@ -20,6 +20,7 @@ from wherry.base.ids import digest
 from wherry.base.units import format_bytes
 from wherry.data.arrays import empty_batch, plain
 from wherry.data.chunk import referenced_bytes
+from wherry.data.ipc_plain import check_plain
 from wherry.data.statistics import ColumnStatistics, column_statistics
 from wherry.data.types import Plain, from_plain, to_plain, type_class, value_type
 from wherry.data.validate import check_column
@@ -198,9 +199,10 @@ def received(message: pa.Buffer) -> Build:
     Raises
     ------
     CorruptError
-        If the bytes are not one batch of rows.
+        If the bytes are not one batch of rows, or a key is null.
     """
     try:
+        check_plain(message, "the rows of a join")
         with pa.ipc.open_stream(message) as reader:
             (batch,) = reader
             keys = int(batch.schema.metadata[_KEYS])

@@ -102,6 +102,7 @@ def _facts(plan: Plan) -> Facts:
             with Within(f"{place}, step {at}"):
                 columns = _step(step, segment.kind, scope)
             scope.columns = columns
+    _check_merge(segments)
     if steps > STEPS_MOST:
         raise Unfit(f": {steps} steps; possible: {STEPS_MOST}")
     found = scope.parameters
@@ -166,8 +167,6 @@ def _check_order(segments: tuple[Any, ...]) -> None:
     known = [kind for kind in _KINDS if kind in kinds]
     if kinds != known or not {"routing", "near", "respond"} <= set(kinds):
         raise Unfit(f": {kinds!r:.200}; possible: {', '.join(_KINDS)}")
-    if "partial" in kinds and "merge" not in kinds:
-        raise Unfit(": partial rows that nobody merges")
     for segment in segments:
         idle = segment.kind in {"routing", "respond"}
         _tuple(
@@ -181,6 +180,21 @@ def _check_order(segments: tuple[Any, ...]) -> None:
         )
         if not told:
             raise Unfit(f": the encoding of {segment.kind}")
+
+
+def _check_merge(segments: tuple[Segment, ...]) -> None:
+    """Refuse partial rows that are not merged, or merged in another order than they were chosen.
+
+    Chunks that are run together are put in order together, as if they were merged already.
+    """
+    by_kind = {segment.kind: segment for segment in segments}
+    if "partial" not in by_kind:
+        return
+    if "merge" not in by_kind:
+        raise Unfit(": partial rows that nobody merges")
+    last, first = by_kind["partial"].steps[-1], by_kind["merge"].steps[0]
+    if type(last) in {Order, Take} and last != first:
+        raise Unfit(": partial rows in an order that is not merged")
 
 
 def _step(step: object, kind: str, scope: Scope) -> Columns:

@@ -36,7 +36,7 @@ from pyarrow import ipc
 from wherry.base.errors import CorruptError, InputError
 from wherry.base.ids import DIGEST_BYTES, seal
 from wherry.data.encoded import trimmed
-from wherry.data.ipc_message import batch_layout, dictionary_codec
+from wherry.data.ipc_plain import check_plain
 from wherry.data.types import Plain, has_dictionary, type_class
 from wherry.data.validate import check_batch
 from wherry.ir.build import Build, received
@@ -232,38 +232,12 @@ def _build(stream: pa.Buffer) -> Build:
 def _reading(stream: pa.Buffer, what: str) -> Iterator[None]:
     """Say of bytes that pyarrow cannot read, or only at the cost of memory, that they are none."""
     try:
-        _check_plain(stream, what)
+        check_plain(stream, f"{_WHAT}: its {what}")
         yield
     except CorruptError:
         raise
     except (pa.ArrowException, InputError, ValueError, OSError, MemoryError) as problem:
         raise CorruptError(f"{_WHAT}: {stream.size} bytes are no {what}: {problem}") from None
-
-
-def _check_plain(stream: pa.Buffer, what: str) -> None:
-    """Refuse buffers that are compressed: they would take as much memory as they say.
-
-    Nothing compressed is ever written here, so that what is read takes what was received.
-    """
-    if any(map(_codec, _messages(stream))):
-        raise CorruptError(f"{_WHAT}: its {what} are compressed, as none are written")
-
-
-def _messages(stream: pa.Buffer) -> Iterator[ipc.Message]:
-    reader = ipc.MessageReader.open_stream(pa.BufferReader(stream))
-    while True:
-        try:
-            yield reader.read_next_message()
-        except StopIteration:
-            return
-
-
-def _codec(message: ipc.Message) -> str:
-    if message.type == "dictionary":
-        return dictionary_codec(message.metadata.to_pybytes())
-    if message.type == "record batch":
-        return batch_layout(message.metadata.to_pybytes()).codec
-    return ""
 
 
 def _cut(batches: Sequence[pa.RecordBatch], parts: Sequence[int]) -> tuple[pa.RecordBatch, ...]:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -140,8 +141,12 @@ class Agent:
 
     def serve(self, stop: threading.Event) -> None:
         """Let go of what nobody speaks of, until `stop` is set."""
-        while not stop.wait(SWEEP_S):
-            self.station.sweep()
+        while True:
+            # Without memory now, there may be some in a moment; an agent does not end for it.
+            with suppress(MemoryError):
+                if stop.wait(SWEEP_S):
+                    return
+                self.station.sweep()
 
     def measured(self) -> Iterator[Family]:
         """Give the agent's numbers, as they are now."""

@@ -7,14 +7,15 @@ is not handed on by arguments but belongs to the context of the thread.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TypeVar
 
 from wherry.base.errors import Retryable
+from wherry.serve.threads import begin
 
 _until: ContextVar[tuple[float, float]] = ContextVar("until", default=(math.inf, math.inf))
 
@@ -80,21 +81,16 @@ def together(each: Callable[[K], R], keys: Iterable[K]) -> dict[K, R]:
             problems.append(problem)
 
     # A thread for each but the last; only agents that are slow make it worth having them.
-    threads = [
-        threading.Thread(target=copy_context().run, args=(one, key), daemon=True)
-        for key in wanted[:-1]
-    ]
     begun = []
-    for key, thread in zip(wanted, threads, strict=False):
+    for key in wanted[:-1]:
         try:
-            thread.start()
-            begun.append(thread)
-        except RuntimeError:  # no more threads
+            begun.append(begin(partial(copy_context().run, one, key)))
+        except Retryable:  # no more threads
             one(key)
     if wanted:
         one(wanted[-1])
-    for thread in begun:
-        thread.join()
+    for ended in begun:
+        ended.wait()
     if problems:
         raise problems[0]
     return {key: found[key] for key in wanted}

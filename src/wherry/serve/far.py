@@ -192,24 +192,24 @@ def _read(body: bytes, what: str) -> list[pa.RecordBatch]:
         raise CorruptError(f"{what}: {len(body)} bytes are no rows: {problem}") from None
 
 
-def directories(listed: Mapping[str, Iterable[Dataset]]) -> dict[str, Directory]:
-    """Give the datasets that agents listed, parts of one name put together.
+def directories(
+    listed: Mapping[str, Iterable[Dataset]],
+) -> tuple[dict[str, Directory], dict[str, str]]:
+    """Give the datasets that agents listed, parts of one name put together, and what is none.
+
+    What has other columns at one agent than at another is none: why, by its name.
 
     Parts come in the order of their labels, those of one label in the order of the agents. A part
     that two agents have, by its label and identity, is one part with two holders.
-
-    Raises
-    ------
-    InputError
-        If agents have different columns under one name.
     """
+    odd: dict[str, str] = {}
     schemas: dict[str, tuple[str, bytes]] = {}
     places: dict[str, dict[tuple[str, bytes], Place]] = {}
     for agent, datasets in listed.items():
         for dataset in datasets:
             first, schema = schemas.setdefault(dataset.name, (agent, dataset.schema))
             if schema != dataset.schema:
-                raise InputError(
+                odd[dataset.name] = (
                     f"dataset {dataset.name!r} has other columns at {agent} than at {first}"
                 )
             known = places.setdefault(dataset.name, {})
@@ -217,12 +217,14 @@ def directories(listed: Mapping[str, Iterable[Dataset]]) -> dict[str, Directory]
                 before = known.get((part.label, part.identity))
                 holders = (*(before.holders if before else ()), (agent, number))
                 known[part.label, part.identity] = Place(part, holders)
-    return {
+    found = {
         name: Directory(
             name, schema, tuple(sorted(places[name].values(), key=lambda place: place.part.label))
         )
         for name, (_, schema) in schemas.items()
+        if name not in odd
     }
+    return found, odd
 
 
 def named(found: Mapping[str, Directory], name: str) -> Directory:

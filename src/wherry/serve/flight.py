@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 from msgspec import Struct
 
-from wherry.base.errors import InputError, WherryError, unknown_name
+from wherry.base.errors import InputError, Retryable, WherryError, unknown_name
 from wherry.data.types import layout_of
 from wherry.serve import flight_sql
 from wherry.serve.answers import Answered, Answers
@@ -219,6 +219,8 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             raise flight_error(problem) from None
         except fl.FlightError:
             raise
+        except MemoryError:
+            raise flight_error(Retryable("the agent has no memory left for this")) from None
         except Exception as problem:
             # What is wrong here is for the agent's log; callers learn that it is not their fault.
             log.exception("a call failed")

@@ -18,6 +18,7 @@ from wherry.serve.flight_keys import Tls
 from wherry.serve.keys import read_credentials, revoked_at
 from wherry.serve.pinning import context_of, pinned
 from wherry.serve.received import CARRIED, Received, Unreached
+from wherry.serve.threads import begin
 
 _MORE_S: Final = 1.0
 """A call that does not end by itself so long after its deadline is left alone."""
@@ -39,7 +40,7 @@ class _Flight:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._under_way: Future[Any] | None = None
-        self._thread: threading.Thread | None = None
+        self._begun = False
         self._closed = False
 
     def ask(self, request: bytes, deadline_s: float) -> bytes:
@@ -61,7 +62,7 @@ class _Flight:
             with suppress(InvalidStateError):
                 waited.set_exception(Unreached("the connection was closed"))
         self._calls.put(None)
-        if self._thread is None:
+        if not self._begun:
             self._connection.close()
 
     def _made(self, call: Callable[[], R], deadline_s: float) -> R:
@@ -69,9 +70,9 @@ class _Flight:
         with self._lock:
             if self._closed:
                 raise Unreached("the connection is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="wherry-call", daemon=True)
-                self._thread.start()
+            if not self._begun:
+                begin(self._serve)
+                self._begun = True
             self._under_way = done
         self._calls.put((call, done))
         try:

@@ -23,7 +23,7 @@ PERIOD_NS: Final = 3_600_000_000_000
 """A key seals for an hour: what one that leaked opens is bounded by that."""
 GRACE_NS: Final = 900_000_000_000
 """Longer than a lease or a request lasts, or what is under way would have to be sealed again."""
-_IDS: Final = 255
+BYTE_IDS: Final = 255
 """Key ids are 1 to 255: they stand in one byte of a header. 0 is no key."""
 
 
@@ -33,7 +33,7 @@ class Key(Struct, frozen=True):
     Attributes
     ----------
     id : int
-        1 to 255; stands beside what it seals.
+        1 or more; stands beside what it seals.
     key : bytes
         `KEY_BYTES` bytes.
     until_ns : int
@@ -60,6 +60,8 @@ class KeyRing:
         Gives so many random bytes; tests give their own.
     period_ns, grace_ns : int
         How long a key seals, and how long it is believed after that.
+    ids : int
+        How many numbers there are for keys: what stands beside what they seal is 1 to `ids`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class KeyRing:
         random: Callable[[int], bytes] = secrets.token_bytes,
         period_ns: int = PERIOD_NS,
         grace_ns: int = GRACE_NS,
+        ids: int = BYTE_IDS,
     ) -> None:
         if not 0 < grace_ns <= period_ns:
             raise InputError(f"a key seals for {period_ns} ns, at least its grace of {grace_ns} ns")
@@ -78,14 +81,16 @@ class KeyRing:
         self._grace_ns = grace_ns
         self._lock = Lock()
         self._masters: list[Key] = []
-        self._last = random(1)[0] % _IDS
+        self._ids = ids
+        # A peer that kept a key of an earlier life of the agent must not find its number again.
+        self._last = int.from_bytes(random(8), "little") % ids
 
     def newest(self, peer: Peer | None, now_ns: int) -> Key:
         """Give the key that seals now, for one peer or (None) for the agent itself."""
         with self._lock:
             masters = self._believed(now_ns)
             if not masters or masters[-1].until_ns - self._grace_ns <= now_ns:
-                self._last = self._last % _IDS + 1
+                self._last = self._last % self._ids + 1
                 until = now_ns + self._period_ns + self._grace_ns
                 masters.append(Key(self._last, self._random(KEY_BYTES), until))
             master = masters[-1]

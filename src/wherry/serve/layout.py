@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -141,6 +142,20 @@ def export(schema: pa.Schema, batches: Sequence[pa.RecordBatch], pool: SegmentPo
     return _Writer(pool).write(schema, batches)
 
 
+class _Copy:
+    """A copy that others may use as long as a piece keeps it and, with it, what was copied."""
+
+    __slots__ = ("__weakref__", "buffer")
+
+    def __init__(self, buffer: pa.Buffer) -> None:
+        self.buffer = buffer
+
+
+_copied: WeakKeyDictionary[SegmentPool, WeakValueDictionary[tuple[int, str, int], _Copy]]
+_copied = WeakKeyDictionary()
+"""By pool, and by address and size of what was copied: dictionaries belong to many pieces."""
+
+
 class _Writer:
     """What one layout has named so far."""
 
@@ -153,7 +168,8 @@ class _Writer:
         self._known: dict[tuple[int, int, int], int] = {}
         self._dictionaries: list[tuple[int, ...]] = []
         self._written: dict[object, int] = {}
-        self._copies: list[object] = []
+        self._copies: list[_Copy] = []
+        self._lasts = False
         self._trims: list[pa.Array] = []
         self._copied = 0
         self._whys: dict[str, None] = {}
@@ -163,7 +179,9 @@ class _Writer:
         for batch in batches:
             row = [batch.num_rows]
             for column in batch.columns:
-                self._array(self._trimmed(column), row)
+                trimmed = self._trimmed(column)
+                self._lasts = trimmed is column
+                self._array(trimmed, row)
             told.append(tuple(row))
         why = "; ".join(self._whys)
         layout = Layout(
@@ -250,12 +268,18 @@ class _Writer:
         return known
 
     def _copy(self, buffer: pa.Buffer, why: str) -> pa.Buffer:
-        copy = self._pool.allocate(buffer.size)
-        np.frombuffer(copy, np.uint8)[:] = np.frombuffer(buffer, np.uint8)
-        self._copies.append(copy)
-        self._copied += buffer.size
-        self._whys[why] = None
-        return copy
+        """Give a buffer in a segment; the copy of another piece if that still has both."""
+        known, key = _copied.setdefault(self._pool, WeakValueDictionary()), (buffer.address, why)
+        found = known.get((*key, buffer.size)) if self._lasts else None
+        if found is None:
+            found = _Copy(self._pool.allocate(buffer.size))
+            np.frombuffer(found.buffer, np.uint8)[:] = np.frombuffer(buffer, np.uint8)
+            self._copied += buffer.size
+            self._whys[why] = None
+            if self._lasts:
+                known[*key, buffer.size] = found
+        self._copies.append(found)
+        return found.buffer
 
     def _place(self, address: int, size: int) -> Place | None:
         found = self._places.at(address, size)

@@ -34,8 +34,8 @@ from wherry.serve.links import (
 )
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
-from wherry.serve.received import Received
 from wherry.serve.station import Settings, Station
+from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.watchman import Watchman
 
@@ -87,15 +87,18 @@ class Live:
         anew = {device: self._connect(device) for device in lost}
         emulated, reasons, _ = _checked(self.system, anew, _AGAIN_WITHIN_S)
         if reasons:
+            _close(anew)
             raise Refused(f"agents of {self.system.name} came back as others", reasons)
         for device, link in anew.items():
             if not link.lost and emulated == self.emulated:
                 link.awaited = self.watchman.wake
                 self.links[device] = link
+            else:
+                link.close()
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
-        return sorted(directories(self._listed()))
+        return sorted(directories(self._listed())[0])
 
     def source(self, name: str) -> FarSource:
         """Give a dataset of the agents, as it is now.
@@ -107,7 +110,8 @@ class Live:
             be read, with the reason.
         """
         unreadable: dict[str, str] = {}
-        found = directories(self._listed(unreadable))
+        found, odd = directories(self._listed(unreadable))
+        unreadable |= odd
         if name in unreadable:
             raise InputError(unreadable[name])
         self._check_reached(name)
@@ -181,8 +185,7 @@ class Live:
 
     def close(self) -> None:
         """Close all connections."""
-        for link in self.links.values():
-            link.close()
+        _close(self.links)
 
     def _of_each(self, ask: requests.Message, doing: str, kind: type[R]) -> dict[str, R]:
         """Ask all agents at once; give what those say that are there."""
@@ -237,6 +240,7 @@ def open_live(system: System, dial: Dial) -> Live:
     if len(unreached) == len(links):
         raise Refused(f"no agent of {system.name} can be reached", unreached)
     if reasons:
+        _close(links)
         raise Refused(f"the agents of {system.name} are not what its file says", reasons)
     here = [name for name in system.devices if name not in links]
     for device in here:
@@ -244,6 +248,11 @@ def open_live(system: System, dial: Dial) -> Live:
         if profile.runs_programs:
             links[device] = _here(device, profile, dial, emulated=emulated)
     return Live(system, links, connect, emulated=emulated)
+
+
+def _close(links: Mapping[str, Link]) -> None:
+    for link in links.values():
+        link.close()
 
 
 def _checked(
@@ -302,17 +311,12 @@ def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
 
-    def take(address: str, ticket: bytes) -> Received:
-        connection = dial(address, "")
-        try:
-            return connection.take(ticket, requests.TAKE_S)
-        finally:
-            connection.close()
-
+    suppliers = Suppliers(lambda address: dial(address, ""))
     team = crew()
     settings = Settings(lambda: _MINE, emulated)
     if not emulated:
         settings = replace(settings, team=lambda work: (team.run(work), None)[1])
+    take = partial(suppliers.take, within_s=requests.TAKE_S)
     station = Station(driver, Catalogue(None), take, settings)
     peer = Peer(_CALLER, f"process {os.getpid()}")
     return Link(device, "", lambda: InProcess(station, peer))

@@ -7,6 +7,7 @@ and whatever is kept has an owner, a bound and a lease.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from wherry.base.errors import CorruptError, InputError, Retryable, WherryError
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
 from wherry.data.fragments import Fragment
+from wherry.data.ipc_plain import check_plain
 from wherry.data.segment import SegmentPool
 from wherry.data.validate import check_batch
 from wherry.devices.driver import Driver
@@ -49,8 +51,11 @@ from wherry.serve.replies import spent_of, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
+from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
+_SESSION_IDS: Final = 1 << 62
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -129,7 +134,8 @@ class Station:
         self.life = os.urandom(16)
         self.visits = Visits(settings.lease_s, settings.clock)
         self._take = take
-        self._sessions, self._tickets = KeyRing("session"), KeyRing("ticket")
+        self._timed = Timed(settings.clock)
+        self._sessions, self._tickets = KeyRing("session", ids=_SESSION_IDS), KeyRing("ticket")
         self._belongings: dict[str, Belongings] = {}
         self._lock = threading.Lock()
 
@@ -150,6 +156,9 @@ class Station:
         except MemoryError:
             return to_bytes(failed(Retryable("the agent has no memory left for this")))
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
+            if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+                why = os.strerror(problem.errno or 0)
+                return to_bytes(failed(Retryable(f"the agent has no room for this now: {why}")))
             traceback.print_exc(file=sys.stderr)
             kind = type(problem).__name__
             return to_bytes(
@@ -183,7 +192,8 @@ class Station:
         return self._ticket(visit, (0, 0))
 
     def sweep(self) -> None:
-        """Let go of what nobody spoke of for a lease; to be called now and then."""
+        """Let go of what nobody spoke of for a lease, stop what is late; to be called often."""
+        self._timed.stop_late()
         self.visits.sweep()
 
     def memory(self) -> dict[str, int]:
@@ -401,9 +411,8 @@ class Station:
             if request.reading is not None:
                 carrier.readings[chunk] = request.reading
             before = len(carrier.ledger)
-            evidence = carrier.run(
-                commands.Run(self.name, stage, chunk, pieces), self.settings.team
-            )
+            team = self._timed.team(self.settings.team, tenant.bounds.time_s, tenant.name)
+            evidence = carrier.run(commands.Run(self.name, stage, chunk, pieces), team)
             ledger = carrier.ledger[before:]
             del carrier.ledger[before:], carrier.evidence[:]
             if evidence.rows_out > tenant.bounds.rows:
@@ -435,6 +444,7 @@ class Station:
         visit = self._begun(request, tenant)
         what = f"piece {request.piece}"
         try:
+            check_plain(pa.py_buffer(request.body), f"{what}: its rows")
             with pa.ipc.open_stream(pa.py_buffer(request.body)) as reader:
                 batches = list(reader)
         except (pa.ArrowException, OSError, ValueError) as problem:

@@ -28,6 +28,7 @@ from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import Peer
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
+from wherry.serve.threads import begin
 from wherry.serve.wire import FAILED, GIVEN, REPLY, REQUEST, RETURN, TAKE, Stream
 
 _BACKLOG: Final = 64
@@ -128,7 +129,7 @@ class Listener:
         self._served = served
         self._limits = Limits() if limits is None else limits
         self._lock = threading.Lock()
-        self._clients: dict[_Client, threading.Thread] = {}
+        self._clients: dict[_Client, threading.Event | None] = {}
         self._closing = False
         self._sock, self._inode = bound(path, mode, _BACKLOG)
         self._unbind = weakref.finalize(self, unbound, path, self._inode, os.getpid())
@@ -162,10 +163,10 @@ class Listener:
             self._sock.shutdown(socket.SHUT_RDWR)
         for client, _ in clients:
             client.shut()
-        for thread in (self._acceptor, *(thread for _, thread in clients)):
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._acceptor.join(max(0.0, deadline - time.monotonic()))
+        ended = [e.wait(max(0.0, deadline - time.monotonic())) for _, e in clients if e is not None]
         self._sock.close()
-        return not any(t.is_alive() for t in (self._acceptor, *(t for _, t in clients)))
+        return all(ended) and not self._acceptor.is_alive()
 
     def __enter__(self) -> Self:
         return self
@@ -177,22 +178,19 @@ class Listener:
         while not self._closing:
             try:
                 sock, _ = self._sock.accept()
-            except OSError:
-                # The listener is closed, the peer is gone already, or there are no files left.
+                self._admit(sock)
+            except (OSError, MemoryError):
+                # The listener is closed, the peer is gone already, or there are no files or there
+                # is no memory left: that may be over soon, and nobody else accepts.
                 if not self._closing:
                     time.sleep(_PAUSE_S)
-                continue
-            self._admit(sock)
 
     def _admit(self, sock: socket.socket) -> None:
         """Begin to serve a peer, or tell it why not."""
         stream = Stream(sock, self._limits.request_bytes)
         try:
-            pid, uid, _ = peer_of(sock)
+            _, uid, _ = peer_of(sock)
             client = _Client(stream, uid, self._served, self._limits)
-            thread = threading.Thread(
-                target=self._serve, args=(client,), name=f"{self.path} pid {pid}", daemon=True
-            )
             with self._lock:
                 most = self._limits.connections
                 if self._closing:
@@ -202,23 +200,29 @@ class Listener:
                 own = sum(1 for other in self._clients if other.uid == uid)
                 if own >= self._limits.of_user:
                     raise Retryable(f"user {uid} has {own} connections to the agent already")
-                self._clients[client] = thread
+                self._clients[client] = None
             try:
-                thread.start()
-            except RuntimeError:
-                del self._clients[client]
-                raise Retryable("the agent has no more threads") from None
+                ended = begin(lambda: self._serve(client))
+            except BaseException:
+                self._forget(client)
+                raise
+            with self._lock:
+                if client in self._clients:
+                    self._clients[client] = ended
         except WherryError as problem:
             _refuse(stream, problem)
-        except OSError:
+        except (OSError, MemoryError):
             stream.close()
+
+    def _forget(self, client: _Client) -> None:
+        with self._lock:
+            self._clients.pop(client, None)
 
     def _serve(self, client: _Client) -> None:
         try:
             client.serve()
         finally:
-            with self._lock:
-                self._clients.pop(client, None)
+            self._forget(client)
 
     def forked(self) -> None:
         """Leave the socket and the connections to the parent."""

@@ -12,6 +12,7 @@ from typing import Final
 from wherry.serve import requests
 from wherry.serve.deadline import together
 from wherry.serve.links import Link
+from wherry.serve.threads import begin
 
 PING_S: Final = 1.0
 """How often an agent is asked for a sign of life while something is under way there."""
@@ -30,14 +31,14 @@ class Watchman:
 
     def __init__(self, links: Mapping[str, Link]) -> None:
         self._links, self._queries = links, list[bytes]()
-        self._thread: threading.Thread | None = None
+        self._there = False
         self._lock = threading.Lock()
         self._wanted = 0.0
 
     def wake(self) -> None:
         """Look after agents that somebody is about to wait for."""
         self._wanted = time.monotonic()
-        if self._thread is None:
+        if not self._there:
             with self._lock:
                 self._begin()
 
@@ -53,10 +54,9 @@ class Watchman:
             self._queries.remove(query)
 
     def _begin(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._serve, name="wherry-watch", daemon=True)
-            thread.start()
-            self._thread = thread
+        if not self._there:
+            begin(self._serve)
+            self._there = True
 
     def _serve(self) -> None:
         while True:
@@ -66,7 +66,7 @@ class Watchman:
                 queries = tuple(self._queries)
                 busy = queries or any(link.busy for link in links)
                 if not busy and time.monotonic() - self._wanted > PING_S:
-                    self._thread = None
+                    self._there = False
                     return
             sign = requests.Renew(queries)
             # Whatever goes wrong here, also that there is no memory, may go well in a second.
