@@ -82,7 +82,7 @@ def write_mask(w: Writer, predicate: Node) -> None:
     """
     function, head = w.begin("mask", 2)
     running: Any = ir.Constant(I64, -1)
-    groups = _grouped(conjuncts(predicate))
+    groups = by_columns(conjuncts(predicate))
     for number, terms in enumerate(groups):
         loop = w.loop(function, head, running)
         bits: Any = ir.Constant(BITS, -1)
@@ -101,7 +101,8 @@ def write_mask(w: Writer, predicate: Node) -> None:
     head.ret(running)
 
 
-def _grouped(terms: Sequence[Node]) -> list[list[Node]]:
+def by_columns(terms: Sequence[Node]) -> list[list[Node]]:
+    """Give terms in their order, neighbours that read the same columns together."""
     groups: list[list[Node]] = []
     for term in terms:
         if groups and columns_of(term) == columns_of(groups[-1][-1]):

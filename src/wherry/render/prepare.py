@@ -132,7 +132,7 @@ class Preparer:
             kept = self._tables.get(key)
         if kept is not None:
             return kept[1]
-        made = _tabulate(bind(node, literals), lookup.column, texts, array.type)
+        made = tabulate(bind(node, literals), lookup.column, texts, array.type)
         with self._lock:
             if len(self._tables) >= _MOST_TABLES:
                 self._tables.clear()
@@ -147,7 +147,8 @@ def _identity(texts: pa.Array) -> tuple[Any, ...]:
     return places, texts.offset, len(texts), texts.type
 
 
-def _tabulate(node: Node, name: str, texts: pa.Array, t: pa.DataType) -> Table:
+def tabulate(node: Node, name: str, texts: pa.Array, t: pa.DataType) -> Table:
+    """Give the value of `node` for each entry of the dictionary of column `name`, of type `t`."""
     # Stored indices may be too narrow to number the entries that no row uses.
     codes = pa.array([*range(len(texts)), None], pa.int32())
     entries = pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)

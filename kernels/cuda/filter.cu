@@ -1,0 +1,103 @@
+// Rows that pass, in their order, in two passes and exactly as many. The first makes a bit a row
+// and a count a tile; tiles are scanned; the second reads what is kept only, and writes it.
+//
+// Before this stand: Context; TESTED, whether there is a predicate; BITMAPS; AT_ONCE, how
+// many rows a thread writes at once; test_rows(c, first, step, live), which clears what does not
+// pass; write(c, row, at), which gives a bit for each bitmap; bitmap(c, number).
+constexpr int BLOCK = 256, WORDS = 8, WARPS = BLOCK / 32;
+constexpr i64 TILE = BLOCK * WORDS;
+
+// grid: tiles. Writes c.bits (one u32 for 32 rows) and c.counts (one u32 a tile).
+extern "C" __global__ void __launch_bounds__(BLOCK) mask_pass(const __grid_constant__ Context c) {
+  __shared__ u32 found[WARPS];
+  const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
+  bool live[WORDS];
+#pragma unroll
+  for (int w = 0; w < WORDS; ++w) live[w] = begin + w * 32 + lane < c.rows;
+  test_rows(c, begin + lane, 32, live);
+  u32 hits = 0;
+#pragma unroll
+  for (int w = 0; w < WORDS; ++w) {
+    const u32 word = __ballot_sync(EVERY_LANE, live[w]);
+    hits += __popc(word);
+    if (lane == 0 && begin + w * 32 < c.rows) c.bits[(begin >> 5) + w] = word;
+  }
+  if (lane == 0) found[warp] = hits;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    u32 sum = 0;
+    for (int k = 0; k < WARPS; ++k) sum += found[k];
+    c.counts[blockIdx.x] = sum;
+  }
+}
+
+// grid: 1. Writes c.offsets: where the rows of each tile go, and behind them how many there are.
+extern "C" __global__ void __launch_bounds__(BLOCK) scan_pass(const __grid_constant__ Context c) {
+  __shared__ u64 sums[WARPS];
+  const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const i64 tiles = (c.rows + TILE - 1) / TILE;
+  u64 running = 0;
+  for (i64 begin = 0; begin < tiles; begin += BLOCK) {
+    const i64 tile = begin + threadIdx.x;
+    const u64 own = tile < tiles ? c.counts[tile] : 0;
+    u64 upto = own;
+    for (int by = 1; by < 32; by *= 2) {
+      const u64 below = __shfl_up_sync(EVERY_LANE, upto, by);
+      upto += lane >= by ? below : 0;
+    }
+    if (lane == 31) sums[warp] = upto;
+    __syncthreads();
+    u64 before = running;
+    for (u32 k = 0; k < WARPS; ++k) {
+      before += k < warp ? sums[k] : 0;
+      running += sums[k];
+    }
+    if (tile < tiles) c.offsets[tile] = before + upto - own;
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) c.offsets[tiles] = running;
+}
+
+// The bits of the lanes of one word, which go to `at` and on; a bitmap begins all zero.
+DEVICE void put_bits(u32* bitmap, const u64 first, const u64 at, const bool bit) {
+  const u32 mine = (u32)bit << (at & 31);
+  const bool here = at >> 5 == first >> 5;
+  const u32 low = __reduce_or_sync(EVERY_LANE, here ? mine : 0u);
+  const u32 high = __reduce_or_sync(EVERY_LANE, here ? 0u : mine);
+  if ((threadIdx.x & 31) == 0) {
+    if (low) atomicOr(bitmap + (first >> 5), low);
+    if (high) atomicOr(bitmap + (first >> 5) + 1, high);
+  }
+}
+
+// grid: tiles. Without a predicate every row is kept, and nothing is scanned.
+extern "C" __global__ void __launch_bounds__(BLOCK) write_pass(const __grid_constant__ Context c) {
+  __shared__ u32 found[WARPS];
+  const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
+  u32 word[WORDS], hits = 0;
+#pragma unroll
+  for (int w = 0; w < WORDS; ++w) {
+    const i64 row = begin + w * 32;
+    if constexpr (TESTED)
+      word[w] = row < c.rows ? c.bits[row >> 5] : 0u;
+    else
+      word[w] = __ballot_sync(EVERY_LANE, row + lane < c.rows);
+    hits += __popc(word[w]);
+  }
+  if (lane == 0) found[warp] = hits;
+  __syncthreads();
+  u64 first = TESTED ? c.offsets[blockIdx.x] : (u64)(blockIdx.x * TILE);
+  for (u32 k = 0; k < warp; ++k) first += found[k];
+#pragma unroll AT_ONCE
+  for (int w = 0; w < WORDS; ++w) {
+    if (word[w] == 0) continue;
+    const bool kept = word[w] >> lane & 1;
+    const u64 at = first + __popc(word[w] & ((1u << lane) - 1));
+    const u64 bits = kept ? write(c, begin + w * 32 + lane, at) : 0;
+#pragma unroll
+    for (int k = 0; k < BITMAPS; ++k) put_bits(bitmap(c, k), first, at, bits >> k & 1);
+    first += __popc(word[w]);
+  }
+}

@@ -1,0 +1,27 @@
+// States of many threads as one, always in the same order, so that sums are the same bit for bit on
+// every device and however many blocks run at once. No value is added atomically.
+//
+// Before this stand: State, zero(), merge(state, other), and down(state, by).
+constexpr i64 SPAN = 32768;  // Rows that one partial state is of.
+
+// The state of a whole block, in its first thread. Every thread of the block must call this.
+template <int THREADS>
+DEVICE State of_block(State state) {
+  __shared__ State of_warp[THREADS / 32];
+#pragma unroll
+  for (int by = 16; by > 0; by /= 2) merge(state, down(state, by));
+  __syncthreads();
+  if ((threadIdx.x & 31) == 0) of_warp[threadIdx.x >> 5] = state;
+  __syncthreads();
+  if (threadIdx.x == 0)
+    for (int warp = 1; warp < THREADS / 32; ++warp) merge(state, of_warp[warp]);
+  return state;
+}
+
+// Partial states of one group, `apart` from each other, as one.
+template <int THREADS>
+DEVICE State folded(const State* partials, const i64 spans, const i64 apart) {
+  State state = zero();
+  for (i64 span = threadIdx.x; span < spans; span += THREADS) merge(state, partials[span * apart]);
+  return of_block<THREADS>(state);
+}

@@ -1,0 +1,178 @@
+"""The text of a program: what kernels share, what was made of the expressions, and a skeleton."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+from msgspec import Struct
+
+import wherry.kernels
+from wherry.base.errors import Refused
+from wherry.ir.expr import Apply, Column, Member, Node, Shard, conjuncts, walk
+from wherry.ir.resolve import type_of
+from wherry.ir.stage import Groups, Pass, Rows, Totals
+from wherry.ir.text import to_text
+from wherry.render.cuda.expressions import is_computed, value
+from wherry.render.cuda.values import MOST_WORDS, Body, Frame, both
+from wherry.render.functions import by_columns
+from wherry.render.intervals import Bounds
+from wherry.render.loop import Slot, Variant
+from wherry.render.split import Lookup, Split
+
+_APART = (Apply, Member, Shard)
+"""What other devices run natively, and CUDA does not yet."""
+
+
+class CudaProgram(Struct, frozen=True):
+    """CUDA C++ and the order in which its context holds things; the text says all there is to know.
+
+    Attributes
+    ----------
+    text : str
+        Needs no header. The same for the same meaning: names of columns do not show.
+    slots : tuple
+        What each entry of the context holds, with its C type.
+    """
+
+    text: str
+    slots: tuple[tuple[Slot, str], ...]
+
+
+class CudaPass(Struct, frozen=True):
+    """A pass in terms that kernels know.
+
+    Attributes
+    ----------
+    predicate, roots : Node
+        The test, if there is one, and what the sink computes, in its order.
+    lookups : dict
+        What is found by a dictionary's code, by what it stands for.
+    """
+
+    step: Pass
+    schema: pa.Schema
+    bounds: Bounds
+    predicate: Node | None
+    roots: tuple[Node, ...]
+    lookups: dict[Node, Lookup]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Give the columns that it reads."""
+        nodes = (*self.roots, *(() if self.predicate is None else (self.predicate,)))
+        found = {n.name for root in nodes for n in walk(root) if isinstance(n, Column)}
+        looked = {n.column for root in nodes for n in walk(root) if isinstance(n, Lookup)}
+        return frozenset(found | looked)
+
+    def variant(self, nullable: frozenset[str]) -> Variant:
+        """Give what a program for chunks with nulls in those columns takes for granted."""
+        return Variant(self.bounds, nullable & self.columns)
+
+
+def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
+    """Give a pass as kernels run it.
+
+    Parameters
+    ----------
+    step : Pass
+        Lifted: its literals are parameters.
+    bounds : mapping
+        What statistics say of columns: low and high, as stored integers.
+
+    Raises
+    ------
+    Refused
+        If an expression or the sink has no CUDA form; with every reason.
+    """
+    split, reasons = Split(bounds), list[str]()
+    predicate = None if step.predicate is None else split.value(step.predicate)
+    roots = tuple(_root(node, split, reasons) for node in _computed(step, reasons))
+    used = (*roots, *(() if predicate is None else (predicate,)))
+    residuals, lookups = split.used(used)
+    reasons += [split.reasons[node] for node in residuals]
+    for node in (n for root in used for n in walk(root)):
+        if isinstance(node, _APART):
+            reasons.append(f"{to_text(node)}: {type(node).__name__} has no CUDA form")
+    reasons += [f"{name}: a struct" for name in schema.names if _is_struct(schema, name, used)]
+    if reasons:
+        raise Refused("the pass cannot run on a CUDA device", tuple(dict.fromkeys(reasons)))
+    return CudaPass(step, schema, bounds, predicate, roots, lookups)
+
+
+def _is_struct(schema: pa.Schema, name: str, roots: Sequence[Node]) -> bool:
+    columns = {n.name for root in roots for n in walk(root) if isinstance(n, Column)}
+    return name in columns and pa.types.is_struct(schema.field(name).type)
+
+
+def _computed(step: Pass, reasons: list[str]) -> tuple[Node, ...]:
+    """Give the expressions of a sink: outputs, or keys and then arguments."""
+    match step.sink:
+        case Rows(outputs):
+            return tuple(node for _, node in outputs)
+        case Totals(calls):
+            return tuple(c.argument for _, c in calls if c.argument is not None)
+        case Groups(keys, calls):
+            arguments = tuple(c.argument for _, c in calls if c.argument is not None)
+            return (*(node for _, node in keys), *arguments)
+    reasons.append(f"{type(step.sink).__name__} have no CUDA form")
+    return ()
+
+
+def _root(node: Node, split: Split, reasons: list[str]) -> Node:
+    if isinstance(node, Column) and pa.types.is_dictionary(type_of(node)):
+        return node
+    if is_computed(type_of(node)):
+        return split.value(node)
+    reasons.append(f"{to_text(node)}: {type_of(node)} is not written by kernels")
+    return node
+
+
+def program_of(frame: Frame, parts: Sequence[str], skeletons: Sequence[str]) -> CudaProgram:
+    """Give the program made of functions and skeletons.
+
+    Raises
+    ------
+    Refused
+        If it reads more than a kernel's arguments have room for.
+    """
+    if len(frame.types) > MOST_WORDS:
+        text = f"a kernel takes {MOST_WORDS} addresses and numbers, not {len(frame.types)}"
+        raise Refused(text)
+    texts = [skeleton("prelude"), skeleton("texts"), frame.text, *parts, *map(skeleton, skeletons)]
+    return CudaProgram("\n".join(texts), tuple(frame.types.items()))
+
+
+@cache
+def skeleton(name: str) -> str:
+    """Give the text of a file of kernels/cuda."""
+    folder = Path(str(wherry.kernels.__file__)).parent / "cuda"
+    return (folder / f"{name}.cu").read_text()
+
+
+def tests_text(frame: Frame, variant: Variant, predicate: Node | None) -> str:
+    """Give `test_rows(c, first, step, live)`, which clears the rows that do not pass.
+
+    Conjuncts are tested in their order, those of the same columns together. All rows of a thread
+    are tested by one before the next, so that their loads are under way at once; and columns are
+    read for rows that are left only.
+    """
+    terms = [] if predicate is None else by_columns(conjuncts(predicate))
+    parts, lines = [], []
+    for number, together in enumerate(terms):
+        body, found = Body(frame, variant), None
+        for term in together:
+            tested = value(term, body)
+            found = both(found, both(tested.data, tested.valid))
+        head = f"DEVICE bool test_{number}(const Context& c, const i64 row) {{\n"
+        parts.append(f"{head}{body.text}  return {found};\n}}")
+        lines.append(
+            "#pragma unroll\n"
+            "  for (int k = 0; k < N; ++k)\n"
+            f"    live[k] = live[k] && test_{number}(c, first + k * step);\n"
+        )
+    arguments = "const Context& c, const i64 first, const i64 step, bool (&live)[N]"
+    parts.append(f"template <int N>\nDEVICE void test_rows({arguments}) {{\n{''.join(lines)}}}")
+    return "\n".join(parts)

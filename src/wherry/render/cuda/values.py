@@ -1,0 +1,123 @@
+"""What expressions become in CUDA C++: typed names, whether they are valid, entries of the context.
+
+A kernel takes one argument, `Context`: words of 8 bytes, each an address or a number, in the order
+in which the text first asks for them. Constants lie there too, where all threads read them at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+from msgspec import Struct, field
+
+from wherry.data.types import layout_of
+from wherry.ir.expr import Column, Node
+from wherry.ir.resolve import type_of
+from wherry.render.intervals import INT64, interval, within
+from wherry.render.loop import Slot, Variant
+
+WORD: Final = 8
+"""Bytes of an entry of the context."""
+MOST_WORDS: Final = 512
+"""A kernel's arguments are 4 KiB at most, on every architecture and driver."""
+
+
+class Value(Struct, frozen=True):
+    """A value of one row as text: `data` has the node's C type, `valid` is bool or None: always."""
+
+    data: str
+    valid: str | None = None
+
+
+class Frame(Struct):
+    """The entries of a context, by what they hold, with their C types."""
+
+    types: dict[Slot, str] = field(default_factory=dict)
+
+    def entry(self, kind: str, name: str, ctype: str) -> str:
+        """Give the text that reads an entry, adding it if it is new.
+
+        Skeletons know entries by kind that have no name.
+        """
+        self.types.setdefault((kind, name), ctype)
+        return f"c.{self._called((kind, name))}"
+
+    def _called(self, slot: Slot) -> str:
+        kind, name = slot
+        return f"{kind}_{list(self.types).index(slot)}" if name else kind
+
+    @property
+    def text(self) -> str:
+        """Give the declaration of Context."""
+        fields = [f"  {ctype} {self._called(slot)};" for slot, ctype in self.types.items()]
+        return "\n".join(["struct Context {", *fields, "};"])
+
+
+class Body:
+    """The statements of one function, in static single assignment: each node is computed once."""
+
+    def __init__(self, frame: Frame, variant: Variant) -> None:
+        self.frame, self.variant = frame, variant
+        self.lines: list[str] = []
+        self.values: dict[Node, Value] = {}
+        self._named: dict[tuple[str, str], str] = {}
+
+    def name(self, ctype: str, text: str) -> str:
+        """Give a name for the value of `text`, the same one for the same text."""
+        if (ctype, text) not in self._named:
+            made = f"v{len(self.lines)}"
+            self._named[ctype, text] = self._named[ctype, made] = made
+            self.lines.append(f"const {ctype} {made} = {text};")
+        return self._named[ctype, text]
+
+    def valid(self, column: str) -> str | None:
+        """Give whether a column's value is valid; None if it always is."""
+        if column not in self.variant.nullable:
+            return None
+        bits = self.frame.entry("valid", column, "const u8*")
+        return self.name("bool", f"bit_at({bits}, {self.frame.entry('from', column, 'i64')} + row)")
+
+    @property
+    def text(self) -> str:
+        """Give the statements, indented."""
+        return "".join(f"  {line}\n" for line in self.lines)
+
+
+def stored_ctype(t: pa.DataType) -> str:
+    """Give the C type of a value of fixed width in Arrow's memory; 128 bits are read as words."""
+    if pa.types.is_boolean(t):
+        return "u8"
+    if pa.types.is_floating(t):
+        return "float" if t.bit_width == 32 else "double"
+    return f"{'u' if pa.types.is_unsigned_integer(t) else 'i'}{t.bit_width}"
+
+
+def ctype_of(node: Node, variant: Variant) -> str:
+    """Give the C type a node is computed in; decimals by what is proven of them."""
+    t = type_of(node)
+    if pa.types.is_boolean(t):
+        return "bool"
+    if pa.types.is_decimal(t):
+        return "i64" if within(interval(node, variant.bounds), INT64) else "i128"
+    return stored_ctype(t)
+
+
+def both(one: str | None, other: str | None) -> str | None:
+    """Give the validity of what two values make."""
+    if one is None or one == other:
+        return other
+    return one if other is None else f"({one} & {other})"
+
+
+def text_of(node: Node, body: Body) -> str:
+    """Give the Text of a column in the row at hand."""
+    assert isinstance(node, Column)
+    entry, layout = body.frame.entry, layout_of(type_of(node))
+    if layout == "views":
+        views = entry("values", node.name, "const u32*")
+        return body.name(
+            "Text", f"view_at({views}, {entry('buffers', node.name, 'const u64*')}, row)"
+        )
+    offsets = entry("values", node.name, f"const {'i64' if layout == 'wide' else 'i32'}*")
+    return body.name("Text", f"text_at({offsets}, {entry('data', node.name, 'const u8*')}, row)")
