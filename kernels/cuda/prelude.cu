@@ -11,6 +11,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned __int128 u128;
 
+#define NOT_A_NUMBER (0.0 / 0.0)
 #define DEVICE __device__ __forceinline__
 
 constexpr u32 EVERY_LANE = 0xffffffffu;

@@ -1,11 +1,13 @@
 // Rows that pass, aggregated into one state. Columns are read when a row that is still left needs
 // them; partial states are of SPAN rows each, and folded in their order.
 //
-// Before this stand also: Context, test_rows and add(c, row, state); reduce.cu.
+// Before this stand also: Context, test_rows and add(c, row, state); AT_ONCE, how many blocks a core
+// should have room for: without it the compiler spilled to reach a number of its own; reduce.cu.
 constexpr int BLOCK = 256, ITEMS = 8;
 
 // grid: any. Writes c.states: one a span.
-extern "C" __global__ void __launch_bounds__(BLOCK) total_pass(const __grid_constant__ Context c) {
+extern "C" __global__ void __launch_bounds__(BLOCK, AT_ONCE)
+    total_pass(const __grid_constant__ Context c) {
   const i64 spans = (c.rows + SPAN - 1) / SPAN;
   for (i64 span = blockIdx.x; span < spans; span += gridDim.x) {
     State state = zero();
@@ -25,7 +27,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) total_pass(const __grid_cons
 }
 
 // grid: 1. Writes c.states behind those of the spans: the state of all rows.
-extern "C" __global__ void __launch_bounds__(BLOCK) fold_pass(const __grid_constant__ Context c) {
+extern "C" __global__ void __launch_bounds__(BLOCK, AT_ONCE)
+    fold_pass(const __grid_constant__ Context c) {
   const i64 spans = (c.rows + SPAN - 1) / SPAN;
   const State state = folded<BLOCK>(c.states, spans, 1);
   if (threadIdx.x == 0) c.states[spans] = state;

@@ -3,12 +3,14 @@
 from datetime import date, datetime
 
 import pyarrow as pa
-from support.chunks import TYPES, rows_of, staged, where
+from support.chunks import SCHEMA, TYPES, calls_of, rows_of, staged, where
 
-from wherry import col, lit, when
-from wherry.ir.stage import Pass
+from wherry import col, count, lit, when
+from wherry.ir.resolve import resolve
+from wherry.ir.stage import Groups, Pass, Totals
 
 NARROW = {"m": (-(10**9), 10**9), "w": (-(10**18), 10**18), "d": (-20_000, 110_000)}
+NARROW |= {"i8": (-9, 9), "i64": (-9, 9), "u16": (0, 9)}
 """What statistics would say of the columns of `support.chunks`."""
 WRITTEN = [name for name in TYPES if name not in "slv"]
 
@@ -127,4 +129,63 @@ def moments():
     return staged(Pass(where(d.dt.year() > 1900), rows_of(**outputs)))
 
 
+def totals():
+    x, m, w = col("f64"), col("m"), col("w")
+    calls = {
+        "rows": count(),
+        "texts": col("s").count(),
+        "codes": col("c").count(),
+        "x": x.sum(),
+        "f": (col("f32") * 0.5).sum(),
+        "i": (col("i64") * col("i8")).sum(),
+        "u": col("u16").sum(),
+        "m": (m * m).sum(),
+        "w": w.sum(),
+    }
+    return staged(Pass(where(x > -1), Totals(calls_of(**calls))))
+
+
+def extremes():
+    calls = {}
+    for name in ("i8", "u16", "f32", "f64", "d", "w"):
+        calls |= {f"{name} least": col(name).min(), f"{name} most": col(name).max()}
+    return staged(Pass(where(col("i64") != 5), Totals(calls_of(**calls))))
+
+
+def forecast():
+    """TPC-H's sixth query: columns are read as rows are left."""
+    d, x = col("d"), col("f64")
+    test = (d >= date(1950, 1, 1)) & (d < date(1990, 1, 1)) & x.is_between(-1.5, 1.5)
+    call = {"revenue": (col("f32") * x).sum()}
+    return staged(Pass(where(test & (col("i64") < 5)), Totals(calls_of(**call))))
+
+
+def nothing_passes():
+    calls = {"x": col("f64").sum(), "m": col("m").min(), "n": count()}
+    return staged(Pass(where(col("i64") > 100), Totals(calls_of(**calls))))
+
+
+def grouped(*keys, **calls):
+    found = tuple((name, resolve(col(name).node, SCHEMA)) for name in keys)
+    return staged(Pass(where(col("i64") != 0), Groups(found, calls_of(**calls))))
+
+
+def by_code():
+    """TPC-H's first query, but for its second key."""
+    x = col("f64")
+    return grouped("c", x=x.sum(), y=(x * (1 - col("f32"))).sum(), m=col("m").sum(), n=count())
+
+
+def by_several():
+    return grouped("b", "u16", n=count(), least=col("d").min())
+
+
+def by_date():
+    days = (resolve((col("i64") > 3).node, SCHEMA), resolve(col("u16").node, SCHEMA))
+    keys = tuple(zip(("late", "u"), days, strict=True))
+    return staged(Pass(None, Groups(keys, calls_of(w=col("w").max(), n=col("s").count()))))
+
+
+TOTALS = [totals, extremes, forecast, nothing_passes]
+GROUPS = [by_code, by_several, by_date]
 FILTERS = [every_type, unfiltered, numbers, tests, texts, dictionaries, moments]

@@ -19,6 +19,7 @@ from wherry.ir.resolve import type_of
 from wherry.render.bind import Table
 from wherry.render.cuda.device import CudaDevice
 from wherry.render.cuda.program import CudaPass, CudaProgram
+from wherry.render.cuda.values import WORD
 from wherry.render.loop import OWN, Slot, codes_name
 from wherry.render.prepare import tabulate
 
@@ -42,7 +43,7 @@ class Bound(Struct):
             if slot not in self.words:
                 self.words[slot] = self._word(*slot)
         words = (self.words[slot] & (1 << 64) - 1 for slot, _ in program.slots)
-        return b"".join(word.to_bytes(8, "little") for word in words)
+        return b"".join(word.to_bytes(WORD, "little") for word in words)
 
     def _word(self, kind: str, name: str) -> int:
         match kind:

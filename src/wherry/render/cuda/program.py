@@ -11,11 +11,12 @@ from msgspec import Struct
 
 import wherry.kernels
 from wherry.base.errors import Refused
-from wherry.ir.expr import Apply, Column, Member, Node, Shard, conjuncts, walk
+from wherry.ir.expr import Apply, Call, Column, Member, Node, Shard, conjuncts, walk
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Pass, Rows, Totals
+from wherry.ir.stage import Groups, Pass, Rows, Sink, Totals
 from wherry.ir.text import to_text
 from wherry.render.cuda.expressions import is_computed, value
+from wherry.render.cuda.state import refuse_call
 from wherry.render.cuda.values import MOST_WORDS, Body, Frame, both
 from wherry.render.functions import by_columns
 from wherry.render.intervals import Bounds
@@ -89,7 +90,7 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
     """
     split, reasons = Split(bounds), list[str]()
     predicate = None if step.predicate is None else split.value(step.predicate)
-    roots = tuple(_root(node, split, reasons) for node in _computed(step, reasons))
+    roots = tuple(_root(*found, split, reasons) for found in _computed(step, reasons))
     used = (*roots, *(() if predicate is None else (predicate,)))
     residuals, lookups = split.used(used)
     reasons += [split.reasons[node] for node in residuals]
@@ -97,6 +98,9 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
         if isinstance(node, _APART):
             reasons.append(f"{to_text(node)}: {type(node).__name__} has no CUDA form")
     reasons += [f"{name}: a struct" for name in schema.names if _is_struct(schema, name, used)]
+    for call, argument in _called(step.sink, roots):
+        reason = refuse_call(call, argument, bounds)
+        reasons += [] if reason is None else [reason]
     if reasons:
         raise Refused("the pass cannot run on a CUDA device", tuple(dict.fromkeys(reasons)))
     return CudaPass(step, schema, bounds, predicate, roots, lookups)
@@ -107,27 +111,45 @@ def _is_struct(schema: pa.Schema, name: str, roots: Sequence[Node]) -> bool:
     return name in columns and pa.types.is_struct(schema.field(name).type)
 
 
-def _computed(step: Pass, reasons: list[str]) -> tuple[Node, ...]:
-    """Give the expressions of a sink: outputs, or keys and then arguments."""
+def _computed(step: Pass, reasons: list[str]) -> tuple[tuple[str, Node], ...]:
+    """Give the expressions of a sink, outputs or keys and then arguments, with what each is."""
     match step.sink:
         case Rows(outputs):
-            return tuple(node for _, node in outputs)
+            return tuple(("output", node) for _, node in outputs)
         case Totals(calls):
-            return tuple(c.argument for _, c in calls if c.argument is not None)
+            return _arguments(calls)
         case Groups(keys, calls):
-            arguments = tuple(c.argument for _, c in calls if c.argument is not None)
-            return (*(node for _, node in keys), *arguments)
+            return (*(("key", node) for _, node in keys), *_arguments(calls))
     reasons.append(f"{type(step.sink).__name__} have no CUDA form")
     return ()
 
 
-def _root(node: Node, split: Split, reasons: list[str]) -> Node:
-    if isinstance(node, Column) and pa.types.is_dictionary(type_of(node)):
-        return node
+def _arguments(calls: Sequence[tuple[str, Call]]) -> tuple[tuple[str, Node], ...]:
+    return tuple((c.kind, c.argument) for _, c in calls if c.argument is not None)
+
+
+def _root(use: str, node: Node, split: Split, reasons: list[str]) -> Node:
+    if isinstance(node, Column):
+        coded = pa.types.is_dictionary(type_of(node)) and use in {"output", "key"}
+        # Whether a value is there can be told of every column.
+        if coded or (use == "count" and not pa.types.is_struct(type_of(node))):
+            return node
     if is_computed(type_of(node)):
         return split.value(node)
-    reasons.append(f"{to_text(node)}: {type_of(node)} is not written by kernels")
+    reasons.append(f"{to_text(node)}: {type_of(node)} as {use} has no CUDA form")
     return node
+
+
+def called(plan: CudaPass) -> tuple[tuple[Call, Node | None], ...]:
+    """Give the aggregates of a pass, each with its argument in terms that kernels know."""
+    return _called(plan.step.sink, plan.roots)
+
+
+def _called(sink: Sink, roots: Sequence[Node]) -> tuple[tuple[Call, Node | None], ...]:
+    if not isinstance(sink, Totals | Groups):
+        return ()
+    rest = iter(roots[len(sink.keys) if isinstance(sink, Groups) else 0 :])
+    return tuple((c, None if c.argument is None else next(rest)) for _, c in sink.calls)
 
 
 def program_of(frame: Frame, parts: Sequence[str], skeletons: Sequence[str]) -> CudaProgram:
@@ -141,7 +163,8 @@ def program_of(frame: Frame, parts: Sequence[str], skeletons: Sequence[str]) -> 
     if len(frame.types) > MOST_WORDS:
         text = f"a kernel takes {MOST_WORDS} addresses and numbers, not {len(frame.types)}"
         raise Refused(text)
-    texts = [skeleton("prelude"), skeleton("texts"), frame.text, *parts, *map(skeleton, skeletons)]
+    texts = [skeleton("prelude"), skeleton("texts"), "struct State;", frame.text, *parts]
+    texts += map(skeleton, skeletons)
     return CudaProgram("\n".join(texts), tuple(frame.types.items()))
 
 

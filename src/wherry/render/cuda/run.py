@@ -5,12 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 
 from wherry.ir.expr import Literal
-from wherry.ir.stage import Rows
+from wherry.ir.stage import Groups, Totals
 from wherry.render.cuda.bind import bound, nulls_of
 from wherry.render.cuda.device import CudaDevice
-from wherry.render.cuda.filter import FilterProgram, render_filter, run_filter
+from wherry.render.cuda.filter import render_filter, run_filter
+from wherry.render.cuda.groups import dictionary_sizes, domains_of, render_groups, run_groups
 from wherry.render.cuda.program import CudaPass, CudaProgram
-from wherry.render.loop import Variant
+from wherry.render.cuda.totals import render_totals, run_totals
 
 
 def run_pass(
@@ -23,26 +24,48 @@ def run_pass(
     plan : CudaPass
         Of `batch`'s schema.
     batch : pyarrow.RecordBatch
-        On the host: the buffers that the pass reads are copied to the device. Buffers of columns
-        start at multiples of their elements' size, as Arrow's format has it; 128 bits at 8.
+        On the host: the bytes that the pass reads are copied to the device. Values start at
+        multiples of their size, as Arrow's format has it; 128 bits and views at 8.
     literals : tuple of Literal
         The values of the pass's parameters.
 
     Raises
     ------
     Refused
-        If the program would need more arguments or memory on chip than there is.
+        If the program needs more arguments or memory on chip than there is, or keys are unbounded.
+    InputError
+        If a sum of decimals needs more than 38 digits.
     """
     chunk = bound(plan, batch, literals, device)
-    made = _rendered(plan, plan.variant(nulls_of(chunk.columns)))
-    return run_filter(made, plan, chunk)
+    variant = plan.variant(nulls_of(chunk.columns))
+    match plan.step.sink:
+        case Totals():
+            return run_totals(render_totals(plan, variant), plan, chunk)
+        case Groups():
+            domains = domains_of(plan, variant, dictionary_sizes(plan, chunk))
+            return run_groups(render_groups(plan, variant, domains), plan, chunk, domains)
+    return run_filter(render_filter(plan, variant), plan, chunk)
 
 
-def render_pass(plan: CudaPass, nullable: frozenset[str]) -> CudaProgram:
-    """Give the program of a pass over chunks that have nulls in the columns `nullable`."""
-    return _rendered(plan, plan.variant(nullable)).program
+def render_pass(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int]) -> CudaProgram:
+    """Give the program of a pass over chunks of one kind.
 
+    Parameters
+    ----------
+    nullable : frozenset of str
+        The columns with nulls.
+    sizes : dict
+        By column: how many entries the dictionary of a key has.
 
-def _rendered(plan: CudaPass, variant: Variant) -> FilterProgram:
-    assert isinstance(plan.step.sink, Rows)
-    return render_filter(plan, variant)
+    Raises
+    ------
+    Refused
+        As `run_pass` does.
+    """
+    variant = plan.variant(nullable)
+    match plan.step.sink:
+        case Totals():
+            return render_totals(plan, variant).program
+        case Groups():
+            return render_groups(plan, variant, domains_of(plan, variant, sizes)).program
+    return render_filter(plan, variant).program

@@ -51,7 +51,8 @@ class Frame(Struct):
     def text(self) -> str:
         """Give the declaration of Context."""
         fields = [f"  {ctype} {self._called(slot)};" for slot, ctype in self.types.items()]
-        return "\n".join(["struct Context {", *fields, "};"])
+        size = f"static_assert(sizeof(Context) == {WORD * len(fields)});"
+        return "\n".join(["struct Context {", *fields, "};", size])
 
 
 class Body:

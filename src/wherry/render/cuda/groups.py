@@ -1,0 +1,223 @@
+"""Groups by keys of small known domains: a program around `kernels/cuda/groups.cu`."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from wherry.base.errors import CorruptError, Refused
+from wherry.ir.expr import Column, Node
+from wherry.ir.resolve import type_of
+from wherry.ir.stage import Groups, output_schema
+from wherry.ir.text import to_text
+from wherry.render.cuda.bind import Bound
+from wherry.render.cuda.expressions import stored_code, value
+from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
+from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.values import Body, Frame
+from wherry.render.domains import addresses
+from wherry.render.encode import are_codes
+from wherry.render.loop import Variant
+
+SPAN: Final = 32_768
+"""Rows of a partial state, as in reduce.cu."""
+ON_CHIP: Final = 48 << 10
+"""Bytes of memory on chip that every block may have without asking."""
+_THREADS: Final = (128, 64, 32)
+_GRID: Final = 1024
+"""Blocks that run at once, at most; the answer does not depend on it."""
+
+
+class Domain(Struct, frozen=True):
+    """The integers that a key may be: `size` of them from `low` on; and null, if `nullable`."""
+
+    low: int
+    size: int
+    nullable: bool
+
+    @property
+    def slots(self) -> int:
+        """Give how many there are with the null, which is the last."""
+        return max(1, self.size + self.nullable)
+
+
+class GroupsProgram(Struct, frozen=True):
+    """A program that groups: what its states hold, and how many groups and threads there are."""
+
+    program: CudaProgram
+    state: State
+    groups: int
+    threads: int
+
+
+def domains_of(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> tuple[Domain, ...]:
+    """Give the domains of keys.
+
+    Parameters
+    ----------
+    sizes : dict
+        Of each dictionary, by column: how many entries it has.
+
+    Raises
+    ------
+    Refused
+        If a key's domain is not known; with every reason.
+    """
+    assert isinstance(plan.step.sink, Groups)
+    found, reasons = list[Domain](), list[str]()
+    for node in plan.roots[: len(plan.step.sink.keys)]:
+        domain = _domain(node, variant, sizes)
+        if domain is None:
+            reasons.append(f"{to_text(node)}: nothing bounds it, and it is no dictionary's")
+        else:
+            found.append(domain)
+    if reasons:
+        raise Refused("groups of unbounded keys cannot run on a CUDA device", tuple(reasons))
+    return tuple(found)
+
+
+def _domain(node: Node, variant: Variant, sizes: dict[str, int]) -> Domain | None:
+    t = type_of(node)
+    if isinstance(node, Column) and node.name in sizes:
+        return Domain(0, sizes[node.name], node.name in variant.nullable)
+    if pa.types.is_boolean(t):
+        return Domain(0, 2, nullable=True)
+    if not (isinstance(node, Column) and addresses(t) and node.name in variant.bounds):
+        return None
+    low, high = variant.bounds[node.name]
+    return Domain(low, high - low + 1, node.name in variant.nullable)
+
+
+def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
+    """Give the program of a pass whose sink is Groups.
+
+    Its text depends on how many groups there are, not on what they are.
+
+    Raises
+    ------
+    Refused
+        If the groups of 32 threads do not fit on chip.
+    """
+    frame = Frame()
+    frame.entry("rows", "", "i64")
+    frame.entry("states", "", "State*")
+    frame.entry("outside", "", "u32*")
+    tests = tests_text(frame, variant, plan.predicate)
+    slot = _slot_text(frame, plan, variant, domains)
+    state = state_of(frame, variant, called(plan), ordered=True)
+    groups = prod(domain.slots for domain in domains)
+    # Of each thread a state for every group, and one of each warp.
+    need = {n: state.nbytes * (groups * n + n // 32) for n in _THREADS}
+    fitting = [threads for threads, nbytes in need.items() if nbytes <= ON_CHIP]
+    if not fitting:
+        text = f"{groups} groups of {state.nbytes} bytes need {min(need.values())} bytes on chip"
+        raise Refused(f"{text}; a block has {ON_CHIP}")
+    sizes = f"constexpr int GROUPS = {groups}, THREADS = {fitting[0]};"
+    parts = [tests, state.text, slot, sizes]
+    program = program_of(frame, parts, ["reduce", "groups"])
+    return GroupsProgram(program, state, groups, fitting[0])
+
+
+def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> str:
+    """Give `slot(c, row)`: the number of a row's group."""
+    body, terms, fits = Body(frame, variant), ["0ull"], ["true"]
+    for number, (node, domain) in enumerate(zip(plan.roots, domains, strict=False)):
+        t = type_of(node)
+        if pa.types.is_dictionary(t):
+            assert isinstance(node, Column)
+            found = stored_code(node.name, t.index_type, body)
+        else:
+            found = value(node, body)
+        low, size, stride = (
+            frame.entry(kind, str(number), "u64") for kind in ("lowest", "extent", "stride")
+        )
+        digit = body.name("u64", f"(u64){found.data} - {low}")
+        fit = f"{digit} < {size}"
+        if domain.nullable and found.valid is not None:
+            digit = body.name("u64", f"{found.valid} ? {digit} : {size}")
+            fit = f"(!{found.valid} | ({fit}))"
+        terms.append(f"{digit} * {stride}")
+        fits.append(fit)
+    body.lines.append(f"return {' & '.join(fits)} ? {' + '.join(terms)} : ~0ull;")
+    return f"DEVICE u64 slot(const Context& c, const i64 row) {{\n{body.text}}}"
+
+
+def run_groups(
+    made: GroupsProgram, plan: CudaPass, chunk: Bound, domains: tuple[Domain, ...]
+) -> pa.RecordBatch:
+    """Give a row for each group of the rows that pass, in order of first appearance.
+
+    Raises
+    ------
+    CorruptError
+        If a key is not within what bounds it.
+    InputError
+        If a sum of decimals needs more than 38 digits.
+    """
+    assert isinstance(plan.step.sink, Groups)
+    device, size, spans = chunk.device, made.state.nbytes, -(-chunk.rows // SPAN)
+    states, outside = device.room((spans + 1) * made.groups * size), device.room(8)
+    chunk.words.update({("states", ""): states, ("outside", ""): outside})
+    stride = 1
+    for number, domain in enumerate(domains):
+        chunk.words["lowest", str(number)] = domain.low
+        chunk.words["extent", str(number)] = domain.size
+        chunk.words["stride", str(number)] = stride
+        stride *= domain.slots
+    context = chunk.context(made.program)
+    if spans:
+        device.launch(made.program, "group_pass", min(spans, _GRID), made.threads, context)
+    device.launch(made.program, "fold_pass", made.groups, made.threads, context)
+    if device.get(outside, 4).any():
+        raise CorruptError("a key is not within the bounds that statistics give it")
+    at = states + spans * made.groups * size
+    found = device.get(at, made.groups * size).reshape(made.groups, size)
+    rows = made.state.column(found, "rows")
+    present = np.flatnonzero(rows)
+    order = np.argsort(made.state.column(found, "first")[present], kind="stable")
+    rest = slots = present[order]
+    columns = []
+    for node, domain in zip(plan.roots, domains, strict=False):
+        columns.append(_keys(node, chunk, domain, rest % domain.slots))
+        rest = rest // domain.slots
+    columns += [read_cell(cell, made.state, found[slots]) for cell in made.state.cells]
+    return pa.RecordBatch.from_arrays(columns, schema=output_schema(plan.step, plan.schema))
+
+
+def _keys(node: Node, chunk: Bound, domain: Domain, digits: np.ndarray[Any, Any]) -> pa.Array:
+    t, none = type_of(node), digits == domain.size
+    stored = np.where(none, 0, digits + domain.low)
+    if pa.types.is_dictionary(t):
+        assert isinstance(node, Column)
+        codes = pa.array(stored, t.index_type, mask=none)
+        texts = chunk.columns[node.name].dictionary
+        return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
+    if pa.types.is_boolean(t):
+        return pa.array(stored.astype(bool), t, mask=none)
+    if pa.types.is_integer(t):
+        return pa.array(stored, t, mask=none)
+    return pa.array(stored, pa.int32() if t.bit_width == 32 else pa.int64(), mask=none).view(t)
+
+
+def dictionary_sizes(plan: CudaPass, chunk: Bound) -> dict[str, int]:
+    """Give how many entries the dictionaries of keys have.
+
+    Raises
+    ------
+    Refused
+        If entries of one are null or equal: their codes are no keys.
+    """
+    assert isinstance(plan.step.sink, Groups)
+    sizes = {}
+    for node in plan.roots[: len(plan.step.sink.keys)]:
+        if isinstance(node, Column) and pa.types.is_dictionary(type_of(node)):
+            texts = chunk.columns[node.name].dictionary
+            if not are_codes(texts):
+                text = f"{to_text(node)}: entries of its dictionary are null or equal"
+                raise Refused("groups by codes cannot run on a CUDA device", (text,))
+            sizes[node.name] = len(texts)
+    return sizes

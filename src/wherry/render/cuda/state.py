@@ -1,0 +1,237 @@
+"""What an aggregate keeps, as a struct of CUDA C++, and what is read of it.
+
+A state has fields of 8 and 16 bytes: the number of rows, of groups the first row's number, and of
+each aggregate its value and, where its argument may be null, how many values there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Context, Decimal
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from wherry.base.errors import InputError
+from wherry.ir.expr import Call, Column, Node
+from wherry.ir.resolve import call_type, type_of
+from wherry.ir.text import call_text
+from wherry.render.cuda.expressions import value
+from wherry.render.cuda.values import Body, Frame, Value, ctype_of
+from wherry.render.intervals import Bounds, within
+from wherry.render.loop import Variant
+from wherry.render.state import values_range
+
+_ROWS: Final = 1 << 40
+"""No chunk has more."""
+_INT128: Final = (-(1 << 127), (1 << 127) - 1)
+_DIGITS: Final = 38
+_EXACT: Final = Context(prec=80)
+_KINDS: Final = frozenset({"sum", "min", "max", "count"})
+_NUMPY: Final = {"i64": "<i8", "u64": "<u8", "double": "<f8", "i128": "V16"}
+
+
+class Field(Struct, frozen=True):
+    """A field of a state: `begin` is its value before any row; `kind` how two are merged."""
+
+    name: str
+    ctype: str
+    begin: str
+    kind: str
+
+    @property
+    def nbytes(self) -> int:
+        """Give its size, and alignment."""
+        return 16 if self.ctype == "i128" else 8
+
+
+class Cell(Struct, frozen=True):
+    """An aggregate: the fields that hold its value and the number of values; None: of rows."""
+
+    call: Call
+    t: pa.DataType
+    value: str | None
+    count: str | None
+
+
+class State(Struct, frozen=True):
+    """The fields of a state in memory, the widest first, and the aggregates they are of."""
+
+    fields: tuple[Field, ...]
+    cells: tuple[Cell, ...]
+    text: str
+
+    @property
+    def nbytes(self) -> int:
+        """Give the size of a state."""
+        return nbytes_of(self.fields)
+
+    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        """Give one field of all states, which are rows of uint8."""
+        begin = 0
+        for field in self.fields:
+            if field.name == name:
+                found = np.ascontiguousarray(states[:, begin : begin + field.nbytes])
+                return found.view(_NUMPY[field.ctype]).reshape(-1)
+            begin += field.nbytes
+        raise KeyError(name)
+
+
+def nbytes_of(fields: Sequence[Field]) -> int:
+    """Give the size of a struct of fields, the widest first: a multiple of its alignment."""
+    size, align = sum(f.nbytes for f in fields), max(f.nbytes for f in fields)
+    return -(-size // align) * align
+
+
+def refuse_call(call: Call, node: Node | None, bounds: Bounds) -> str | None:
+    """Give why an aggregate of `node` has no CUDA form, or None if it has one."""
+    if call.kind not in _KINDS:
+        return f"{call_text(call)}: {call.kind} has no CUDA form"
+    if call.kind != "count" and node is not None and pa.types.is_boolean(type_of(node)):
+        return f"{call_text(call)}: a truth has no CUDA form there"
+    if call.kind == "sum" and node is not None and pa.types.is_decimal(type_of(node)):
+        low, high = values_range(node, bounds)
+        if not within((low * _ROWS, high * _ROWS), _INT128):
+            return f"{call_text(call)}: sums may need more than 128 bits"
+    return None
+
+
+def state_of(
+    frame: Frame,
+    variant: Variant,
+    calls: Sequence[tuple[Call, Node | None]],
+    *,
+    ordered: bool = False,
+) -> State:
+    """Give the state of aggregates, with the text of State, zero, add, merge and down.
+
+    Parameters
+    ----------
+    calls : sequence
+        Each with its argument in terms that kernels know.
+    ordered : bool
+        Keep the number of the first row, for groups.
+    """
+    body, cells, adds = Body(frame, variant), list[Cell](), list[str]()
+    fields = [Field("rows", "i64", "0", "sum")]
+    if ordered:
+        fields.append(Field("first", "i64", "I64_MOST", "min"))
+        adds.append("state.first = lesser(state.first, row);")
+    adds.append("state.rows += 1;")
+    for number, (call, node) in enumerate(calls):
+        found = None if node is None else _argument(call, node, body)
+        count = None if found is None or found.valid is None else f"count_{number}"
+        if count is not None:
+            fields.append(Field(count, "i64", "0", "sum"))
+            adds.append(f"state.{count} += {found.valid};")  # type: ignore[union-attr]
+        held = None
+        if call.kind != "count" and node is not None and found is not None:
+            held = f"value_{number}"
+            summed = call.kind == "sum" and pa.types.is_decimal(type_of(node))
+            # Sums of values of 64 bits need more.
+            field = _field(held, call.kind, "i128" if summed else ctype_of(node, variant))
+            fields.append(field)
+            adds.append(_merged(field, f"state.{held}", _widened(field, found)))
+        cells.append(Cell(call, call_type(call), held, count))
+    fields.sort(key=lambda f: -f.nbytes)
+    return State(tuple(fields), tuple(cells), _text(fields, body, adds))
+
+
+def _argument(call: Call, node: Node, body: Body) -> Value:
+    if call.kind == "count" and isinstance(node, Column):
+        # Of texts and codes too it can be told whether they are there.
+        return Value("", body.valid(node.name))
+    return value(node, body)
+
+
+def _field(name: str, kind: str, ctype: str) -> Field:
+    """Give the field that holds the sum, least or greatest of values of a C type."""
+    unsigned = ctype.startswith("u")
+    held = "double" if ctype in {"float", "double"} else "u64" if unsigned else "i64"
+    held = "i128" if ctype == "i128" else held
+    if kind == "sum":
+        return Field(name, held, "0", kind)
+    least, most = {
+        "double": ("NOT_A_NUMBER", "NOT_A_NUMBER"),
+        "u64": ("0", "~0ull"),
+        "i64": ("I64_LEAST", "I64_MOST"),
+        "i128": ("wide(0, I64_LEAST)", "wide(~0ull, I64_MOST)"),
+    }[held]
+    return Field(name, held, most if kind == "min" else least, kind)
+
+
+def _widened(field: Field, found: Value) -> str:
+    """Give a value in the type of its field; one that is null changes nothing."""
+    text = f"({field.ctype}){found.data}"
+    return text if found.valid is None else f"{found.valid} ? {text} : ({field.ctype}){field.begin}"
+
+
+def _merged(field: Field, place: str, other: str) -> str:
+    """Give the statement that merges a value into a field."""
+    if field.kind != "sum":
+        return f"{place} = {'lesser' if field.kind == 'min' else 'greater'}({place}, {other});"
+    if field.ctype in {"double", "i128"}:
+        return f"{place} += {other};"
+    # Sums of integers wrap.
+    return f"{place} = ({field.ctype})((u64){place} + (u64)({other}));"
+
+
+def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
+    def function(head: str, lines: Sequence[str]) -> str:
+        return "\n".join([f"DEVICE {head} {{", *(f"  {line}" for line in lines), "}"])
+
+    members = [f"  {field.ctype} {field.name};" for field in fields]
+    begins = [f"state.{f.name} = {f.begin};" for f in fields]
+    merges = [_merged(f, f"state.{f.name}", f"other.{f.name}") for f in fields]
+    downs = [f"other.{f.name} = down(state.{f.name}, by);" for f in fields]
+    return "\n".join(
+        [
+            *("struct State {", *members, "};"),
+            f"static_assert(sizeof(State) == {nbytes_of(fields)});",
+            function("State zero()", ["State state;", *begins, "return state;"]),
+            function("void merge(State& state, const State& other)", merges),
+            function(
+                "State down(const State& state, const int by)",
+                ["State other;", *downs, "return other;"],
+            ),
+            function(
+                "void add(const Context& c, const i64 row, State& state)", [*body.lines, *adds]
+            ),
+        ]
+    )
+
+
+def read_cell(cell: Cell, state: State, states: np.ndarray[Any, Any]) -> pa.Array:
+    """Give an aggregate of every state, which are rows of uint8.
+
+    Raises
+    ------
+    InputError
+        If a sum needs more than 38 digits.
+    """
+    counts = state.column(states, cell.count or "rows")
+    if cell.value is None:
+        return pa.array(counts, pa.int64())
+    values, none = state.column(states, cell.value), counts == 0
+    if pa.types.is_decimal(cell.t):
+        return pa.array(_decimals(cell, values, none), cell.t)
+    if pa.types.is_floating(cell.t):
+        return pa.array(values, pa.float64(), mask=none).cast(cell.t)
+    width = cell.t.bit_width // 8
+    stored = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 8)[:, :width])
+    bits = pa.py_buffer(np.packbits(~none, bitorder="little"))
+    return pa.Array.from_buffers(cell.t, len(values), [bits, pa.py_buffer(stored)])
+
+
+def _decimals(
+    cell: Cell, values: np.ndarray[Any, Any], none: np.ndarray[Any, Any]
+) -> list[Decimal | None]:
+    found: list[Decimal | None] = []
+    for held, missing in zip(values, none.tolist(), strict=True):
+        whole = int.from_bytes(held.tobytes(), "little", signed=True)
+        if not missing and abs(whole) >= 10**_DIGITS:
+            raise InputError(f"{call_text(cell.call)} needs more than {_DIGITS} digits")
+        found.append(None if missing else Decimal(whole).scaleb(-cell.t.scale, _EXACT))
+    return found
