@@ -217,7 +217,7 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             raise flight_error(problem) from None
         except fl.FlightError:
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001
             # What is wrong here is for the agent's log; callers learn that it is not their fault.
             raise flight_error(unforeseen(problem)) from None
         finally:
