@@ -1,10 +1,12 @@
 """Read from Wherry's agents with pyarrow alone: Wherry is not imported, nor need it be installed.
 
+    python read_with_plain_flight.py
     python read_with_plain_flight.py grpc://127.0.0.1:7000 --sql "SELECT count(*) AS n FROM orders"
     python read_with_plain_flight.py grpc+tls://csd0:7000 --keys FOLDER --sql "..."
 
 Any client of Arrow Flight can do the same: ask where an answer is, then fetch each part from the
 agent that made it. FOLDER holds ca.pem, cert.pem and key.pem, as `wherry keys issue` writes them.
+Without an address two drives and a DPU are started on this machine, for as long as this runs.
 """
 
 import argparse
@@ -14,16 +16,32 @@ import pyarrow as pa
 from pyarrow import flight
 
 ROWS_SHOWN = 20
+SHOWN = "SELECT city, temperature FROM weather WHERE temperature > 44.9"
 
 
 def main() -> None:
     """List the datasets of an agent; with --sql, fetch an answer part by part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("address", help="grpc+tls://HOST:PORT or grpc://127.0.0.1:PORT")
+    parser.add_argument(
+        "address", nargs="?", help="grpc+tls://HOST:PORT or grpc://127.0.0.1:PORT; else a show"
+    )
     parser.add_argument("--sql", help="a SELECT; without it, datasets are listed and that is all")
     parser.add_argument("--keys", type=Path, help="folder with ca.pem, cert.pem, key.pem")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each call")
     asked = parser.parse_args()
+    if asked.address is not None:
+        show(asked)
+        return
+    from agents_for_show import agents  # noqa: PLC0415  beside this file, for the show alone
+
+    with agents() as asked.address:
+        asked.sql = asked.sql or SHOWN
+        print(f"{asked.address}: {asked.sql}")
+        show(asked)
+
+
+def show(asked: argparse.Namespace) -> None:
+    """Show what an agent has, and the answer that was asked for."""
     limit = flight.FlightCallOptions(timeout=asked.timeout)
     with connected(asked.address, asked.keys) as agent:
         for info in agent.list_flights(options=limit):

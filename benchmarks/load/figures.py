@@ -78,6 +78,9 @@ class Verdict(Struct, frozen=True):
         The most that was done at any rate.
     kept : float
         Of it at the highest rate.
+    kept_by_core : float or None
+        Likewise of what was done by the second of the agent's processor time, which tells how much
+        of it overload takes where others keep the machine busy; None if not known.
     tail : float or None
         p99 there, as a multiple of the highest at other rates above what the agent can do.
     kept_met, bounded : bool
@@ -86,6 +89,7 @@ class Verdict(Struct, frozen=True):
 
     peak_per_s: float
     kept: float
+    kept_by_core: float | None
     tail: float | None
     kept_met: bool
     bounded: bool
@@ -120,4 +124,7 @@ def verdict(stretches: Sequence[Stretch]) -> Verdict:
     others = [s.p99_ms for s in stretches if 1 < s.multiple < highest.multiple and s.p99_ms]
     tail = highest.p99_ms / max(others) if others and highest.p99_ms else None
     kept = highest.done_per_s / peak if peak else 0.0
-    return Verdict(peak, kept, tail, kept >= KEPT, tail is not None and tail <= TAIL)
+    paces = {s.multiple: s.done_per_s / s.agent_s for s in stretches if s.agent_s}
+    by_core = paces[highest.multiple] / max(paces.values()) if highest.multiple in paces else None
+    bounded = tail is not None and tail <= TAIL
+    return Verdict(peak, kept, by_core, tail, kept >= KEPT, bounded)

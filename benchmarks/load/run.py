@@ -64,8 +64,8 @@ def run(
 ) -> Report:
     """Measure what an agent can do, and what it does at multiples of that, round by round.
 
-    The rates of one round are put on in turns with those of the next, since a machine's pace
-    changes; what the agent can do is measured anew before each round.
+    A machine's pace changes, so all rates are put on in each round, up and down in turns; what the
+    agent can do is measured anew before each round.
     """
     able: list[float] = []
     found: dict[float, list[Stretch]] = {multiple: [] for multiple in multiples}
@@ -74,7 +74,7 @@ def run(
         able.append(capacity(path, script, users, seconds=seconds, at_once=AT_ONCE))
         if not able[-1]:
             raise WherryError(f"the agent answered no query in {seconds:g} s")
-        for multiple in multiples:
+        for multiple in multiples if number % 2 else reversed(multiples):
             tell(f"round {number + 1} of {rounds}: {multiple:g} times {able[-1]:.0f} a second")
             found[multiple].append(
                 stretch(

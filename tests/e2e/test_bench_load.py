@@ -41,7 +41,7 @@ def test_an_agent_that_is_asked_too_much_goes_on(wherry, tmp_path: Path) -> None
         (["grpc://127.0.0.1:1"], "possible: unix:PATH"),
         (["unix:nobody.sock"], "nobody.sock"),
         (["unix:nobody.sock", "--user", "alice"], "--user is UID[=WEIGHT]; got 'alice'"),
-        (["--chart", "load.pdf"], "possible: .svg and .png files"),
+        (["--chart", "load.pdf"], "possible are .svg and .png files"),
     ],
 )
 def test_what_is_asked_wrongly(wherry, words: list[str], said: str) -> None:

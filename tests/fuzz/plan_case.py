@@ -125,7 +125,7 @@ def _what(case: _Case) -> str:
 
 @cache
 def _pool() -> SegmentPool:
-    return SegmentPool()
+    return SegmentPool(1 << 30)  # as an agent bounds a tenant's
 
 
 def _tried(case: _Case) -> str:

@@ -22,6 +22,7 @@ from wherry.data.ledger import LedgerEntry
 from wherry.devices.system import System
 from wherry.devices.topology import Dataset
 from wherry.ops.join import Join
+from wherry.serve import live
 from wherry.serve.agent import Agent, Asked
 from wherry.serve.far import FarSource
 from wherry.serve.received import BY_DESCRIPTOR, BY_REFERENCE
@@ -69,6 +70,9 @@ class Cluster:
 
     def close(self) -> None:
         """End all agents."""
+        for key, there in list(live._open.items()):
+            if any(self._sockets.name in address for address in there.system.agents.values()):
+                live._open.pop(key).close()
         for agent in self.agents.values():
             agent.close()
         self._sockets.cleanup()

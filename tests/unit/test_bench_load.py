@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from wherry.benchmarks.load import callers as module
 from wherry.benchmarks.load.callers import DONE, FAILED, REFUSED, Callers, User
@@ -49,12 +50,14 @@ def stretch(multiple: float, done: float, p99: float | None) -> Stretch:
 
 
 def test_what_is_to_be_reached() -> None:
-    good = verdict(
-        [stretch(1, 90, 5), stretch(2, 100, 10), stretch(5, 95, 14), stretch(10, 91, 20)]
-    )
+    stretches = [stretch(2, 100, 10), stretch(5, 95, 14), stretch(10, 91, 20), stretch(1, 90, 5)]
+    good = verdict(stretches)
     assert (good.peak_per_s, good.kept, good.kept_met) == (100, 0.91, True)
     assert good.tail == pytest.approx(20 / 14)
     assert good.bounded
+    assert good.kept_by_core is None
+    timed = [structs.replace(s, agent_s=0.5 * s.multiple) for s in stretches]
+    assert verdict(timed).kept_by_core == pytest.approx(91 / 5 / (90 / 0.5))
     bad = verdict([stretch(0.5, 50, 5), stretch(2, 100, 10), stretch(10, 80, 16)])
     assert (bad.kept_met, bad.bounded, bad.tail) == (False, False, 1.6)
     none = verdict([stretch(1, 100, 10), stretch(10, 0, None)])

@@ -155,6 +155,8 @@ def _show(report: Report) -> None:
         f"  at the highest load it does {said.kept:.0%} of its peak, goal {KEPT:.0%}: "
         f"{_reached(said.kept_met)}"
     )
+    if said.kept_by_core is not None:
+        say(f"  by the second of the agent's processor time it does {said.kept_by_core:.0%} there")
     if said.tail is not None:
         say(
             f"  p99 there is {said.tail:.2f} times the highest at other loads above 1, "

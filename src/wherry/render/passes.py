@@ -34,6 +34,9 @@ from wherry.render.split import Lookup, RowNumber, Split, is_fixed
 from wherry.render.state import Cell, initial, layout, stride
 from wherry.render.textkeys import TextKey
 
+_MOST_VARIANTS: Final = 256
+"""Of a pass; whoever runs one keeps its code."""
+
 
 class Encoded(Struct, frozen=True):
     """A text that takes part as an integer: by code as a key, by rank in min and max."""
@@ -196,6 +199,7 @@ class PassPlan(Struct, eq=False, dict=True):
             with self._lock:
                 found = self._variants.get(key)
                 if found is None:
+                    _bound(self._variants)
                     found = _compile(self, Variant(self.bounds, nullable), way, forms)
                     self._variants[key] = found
         return found
@@ -213,6 +217,7 @@ class PassPlan(Struct, eq=False, dict=True):
         """
         with self._lock:
             if (name, nullable) not in self._extras:
+                _bound(self._extras)
                 w = fn.writer(Variant(self.bounds, nullable))
                 w.slots.update({} if beside is None else beside.slots)
                 made = write(w)
@@ -245,6 +250,12 @@ class PassPlan(Struct, eq=False, dict=True):
         lines += [f"field of a struct: {to_text(n)}" for n in self.fields]
         lines += [f"residual: {reason}" for reason in self.reasons]
         return [indent + line for line in lines]
+
+
+def _bound(kept: dict[Any, Any]) -> None:
+    """Let variants go if they are many: rows of strangers have nulls in whichever columns."""
+    if len(kept) >= _MOST_VARIANTS:
+        kept.clear()
 
 
 def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, folder: Path) -> PassPlan:

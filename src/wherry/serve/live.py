@@ -87,11 +87,14 @@ class Live:
         anew = {device: self._connect(device) for device in lost}
         emulated, reasons, _ = _checked(self.system, anew, _AGAIN_WITHIN_S)
         if reasons:
+            _close(anew)
             raise Refused(f"agents of {self.system.name} came back as others", reasons)
         for device, link in anew.items():
             if not link.lost and emulated == self.emulated:
                 link.awaited = self.watchman.wake
                 self.links[device] = link
+            else:
+                link.close()
 
     def names(self) -> list[str]:
         """Give what the datasets of all agents are called."""
@@ -199,8 +202,7 @@ class Live:
 
     def close(self) -> None:
         """Close all connections."""
-        for link in self.links.values():
-            link.close()
+        _close(self.links)
 
     def _of_each(self, ask: requests.Message, doing: str, kind: type[R]) -> dict[str, R]:
         """Ask all agents at once; give what those say that are there."""
@@ -255,6 +257,7 @@ def open_live(system: System, dial: Dial) -> Live:
     if len(unreached) == len(links):
         raise Refused(f"no agent of {system.name} can be reached", unreached)
     if reasons:
+        _close(links)
         raise Refused(f"the agents of {system.name} are not what its file says", reasons)
     here = [name for name in system.devices if name not in links]
     for device in here:
@@ -262,6 +265,11 @@ def open_live(system: System, dial: Dial) -> Live:
         if profile.runs_programs:
             links[device] = _here(device, profile, dial, emulated=emulated)
     return Live(system, links, connect, emulated=emulated)
+
+
+def _close(links: Mapping[str, Link]) -> None:
+    for link in links.values():
+        link.close()
 
 
 def _checked(

@@ -115,7 +115,7 @@ class Bounds(Struct, frozen=True):
     weight: float = 1.0
     running: int = 1 << 16
     waiting: int = 32
-    wait_ns: int = 2_000_000_000
+    wait_ns: int = 1_000_000_000
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < float("inf"):
@@ -139,7 +139,7 @@ class Limits(Struct, frozen=True):
     begun_wait_ns : int
         How long one of those that have begun may wait.
     refusals_per_s : int
-        That are answered at once; at some 50 us each they take a twentieth of a core.
+        That are answered at once; they take 16 us each, ten times that on a busy machine.
     hold_ns : int
         How long the answer of one beyond is held back at most.
     again_ns : int
@@ -150,7 +150,7 @@ class Limits(Struct, frozen=True):
     waiting: int = 64
     begun: int = 1024
     begun_wait_ns: int = 60_000_000_000
-    refusals_per_s: int = 1000
+    refusals_per_s: int = 500
     hold_ns: int = 250_000_000
     again_ns: int = 1_000_000_000
 

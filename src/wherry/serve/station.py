@@ -34,6 +34,7 @@ from wherry.run.carrier import Carrier, Unread
 from wherry.run.continuation import chunks_of, query_in, runs_of
 from wherry.run.worker import MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
+from wherry.serve.admission import Busy
 from wherry.serve.belongings import Belongings
 from wherry.serve.catalogue import Catalogue, described
 from wherry.serve.directory import Directory, bound_of, from_bytes, known_in, source_of
@@ -143,6 +144,8 @@ class Station:
         """Answer a request; whatever is wrong with it is an answer, too."""
         try:
             return to_bytes(self._answer(data, peer))
+        except Busy as busy:  # Names no path and is no fault: an agent has enough to do then.
+            return to_bytes(failed(busy))
         except WherryError as problem:
             note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))

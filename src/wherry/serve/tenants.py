@@ -72,7 +72,7 @@ class Bounds(Struct, frozen=True):
     weight: int = 1
     running: int = 1 << 16
     waiting: int = 32
-    wait_s: int = 2
+    wait_s: int = 1
 
 
 class Tenant(Struct, frozen=True):

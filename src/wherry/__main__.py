@@ -1,0 +1,7 @@
+"""`python -m wherry`: the command line."""
+
+import sys
+
+from wherry.cli import main
+
+sys.exit(main())
