@@ -17,7 +17,7 @@ from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import Profile
-from wherry.devices.topology import Dataset, System, dataset_of
+from wherry.devices.topology import Dataset, System, dataset_of, lanes
 from wherry.run.crew import crew
 from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
@@ -178,7 +178,24 @@ class Live:
         lost = self.system.devices.keys() - left.keys()
         links = tuple(link for link in self.system.links if not lost & set(link.ends))
         agents = {d: a for d, a in self.system.agents.items() if d in left}
-        return replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+        found = replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+        self._check_joined(found, sorted(lost))
+        return found
+
+    def _check_joined(self, found: System, lost: list[str]) -> None:
+        """Refuse what is left of a system if what was lost carried for others."""
+        apart = []
+        for device in found.devices if lost else ():
+            try:
+                lanes(found, found.client, device)
+            except InputError:
+                apart.append(device)
+        if apart:
+            raise Refused(
+                f"without {', '.join(lost)} no link of {found.name} leads from {found.client} to "
+                f"{', '.join(apart)}",
+                [str(self.links[device].why) for device in lost],
+            )
 
     def load(self) -> dict[str, float]:
         """Give what others keep busy of each agent, in steps of `LOAD_STEP`, where it is some."""
