@@ -27,8 +27,8 @@ COMMAND = "import sys; from wherry.cli import main; sys.exit(main())"
 LINK = """
 [[link]]
 ends = ["{}", "host0"]
-bandwidth_gb_per_s = {{ value = 3.0, source = "estimate: of this test" }}
-latency_us = {{ value = 1.0, source = "estimate: of this test" }}
+bandwidth_gb_per_s = {{ value = 3.0, source = "estimate: half, from a round trip" }}
+latency_us = {{ value = 1.0, source = "estimate: half, from a round trip" }}
 duplex = "full"
 """
 HEAD = """
@@ -44,13 +44,16 @@ profile = "sapphire-rapids"
 
 
 class Agents:
-    """Three processes, and the file of their system."""
+    """Processes, and the file of their system."""
 
-    def __init__(self, folder: Path, *, emulate: bool) -> None:
+    def __init__(
+        self, folder: Path, names: tuple[str, ...] = ("csd0", "csd1", "dpu0"), *, emulate: bool
+    ) -> None:
         self.folder, self.system = folder, folder / "agents.toml"
         self.processes: dict[str, subprocess.Popen[str]] = {}
         text = HEAD
-        for name, profile in PROFILES.items():
+        for name in names:
+            profile = PROFILES[name]
             text += f'[[device]]\nname = "{name}"\nprofile = "{profile}"\n'
             text += f'agent = "unix:{name}.sock"\n' + LINK.format(name)
             words = ["agent", "--profile", profile, "--listen", f"unix:{folder}/{name}.sock"]
@@ -130,7 +133,7 @@ def test_rows_are_not_copied_between_processes_and_never_change(there):
     assert result.table["row"].to_pylist() == wanted
     assert {e.copied_bytes for e in result.ledger.entries if "handed over" in e.why} == {0}
     for least in range(8):
-        query.filter(col("row") % (least + 2) == 0).collect(there.system)
+        query.filter(col("row") > least * 9000).collect(there.system)
     assert result.table["row"].to_pylist() == wanted
     lent = kept(there)["csd0"][2]
     del result
@@ -176,9 +179,23 @@ while True:
         time.sleep(0.2)
 
 
+def test_movables_are_refused(there, capsys):
+    movable = Path(__file__).parents[2] / "examples" / "top_orders.py"
+    words = ("run", movable, "--system", there.system, "--arg", "customer=370")
+    assert cli.main([str(word) for word in words]) == 2
+    assert (
+        "movables do not run at agents, and agents has csd0, csd1, dpu0" in capsys.readouterr().err
+    )
+    with (
+        pytest.raises(wh.InputError, match="movables do not run at agents"),
+        wh.open_home(system=there.system),
+    ):
+        pass
+
+
 def test_agents_that_are_gone_are_named(tmp_path):
-    store(tmp_path, pa.table({"row": range(10)}), "rows")
-    there = Agents(tmp_path, emulate=True)
+    store(tmp_path, pa.table({"row": range(10)}), "rows", agents=("csd0",))
+    there = Agents(tmp_path, ("csd0",), emulate=True)
     query = wh.scan("rows", system=there.system)
     assert query.collect(there.system).num_rows == 10
     processes = [f"/proc/{process.pid}" for process in there.processes.values()]
@@ -188,5 +205,5 @@ def test_agents_that_are_gone_are_named(tmp_path):
         process.communicate(timeout=20)
     with pytest.raises((Retryable, wh.Refused), match=r"csd[01].*lost|was lost"):
         query.collect(there.system)
-    assert there.stop() == dict.fromkeys(PROFILES, (0, ""))
+    assert there.stop() == {"csd0": (0, "")}
     assert not any(map(os.path.exists, processes))

@@ -8,6 +8,7 @@ modelled the same timeline.
 from __future__ import annotations
 
 import gc
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from wherry.run import worker
 from wherry.serve import live
 from wherry.serve.agent import Agent, Asked
 from wherry.serve.far import FarSource
-from wherry.serve.received import BY_DESCRIPTOR, BY_REFERENCE
+from wherry.serve.received import BY_DESCRIPTOR, BY_REFERENCE, CARRIED
 from wherry.serve.remote import GIVEN
 from wherry.session import Options, run, source_at
 
@@ -36,7 +37,7 @@ SYSTEM = "dpu-csd-host"
 """A client, a DPU, two drives and a host; all but the client can be agents."""
 DRIVES = ("csd0", "csd1")
 OUTSIDE = "memory outside of segments"
-HANDED_OVER = frozenset({BY_DESCRIPTOR, BY_REFERENCE, GIVEN, OUTSIDE})
+HANDED_OVER = frozenset({BY_DESCRIPTOR, BY_REFERENCE, GIVEN, OUTSIDE, CARRIED})
 """Why rows went from one device to another: a twin has all of them in one process."""
 
 
@@ -56,12 +57,16 @@ class Cluster:
         *,
         emulate: bool = True,
         lease_s: float = 15.0,
+        flight: bool = False,
     ) -> None:
         # The path of a socket is short, that of a test's folder may not be.
         self._sockets = tempfile.TemporaryDirectory(prefix="wa")
         self.folder, base = folder, load_system(SYSTEM)
         self.twin = replace(base, name=f"twin {folder.name}", datasets=())
-        addresses = {name: f"unix:{self._sockets.name}/{name}" for name in names}
+        addresses = {
+            name: f"grpc://127.0.0.1:{_port()}" if flight else f"unix:{self._sockets.name}/{name}"
+            for name in names
+        }
         self.system = replace(self.twin, name=folder.name, agents=addresses)
         self.agents: dict[str, Agent] = {}
         for name, address in addresses.items():
@@ -74,7 +79,7 @@ class Cluster:
     def close(self) -> None:
         """End all agents."""
         for key, there in list(live._open.items()):
-            if any(self._sockets.name in address for address in there.system.agents.values()):
+            if set(there.system.agents.values()) & set(self.system.agents.values()):
                 live._open.pop(key).close()
         for agent in self.agents.values():
             agent.close()
@@ -127,6 +132,12 @@ class Cluster:
         chosen = options or Options()
         near, twin = self.near(pipeline)
         return run(pipeline, self.system, chosen), run(near, twin, chosen)
+
+
+def _port() -> int:
+    """Give a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 @contextmanager
