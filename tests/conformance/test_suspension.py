@@ -17,7 +17,7 @@ from wherry import InputError, Pipeline, Suspended, col, count, scan
 from wherry.base.units import Measured, Modelled
 from wherry.ops.join import Join
 from wherry.session import Result
-from wherry.testing import check_rows, cases
+from wherry.testing import cases, check_rows
 
 KEY = b"a key that both sides have"
 SYSTEMS = ("this-machine", "dpu-csd-host", "gpu-host", "rack-16")
