@@ -162,7 +162,7 @@ def _run(
                 lost, *rest = job.left
                 why = f"the process that ran it ended with {code}, or hung: none of its rounds'"
                 said = f"lost: {why} outcomes are known"
-                yield Round(lost, "", [], [], {}, 0, [], [said], 0.0, 0.0)
+                yield Round(lost, "", [], [], {}, 0, {}, [], [said], 0.0, 0.0)
                 if rest:
                     working.append(begun(rest))
     finally:
