@@ -115,17 +115,19 @@ def state_of(
         Keep the number of the first row, for groups.
     """
     body, cells, adds = Body(frame, variant), list[Cell](), list[str]()
-    fields = [Field("rows", "i64", "0", "sum")]
+    fields, counts = [Field("rows", "i64", "0", "sum")], dict[str, str]()
     if ordered:
         fields.append(Field("first", "i64", "I64_MOST", "min"))
         adds.append("state.first = lesser(state.first, row);")
     adds.append("state.rows += 1;")
     for number, (call, node) in enumerate(calls):
         found = None if node is None else _argument(call, node, body)
-        count = None if found is None or found.valid is None else f"count_{number}"
-        if count is not None:
-            fields.append(Field(count, "i64", "0", "sum"))
-            adds.append(f"state.{count} += {found.valid};")  # type: ignore[union-attr]
+        valid = None if found is None else found.valid
+        if valid is not None and valid not in counts:
+            # Values that are there or not together are counted once.
+            counts[valid] = f"count_{number}"
+            fields.append(Field(counts[valid], "i64", "0", "sum"))
+            adds.append(f"state.{counts[valid]} += {valid};")
         held = None
         if call.kind != "count" and node is not None and found is not None:
             held = f"value_{number}"
@@ -134,7 +136,7 @@ def state_of(
             field = _field(held, call.kind, "i128" if summed else ctype_of(node, variant))
             fields.append(field)
             adds.append(_merged(field, f"state.{held}", _widened(field, found)))
-        cells.append(Cell(call, call_type(call), held, count))
+        cells.append(Cell(call, call_type(call), held, None if valid is None else counts[valid]))
     fields.sort(key=lambda f: -f.nbytes)
     return State(tuple(fields), tuple(cells), _text(fields, body, adds))
 
