@@ -5,21 +5,37 @@ NVRTC compiles each for two architectures. Only a device shows races and how fas
 """
 
 import math
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.chunks import SCHEMA, batch_of, calls_of, rows_of, same
-from support.cuda_cases import FILTERS, GROUPS, NARROW, TOTALS, extremes, forecast, totals
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.chunks import SCHEMA, batch_of, calls_of, rows_of, same, staged, where
+from support.cuda_cases import (
+    FILTERS,
+    GROUPS,
+    NARROW,
+    TOTALS,
+    by_code,
+    every_type,
+    extremes,
+    forecast,
+    numeric,
+    totals,
+)
 from support.cuda_shim import ShimDevice
+from support.random_expressions import batches, numbers, tests
 
 from wherry import col, count
-from wherry.base.errors import CorruptError, Refused, WherryError
+from wherry.base.errors import CorruptError, InputError
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call
 from wherry.ir.stage import Groups, Pass, Rows, Stage, Totals
 from wherry.render.cuda.compile import compile_program
-from wherry.render.cuda.program import CudaProgram, plan_pass
+from wherry.render.cuda.program import plan_pass
 from wherry.render.cuda.run import render_pass, run_pass
 from wherry.render.reference import run_reference
 
@@ -52,6 +68,39 @@ def test_filters(case):
 def test_aggregates(case):
     for rows, nulls, at in CHUNKS:
         checked(case, batch_of(rows, nulls, 3, at))
+
+
+def runnable(make):
+    """Give what `make` gives of a pass, or None if it has no type or no CUDA form."""
+    try:
+        step = lift(Stage((make(),)))[0].steps[0]
+        plan_pass(step, SCHEMA, NARROW)
+    except InputError:
+        return False
+    return True
+
+
+SOAK = settings().max_examples > 1000
+
+
+@settings(max_examples=settings().max_examples if SOAK else 8, deadline=None)
+@given(
+    batches,
+    st.lists(tests, min_size=1, max_size=2),
+    st.lists(st.one_of(tests, numbers), min_size=4, max_size=12),
+)
+def test_random_expressions(batch, conditions, outputs):
+    terms = [e for e in conditions if runnable(lambda e=e: Pass(where(e), rows_of(k=col("i8"))))]
+    known = [e for e in outputs if runnable(lambda e=e: Pass(None, rows_of(k=e)))]
+    predicate = where(reduce(and_, terms)) if terms else None
+    named = {f"o{number}": e for number, e in enumerate(known)} or {"k": col("i8")}
+    checked(lambda: staged(Pass(predicate, rows_of(**named))), batch)
+    summed = {n: e.sum() for n, e in named.items() if runnable(lambda e=e: totals_of(e))}
+    checked(lambda: staged(Pass(predicate, Totals(calls_of(**summed, n=count())))), batch)
+
+
+def totals_of(expr):
+    return Pass(None, Totals(calls_of(x=expr.sum())))
 
 
 SPECIAL = {
@@ -143,8 +192,11 @@ def test_keys_outside_their_bounds_are_found():
         run_pass(plan, batch, literals, ShimDevice())
 
 
-@pytest.mark.parametrize("case", [*FILTERS, *TOTALS, *GROUPS], ids=name)
-@pytest.mark.parametrize("nulls", [frozenset(), frozenset(SCHEMA.names)], ids=["full", "nulls"])
+FULL = [(case, frozenset()) for case in (every_type, numeric, forecast, by_code)]
+NULLS = [(case, frozenset(SCHEMA.names)) for case in (*FILTERS, *TOTALS, *GROUPS)]
+
+
+@pytest.mark.parametrize(("case", "nulls"), FULL + NULLS)
 def test_nvrtc_compiles(case, nulls, tmp_path, record_property):
     program = render_pass(plan_pass(case()[0].steps[0], SCHEMA, NARROW), nulls, {"c": 9})
     for arch in ("sm_80", "sm_90"):
@@ -152,52 +204,3 @@ def test_nvrtc_compiles(case, nulls, tmp_path, record_property):
             record_property(f"{arch} {entry} registers", kernel.registers)
             assert kernel.spilled_bytes == 0, entry
             assert kernel.registers <= REGISTERS_MOST or case in WIDE, (entry, kernel)
-
-
-def test_cubins_are_kept(tmp_path):
-    program = render_pass(plan_pass(forecast()[0].steps[0], SCHEMA, NARROW), frozenset(), {})
-    first, again = (compile_program(program, "sm_90", tmp_path) for _ in range(2))
-    assert (first.cached, again.cached) == (False, True)
-    assert again.image == first.image
-    assert again.kernels == first.kernels
-    assert not compile_program(program, "sm_80", tmp_path).cached
-
-
-def test_what_does_not_compile_is_quoted(tmp_path):
-    with pytest.raises(WherryError, match="nonsense"):
-        compile_program(CudaProgram("nonsense;", ()), "sm_90", tmp_path)
-
-
-def test_names_do_not_change_the_text():
-    texts = []
-    for column in ("x", "*/ #error"):
-        schema = pa.schema({column: pa.float64()})
-        test = resolve((col(column) > 1).node, schema)
-        sink = Rows((("out", resolve((col(column) * 2).node, schema)),))
-        stage, _ = lift(Stage((Pass(test, sink),)))
-        texts.append(render_pass(plan_pass(stage.steps[0], schema, {}), frozenset(), {}).text)
-    assert texts[0] == texts[1]
-
-
-@pytest.mark.parametrize(
-    ("outputs", "why"),
-    [
-        ({"s": col("s")}, "string as output"),
-        ({"n": col("f64").cast(pa.int64())}, "a cast that may fail"),
-        ({"n": col("s").str.like("a_")}, "a pattern with _"),
-        ({"n": col("w") * col("w") * col("w")}, "may need more than 38 digits"),
-    ],
-)
-def test_refusals_say_why(outputs, why):
-    with pytest.raises(Refused) as refused:
-        plan_pass(Pass(None, rows_of(**outputs)), SCHEMA, {})
-    assert why in str(refused.value)
-
-
-def test_groups_that_do_not_fit_are_refused():
-    keys = (("i8", resolve(col("i8").node, SCHEMA)), ("b", resolve(col("b").node, SCHEMA)))
-    step = lift(Stage((Pass(None, Groups(keys, calls_of(n=count()))),)))[0].steps[0]
-    with pytest.raises(Refused, match="nothing bounds it"):
-        render_pass(plan_pass(step, SCHEMA, {}), frozenset(), {})
-    with pytest.raises(Refused, match="bytes on chip"):
-        render_pass(plan_pass(step, SCHEMA, {"i8": (-128, 127)}), frozenset(), {})

@@ -23,7 +23,7 @@ def unfiltered():
     return staged(Pass(None, rows_of(n=col("i64") - col("i8"), b=~col("b"), c=col("c"))))
 
 
-def numbers():
+def numeric():
     x, m = col("f64"), col("m")
     outputs = {
         "sum": col("i8") + col("i8"),
@@ -46,7 +46,7 @@ def numbers():
     return staged(Pass(where(x > -1.5), rows_of(**outputs)))
 
 
-def tests():
+def truths():
     m, x, b = col("m"), col("f64"), col("b")
     outputs = {
         "and_": b & (x > 0),
@@ -188,4 +188,4 @@ def by_date():
 
 TOTALS = [totals, extremes, forecast, nothing_passes]
 GROUPS = [by_code, by_several, by_date]
-FILTERS = [every_type, unfiltered, numbers, tests, texts, dictionaries, moments]
+FILTERS = [every_type, unfiltered, numeric, truths, texts, dictionaries, moments]
