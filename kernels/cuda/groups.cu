@@ -30,6 +30,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     group_pass(const __grid_constant__ Context c) {
   const i64 spans = (c.rows + SPAN - 1) / SPAN;
   for (i64 span = blockIdx.x; span < spans; span += gridDim.x) {
+#pragma unroll 1
     for (int group = 0; group < GROUPS; ++group) keep_state(group, zero());
     for (i64 step = 0; step < SPAN; step += THREADS * ITEMS) {
       const i64 first = span * SPAN + step + threadIdx.x;
@@ -50,6 +51,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         keep_state(group, state);
       }
     }
+#pragma unroll 1
     for (int group = 0; group < GROUPS; ++group) {
       const State state = of_block<THREADS>(state_at(group));
       if (threadIdx.x == 0) c.states[span * GROUPS + group] = state;

@@ -114,31 +114,52 @@ def state_of(
     ordered : bool
         Keep the number of the first row, for groups.
     """
-    body, cells, adds = Body(frame, variant), list[Cell](), list[str]()
-    fields, counts = [Field("rows", "i64", "0", "sum")], dict[str, str]()
+    making = _Making(Body(frame, variant), variant)
     if ordered:
-        fields.append(Field("first", "i64", "I64_MOST", "min"))
-        adds.append("state.first = lesser(state.first, row);")
-    adds.append("state.rows += 1;")
-    for number, (call, node) in enumerate(calls):
-        found = None if node is None else _argument(call, node, body)
-        valid = None if found is None else found.valid
-        if valid is not None and valid not in counts:
-            # Values that are there or not together are counted once.
-            counts[valid] = f"count_{number}"
-            fields.append(Field(counts[valid], "i64", "0", "sum"))
-            adds.append(f"state.{counts[valid]} += {valid};")
-        held = None
-        if call.kind != "count" and node is not None and found is not None:
-            held = f"value_{number}"
+        making.fields.append(Field("first", "i64", "I64_MOST", "min"))
+        making.adds.append("state.first = lesser(state.first, row);")
+    cells = tuple(making.cell(*found) for found in calls)
+    fields = sorted(making.fields, key=lambda f: -f.nbytes)
+    return State(tuple(fields), cells, _text(fields, making.body, making.adds))
+
+
+class _Making:
+    """A state in the making: what several aggregates need is kept once."""
+
+    def __init__(self, body: Body, variant: Variant) -> None:
+        self.body, self.variant = body, variant
+        self.fields = [Field("rows", "i64", "0", "sum")]
+        self.adds = ["state.rows += 1;"]
+        self._counts: dict[str, str] = {}
+        self._values: dict[tuple[str, Node], str] = {}
+
+    def cell(self, call: Call, node: Node | None) -> Cell:
+        """Give an aggregate, with its fields added if they are new."""
+        t = call_type(call)
+        if node is None:
+            return Cell(call, t, None, None)
+        found = _argument(call, node, self.body)
+        count = None if found.valid is None else self._count(found.valid)
+        return Cell(
+            call, t, None if call.kind == "count" else self._value(call, node, found), count
+        )
+
+    def _count(self, valid: str) -> str:
+        if valid not in self._counts:
+            name = self._counts[valid] = f"count_{len(self._counts)}"
+            self.fields.append(Field(name, "i64", "0", "sum"))
+            self.adds.append(f"state.{name} += {valid};")
+        return self._counts[valid]
+
+    def _value(self, call: Call, node: Node, found: Value) -> str:
+        if (call.kind, node) not in self._values:
+            name = self._values[call.kind, node] = f"value_{len(self._values)}"
+            # Sums of decimals of 64 bits need more.
             summed = call.kind == "sum" and pa.types.is_decimal(type_of(node))
-            # Sums of values of 64 bits need more.
-            field = _field(held, call.kind, "i128" if summed else ctype_of(node, variant))
-            fields.append(field)
-            adds.append(_merged(field, f"state.{held}", _widened(field, found)))
-        cells.append(Cell(call, call_type(call), held, None if valid is None else counts[valid]))
-    fields.sort(key=lambda f: -f.nbytes)
-    return State(tuple(fields), tuple(cells), _text(fields, body, adds))
+            field = _field(name, call.kind, "i128" if summed else ctype_of(node, self.variant))
+            self.fields.append(field)
+            self.adds.append(_merged(field, f"state.{name}", _widened(field, found)))
+        return self._values[call.kind, node]
 
 
 def _argument(call: Call, node: Node, body: Body) -> Value:
