@@ -4,11 +4,14 @@
 // Before this stand: Context; TESTED, whether there is a predicate; BITMAPS; AT_ONCE, how
 // many rows a thread writes at once; test_rows(c, first, step, live), which clears what does not
 // pass; write(c, row, at), which gives a bit for each bitmap; bitmap(c, number).
+// Kernels say how many blocks a core should have room for: without it the compiler spilled to reach a
+// number of its own.
 constexpr int BLOCK = 256, WORDS = 8, WARPS = BLOCK / 32;
 constexpr i64 TILE = BLOCK * WORDS;
 
 // grid: tiles. Writes c.bits (one u32 for 32 rows) and c.counts (one u32 a tile).
-extern "C" __global__ void __launch_bounds__(BLOCK) mask_pass(const __grid_constant__ Context c) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 1)
+    mask_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
@@ -33,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) mask_pass(const __grid_const
 }
 
 // grid: 1. Writes c.offsets: where the rows of each tile go, and behind them how many there are.
-extern "C" __global__ void __launch_bounds__(BLOCK) scan_pass(const __grid_constant__ Context c) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 1)
+    scan_pass(const __grid_constant__ Context c) {
   __shared__ u64 sums[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const i64 tiles = (c.rows + TILE - 1) / TILE;
@@ -72,7 +76,8 @@ DEVICE void put_bits(u32* bitmap, const u64 first, const u64 at, const bool bit)
 }
 
 // grid: tiles. Without a predicate every row is kept, and nothing is scanned.
-extern "C" __global__ void __launch_bounds__(BLOCK) write_pass(const __grid_constant__ Context c) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 1)
+    write_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;

@@ -73,3 +73,29 @@ DEVICE double greater(const double a, const double b) {
   if (a != a) return b;
   return b > a || (a == 0 && b == 0 && is_negative(a)) ? b : a;
 }
+
+// The bits of a float, and unsigned integers in the order of the values they stand for.
+DEVICE u64 bits_of(const double value) {
+  u64 bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+DEVICE u64 ordered(const i64 value) { return (u64)value ^ 1ull << 63; }
+DEVICE u64 ordered(const u64 value) { return value; }
+DEVICE u64 ordered(const double value) {
+  const u64 bits = bits_of(value);
+  return bits >> 63 ? ~bits : bits | 1ull << 63;
+}
+
+// The finaliser of splitmix64.
+DEVICE u64 mixed(u64 word) {
+  word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9ull;
+  word = (word ^ word >> 27) * 0x94d049bb133111ebull;
+  return word ^ word >> 31;
+}
+
+// Adds 128 bits as two words: every wrap of the lower is one more in the upper, in any order.
+DEVICE void add_wide(u64* words, const i128 value) {
+  const u64 low = (u64)value, before = atomicAdd(words, low);
+  atomicAdd(words + 1, (u64)(value >> 64) + (before + low < before));
+}

@@ -186,6 +186,17 @@ def by_date():
     return staged(Pass(None, Groups(keys, calls_of(w=col("w").max(), n=col("s").count()))))
 
 
+def by_anything():
+    calls = {"n": count(), "texts": col("s").count(), "m": (col("m") * col("m")).sum()}
+    for name in ("i8", "u16", "f32", "f64", "d"):
+        calls |= {f"{name} least": col(name).min(), f"{name} most": col(name).max()}
+    return grouped("f64", "w", "c", u=col("u16").sum(), i=(col("i64") * 3).sum(), **calls)
+
+
+def by_truth_and_number():
+    return grouped("f32", "b", "t", n=count())
+
+
 TOTALS = [totals, extremes, forecast, nothing_passes]
-GROUPS = [by_code, by_several, by_date]
+GROUPS = [by_code, by_several, by_date, by_anything, by_truth_and_number]
 FILTERS = [every_type, unfiltered, numeric, truths, texts, dictionaries, moments]

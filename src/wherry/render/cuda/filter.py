@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -13,10 +14,11 @@ from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import output_schema
 from wherry.render.cuda.bind import Bound
+from wherry.render.cuda.device import Bytes
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, program_of, tests_text
 from wherry.render.cuda.values import Body, Frame, ctype_of, stored_ctype
-from wherry.render.loop import Variant
+from wherry.render.loop import Slot, Variant
 
 BLOCK: Final = 256
 TILE: Final = 2048
@@ -25,6 +27,11 @@ MOST_BITMAPS: Final = 64
 _FEW: Final = 4
 """Outputs whose loads are under way for several rows at once; of 15 NVRTC took 3 s."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
+
+
+WRITTEN: Final = frozenset({"bits", "counts", "offsets", "out", "bitmap", "made"})
+"""What the context says nothing of before it is known how many rows are kept."""
+Outputs = tuple[tuple[int | None, int | None], ...]
 
 
 class FilterProgram(Struct, frozen=True):
@@ -37,7 +44,8 @@ class FilterProgram(Struct, frozen=True):
     """
 
     program: CudaProgram
-    outputs: tuple[tuple[int | None, int | None], ...]
+    outputs: Outputs
+    tested: bool
 
 
 def render_filter(plan: CudaPass, variant: Variant) -> FilterProgram:
@@ -51,27 +59,43 @@ def render_filter(plan: CudaPass, variant: Variant) -> FilterProgram:
     frame = Frame()
     for kind, ctype in _OWN:
         frame.entry(kind, "", ctype)
-    tests = tests_text(frame, variant, plan.predicate)
-    write, outputs = _write_text(frame, variant, plan.roots)
+    tests = tests_text(frame, variant, plan.predicate, "test_rows")
+    write, outputs = write_text(frame, variant, plan.roots)
+    tested = plan.predicate is not None
+    parts = [tests, write, *given_text(frame, outputs, tested=tested)]
+    return FilterProgram(program_of(frame, parts, ["filter"]), outputs, tested)
+
+
+def given_text(frame: Frame, outputs: Outputs, *, tested: bool) -> list[str]:
+    """Give what filter.cu needs besides `test_rows` and `write`.
+
+    Raises
+    ------
+    Refused
+        If there are more bitmaps than `write` has bits.
+    """
     bitmaps = sum(number is not None for pair in outputs for number in pair)
     if bitmaps > MOST_BITMAPS:
         text = f"{bitmaps} outputs are truths or have nulls; a kernel writes {MOST_BITMAPS} bitmaps"
         raise Refused(text)
-    parts = [
-        tests,
-        write,
+    return [
         _bitmap_text(frame, bitmaps),
-        f"constexpr bool TESTED = {str(plan.predicate is not None).lower()};",
+        f"constexpr bool TESTED = {str(tested).lower()};",
         f"constexpr int BITMAPS = {bitmaps};",
-        f"constexpr int AT_ONCE = {1 if len(plan.roots) > _FEW else 8};",
+        f"constexpr int AT_ONCE = {1 if len(outputs) > _FEW else 8};",
     ]
-    return FilterProgram(program_of(frame, parts, ["filter"]), outputs)
 
 
-def _write_text(
-    frame: Frame, variant: Variant, roots: tuple[Node, ...]
-) -> tuple[str, tuple[tuple[int | None, int | None], ...]]:
-    """Give `write(c, row, at)`: values go to memory, truths and validity are returned as bits."""
+def write_text(
+    frame: Frame, variant: Variant, roots: tuple[Node, ...], more: Sequence[str] = ()
+) -> tuple[str, Outputs]:
+    """Give `write(c, row, at)`: values go to memory, truths and validity are returned as bits.
+
+    Parameters
+    ----------
+    more : sequence of str
+        Statements that write something else.
+    """
     body, bits, stores = Body(frame, variant), list[str](), list[str]()
 
     def bit(text: str | None) -> int | None:
@@ -93,7 +117,7 @@ def _write_text(
         outputs.append((None, bit(found.valid)))
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
-    body.lines += [*stores, f"return {' | '.join(terms) or '0'};"]
+    body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
     head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at) {\n"
     return f"{head}{body.text}}}", tuple(outputs)
 
@@ -117,37 +141,60 @@ def _bitmap_text(frame: Frame, bitmaps: int) -> str:
 
 
 def run_filter(made: FilterProgram, plan: CudaPass, chunk: Bound) -> pa.RecordBatch:
-    """Give the rows of a chunk that pass, with exactly as much memory as they need.
+    """Give the rows of a chunk that pass, with exactly as much memory as they need."""
+    schema = output_schema(plan.step, plan.schema)
+    kept = keep_rows(made, chunk, schema, plan.roots)
+    if not kept.columns:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
+    return pa.RecordBatch.from_arrays(kept.columns, schema=schema)
 
-    Two launches more where there is a predicate: the number of rows comes back in between.
+
+class Kept(Struct, frozen=True):
+    """Rows that were kept, and bytes that were written beside their columns."""
+
+    rows: int
+    columns: list[pa.Array]
+    beside: Bytes
+
+
+def keep_rows(
+    made: FilterProgram,
+    chunk: Bound,
+    schema: pa.Schema,
+    roots: Sequence[Node],
+    beside: tuple[Slot, int] | None = None,
+) -> Kept:
+    """Give the rows of a chunk that `test_rows` keeps.
+
+    Two launches more where there is a test: the number of rows comes back in between.
+
+    Parameters
+    ----------
+    beside : tuple, optional
+        The entry for what else `write` writes, and how many bytes of it are a row's.
     """
-    device, schema = chunk.device, output_schema(plan.step, plan.schema)
-    rows, tiles = chunk.rows, -(-chunk.rows // TILE)
-    if rows and plan.predicate is not None:
-        chunk.words.update(
-            {
-                ("bits", ""): device.room(-(-rows // 32) * 4),
-                ("counts", ""): device.room(tiles * 4),
-                ("offsets", ""): device.room((tiles + 1) * 8),
-            }
-        )
-        # Nothing is written yet: the context of the first two kernels has no place for outputs.
-        for slot, _ in made.program.slots:
-            if slot[0] in {"out", "bitmap"}:
-                chunk.words[slot] = 0
+    device, rows, tiles = chunk.device, chunk.rows, -(-chunk.rows // TILE)
+    # Nothing is written yet: the first kernels are given no place for outputs.
+    chunk.words.update({s: 0 for s, _ in made.program.slots if s[0] in WRITTEN})
+    if rows and made.tested:
+        sizes = {"bits": -(-rows // 32) * 4, "counts": tiles * 4, "offsets": (tiles + 1) * 8}
+        chunk.words.update({(kind, ""): device.room(size) for kind, size in sizes.items()})
         context = chunk.context(made.program)
         device.launch(made.program, "mask_pass", tiles, BLOCK, context)
         device.launch(made.program, "scan_pass", 1, BLOCK, context)
         end = device.get(chunk.words["offsets", ""] + tiles * 8, 8)
         rows = int(end.view(np.uint64)[0])
-    else:
-        chunk.words.update(dict.fromkeys((("bits", ""), ("counts", ""), ("offsets", "")), 0))
-    sizes = _sizes(made, schema, rows)
-    chunk.words.update({slot: device.room(size) for slot, size in sizes.items()})
+    places = _sizes(made, schema, rows)
+    if beside is not None:
+        places[beside[0]] = rows * beside[1]
+    chunk.words.update({slot: device.room(size) for slot, size in places.items()})
     if rows:
         device.launch(made.program, "write_pass", tiles, BLOCK, chunk.context(made.program))
-    found = {s: pa.py_buffer(device.get(chunk.words[s], size)) for s, size in sizes.items()}
-    return _read(made, plan, chunk, found, rows)
+    found = {slot: device.get(chunk.words[slot], size) for slot, size in places.items()}
+    columns = [_column(made, number, t, found, rows) for number, t in enumerate(schema.types)]
+    columns = [_coded(*each, chunk) for each in zip(columns, roots, schema.types, strict=False)]
+    rest = np.empty(0, np.uint8) if beside is None else found[beside[0]]
+    return Kept(rows, columns, rest)
 
 
 def _sizes(made: FilterProgram, schema: pa.Schema, rows: int) -> dict[tuple[str, str], int]:
@@ -163,25 +210,21 @@ def _sizes(made: FilterProgram, schema: pa.Schema, rows: int) -> dict[tuple[str,
     return sizes
 
 
-def _read(
-    made: FilterProgram,
-    plan: CudaPass,
-    chunk: Bound,
-    found: dict[tuple[str, str], pa.Buffer],
-    rows: int,
-) -> pa.RecordBatch:
-    schema, columns = output_schema(plan.step, plan.schema), []
-    for number, (t, pair) in enumerate(zip(schema.types, made.outputs, strict=True)):
-        values, known = (None if b is None else found["bitmap", str(b)] for b in pair)
-        values = found["out", str(number)] if values is None else values
-        stored = t.index_type if pa.types.is_dictionary(t) else t
-        array = pa.Array.from_buffers(stored, rows, [known, values])
-        if pa.types.is_dictionary(t):
-            root = plan.roots[number]
-            assert isinstance(root, Column)
-            texts = chunk.columns[root.name].dictionary
-            array = pa.DictionaryArray.from_arrays(array, texts, ordered=t.ordered)
-        columns.append(array)
-    if not columns:
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+def _column(
+    made: FilterProgram, number: int, t: pa.DataType, found: dict[Slot, Bytes], rows: int
+) -> pa.Array:
+    """Give what was written of an output; of a dictionary the codes."""
+    pair = made.outputs[number]
+    bitmaps = [None if b is None else pa.py_buffer(found["bitmap", str(b)]) for b in pair]
+    values = pa.py_buffer(found["out", str(number)]) if pair[0] is None else bitmaps[0]
+    stored = t.index_type if pa.types.is_dictionary(t) else t
+    return pa.Array.from_buffers(stored, rows, [bitmaps[1], values])
+
+
+def _coded(column: pa.Array, root: Node, t: pa.DataType, chunk: Bound) -> pa.Array:
+    """Give codes with the dictionary that they are of, and any other column as it is."""
+    if not pa.types.is_dictionary(t):
+        return column
+    assert isinstance(root, Column)
+    texts = chunk.columns[root.name].dictionary
+    return pa.DictionaryArray.from_arrays(column, texts, ordered=t.ordered)

@@ -92,6 +92,15 @@ def _domain(node: Node, variant: Variant, sizes: dict[str, int]) -> Domain | Non
     return Domain(low, high - low + 1, node.name in variant.nullable)
 
 
+def fits_on_chip(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> bool:
+    """Tell whether all keys have known domains, and the groups of 32 threads fit on chip."""
+    try:
+        render_groups(plan, variant, domains_of(plan, variant, sizes))
+    except Refused:
+        return False
+    return True
+
+
 def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
     """Give the program of a pass whose sink is Groups.
 
@@ -106,7 +115,7 @@ def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...])
     frame.entry("rows", "", "i64")
     frame.entry("states", "", "State*")
     frame.entry("outside", "", "u32*")
-    tests = tests_text(frame, variant, plan.predicate)
+    tests = tests_text(frame, variant, plan.predicate, "test_rows")
     slot = _slot_text(frame, plan, variant, domains)
     state = state_of(frame, variant, called(plan), ordered=True)
     groups = prod(domain.slots for domain in domains)

@@ -175,8 +175,8 @@ def skeleton(name: str) -> str:
     return (folder / f"{name}.cu").read_text()
 
 
-def tests_text(frame: Frame, variant: Variant, predicate: Node | None) -> str:
-    """Give `test_rows(c, first, step, live)`, which clears the rows that do not pass.
+def tests_text(frame: Frame, variant: Variant, predicate: Node | None, function: str) -> str:
+    """Give `function(c, first, step, live)`, which clears the rows that do not pass.
 
     Conjuncts are tested in their order, those of the same columns together. All rows of a thread
     are tested by one before the next, so that their loads are under way at once; and columns are
@@ -197,5 +197,5 @@ def tests_text(frame: Frame, variant: Variant, predicate: Node | None) -> str:
             f"    live[k] = live[k] && test_{number}(c, first + k * step);\n"
         )
     arguments = "const Context& c, const i64 first, const i64 step, bool (&live)[N]"
-    parts.append(f"template <int N>\nDEVICE void test_rows({arguments}) {{\n{''.join(lines)}}}")
+    parts.append(f"template <int N>\nDEVICE void {function}({arguments}) {{\n{''.join(lines)}}}")
     return "\n".join(parts)

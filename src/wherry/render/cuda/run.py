@@ -9,7 +9,14 @@ from wherry.ir.stage import Groups, Totals
 from wherry.render.cuda.bind import bound, nulls_of
 from wherry.render.cuda.device import CudaDevice
 from wherry.render.cuda.filter import render_filter, run_filter
-from wherry.render.cuda.groups import dictionary_sizes, domains_of, render_groups, run_groups
+from wherry.render.cuda.groups import (
+    dictionary_sizes,
+    domains_of,
+    fits_on_chip,
+    render_groups,
+    run_groups,
+)
+from wherry.render.cuda.hashed import render_hashed, run_hashed
 from wherry.render.cuda.program import CudaPass, CudaProgram
 from wherry.render.cuda.totals import render_totals, run_totals
 
@@ -32,7 +39,8 @@ def run_pass(
     Raises
     ------
     Refused
-        If the program needs more arguments or memory on chip than there is, or keys are unbounded.
+        If the program needs more arguments than there are, or groups that do not fit on chip cannot
+        be hashed.
     InputError
         If a sum of decimals needs more than 38 digits.
     """
@@ -42,7 +50,10 @@ def run_pass(
         case Totals():
             return run_totals(render_totals(plan, variant), plan, chunk)
         case Groups():
-            domains = domains_of(plan, variant, dictionary_sizes(plan, chunk))
+            sizes = dictionary_sizes(plan, chunk)
+            if not fits_on_chip(plan, variant, sizes):
+                return run_hashed(render_hashed(plan, variant), plan, chunk)
+            domains = domains_of(plan, variant, sizes)
             return run_groups(render_groups(plan, variant, domains), plan, chunk, domains)
     return run_filter(render_filter(plan, variant), plan, chunk)
 
@@ -67,5 +78,7 @@ def render_pass(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int])
         case Totals():
             return render_totals(plan, variant).program
         case Groups():
+            if not fits_on_chip(plan, variant, sizes):
+                return render_hashed(plan, variant).filter.program
             return render_groups(plan, variant, domains_of(plan, variant, sizes)).program
     return render_filter(plan, variant).program

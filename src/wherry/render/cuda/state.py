@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,13 @@ class Cell(Struct, frozen=True):
     t: pa.DataType
     value: str | None
     count: str | None
+
+
+class Fields(Protocol):
+    """What states hold, by name."""
+
+    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        """Give one value of all states, which are rows of uint8."""
 
 
 class State(Struct, frozen=True):
@@ -138,7 +145,7 @@ class _Making:
         t = call_type(call)
         if node is None:
             return Cell(call, t, None, None)
-        found = _argument(call, node, self.body)
+        found = argument(call, node, self.body)
         count = None if found.valid is None else self._count(found.valid)
         return Cell(
             call, t, None if call.kind == "count" else self._value(call, node, found), count
@@ -162,7 +169,8 @@ class _Making:
         return self._values[call.kind, node]
 
 
-def _argument(call: Call, node: Node, body: Body) -> Value:
+def argument(call: Call, node: Node, body: Body) -> Value:
+    """Give the argument of an aggregate; of a count only whether it is there."""
     if call.kind == "count" and isinstance(node, Column):
         # Of texts and codes too it can be told whether they are there.
         return Value("", body.valid(node.name))
@@ -226,7 +234,7 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
     )
 
 
-def read_cell(cell: Cell, state: State, states: np.ndarray[Any, Any]) -> pa.Array:
+def read_cell(cell: Cell, state: Fields, states: np.ndarray[Any, Any]) -> pa.Array:
     """Give an aggregate of every state, which are rows of uint8.
 
     Raises

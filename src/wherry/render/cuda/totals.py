@@ -35,7 +35,7 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     frame = Frame()
     frame.entry("rows", "", "i64")
     frame.entry("states", "", "State*")
-    tests = tests_text(frame, variant, plan.predicate)
+    tests = tests_text(frame, variant, plan.predicate, "test_rows")
     state = state_of(frame, variant, called(plan))
     blocks = f"constexpr int AT_ONCE = {2 if state.nbytes <= _SMALL else 1};"
     program = program_of(frame, [tests, state.text, blocks], ["reduce", "totals"])

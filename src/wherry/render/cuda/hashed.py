@@ -1,0 +1,252 @@
+"""Groups by keys of any number, in a hash table: a program around `kernels/cuda/hashed.cu`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from wherry.base.errors import Refused
+from wherry.ir.expr import Call, Column, Node
+from wherry.ir.resolve import call_type, type_of
+from wherry.ir.stage import Groups, output_schema
+from wherry.ir.text import call_text
+from wherry.render.cuda.bind import Bound
+from wherry.render.cuda.expressions import stored_code, value
+from wherry.render.cuda.filter import (
+    BLOCK,
+    WRITTEN,
+    FilterProgram,
+    given_text,
+    keep_rows,
+    write_text,
+)
+from wherry.render.cuda.program import CudaPass, called, program_of, tests_text
+from wherry.render.cuda.state import Cell, argument, read_cell
+from wherry.render.cuda.values import Body, Frame, Value, ctype_of
+from wherry.render.loop import Variant
+
+_GRID: Final = 1024
+_OWN: Final = (
+    ("rows", "i64"),
+    ("bits", "u32*"),
+    ("counts", "u32*"),
+    ("offsets", "u64*"),
+    ("mask", "u64"),
+    ("owners", "u64*"),
+    ("firsts", "u64*"),
+    ("places", "i64*"),
+    ("states", "u64*"),
+    ("made", "u64*"),
+)
+_SIGN: Final = np.uint64(1 << 63)
+
+
+class Word(Struct, frozen=True):
+    """A word of a state, or two of a sum of 128 bits; `ctype` is that of the value."""
+
+    begin: int
+    kind: str
+    ctype: str
+
+
+class Words(Struct, frozen=True):
+    """What the states of groups hold, by name; all begin at 0."""
+
+    size: int
+    words: dict[str, Word]
+    cells: tuple[Cell, ...]
+
+    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        """Give one value of all states, which are rows of uint8."""
+        word = self.words[name]
+        whole = np.ascontiguousarray(states).view(np.uint64)
+        if word.ctype == "i128":
+            return (
+                np.ascontiguousarray(whole[:, word.begin : word.begin + 2]).view("V16").reshape(-1)
+            )
+        held = np.ascontiguousarray(whole[:, word.begin])
+        if word.kind == "sum":
+            return held.view(np.int64) if word.ctype == "i64" else held
+        held = ~held if word.kind == "min" else held
+        if word.ctype == "i64":
+            return (held ^ _SIGN).view(np.int64)
+        if word.ctype == "double":
+            return np.where(held >> np.uint64(63), held ^ _SIGN, ~held).view(np.float64)
+        return held
+
+
+class HashedProgram(Struct, frozen=True):
+    """A program that groups: what it writes of keys, and what its states hold."""
+
+    filter: FilterProgram
+    words: Words
+
+
+def render_hashed(plan: CudaPass, variant: Variant) -> HashedProgram:
+    """Give the program of a pass whose sink is Groups, of keys of any number.
+
+    Raises
+    ------
+    Refused
+        If an aggregate depends on the order of rows, or needs more than integer atomics; with every
+        reason.
+    """
+    assert isinstance(plan.step.sink, Groups)
+    reasons = [reason for pair in called(plan) if (reason := _refuse(*pair, variant)) is not None]
+    if reasons:
+        raise Refused("the groups do not fit on chip, and cannot be hashed", tuple(reasons))
+    frame, keys = Frame(), plan.roots[: len(plan.step.sink.keys)]
+    for kind, ctype in _OWN:
+        frame.entry(kind, "", ctype)
+    tests = tests_text(frame, variant, plan.predicate, "passing_rows")
+    words, collect = _collect_text(frame, variant, called(plan))
+    copies = [
+        f"c.made[at * {words.size} + {k}] = c.states[c.places[row] * {words.size} + {k}];"
+        for k in range(words.size)
+    ]
+    write, outputs = write_text(frame, variant, keys, copies)
+    key = _key_text(frame, variant, keys)
+    given = given_text(frame, outputs, tested=True)
+    sizes = f"constexpr int STATE_WORDS = {words.size};"
+    parts = [tests, key, sizes, collect, write, *given]
+    program = program_of(frame, parts, ["hashed", "filter"])
+    return HashedProgram(FilterProgram(program, outputs, tested=True), words)
+
+
+def _refuse(call: Call, node: Node | None, variant: Variant) -> str | None:
+    if call.kind == "count" or node is None:
+        return None
+    ctype = ctype_of(node, variant)
+    if call.kind == "sum" and ctype in {"float", "double"}:
+        return f"{call_text(call)}: floats would be added in no fixed order"
+    if call.kind != "sum" and ctype == "i128":
+        return f"{call_text(call)}: 128 bits are not compared in one step"
+    return None
+
+
+def _key_text(frame: Frame, variant: Variant, keys: Sequence[Node]) -> str:
+    """Give Key, key_at, same and hash: words that are equal where keys are; the last has nulls."""
+    body, words, nulls = Body(frame, variant), list[str](), ["0ull"]
+    for number, node in enumerate(keys):
+        found, images = _key(node, body, variant)
+        if found.valid is not None:
+            nulls.append(f"(u64)!{found.valid} << {number}")
+            images = [f"({found.valid} ? {image} : 0ull)" for image in images]
+        words += images
+    words.append(" | ".join(nulls))
+    stores = [f"key.words[{k}] = {word};" for k, word in enumerate(words)]
+    body.lines += ["Key key;", *stores, "return key;"]
+    every = range(len(words))
+    return "\n".join(
+        [
+            f"struct Key {{\n  u64 words[{len(words)}];\n}};",
+            f"DEVICE Key key_at(const Context& c, const i64 row) {{\n{body.text}}}",
+            "DEVICE bool same(const Key& a, const Key& b) {",
+            f"  return {' && '.join(f'a.words[{k}] == b.words[{k}]' for k in every)};\n}}",
+            "DEVICE u64 hash(const Key& key) {\n  u64 found = 0;",
+            *(f"  found = mixed(found * 31 + key.words[{k}] + {k + 1});" for k in every),
+            "  return found;\n}",
+        ]
+    )
+
+
+def _key(node: Node, body: Body, variant: Variant) -> tuple[Value, list[str]]:
+    t = type_of(node)
+    if pa.types.is_dictionary(t):
+        assert isinstance(node, Column)
+        found = stored_code(node.name, t.index_type, body)
+        return found, [f"(u64){found.data}"]
+    found = value(node, body)
+    match ctype_of(node, variant):
+        case "i128":
+            return found, [f"(u64){found.data}", f"(u64)({found.data} >> 64)"]
+        case "float" | "double":
+            # Both zeros are one key, and so are all NaN.
+            number = body.name("double", f"{found.data} == 0 ? 0.0 : (double){found.data}")
+            return found, [f"({number} == {number} ? bits_of({number}) : ~0ull)"]
+    return found, [f"(u64){found.data}"]
+
+
+def _collect_text(
+    frame: Frame, variant: Variant, calls: Sequence[tuple[Call, Node | None]]
+) -> tuple[Words, str]:
+    """Give the words of a state and `collect(c, row, state)`, which changes them atomically."""
+    body, lines, cells = Body(frame, variant), ["atomicAdd(state, 1ull);"], list[Cell]()
+    words, size = {"rows": Word(0, "sum", "i64")}, 1
+    for number, (call, node) in enumerate(calls):
+        found = None if node is None else argument(call, node, body)
+        count = held = None
+        if found is not None and found.valid is not None:
+            count = f"count_{number}"
+            words[count] = Word(size, "sum", "i64")
+            lines.append(f"if ({found.valid}) atomicAdd(state + {size}, 1ull);")
+            size += 1
+        if found is not None and node is not None and call.kind != "count":
+            held = f"value_{number}"
+            word = _word(size, call, node, ctype_of(node, variant))
+            words[held] = word
+            when = "" if found.valid is None else f"if ({found.valid}) "
+            lines.append(when + _changed(word, found.data))
+            size += 2 if word.ctype == "i128" else 1
+        cells.append(Cell(call, call_type(call), held, count))
+    text = "\n".join(f"  {line}" for line in [*body.lines, *lines])
+    head = "DEVICE void collect(const Context& c, const i64 row, u64* state) {"
+    return Words(size, words, tuple(cells)), f"{head}\n{text}\n}}"
+
+
+def _word(begin: int, call: Call, node: Node, ctype: str) -> Word:
+    if call.kind == "sum" and pa.types.is_decimal(type_of(node)):
+        return Word(begin, "sum", "i128")
+    held = "double" if ctype in {"float", "double"} else "u64" if ctype[0] == "u" else "i64"
+    return Word(begin, call.kind, held)
+
+
+def _changed(word: Word, data: str) -> str:
+    """Give the statement that adds a value to a word; a NaN is neither least nor greatest."""
+    place = f"state + {word.begin}"
+    if word.kind == "sum":
+        wide = word.ctype == "i128"
+        return f"add_wide({place}, {data});" if wide else f"atomicAdd({place}, (u64){data});"
+    image = f"ordered(({word.ctype}){data})"
+    image = f"~{image}" if word.kind == "min" else image
+    unless = f"if ({data} == {data}) " if word.ctype == "double" else ""
+    return f"{unless}atomicMax({place}, {image});"
+
+
+def run_hashed(made: HashedProgram, plan: CudaPass, chunk: Bound) -> pa.RecordBatch:
+    """Give a row for each group of the rows that pass, in order of first appearance.
+
+    The table has at least twice as many places as there are rows: 16 bytes each, and a state.
+
+    Raises
+    ------
+    InputError
+        If a sum of decimals needs more than 38 digits.
+    """
+    device, rows, size = chunk.device, chunk.rows, made.words.size * 8
+    places = 2 << max(rows - 1, 0).bit_length()
+    sizes = {
+        "owners": places * 8,
+        "firsts": places * 8,
+        "places": rows * 8,
+        "states": places * size,
+    }
+    chunk.words.update({(kind, ""): device.room(nbytes) for kind, nbytes in sizes.items()})
+    chunk.words["mask", ""] = places - 1
+    program = made.filter.program
+    if rows:
+        chunk.words.update({slot: 0 for slot, _ in program.slots if slot[0] in WRITTEN})
+        context = chunk.context(program)
+        grid = min(-(-rows // (BLOCK * 4)), _GRID)
+        device.launch(program, "insert_pass", grid, BLOCK, context)
+    schema = output_schema(plan.step, plan.schema)
+    assert isinstance(plan.step.sink, Groups)
+    keys = pa.schema([schema.field(k) for k in range(len(plan.step.sink.keys))])
+    kept = keep_rows(made.filter, chunk, keys, plan.roots, (("made", ""), size))
+    states = kept.beside.reshape(kept.rows, size)
+    columns = [*kept.columns, *(read_cell(c, made.words, states) for c in made.words.cells)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
