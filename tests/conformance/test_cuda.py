@@ -168,6 +168,19 @@ def test_special_extremes():
     same(run_pass(plan, batch, literals, ShimDevice()), run_reference(stage, batch, literals))
 
 
+@pytest.mark.parametrize("keys", ["x", "yu", "ib", "td"])
+def test_special_keys(keys):
+    """Zeros of both signs are one key, and so are all NaN; groups come as they first appear."""
+    batch = special()
+    kinds = {f"{n} {k}": getattr(col(f"{n}2"), k)() for n in "xiu" for k in ("min", "max")}
+    kinds |= {"sum": col("i2").sum(), "most": col("u2").sum(), "n": count()}
+    calls = tuple((n, resolve_call(e.call, batch.schema)) for n, e in kinds.items())
+    named = tuple((k, resolve(col(k).node, batch.schema)) for k in keys)
+    stage, literals = lift(Stage((Pass(None, Groups(named, calls)),)))
+    plan = plan_pass(stage.steps[0], batch.schema, {})
+    same(run_pass(plan, batch, literals, ShimDevice()), run_reference(stage, batch, literals))
+
+
 def floats(rows):
     rng = np.random.default_rng(5)
     columns = [rng.standard_normal(rows), rng.integers(0, 3, rows).astype(np.int8)]
