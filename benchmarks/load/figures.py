@@ -33,7 +33,8 @@ class Stretch(Struct, frozen=True):
     refusal_p50_ms, refusal_p99_ms : float or None
         Until it was refused.
     fairness : float or None
-        Jain's index of what users got for their weight, 1 if all got the same; of one user, none.
+        Jain's index of what users got for their weight, 1 if all got the same; None of one user,
+        and where all can have what they ask for.
     by_user : dict
         Answered by the second, by uid.
     agent_s, caller_s : float or None

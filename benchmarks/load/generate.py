@@ -168,7 +168,7 @@ def _figures(
         most_ms=max(took, default=None),
         refusal_p50_ms=percentile(refusals, 0.5),
         refusal_p99_ms=percentile(refusals, 0.99),
-        fairness=jain([rates[user.uid] / user.weight for user in users]),
+        fairness=jain([rates[u.uid] / u.weight for u in users]) if multiple > 1 else None,
         by_user={str(uid): rate for uid, rate in rates.items()},
         agent_s=agent_s,
         caller_s=caller_s,

@@ -34,6 +34,9 @@ def draw(report: Report, title: str, path: Path) -> None:
     low.set_xticks(at, [f"{x:g}" for x in at], fontsize=7)
     low.minorticks_off()
     low.set_xlabel("load, as a multiple of what the agent can do")
+    for axis in (top, middle, low):
+        axis.yaxis.label.set_size(8)
+    figure.align_ylabels()
     figure.suptitle(f"{title}\nall measured", fontsize=8)
     figure.tight_layout()
     figure.savefig(path)

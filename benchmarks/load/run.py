@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -67,6 +68,7 @@ def run(
     A machine's pace changes, so all rates are put on in each round, up and down in turns; what the
     agent can do is measured anew before each round.
     """
+    where = machine()
     able: list[float] = []
     found: dict[float, list[Stretch]] = {multiple: [] for multiple in multiples}
     for number in range(rounds):
@@ -91,7 +93,7 @@ def run(
             )
     stretches = tuple(together(each) for each in found.values())
     return Report(
-        machine(),
+        where,
         users,
         median(able),
         len(script.steps),
@@ -123,10 +125,11 @@ def together(rounds: Sequence[Stretch]) -> Stretch:
 
 
 def machine() -> dict[str, Any]:
-    """Give what the figures depend on."""
+    """Give what the figures depend on; a load average above 0 is of others."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
+        "load_average_before": os.getloadavg()[0],
         "kernel": kernel_release(),
         "python": ".".join(map(str, sys.version_info[:3])),
         "origin": "measured",

@@ -124,7 +124,7 @@ def _run(
     plant: str | None = None,
 ) -> Iterator[Round]:
     """Run rounds side by side; one who runs them and ends or hangs loses no more than a round."""
-    faults = _faults(options, before)
+    faults = _faults(options, before) if plant is None else PLANTS[plant].faults
     # Neighbours use different carriers, so each job takes them in turn too.
     parts = [numbers[n::jobs] for n in range(jobs)]
     if len(carriers) > 1 and jobs % len(carriers) == 0:

@@ -175,6 +175,7 @@ def _system(world: World, caller: str) -> str:
         _DATASET.format(APART, json.dumps(CSDS)),
         _DATASET.format(MIRRORED, json.dumps(CSDS)) + f"parts = {len(CSDS)}\n",
         _LINK.format("client", "dpu0", 11.8),
+        _LINK.format("client", "host0", 3.0),
         *(_LINK.format(name, "pcie0", 3.3) for name in CSDS),
         _LINK.format("dpu0", "pcie0", 50.0),
         _LINK.format("pcie0", "host0", 50.0),

@@ -265,3 +265,17 @@ def test_chunks_go_elsewhere_on_the_way(tmp_path):
         there.twin = replace(there.twin, links=links)
         found = same(there, there.scan("rows").filter(PASSING))
         assert found.revisions
+
+
+def test_agents_that_are_reached_by_flight(tmp_path):
+    """Whatever bytes travel by: the same answers and accounts, and every byte is carried."""
+    store(tmp_path, table(ROWS).drop_columns("m"), "rows", parts=3, rows=64)
+    with cluster(tmp_path, flight=True) as there:
+        there.modelled = True
+        stored = there.scan("rows")
+        for name in ("filter", "groups", "top", "lz4"):
+            for pins in ({"near": "home"}, {"near": "dpu0"}):
+                found = same(there, QUERIES[name](stored), pins=pins)
+                assert "carried over the network" in {e.why for e in found.ledger.entries}
+        side = scan(table(9, 3).select(["k", "row"]))
+        same(there, stored.join(side, on="k", how="left"))

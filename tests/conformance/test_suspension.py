@@ -17,7 +17,7 @@ from wherry import InputError, Pipeline, Suspended, col, count, scan
 from wherry.base.units import Measured, Modelled
 from wherry.ops.join import Join
 from wherry.session import Result
-from wherry.testing import _check_rows, cases
+from wherry.testing import cases, check_rows
 
 KEY = b"a key that both sides have"
 SYSTEMS = ("this-machine", "dpu-csd-host", "gpu-host", "rack-16")
@@ -145,7 +145,7 @@ def test_every_operator_and_type(number):
     wanted = pipeline.run("dpu-csd-host").table
     for cuts in ([1], [2], [0, 1, 1]):
         stops, last = legs(pipeline, cuts, ["dpu-csd-host", "gpu-host", "dpu-csd-host", "gpu-host"])
-        _check_rows(whole(stops, last), wanted, case.title)
+        check_rows(whole(stops, last), wanted, case.title)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from support.aarch64 import Aarch64
+from support.clusters import cluster, store
 from support.parquet_damage import WRITINGS, written
 
 import wherry as wh
@@ -106,3 +107,28 @@ def test_parquet_decodes_on_other_processors(engine, writing):
         assert decode(open_chunk(file, 0, column)).to_pylist() == (
             decode_column(file, 0, column).to_pylist()
         )
+
+
+def test_agents_on_other_processors(engine, tmp_path):
+    """What agents are asked runs as code of their processor, from plan to handed-over answer."""
+    table = pa.table(
+        {
+            "k": [n % 5 for n in range(600)],
+            "x": [None if n % 7 == 2 else n / 2 for n in range(600)],
+            "s": [f"text {n % 11} of some length" for n in range(600)],
+        }
+    )
+    store(tmp_path, table, "rows", rows=150)
+    store(tmp_path, table, "packed", rows=150, form="parquet", compression="snappy")
+    before = getattr(engine, "calls", 0)
+    with cluster(tmp_path, "csd0", "csd1", emulate=False) as there:
+        for name in ("rows", "packed"):
+            rows = there.scan(name).filter(col("x") > 100, col("s").str.starts_with("text 1"))
+            found = rows.select("s", y=col("x") * 2).run(there.system, placement={"near": "home"})
+            wanted = table.filter((pc.field("x") > 100) & pc.starts_with(pc.field("s"), "text 1"))
+            assert found.table["s"].to_pylist() == wanted["s"].to_pylist()
+            assert found.table["y"].to_pylist() == [2 * x for x in wanted["x"].to_pylist()]
+            sums = there.scan(name).group_by("k").agg(t=col("x").sum()).collect(there.system)
+            wanted = table.group_by("k").aggregate([("x", "sum")])
+            assert sums["t"].to_pylist() == wanted["x_sum"].to_pylist()
+    assert not hasattr(engine, "calls") or engine.calls > before

@@ -77,7 +77,8 @@ def test_a_refusal_says_what_is_full_and_costs_little() -> None:
 def test_the_answer_of_too_many_refusals_is_held_back() -> None:
     slept = []
     bounds = Bounds(waiting=0)
-    gate = Gate(Limits(1, refusals_per_s=10), lambda _: bounds, lambda: 0, slept.append)
+    limits = Limits(1, refusals_per_s=10, hold_ns=250 * MS)
+    gate = Gate(limits, lambda _: bounds, lambda: 0, slept.append)
     with gate.admitted("a"):
         for _ in range(5):
             with pytest.raises(Busy):

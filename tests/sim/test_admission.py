@@ -271,7 +271,9 @@ class Rude(Crowd):
 
 @pytest.mark.parametrize("callers", [50, 500])
 def test_refusals_are_paced(callers: int) -> None:
-    crowd = Rude(Limits(running=1, refusals_per_s=1000), {"a": Bounds(), "b": Bounds()})
+    crowd = Rude(
+        Limits(running=1, refusals_per_s=1000, hold_ns=250 * MS), {"a": Bounds(), "b": Bounds()}
+    )
     for number in range(callers):
         crowd.come(Call(number, "ab"[number % 2], S // 2))
     crowd.run(until=2 * S)

@@ -66,7 +66,10 @@ def command(
         float, typer.Option(min=1.0, metavar="S", help="Seconds that unspoken-of rows are kept.")
     ] = 15.0,
     running: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Requests that work at once; 0: its cores.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Requests that work at once; 0: what suits its cores."
+        ),
     ] = 0,
     metrics: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Prometheus metrics, on this machine alone.")

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from wherry.base.errors import CorruptError, InputError, unknown_name
+from wherry.base.errors import CorruptError, InputError, listed, unknown_name
 from wherry.data.fragments import FragmentSource
 from wherry.data.sharding import shard_of_value
 from wherry.devices.profile import is_path
@@ -134,9 +134,15 @@ def setting(system: str | Path | System, datasets: Mapping[str, object]) -> Sett
     Raises
     ------
     InputError
-        If one of them cannot be scanned, or is a pipeline with operators.
+        If one of them cannot be scanned, or is a pipeline with operators; if devices of the system
+        are agents, which run no movables.
     """
     found = system if isinstance(system, System) else load_system(system)
+    if found.agents:
+        raise InputError(
+            f"movables do not run at agents, and {found.name} has {listed(list(found.agents))}; "
+            "possible: a system without agents, or pipelines, which run at them"
+        )
     opened: dict[str, Pipeline] = {}
     paths: dict[str, list[str]] = {}
     for name, data in datasets.items():

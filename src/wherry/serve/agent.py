@@ -73,8 +73,7 @@ class Asked(Struct, frozen=True):
     lease_s : float
         How long it keeps what nobody speaks of.
     running : int
-        Requests that work at once; 0: as many as it has cores, and two at least, so that one
-        begins while another's last core is still busy.
+        Requests that work at once; 0: as many as suit its cores (docs/decisions/0017).
     metrics : str
         HOST:PORT of this machine alone where its metrics are read; empty: nowhere.
     otel : bool
@@ -210,8 +209,13 @@ def station_of(
         driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
     take = partial(suppliers.take, within_s=requests.TAKE_S)
     settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
-    gate = gate_of(asked.running or max(2, usable_cores()), tenants)
+    gate = gate_of(asked.running or _slots(usable_cores(), emulated=asked.emulate), tenants)
     return Station(driver, Catalogue(asked.data), take, settings, gate)
+
+
+def _slots(cores: int, *, emulated: bool) -> int:
+    """Give how many requests work at once: an emulated one takes one core, a real one all."""
+    return cores if emulated else min(2, max(1, cores // 2))
 
 
 def gate_of(running: int, tenants: Callable[[], Tenants]) -> Gate:

@@ -43,8 +43,8 @@ from wherry.run.machine import Machine
 from wherry.serve.deadline import Overdue, is_over, left_s
 from wherry.serve.remote import RemoteCarrier
 
-THREADS_MAX: Final = 64
-"""Commands under way at once, over all agents."""
+THREADS_MAX: Final = 24
+"""Commands under way at once, over all agents; so many connections one of them is asked for."""
 _AFTER_S: Final = 0.5
 """Whoever waits for an agent says that the deadline is over; what works in this process does not,
 and is left so long after it."""

@@ -17,7 +17,6 @@ of 256 MB (measured). A message waits in gRPC until the reader has room for it, 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Thread
@@ -27,7 +26,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 from msgspec import Struct
 
-from wherry.base.errors import InputError, Retryable, WherryError, unknown_name
+from wherry.base.errors import InputError, WherryError, unknown_name
 from wherry.data.types import layout_of
 from wherry.serve import flight_sql
 from wherry.serve.answers import Answered, Answers
@@ -36,6 +35,7 @@ from wherry.serve.flight_calls import Call, Calls
 from wherry.serve.flight_error import flight_error
 from wherry.serve.flight_keys import Tls
 from wherry.serve.log import Refused, note, unheard
+from wherry.serve.replies import unforeseen
 from wherry.serve.requests import (
     INSTALL_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -53,8 +53,6 @@ MESSAGE_BYTES: Final = 4 << 20
 _ROWS_UNIT: Final = 4096
 """Messages hold a multiple of this many rows, so that bitmaps begin at whole bytes."""
 _CALLS: Final = "calls"
-
-log = logging.getLogger("wherry.flight")
 
 
 class Taken(Protocol):
@@ -219,13 +217,9 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             raise flight_error(problem) from None
         except fl.FlightError:
             raise
-        except MemoryError:
-            raise flight_error(Retryable("the agent has no memory left for this")) from None
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001
             # What is wrong here is for the agent's log; callers learn that it is not their fault.
-            log.exception("a call failed")
-            name = type(problem).__name__
-            raise flight_error(WherryError(f"the agent failed ({name}); see its log")) from None
+            raise flight_error(unforeseen(problem)) from None
         finally:
             call.waits()
 

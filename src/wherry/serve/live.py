@@ -17,7 +17,7 @@ from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.profile import Profile
-from wherry.devices.topology import Dataset, System, dataset_of
+from wherry.devices.topology import Dataset, System, dataset_of, lanes
 from wherry.run.crew import crew
 from wherry.serve import requests
 from wherry.serve.catalogue import Catalogue
@@ -69,10 +69,17 @@ class Live:
     """
 
     def __init__(
-        self, system: System, links: dict[str, Link], connect: Connecting, *, emulated: bool
+        self,
+        system: System,
+        links: dict[str, Link],
+        connect: Connecting,
+        suppliers: Suppliers,
+        *,
+        emulated: bool,
     ) -> None:
         self.system, self.links, self.emulated = system, links, emulated
         self._connect, self._tried_s = connect, time.monotonic()
+        self._suppliers = suppliers
         self.watchman = Watchman(links)
         for link in links.values():
             link.awaited = self.watchman.wake
@@ -171,7 +178,24 @@ class Live:
         lost = self.system.devices.keys() - left.keys()
         links = tuple(link for link in self.system.links if not lost & set(link.ends))
         agents = {d: a for d, a in self.system.agents.items() if d in left}
-        return replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+        found = replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
+        self._check_joined(found, sorted(lost))
+        return found
+
+    def _check_joined(self, found: System, lost: list[str]) -> None:
+        """Refuse what is left of a system if what was lost carried for others."""
+        apart = []
+        for device in found.devices if lost else ():
+            try:
+                lanes(found, found.client, device)
+            except InputError:
+                apart.append(device)
+        if apart:
+            raise Refused(
+                f"without {', '.join(lost)} no link of {found.name} leads from {found.client} to "
+                f"{', '.join(apart)}",
+                [str(self.links[device].why) for device in lost],
+            )
 
     def load(self) -> dict[str, float]:
         """Give what others keep busy of each agent, in steps of `LOAD_STEP`, where it is some."""
@@ -186,6 +210,7 @@ class Live:
     def close(self) -> None:
         """Close all connections."""
         _close(self.links)
+        self._suppliers.close()
 
     def _of_each(self, ask: requests.Message, doing: str, kind: type[R]) -> dict[str, R]:
         """Ask all agents at once; give what those say that are there."""
@@ -242,12 +267,13 @@ def open_live(system: System, dial: Dial) -> Live:
     if reasons:
         _close(links)
         raise Refused(f"the agents of {system.name} are not what its file says", reasons)
+    suppliers = Suppliers(lambda address: dial(address, ""))
     here = [name for name in system.devices if name not in links]
     for device in here:
         profile = system.devices[device]
         if profile.runs_programs:
-            links[device] = _here(device, profile, dial, emulated=emulated)
-    return Live(system, links, connect, emulated=emulated)
+            links[device] = _here(device, profile, suppliers, emulated=emulated)
+    return Live(system, links, connect, suppliers, emulated=emulated)
 
 
 def _close(links: Mapping[str, Link]) -> None:
@@ -307,11 +333,10 @@ def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:
     return [f"{device} has other figures in its profile {wanted.device.name} than this machine"]
 
 
-def _here(device: str, profile: Profile, dial: Dial, *, emulated: bool) -> Link:
+def _here(device: str, profile: Profile, suppliers: Suppliers, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
     driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
 
-    suppliers = Suppliers(lambda address: dial(address, ""))
     team = crew()
     settings = Settings(lambda: _MINE, emulated)
     if not emulated:

@@ -150,8 +150,8 @@ class Limits(Struct, frozen=True):
     waiting: int = 64
     begun: int = 1024
     begun_wait_ns: int = 60_000_000_000
-    refusals_per_s: int = 500
-    hold_ns: int = 250_000_000
+    refusals_per_s: int = 200
+    hold_ns: int = 500_000_000
     again_ns: int = 1_000_000_000
 
     def __post_init__(self) -> None:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+import traceback
+from typing import Final
+
 import msgspec
 
+from wherry.base.errors import Retryable, WherryError
 from wherry.data.fragments import Fragment
 from wherry.run.carrier import Evidence
 from wherry.serve import requests
+
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+
+
+def unforeseen(problem: Exception) -> WherryError:
+    """Give the error that a caller is told when the agent lacks something, or is wrong itself."""
+    if isinstance(problem, MemoryError):
+        return Retryable("the agent has no memory left for this")
+    if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+        return Retryable(f"the agent has no room for this now: {os.strerror(problem.errno or 0)}")
+    traceback.print_exception(problem, file=sys.stderr)
+    return WherryError(f"a fault of the agent itself ({type(problem).__name__}), logged there")
 
 
 def unpacking_of(part: Fragment, batch: int, names: list[str]) -> requests.Unpacking | None:

@@ -7,12 +7,9 @@ and whatever is kept has an owner, a bound and a lease.
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -47,7 +44,7 @@ from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import AGENTS, Forbidden, Peer
 from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
-from wherry.serve.replies import spent_of, unpacking_of
+from wherry.serve.replies import spent_of, unforeseen, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
@@ -55,7 +52,6 @@ from wherry.serve.timed import Timed
 from wherry.serve.visits import Clock, Visit, Visits
 
 _SESSION_IDS: Final = 1 << 62
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
@@ -153,17 +149,8 @@ class Station:
         except WherryError as problem:
             note(self.settings.refused, peer, "request", problem)
             return to_bytes(failed(self.catalogue.bared(problem)))
-        except MemoryError:
-            return to_bytes(failed(Retryable("the agent has no memory left for this")))
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
-            if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
-                why = os.strerror(problem.errno or 0)
-                return to_bytes(failed(Retryable(f"the agent has no room for this now: {why}")))
-            traceback.print_exc(file=sys.stderr)
-            kind = type(problem).__name__
-            return to_bytes(
-                failed(WherryError(f"a fault of the agent itself ({kind}), logged there"))
-            )
+            return to_bytes(failed(unforeseen(problem)))
 
     def taken(self, ticket: bytes, peer: Peer) -> Taken:
         """Give the piece behind a ticket; `peer` may be anybody whom a listener let in.

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,6 +24,7 @@ from wherry.serve.connection import LEASE
 from wherry.serve.layout import Exported, export
 from wherry.serve.log import Refused, note, unheard
 from wherry.serve.peer import Peer
+from wherry.serve.replies import unforeseen
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
 from wherry.serve.threads import begin
@@ -280,10 +279,7 @@ class _Client:
             self._send(FAILED, to_bytes(failed(problem)))
             return
         except Exception as problem:  # noqa: BLE001  a fault of ours ends a request, not the agent
-            traceback.print_exc(file=sys.stderr)
-            kind = type(problem).__name__
-            said = WherryError(f"a fault of the agent itself ({kind}), logged there")
-            self._send(FAILED, to_bytes(failed(said)))
+            self._send(FAILED, to_bytes(failed(unforeseen(problem))))
             return
         self._last += 1
         self._lent[self._last] = exported
