@@ -13,6 +13,7 @@ from support import stored, wild
 
 import wherry as wh
 from wherry.base.errors import CorruptError, InputError
+from wherry.benchmarks import reading
 from wherry.data import ipc_layout
 from wherry.data.arrow_file import ArrowFile
 from wherry.data.extents import PAGE, plan_extents
@@ -360,3 +361,14 @@ def test_values_that_lie_are_refused_when_they_are_read(path):
         with pytest.raises(CorruptError, match=r"t\.arrow, record batch 0: column 's' is corrupt"):
             arena.batch(0)
         assert arena.batch(1).num_rows == 300
+
+
+def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reading, "_ROWS", 4)
+    monkeypatch.setattr(reading, "_BATCHES", 20)
+    monkeypatch.setattr(reading, "_WIDE_ROWS", 5000)
+    monkeypatch.setattr(reading, "_WIDE_BATCH", 2000)
+    reading.main(tmp_path, 1)
+    said = capsys.readouterr().out
+    assert "metadata, wherry: " in said
+    assert "reading, cached, 2 threads: " in said
