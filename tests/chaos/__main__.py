@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     if options.worker is not None:
         return work(options.worker)
+    # Whoever ends the run ends those who run its rounds, and with them all that they started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     before, carriers = _ways(options)
     if options.plants:
         return _plants(options, before, carriers)
@@ -67,7 +70,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=max((os.cpu_count() or 2) // 2, 1))
     parser.add_argument("--plants", action="store_true", help="plant faults of our own instead")
-    parser.add_argument("--plant", choices=PLANTS, default="", help="run with this planted fault")
+    parser.add_argument(
+        "--plant", choices=PLANTS, default="", help="run with this; with --plants, only this"
+    )
     parser.add_argument("--keep", action="store_true", help="keep logs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -162,7 +167,7 @@ def _run(
                 lost, *rest = job.left
                 why = f"the process that ran it ended with {code}, or hung: none of its rounds'"
                 said = f"lost: {why} outcomes are known"
-                yield Round(lost, "", [], [], {}, 0, [], [said], 0.0, 0.0)
+                yield Round(lost, "", [], [], {}, 0, {}, [], [said], 0.0, 0.0)
                 if rest:
                     working.append(begun(rest))
     finally:
@@ -195,6 +200,8 @@ def _plants(options: argparse.Namespace, before: tuple[str, ...], carriers: tupl
     """Plant one fault of ours after another; give 0 if the oracle sees each."""
     unseen = []
     for name, plant in PLANTS.items():
+        if options.plant not in {"", name}:
+            continue
         if plant.carrier not in carriers:
             print(f"{name}: not tried without {plant.carrier}")
             continue

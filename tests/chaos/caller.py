@@ -14,8 +14,8 @@ from chaos.data import to_stream
 from chaos.frames import Answered, Ask, Begun, Failed, Ready, Said, asked, framed
 from wherry import WherryError
 
-Asking = Callable[[str, str], tuple[pa.Table, tuple[str, ...]]]
-"""Gives the answer of a query over a dataset, and the devices that made it."""
+Asking = Callable[[Ask], tuple[pa.Table, tuple[str, ...]]]
+"""Gives the answer of a question, and the devices that made it."""
 
 
 def serve(ask: Asking) -> None:
@@ -43,7 +43,7 @@ def _outcome(ask: Asking, question: Ask) -> Said:
         return time.monotonic() - begun
 
     try:
-        table, devices = ask(question.query, question.dataset)
+        table, devices = ask(question)
         seconds, stream, changed = took(), to_stream(table), False
         if question.hold_ms:
             time.sleep(question.hold_ms / 1000)

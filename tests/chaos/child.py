@@ -24,11 +24,13 @@ def main() -> int:
     import pyarrow as pa  # noqa: PLC0415
 
     import wherry as wh  # noqa: PLC0415
-    from chaos import caller, data  # noqa: PLC0415
+    from chaos import caller, data, frames  # noqa: PLC0415
 
-    def ask(query: str, dataset: str) -> tuple[pa.Table, tuple[str, ...]]:
-        rows = wh.scan(dataset, system=words[0])
-        result = data.pipeline(query, rows).run(words[0], deadline_s=RUN_S)
+    def ask(asked: frames.Ask) -> tuple[pa.Table, tuple[str, ...]]:
+        rows = wh.scan(asked.dataset, system=words[0])
+        placement = {"near": "home"} if asked.near else None
+        pipeline = data.pipeline(asked.query, rows)
+        result = pipeline.run(words[0], placement=placement, deadline_s=RUN_S)
         return result.table, tuple(sorted({found.device for found in result.evidence}))
 
     caller.serve(ask)

@@ -46,7 +46,7 @@ def _batch(number: int) -> pa.RecordBatch:
             "day": pa.array(r.integers(0, 2500, _ROWS).astype(np.int32), pa.date32()),
             "quantity": pa.array(r.integers(1, 51, _ROWS)),
             "cents": pa.array(cents),
-            "flag": pa.array(np.array(["A", "N", "R"])[r.integers(0, 3, _ROWS)]),
+            "flag": pa.array(r.integers(0, 3, _ROWS).astype(np.int8)),
         }
     )
 

@@ -15,6 +15,7 @@ class Ask(Struct, frozen=True, tag=True):
     id: int
     query: str
     dataset: str
+    near: bool
     hold_ms: int = 0
 
 

@@ -30,6 +30,7 @@ class Outcome(Struct):
     number: int
     query: str
     dataset: str
+    near: bool = False
     state: str = ""
     seconds: float = 0.0
     allowed_s: float = 0.0
@@ -49,7 +50,7 @@ class Outcome(Struct):
     def elsewhere(self) -> bool:
         """Whether it is an answer without the drive that makes it if nothing is lost."""
         mirrored = self.state == ANSWERED and self.dataset == MIRRORED
-        return mirrored and CSDS[0] not in self.devices
+        return mirrored and self.near and CSDS[0] not in self.devices
 
 
 def judged(plan: Plan, outcome: Outcome, right: Mapping[str, pa.Table]) -> list[str]:

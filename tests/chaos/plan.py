@@ -38,7 +38,8 @@ Neighbours use different carriers."""
 class Kind(Struct, frozen=True):
     """A kind of fault: where it can be, whom it strikes, how long it lasts, and how strong it is.
 
-    `whole`: from before the round's load until after it, because a process starts with it.
+    It ends with the round's last query at the latest. `whole`: it lasts from before the round's
+    load until after it, because a process starts with it.
     """
 
     carriers: tuple[str, ...]
@@ -52,12 +53,12 @@ class Kind(Struct, frozen=True):
 FAULTS: Final[dict[str, Kind]] = {
     "kill agent": Kind(CARRIERS, AGENTS, 20, 3000),
     "kill caller": Kind(CARRIERS, CALLERS, 20, 1500),
-    "pause agent": Kind(CARRIERS, AGENTS, 20, 7000),
+    "pause agent": Kind(CARRIERS, AGENTS, 20, 60_000),
     "pause caller": Kind(CARRIERS, CALLERS, 20, 7000),
-    "link down": Kind((TLS,), (*AGENTS, *CALLERS), 20, 6000),
-    "blackhole": Kind((TLS,), AGENTS, 20, 6000),
-    "deaf": Kind((TLS,), (*AGENTS, *CALLERS), 20, 6000),
-    "mute": Kind((TLS,), (*AGENTS, *CALLERS), 20, 6000),
+    "link down": Kind((TLS,), (*AGENTS, *CALLERS), 20, 60_000),
+    "blackhole": Kind((TLS,), AGENTS, 20, 60_000),
+    "deaf": Kind((TLS,), (*AGENTS, *CALLERS), 20, 60_000),
+    "mute": Kind((TLS,), (*AGENTS, *CALLERS), 20, 60_000),
     "loss": Kind((TLS,), (*AGENTS, *CALLERS), 200, 6000, (0.02, 0.1, 0.3, 0.6)),
     "slow link": Kind((TLS,), (*AGENTS, *CALLERS), 500, 6000, (0.2, 2.0, 20.0)),
     "half open": Kind((TLS,), AGENTS, 200, 2000),
@@ -98,10 +99,14 @@ class Strike(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """A query; the reader looks at its rows again `hold_ms` after they came."""
+    """A query; the reader looks at its rows again `hold_ms` after they came.
+
+    `near`: the drives are to filter, and not whoever the planner chooses.
+    """
 
     query: str
     dataset: str
+    near: bool
     hold_ms: int
 
 
@@ -136,7 +141,7 @@ def planned(
 
 def _ask(r: Random) -> Ask:
     hold = r.choice((0, 0, 0, r.randint(50, 1500)))
-    return Ask(r.choice(QUERIES), r.choice(DATASETS), hold)
+    return Ask(r.choice(QUERIES), r.choice(DATASETS), r.random() < 0.7, hold)
 
 
 def _strike(r: Random, fault: str, queries: int, callers: int) -> Strike:

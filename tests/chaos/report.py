@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 from msgspec import Struct
 
@@ -42,6 +44,7 @@ class Report(Struct, frozen=True):
     calm: Tally
     faults: dict[str, Tally]
     slowest_s: float
+    made_by: dict[str, int]
     wrong: dict[str, int]
     violations: list[tuple[int, str]]
     again: list[str]
@@ -72,6 +75,7 @@ def report(seed: int, rounds: list[Round], seconds: float, again: str) -> Report
         calm=calm,
         faults=faults,
         slowest_s=max((of.slowest_s for of in rounds), default=0.0),
+        made_by=dict(sum((Counter(of.made_by) for of in rounds), Counter()).most_common()),
         wrong=sorted_by_goal([v for _, v in violations]),
         violations=violations,
         again=[f"{again} --round {number}" for number in bad],
@@ -108,6 +112,8 @@ def shown(of: Report) -> str:
         f"{of.rounds} rounds of seed {of.seed} in {of.seconds:.0f} s"
         f"{'' if asked else ', and nothing was asked'}; slowest query {of.slowest_s:.1f} s"
     )
+    by = (f"{devices} {count}" for devices, count in of.made_by.items())
+    lines.append(f"answers by the devices that made them: {', '.join(by) or 'none'}")
     counts = (f"{count} {_PLURALS.get(name, name)}" for name, count in of.wrong.items())
     lines.append("; ".join(counts))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import itertools
 import selectors
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -46,6 +46,8 @@ class Round(Struct, frozen=True):
         Outcomes, counted.
     elsewhere : int
         Answers of other devices than those that make it if nothing is lost.
+    made_by : dict of str to int
+        Answers, counted by the devices that made them.
     errors : list of str
         What was said by those that failed.
     violations : list of str
@@ -58,6 +60,7 @@ class Round(Struct, frozen=True):
     struck: list[tuple[str, bool]]
     states: dict[str, int]
     elsewhere: int
+    made_by: dict[str, int]
     errors: list[str]
     violations: list[str]
     seconds: float
@@ -79,7 +82,8 @@ class _Line(Struct):
 
 def calm_round(world: World) -> tuple[list[str], Rest]:
     """Start what does not run and ask everything once; give what is wrong, and what rest is."""
-    asks = tuple(tuple(Ask(q, d, 0) for q in QUERIES for d in DATASETS) for _ in CALLERS)
+    each = tuple(Ask(q, d, n, 0) for q in QUERIES for d in DATASETS for n in (True, False))
+    asks = tuple(each for _ in CALLERS)
     load = _Load(world, Plan(0, 0, world.carrier, asks, ()))
     wrong = load.prepared()
     if not wrong:
@@ -107,6 +111,7 @@ def run_round(world: World, plan: Plan, rest: Rest) -> Round:
         load.struck,
         {state: states.count(state) for state in sorted(set(states))},
         sum(outcome.elsewhere for outcome in load.outcomes),
+        Counter("+".join(outcome.devices) for outcome in load.outcomes if outcome.devices),
         [f"{o.kind}: {o.text}" for o in load.outcomes if o.state == FAILED],
         wrong,
         time.monotonic() - begun,
@@ -171,7 +176,9 @@ class _Load:
         wrong = self.world.await_agents() + self._await_callers()
         if wrong:
             return wrong
-        asks = tuple(tuple(Ask("totals", dataset, 0) for dataset in DATASETS) for _ in CALLERS)
+        asks = tuple(
+            tuple(Ask("totals", dataset, True, 0) for dataset in DATASETS) for _ in CALLERS
+        )
         after = _Load(self.world, Plan(0, 0, self.plan.carrier, asks, ()))
         after.run(deadline_s=DEADLINE_S)
         return [f"after the faults, {w}" for w in after.judged()]
@@ -222,10 +229,10 @@ class _Load:
                 self.world.start_caller(line.name)
             return
         number, ask = line.waiting.popleft()
-        line.now = Outcome(line.name, number, ask.query, ask.dataset)
+        line.now = Outcome(line.name, number, ask.query, ask.dataset, ask.near)
         line.begun, line.paused, line.hold_ms = time.monotonic(), 0.0, ask.hold_ms
         line.limit = line.begun + self._deadline_s + GRACE_S + ask.hold_ms / 1000
-        question = frames.Ask(number, ask.query, ask.dataset, ask.hold_ms)
+        question = frames.Ask(number, ask.query, ask.dataset, ask.near, ask.hold_ms)
         assert caller.process.stdin is not None
         try:
             caller.process.stdin.write(frames.framed(question))

@@ -82,4 +82,4 @@ def _made(asked: Work, carrier: str, folder: Path) -> tuple[tuple[World, Rest], 
 
 
 def _failed(plan: Plan, wrong: list[str]) -> Round:
-    return Round(plan.round, plan.carrier, [], [], {}, 0, [], wrong, 0.0, 0.0)
+    return Round(plan.round, plan.carrier, [], [], {}, 0, {}, [], wrong, 0.0, 0.0)

@@ -93,8 +93,10 @@ def there(tmp_path_factory):
     table = pa.table({"row": range(ROWS), "s": [f"text {n % 97} and more" for n in range(ROWS)]})
     store(folder, table, "rows", rows=50_000)
     found = Agents(folder, emulate=False)
-    yield found
-    ended = found.stop()
+    try:
+        yield found
+    finally:
+        ended = found.stop()
     assert ended == dict.fromkeys(PROFILES, (0, ""))
     assert not list(folder.glob("*.sock"))
 
@@ -193,9 +195,10 @@ def test_movables_are_refused(there, capsys):
         pass
 
 
-def test_agents_that_are_gone_are_named(tmp_path):
+def test_agents_that_are_gone_are_named(tmp_path, request):
     store(tmp_path, pa.table({"row": range(10)}), "rows", agents=("csd0",))
     there = Agents(tmp_path, ("csd0",), emulate=True)
+    request.addfinalizer(there.processes["csd0"].kill)  # If something below fails.
     query = wh.scan("rows", system=there.system)
     assert query.collect(there.system).num_rows == 10
     processes = [f"/proc/{process.pid}" for process in there.processes.values()]

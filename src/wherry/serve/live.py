@@ -121,7 +121,7 @@ class Live:
         unreadable |= odd
         if name in unreadable:
             raise InputError(unreadable[name])
-        self._check_reached(name)
+        self._check_reached(name, found=name in found)
         listed = named(found, name)
         self._check_whole(listed)
         known = self._sources.get(name)
@@ -129,10 +129,10 @@ class Live:
             known = self._sources[name] = FarSource(listed, self.links)
         return known
 
-    def _check_reached(self, name: str) -> None:
-        """Refuse a dataset of which an agent that is lost may have a part."""
+    def _check_reached(self, name: str, *, found: bool) -> None:
+        """Refuse a dataset of which an agent that is lost may have a part, or everything."""
         entry = dataset_of(self.system, name)
-        if entry is not None and entry.parts is not None:
+        if found and entry is not None and entry.parts is not None:
             return
         holders = self.system.agents if entry is None else entry.devices
         lost = [device for device in holders if self._lost(device)]
