@@ -17,6 +17,7 @@ from wherry.benchmarks import reading
 from wherry.data import ipc_layout
 from wherry.data.arrow_file import ArrowFile
 from wherry.data.extents import PAGE, plan_extents
+from wherry.data.flatbuffer import slot, target, vector
 from wherry.data.readers import Posix
 
 TABLE = pa.table({"a": range(1000), "s": [f"text {i % 7}" for i in range(1000)]})
@@ -372,3 +373,134 @@ def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "metadata, wherry: " in said
     assert "reading, cached, 2 threads: " in said
+
+
+class Footer:
+    """The end of a file, field by field, to be written anew with something else in it."""
+
+    def __init__(self, path):
+        self.path = path
+        self.data = bytearray(path.read_bytes())
+        (length,) = struct.unpack_from("<i", self.data, len(self.data) - 10)
+        self.start = len(self.data) - 10 - length
+        self.content = bytes(self.data[self.start : -10])
+        self.root = target(self.content, 0)
+        self.schema = target(self.content, slot(self.content, self.root, 1))
+
+    def field(self, number):
+        start, _ = vector(self.content, self.schema, 1, 4)
+        return target(self.content, start + 4 * number)
+
+    def put(self, form, at, value):
+        struct.pack_into(form, self.data, self.start + at, value)
+        self.path.write_bytes(self.data)
+
+
+def with_dictionaries(path, batches=1):
+    rows = pa.record_batch(
+        {"d": pa.array(["x", "y"]).dictionary_encode(), "e": pa.array([7, 7]).dictionary_encode()}
+    )
+    return stored.write(path, [rows] * batches)
+
+
+@pytest.mark.parametrize(
+    ("form", "at", "value", "said"),
+    [
+        ("<q", 0, 1 << 50, r"message 1 of \d+ and \d+ bytes at offset 1125899906842624"),
+        ("<q", 0, -8, "at offset -8 does not lie before it"),
+        ("<i", 8, -8, "message 1 of -8 and"),
+        ("<i", 8, 1 << 30, "message 1 of 1073741824 and"),
+        ("<q", 16, 1 << 62, r"message 1 of \d+ and 4611686018427387904 bytes"),
+        ("<q", 16, 8, "the footer says another length of its body"),
+    ],
+)
+def test_messages_that_do_not_lie_in_the_file(path, form, at, value, said):
+    footer = Footer(path)
+    start, _ = vector(footer.content, footer.root, 3, 24)
+    footer.put(form, start + 24 + at, value)
+    with pytest.raises(CorruptError, match=rf"t\.arrow.* offset \d+.*{said}"):
+        ArrowFile(path)
+
+
+def test_messages_with_more_metadata_than_the_file_are_refused(tmp_path):
+    """As many times the whole file as it has batches would be read into memory."""
+    rows = [pa.record_batch({"a": [i]}) for i in range(30)]
+    path = stored.write(tmp_path / "t.arrow", rows)
+    for number in range(30):
+        footer = Footer(path)
+        start, _ = vector(footer.content, footer.root, 3, 24)
+        footer.put("<q", start + 24 * number, 8)
+        footer.put("<i", start + 24 * number + 8, footer.start // 2)
+    with pytest.raises(CorruptError, match="its 30 messages have more bytes of metadata than"):
+        ArrowFile(path)
+
+
+def test_a_footer_that_does_not_fit(path):
+    data = bytearray(path.read_bytes())
+    for length in (0, -1, len(data), 1 << 30):
+        struct.pack_into("<i", data, len(data) - 10, length)
+        path.write_bytes(data)
+        with pytest.raises(CorruptError, match=rf"a footer of {length} bytes, as offset \d+ says"):
+            ArrowFile(path)
+
+
+def test_a_footer_longer_than_what_is_read_first(tmp_path):
+    rows = pa.record_batch({f"column {i}": [i] for i in range(2000)})
+    path = stored.write(tmp_path / "t.arrow", [rows])
+    assert len(Footer(path).content) > 1 << 16
+    with ArrowFile(path) as file:
+        assert file.read(["column 1999"]).batch(0).column(0).to_pylist() == [1999]
+
+
+def test_big_endian_files_are_refused(path):
+    footer = Footer(path)
+    table = footer.schema
+    vtable = table - struct.unpack_from("<i", footer.content, table)[0]
+    footer.put("<H", vtable + 4, slot(footer.content, table, 1) - table)  # any number but 0
+    with pytest.raises(InputError, match=r"t\.arrow is big-endian"):
+        ArrowFile(path)
+
+
+def test_a_dictionary_that_is_not_there(tmp_path):
+    path = with_dictionaries(tmp_path / "t.arrow")
+    footer = Footer(path)
+    start, count = vector(footer.content, footer.root, 2, 24)
+    assert count == 2
+    footer.put("<I", start - 4, 1)
+    with ArrowFile(path) as file:
+        assert file.read(["d"]).table()["d"].to_pylist() == ["x", "y"]
+        with pytest.raises(CorruptError, match=r"t\.arrow lacks dictionary 1 of its schema"):
+            file.read(["d", "e"])
+
+
+def test_a_dictionary_of_two_types(tmp_path):
+    path = with_dictionaries(tmp_path / "t.arrow")
+    footer = Footer(path)
+    encoding = target(footer.content, slot(footer.content, footer.field(1), 4))
+    footer.put("<q", slot(footer.content, encoding, 0), 0)
+    with pytest.raises(
+        CorruptError, match=r"footer .* at offset \d+ .*Conflicting dictionary types"
+    ):
+        ArrowFile(path)
+
+
+def test_a_dictionary_that_is_replaced(tmp_path):
+    kept = pa.record_batch({"d": pa.array(["x", "y"]).dictionary_encode()})
+    more = pa.record_batch({"d": pa.array(["x", "y", "z"]).dictionary_encode()})
+    path = stored.write(tmp_path / "t.arrow", [kept, more])
+    footer = Footer(path)
+    start, count = vector(footer.content, footer.root, 2, 24)
+    assert count == 2
+    at = struct.unpack_from("<q", footer.content, start + 24)[0] + 8
+    message = bytes(footer.data[at:])
+    header = target(message, slot(message, target(message, 0), 2))
+    footer.put("<B", at - footer.start + slot(message, header, 2), 0)
+    with pytest.raises(InputError, match=r"message at offset \d+ replaces dictionary 0"):
+        ArrowFile(path)
+
+
+def test_messages_of_files_from_before_2019_are_read(tmp_path):
+    rows = pa.record_batch({"a": range(5)})
+    path = stored.write(tmp_path / "t.arrow", [rows, rows], use_legacy_format=True)
+    with ArrowFile(path) as file:
+        assert file.read(["a"]).table().equals(pa.Table.from_batches([rows, rows]))

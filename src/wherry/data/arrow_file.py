@@ -205,17 +205,16 @@ def _placed(parts: Sequence[tuple[Nodes, Layout, _Ints]], places: _Ints) -> list
 def _dictionaries(
     file: File, blocks: Blocks, nodes: Nodes, ids: Sequence[int]
 ) -> dict[int, tuple[Nodes, Layout]]:
-    """Decode the messages of each dictionary that the schema has."""
+    """Decode the messages of each dictionary that the schema has.
+
+    Fields may share one; pyarrow saw to it that they have one type then.
+    """
     metadata = read_metadata(file, blocks)
     parts = dictionary_parts(metadata, blocks, file.label)
     found: dict[int, tuple[Nodes, Layout]] = {}
     for name, t in zip(ids, nodes.types, strict=True):
-        if name < 0 or name not in parts:
-            continue
-        values = nodes_of([t.value_type])
-        if name not in found:
+        if name in parts and name not in found:
+            values = nodes_of([t.value_type])
             layout = decode(metadata, blocks, values, file.label, kind=DICTIONARY, only=parts[name])
             found[name] = values, layout
-        elif found[name][0].types != values.types:
-            raise CorruptError(f"{file.label}: fields of different types share dictionary {name}")
     return found
