@@ -122,9 +122,8 @@ class Arena:
         t, layout = placed.nodes.types[node], placed.layout
         length, nulls = int(layout.lengths[message, node]), int(layout.nulls[message, node])
         first, end = layout.first[message, node : node + 2].tolist()
+        # Where nothing is null, Arrow takes no bitmap, whatever stands first.
         buffers = [self._buffer(placed, buffer) for buffer in range(first, end)]
-        if not nulls:
-            buffers[0] = None
         node += 1
         kind = layout_of(t)
         if kind == "struct":
