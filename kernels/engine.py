@@ -7,6 +7,7 @@ process live in one engine, therefore symbols carry the digest of what they belo
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import re
 import threading
@@ -23,6 +24,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.kernels.objects import object_path, read_object, write_object
+
+_ROOM_BYTES: Final = 32 << 20
+"""What compiling and linking takes besides the code, generously."""
 
 _CALLEE: Final = re.compile(r'@"([^"]*)"\(')
 """A function where IR names it: defined, declared or called."""
@@ -137,6 +141,7 @@ class Engine:
 
     def object_of(self, module: Any) -> bytes:
         """Give a module of llvmlite as an object for the processor."""
+        _check_room(len(str(module)))
         if self._compiler is None:
             self._compiler = self._machine()
         # Only what is compiled needs it, and a warm process compiles nothing.
@@ -163,6 +168,7 @@ class Engine:
 
     def addresses(self, code: bytes, symbols: Sequence[str]) -> list[int]:
         """Link an object into the process; give where its functions lie."""
+        _check_room(len(code))
         if self._linker is None:
             self._linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine())
         reference = llvm.ObjectFileRef.from_data(code)
@@ -204,3 +210,17 @@ def symbol(key: str, name: str) -> str:
 def engine(folder: Path) -> Engine:
     """Give the engine of this process for a folder."""
     return Engine(folder)
+
+
+def _check_room(nbytes: int) -> None:
+    """Refuse to make code without memory for it: LLVM would end the process.
+
+    Raises
+    ------
+    MemoryError
+        If there is none now.
+    """
+    try:
+        mmap.mmap(-1, _ROOM_BYTES + 4 * nbytes).close()
+    except OSError:
+        raise MemoryError("no memory for machine code") from None

@@ -81,13 +81,13 @@ PLANTS: Final[dict[str, Plant]] = {
         "        self._let_go.append(lease)\n        self._tell()\n",
         "        pass\n",
     ),
-    "an agent without descriptors accepts nobody any more": Plant(
+    "a thread without memory is waited for": Plant(
         UNIX,
-        ("no descriptors",),
+        ("full memory",),
         "does not answer",
-        "wherry.serve.unix",
-        "            except (OSError, MemoryError):\n                # The listener is closed",
-        "            except BlockingIOError:\n                # The listener is closed",
+        "wherry.serve.threads",
+        "    if not begun.wait(BEGIN_S):\n",
+        "    if not begun.wait():\n",
     ),
     "an error forgets of what it is": Plant(
         UNIX,

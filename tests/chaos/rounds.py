@@ -29,6 +29,7 @@ from chaos.plan import (
     Strike,
 )
 from chaos.world import Caller, Variant, World, last_words
+from wherry.serve.live import AGAIN_S
 
 _READY_S: Final = 60.0
 _FIRST_S: Final = 120.0
@@ -176,6 +177,7 @@ class _Load:
         wrong = self.world.await_agents() + self._await_callers()
         if wrong:
             return wrong
+        time.sleep(AGAIN_S)  # Callers look no sooner whether an agent is there again.
         asks = tuple(
             tuple(Ask("totals", dataset, True, 0) for dataset in DATASETS) for _ in CALLERS
         )

@@ -51,6 +51,10 @@ class _Kept(msgspec.Struct, array_like=True, frozen=True):
     batches: list[_Batch]
 
 
+# Made by one thread: see wherry.base.decoders.
+_decoder = msgspec.msgpack.Decoder(_Kept)
+
+
 def places(data: Path) -> tuple[Path, Path]:
     """Give where the statistics of file `data` may lie: beside it, or in the user's cache."""
     identity = digest(os.fsencode(data.resolve())).hex()
@@ -105,7 +109,7 @@ def _decode(content: bytes) -> _Kept:
     payload = content[DIGEST_BYTES:]
     if digest(payload) != content[:DIGEST_BYTES]:
         raise InputError("the statistics do not match their digest")
-    return msgspec.msgpack.decode(payload, type=_Kept)
+    return _decoder.decode(payload)
 
 
 def _key(stat: os.stat_result, schema: pa.Schema) -> _Key:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from wherry.base.decoders import converted
 from wherry.base.errors import InputError, Refused
 
 SOURCE_KINDS = ("datasheet", "paper", "measured", "estimate")
@@ -69,7 +70,7 @@ def struct_of(tables: dict[str, Any], kind: type[StructT], label: str) -> Struct
         With one reason for every problem of the file, each beginning with `label`.
     """
     refuse(label, problems_of(tables, kind))
-    return msgspec.convert(tables, kind)
+    return converted(tables, kind)
 
 
 def refuse(label: str, problems: Iterable[str]) -> None:

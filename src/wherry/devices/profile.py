@@ -13,8 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import msgspec
-
+from wherry.base.decoders import converted
 from wherry.base.errors import InputError, Refused, unknown_name
 from wherry.devices.figures import Count, Figure, problems_of, read_toml, refuse
 from wherry.devices.parts import Cache, Engine, Launch, Network, Power, Price, Table
@@ -223,7 +222,7 @@ def _load_shipped(name: str) -> Profile:
 def _load(file: Traversable | Path, label: str, stem: str) -> Profile:
     tables = read_toml(file, label)
     refuse(label, [*problems_of(tables, Profile), *_disagreements(tables, stem)])
-    return msgspec.convert(tables, Profile)
+    return converted(tables, Profile)
 
 
 def _disagreements(tables: dict[str, Any], stem: str) -> list[str]:

@@ -55,6 +55,10 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True):
     sites: tuple[str, ...]
 
 
+# Made by one thread: see wherry.base.decoders.
+_frames = msgspec.msgpack.Decoder(_Frame)
+
+
 class Continuation(Struct, frozen=True):
     """What is left to do of a query, at one place of its plan.
 
@@ -128,7 +132,7 @@ def thaw(message: bytes, key: bytes) -> Continuation:
         left = len(body) - _HEADER.size
         raise CorruptError(f"continuation: frame length at offset 48 is {length}; {left} follow")
     try:
-        frame = msgspec.msgpack.decode(body[_HEADER.size :], type=_Frame)
+        frame = _frames.decode(body[_HEADER.size :])
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"continuation: frame at offset {_HEADER.size}: {problem}") from None
     chunks = chunks_of(frame.runs)

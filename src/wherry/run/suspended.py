@@ -58,6 +58,10 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     builds: tuple[int, ...]
 
 
+# Made by one thread: see wherry.base.decoders.
+_frames = msgspec.msgpack.Decoder(_Frame)
+
+
 class State(msgspec.Struct, frozen=True, eq=False):
     """What is left of a query, and what was made of it so far.
 
@@ -169,7 +173,7 @@ def _opened(data: bytes, key: bytes) -> bytes:
 
 def _frame(data: bytes) -> _Frame:
     try:
-        frame = msgspec.msgpack.decode(data, type=_Frame)
+        frame = _frames.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise CorruptError(f"{_WHAT}: frame at offset {_HEADER.size}: {problem}") from None
     numbers = (*frame.parts, *frame.builds, *(n for run in frame.runs for n in run))

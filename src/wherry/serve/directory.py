@@ -55,6 +55,10 @@ class Directory(msgspec.Struct, frozen=True, array_like=True):
     bounds: dict[str, Bounds] = {}
 
 
+# Made by one thread: see wherry.base.decoders.
+_directories = msgspec.msgpack.Decoder(Directory)
+
+
 class FarPart:
     """A part that another agent has: everything of a `Fragment` but its rows."""
 
@@ -150,7 +154,7 @@ def from_bytes(data: bytes) -> Directory:
     if len(data) > INSTALL_BYTES_MAX:
         raise CorruptError(f"directory of {len(data)} bytes; possible: {INSTALL_BYTES_MAX}")
     try:
-        found = msgspec.msgpack.decode(data, type=Directory)
+        found = _directories.decode(data)
         schema = schema_of(found)
         _check(found, schema)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError) as problem:
