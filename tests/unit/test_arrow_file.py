@@ -210,7 +210,7 @@ def test_reads_that_are_cut_short_go_on(path, monkeypatch, way):
     def short(descriptor, views, offset):
         done = real(descriptor, views, offset)
         if done > PAGE + 100:
-            views[0][PAGE + 100 : done] = bytes(done - PAGE - 100)
+            views[0].cast("B")[PAGE + 100 : done] = bytes(done - PAGE - 100)
             return PAGE + 100
         return done
 
