@@ -37,6 +37,9 @@ HOME: Final = "home"
 """The node that owns continuations."""
 
 
+_calls = msgspec.json.Decoder(Call)  # see wherry.base.decoders
+
+
 class Carrying:
     """What carries out what the nodes of a home ask for.
 
@@ -80,7 +83,7 @@ class Carrying:
 
     def perform(self, message: Message) -> tuple[int, bytes]:
         """Carry out an effect at home; give `VALUE` or `ERROR`, and its bytes."""
-        call = msgspec.json.decode(message.operand, type=Call)
+        call = _calls.decode(message.operand)
         function = effect(call.name)
         mark = mark_of(function)
         assert mark is not None  # it was registered with one

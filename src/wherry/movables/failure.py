@@ -53,6 +53,9 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     file: str = ""
 
 
+_failures = msgspec.msgpack.Decoder(Failure)  # see wherry.base.decoders
+
+
 class Unknown(WherryError):
     """Nobody can say whether an effect that may happen once has happened."""
 
@@ -101,7 +104,7 @@ def from_bytes(data: bytes) -> Failure:
         If the bytes are no failure.
     """
     try:
-        return msgspec.msgpack.decode(data, type=Failure)
+        return _failures.decode(data)
     except msgspec.DecodeError as problem:
         raise CorruptError(f"{len(data)} bytes are no failure: {problem}") from None
 

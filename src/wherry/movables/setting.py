@@ -35,6 +35,9 @@ class _Stored(msgspec.Struct, frozen=True):
     """What `load_system` takes; empty if the system was given as an object of its own."""
 
 
+_settings = msgspec.json.Decoder(_Stored)  # see wherry.base.decoders
+
+
 class Setting(Struct, frozen=True):
     """A system and the datasets that movables name.
 
@@ -206,7 +209,7 @@ def described(data: bytes) -> tuple[str, dict[str, list[str]]]:
 
 def _stored(data: bytes) -> _Stored:
     try:
-        return msgspec.json.decode(data, type=_Stored)
+        return _settings.decode(data)
     except msgspec.DecodeError as problem:
         raise CorruptError(f"{len(data)} bytes are no setting: {problem}") from None
 

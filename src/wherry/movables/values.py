@@ -30,6 +30,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     value: bytes
 
 
+_answers = msgspec.msgpack.Decoder(Answer)  # see wherry.base.decoders
+
+
 def answer_bytes(name: str, t: WireType, value: object) -> bytes:
     """Give the bytes of an answer.
 
@@ -51,7 +54,7 @@ def answer_of(data: bytes) -> tuple[str, Any]:
         If the bytes are no answer.
     """
     try:
-        found = msgspec.msgpack.decode(data, type=Answer)
+        found = _answers.decode(data)
     except msgspec.DecodeError as problem:
         raise CorruptError(f"{len(data)} bytes are no answer: {problem}") from None
     t = decode(found.type)

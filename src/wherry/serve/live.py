@@ -40,6 +40,7 @@ from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.watchman import Watchman
 
 _CALLER: Final = "caller"
+_profiles: Final = msgspec.json.Decoder(Profile)  # see wherry.base.decoders
 _MINE: Final = Tenants({_CALLER: Tenant(_CALLER, ("*",))})
 
 AGAIN_S: Final = 0.5
@@ -323,7 +324,7 @@ def _welcome(
 
 def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:
     try:
-        profile = msgspec.json.decode(said, type=Profile)
+        profile = _profiles.decode(said)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         return [f"{device} tells a profile that is none: {problem}"]
     if profile == wanted:
