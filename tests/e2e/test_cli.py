@@ -148,6 +148,7 @@ def test_doctor(wherry):
     found = wherry("doctor", "--json").json
     assert found["cores"] >= 1
     assert set(found["cuda"]) == {"present", "detail"}
+    assert set(found["gpu_paths"]) == {"pinned", "kvikio", "gds"}
 
 
 def test_warm(wherry):

@@ -14,7 +14,9 @@ from wherry.cli.options import Json
 from wherry.cli.output import grid, heading, plain, say, show_json
 from wherry.cli.progress import progress
 from wherry.cli.version import wherry_version
-from wherry.devices.probe import Found, Machine, probe
+from wherry.devices.found import Found
+from wherry.devices.gpu_paths import WAYS
+from wherry.devices.probe import Machine, probe
 
 EXAMPLES = """\b
 Examples:
@@ -75,6 +77,9 @@ def _show(machine: Machine) -> None:
         name: getattr(machine, name) for name in ("cuda", "cupy", "kvikio", "gds", "xdp", "ray")
     }
     grid(("tier", "", ""), _found(tiers.items()))
+    say()
+    ways = ((WAYS[name], found) for name, found in machine.gpu_paths.items())
+    grid(("from files to a GPU by", "", ""), _found(ways))
     say()
     grid(("package", "", ""), _found(machine.packages.items()))
 

@@ -1,7 +1,7 @@
 """What an Arrow IPC message says of its record batch: rows, compression, and each buffer's size.
 
-pyarrow does not say it. A message is a flatbuffer (Arrow format, Message.fbs): a table begins with
-the distance to its vtable, which holds for every field the distance to its value, or 0.
+pyarrow does not say it. A message is a flatbuffer (Arrow format, Message.fbs). `ipc_layout` reads
+many messages of a file at once, and where their buffers lie.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError
+from wherry.data.flatbuffer import number, scalar, slot, target, vector
 
-_HEADER = 2
-"""Field of a Message: its header, a RecordBatch here."""
-_LENGTH, _BUFFERS, _COMPRESSION, _VARIADIC = 0, 2, 3, 4
+HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
+"""Fields of a Message; its header is a RecordBatch or a DictionaryBatch here."""
+LENGTH, NODES, BUFFERS, COMPRESSION, VARIADIC = 0, 1, 2, 3, 4
 """Fields of a RecordBatch."""
-
-_DATA = 1
-"""Field of a DictionaryBatch: the RecordBatch that holds its values."""
+ID, DATA, DELTA = 0, 1, 2
+"""Fields of a DictionaryBatch: which dictionary, the RecordBatch that holds its values, and whether
+they come behind those that were there before."""
 _CODEC = 0
 """Field of a BodyCompression."""
 _CODECS = ("lz4", "zstd")
@@ -56,14 +57,14 @@ def batch_layout(metadata: bytes) -> BatchLayout:
         When they are cut short.
     """
     try:
-        message = _int(metadata, 0, "<I")
-        batch = _target(metadata, _field(metadata, message, _HEADER))
-        length = _field(metadata, batch, _LENGTH)
+        message = number(metadata, 0, "<I")
+        batch = target(metadata, slot(metadata, message, HEADER))
+        variadic, count = vector(metadata, batch, VARIADIC, 8)
         return BatchLayout(
-            rows=_int(metadata, length, "<q") if length else 0,
-            codec=_codec(metadata, batch),
-            sizes=tuple(max(0, size) for _, size in _vector(metadata, batch, _BUFFERS, "<qq")),
-            variadic=tuple(n for (n,) in _vector(metadata, batch, _VARIADIC, "<q")),
+            rows=scalar(metadata, batch, LENGTH, "<q"),
+            codec=codec_of(metadata, batch),
+            sizes=tuple(max(0, size) for _, size in _pairs(metadata, batch, BUFFERS)),
+            variadic=struct.unpack_from(f"<{count}q", metadata, variadic),
         )
     except struct.error as error:
         raise CorruptError(f"the metadata of a record batch are cut short: {error}") from error
@@ -78,21 +79,20 @@ def dictionary_codec(metadata: bytes) -> str:
         When the metadata are cut short.
     """
     try:
-        message = _int(metadata, 0, "<I")
-        header = _target(metadata, _field(metadata, message, _HEADER))
-        return _codec(metadata, _target(metadata, _field(metadata, header, _DATA)))
+        message = number(metadata, 0, "<I")
+        header = target(metadata, slot(metadata, message, HEADER))
+        return codec_of(metadata, target(metadata, slot(metadata, header, DATA)))
     except struct.error as error:
         raise CorruptError(f"the metadata of a dictionary are cut short: {error}") from error
 
 
-def _codec(data: bytes, batch: int) -> str:
-    at = _field(data, batch, _COMPRESSION)
+def codec_of(data: bytes, batch: int) -> str:
+    """Give how the buffers of the record batch at `batch` are compressed; "" if they are not."""
+    at = slot(data, batch, COMPRESSION)
     if not at:
         return ""
-    compression = _target(data, at)
-    number = _field(data, compression, _CODEC)
     # The format's default, which writers leave out, is the first.
-    kind = _int(data, number, "<b") if number else 0
+    kind = scalar(data, target(data, at), _CODEC, "<b")
     return _CODECS[kind] if 0 <= kind < len(_CODECS) else "unknown"
 
 
@@ -114,32 +114,6 @@ def _buffers_of(t: pa.DataType, variadic: Iterator[int]) -> int:
     return len(pa.nulls(0, t).buffers())
 
 
-def _int(data: bytes, at: int, form: str) -> int:
-    return int(struct.unpack_from(form, data, at)[0])
-
-
-def _field(data: bytes, table: int, field: int) -> int:
-    """Give where a field of a table lies; 0 when the table lacks it."""
-    vtable = table - _int(data, table, "<i")
-    if vtable < 0:
-        raise struct.error(f"a table at offset {table} lies before its beginning")
-    entry = 4 + 2 * field
-    if entry >= _int(data, vtable, "<H"):
-        return 0
-    distance = _int(data, vtable + entry, "<H")
-    return table + distance if distance else 0
-
-
-def _target(data: bytes, at: int) -> int:
-    return at + _int(data, at, "<I")
-
-
-def _vector(data: bytes, table: int, field: int, form: str) -> Iterator[tuple[int, ...]]:
-    at = _field(data, table, field)
-    if not at:
-        return
-    start = _target(data, at)
-    count, width = _int(data, start, "<I"), struct.calcsize(form)
-    if start + 4 + count * width > len(data):
-        raise struct.error(f"{count} elements at offset {start} do not fit")
-    yield from struct.iter_unpack(form, data[start + 4 : start + 4 + count * width])
+def _pairs(data: bytes, table: int, which: int) -> Iterator[tuple[int, ...]]:
+    start, count = vector(data, table, which, 16)
+    yield from struct.iter_unpack("<qq", data[start : start + 16 * count])

@@ -1,7 +1,7 @@
 """What this machine has for Wherry's tiers, and why it lacks the rest; nothing is imported for it.
 
 Looking is by file and by `find_spec`: a GPU library that is imported to see whether it is there
-would initialise the driver.
+would initialise the driver. Where there is a device, a child process asks it (`gpu_paths`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import msgspec
 
 from wherry.base.errors import InputError
 from wherry.devices.bandwidth import read_gb_per_s
+from wherry.devices.found import Found
+from wherry.devices.gpu_paths import gpu_paths
 from wherry.devices.proc import (
     ROOT,
     cpu_features,
@@ -38,13 +40,6 @@ _XDP_KERNEL = (5, 8)
 _PACKAGES = ("numpy", "pyarrow", "numba", "llvmlite", "simpy")
 
 
-class Found(msgspec.Struct, frozen=True):
-    """Whether something is there; `detail` is its version or place, or the reason it is not."""
-
-    present: bool
-    detail: str
-
-
 class Machine(msgspec.Struct, frozen=True):
     """The machine, as `wherry doctor` shows it; JSON-able by msgspec. Bandwidths are measured."""
 
@@ -60,6 +55,7 @@ class Machine(msgspec.Struct, frozen=True):
     cupy: Found
     kvikio: Found
     gds: Found
+    gpu_paths: dict[str, Found]
     xdp: Found
     ray: Found
     packages: dict[str, Found]
@@ -67,6 +63,8 @@ class Machine(msgspec.Struct, frozen=True):
 
 def probe(root: Path = ROOT) -> Machine:
     """Give what this machine has; takes 0.3 s for the two bandwidths, once per process.
+
+    With a GPU it takes as long again as its driver needs to begin, 20 s at most.
 
     Parameters
     ----------
@@ -87,6 +85,7 @@ def probe(root: Path = ROOT) -> Machine:
         cupy=find_module("cupy"),
         kvikio=find_module("kvikio"),
         gds=find_gds(root),
+        gpu_paths=gpu_paths(root),
         xdp=find_xdp(root),
         ray=find_module("ray"),
         packages={name: find_module(name) for name in _PACKAGES},
