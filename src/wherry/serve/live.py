@@ -240,7 +240,9 @@ class Live:
         for device, reply in replies.items():
             found[device] = reply.datasets
             if unreadable is not None:
-                unreadable.update({name: f"{device}: {why}" for name, why in reply.unreadable})
+                unreadable.update(
+                    {name: f"{device}: {why} ({PLANNING})" for name, why in reply.unreadable}
+                )
         return found
 
 
