@@ -129,6 +129,7 @@ def test_a_mapped_file_is_handed_over_by_its_descriptor(tmp_path):
     table = pa.table({"n": np.arange(10_000), "t": [f"text {n}" for n in range(10_000)]})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+    gc.collect()  # or what an earlier test left to the collector is closed meanwhile
     before = descriptors()
     mapped = map_file(path)
     opened = pa.ipc.open_file(mapped.buffer)
