@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 from support.skewed import PASSING, skewed
 
-from wherry import Pipeline, col, count, load_system, scan, session
+from wherry import Pipeline, col, count, load_system, scan
 from wherry.data.chunk import ChunkRef
 from wherry.data.encoded import decode
 from wherry.plan.place import Choice, Wish
@@ -21,7 +21,8 @@ from wherry.plan.replan import Decision, Going
 from wherry.plan.split import alike
 from wherry.plan.watch import Seen, Watch
 from wherry.run import machine, orders
-from wherry.session import run
+from wherry.session import Options, run, running
+from wherry.session import journey as journeys
 
 PIPELINES = {
     "rows": lambda rows: rows.filter(PASSING),
@@ -74,7 +75,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen(1, 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     monkeypatch.setattr(orders, "windows_of", lambda system: dict.fromkeys(system.devices, 2))
     monkeypatch.setattr(machine, "saw", lambda watch, *_, **__: (watch, seen))
-    monkeypatch.setattr(session, "replanner", restless)
+    monkeypatch.setattr(journeys, "replanner", restless)
 
 
 @pytest.mark.usefixtures("always")
@@ -114,11 +115,13 @@ def test_the_account_is_that_of_what_ran(rows, title):
 def test_the_executor_sends_shares_elsewhere_too(rows, title):
     """This machine is one device; a system of several, carried out here and now, is not."""
     pipeline, system = PIPELINES[title](rows), load_system("dpu-csd-host")
-    workers = session._workers(system, [pipeline.source])
-    journey = session._journey(pipeline, system, session.Options(), workers)
-    executor = session._executor(journey, 600)
+    workers = journeys.workers(system, [pipeline.source])
+    options = Options()
+    ask = partial(run, system=system, options=options)
+    journey = journeys.journey_of(pipeline, system, options, workers, ask)
+    executor = running.executor_of(journey, 600)
     pieces = list(executor.answer(journey.machine))
-    answer = session._answer(journey, pieces)
+    answer = running.answer_of(journey, pieces)
     table = answer if isinstance(answer, pa.Table) else decode(answer)
     assert table.equals(pipeline.collect())
     assert len(executor.revisions) > 3

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from msgspec.structs import replace
 
 import wherry as wh
-from wherry import InputError, col, session
+from wherry import InputError, col
 from wherry.data.segment import SegmentPool
 from wherry.ir.builder import count
 from wherry.ir.literals import lift
@@ -30,6 +30,7 @@ from wherry.render.program import render
 from wherry.render.team import alone, each
 from wherry.run.crew import Crew
 from wherry.run.shares import cut
+from wherry.session.journey import segments
 
 CORES = sorted(os.sched_getaffinity(0))
 TEAMS = {"alone": alone, "three": Crew((CORES * 3)[:3]).run, "five": Crew((CORES * 5)[:5]).run}
@@ -277,7 +278,7 @@ def test_a_stream_holds_little_at_a_time():
     rows = 12_000_000
     table = pa.table({"x": np.arange(rows) % 2, "y": np.arange(rows)})
     gc.collect()
-    pool, most, seen = session._segments(), 0, 0
+    pool, most, seen = segments(), 0, 0
     held = pool.bytes_in_use  # by answers of other tests that are still known
     others = pool.bytes_in_use  # what earlier tests left to the collector, and it keeps
     for batch in wh.scan(table).filter(col("x") == 0).stream():

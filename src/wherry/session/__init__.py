@@ -33,7 +33,7 @@ from wherry.session import agents
 from wherry.session.journey import (
     Ask,
     Journey,
-    journey,
+    journey_of,
     place,
     placed,
     prepared,
@@ -180,7 +180,7 @@ def _runs(
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
     mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
-    journeys = [journey(d, system, chosen, mine, ask) for d in declared]
+    journeys = [journey_of(d, system, chosen, mine, ask) for d in declared]
     if system.name == THIS_MACHINE:
         ended = [measured(journey) for journey in journeys]
     else:
@@ -243,7 +243,7 @@ def write(
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
     mine = workers(system, [declared.source])
-    found = journey(declared, system, options, mine, _asking(system, options))
+    found = journey_of(declared, system, options, mine, _asking(system, options))
     for piece in executor_of(found, stream_rows(found.query)).answer(found.machine):
         yield from batches_of(piece)
 

@@ -157,7 +157,7 @@ def planned(
     return Planned(query, choice, Machine(orders), builds, decide)
 
 
-def journey(
+def journey_of(
     declared: Declared,
     system: System,
     options: Options,
