@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 import wherry as wh
-from wherry import InputError, col, session
+from wherry import InputError, col
 from wherry.base.memo import Memo
 from wherry.ir.expr import Literal
 from wherry.run import worker
+from wherry.session import journey
 
 
 class Owner:
@@ -110,9 +111,9 @@ def test_joins_planned_once_have_the_rows_they_were_asked_for():
 
 def test_a_plan_that_is_kept_does_not_keep_the_rows_of_a_join(monkeypatch):
     builds = []
-    make = session.build_of
+    make = journey.build_of
     monkeypatch.setattr(
-        session, "build_of", lambda *given: builds.append(make(*given)) or builds[-1]
+        journey, "build_of", lambda *given: builds.append(make(*given)) or builds[-1]
     )
     query, side = wh.scan(pa.table({"x": [1, 2]})), wh.scan(pa.table({"x": [2]}))
     for _ in range(2):
