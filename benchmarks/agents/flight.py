@@ -68,14 +68,13 @@ class FlightFigures(Struct, frozen=True):
 class _Piece(Struct, frozen=True):
     schema: pa.Schema
     batches: Sequence[pa.RecordBatch]
-    lease: int
 
 
 class _Station:
     """Has one piece, and one reply."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._piece = _Piece(table.schema, table.to_batches(), 0)
+        self._piece = _Piece(table.schema, table.to_batches())
         self._reply = to_bytes(Listed(()))
 
     def handle(self, request: bytes, peer: object) -> bytes:  # noqa: ARG002
@@ -83,9 +82,6 @@ class _Station:
 
     def taken(self, ticket: bytes, peer: object) -> _Piece:  # noqa: ARG002
         return self._piece
-
-    def returned(self, leases: Sequence[int], peer: object) -> None:
-        """Keep nothing of leases."""
 
 
 class _Own(fl.FlightServerBase):  # type: ignore[misc]

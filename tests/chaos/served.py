@@ -107,7 +107,6 @@ def health(world: World, agent: Agent, timeout_s: float) -> dict[str, int] | str
         "requests waiting": reply.waiting,
         "queries": reply.queries,
         "pieces": reply.pieces,
-        "leases": reply.leases,
         "bytes of segments": reply.segment_bytes,
     }
 

@@ -110,7 +110,7 @@ def sound(agent: Station, peer: Peer = PEER) -> tuple[list[bytes], bytes, list[b
     ]  # fmt: skip
     for number, one in enumerate((query, grouped, ordered)):
         said += _asked(one, 10 * number, welcome)
-    said += [requests.Return((1, 2)), requests.Release(QUERY)]
+    said.append(requests.Release(QUERY))
     tickets = []
     for one in said[:-1]:
         reply = reply_of(agent.handle(to_bytes(one), peer))

@@ -1,4 +1,4 @@
-"""A station for tests of listeners: pieces by ticket, two datasets, leases that are counted."""
+"""A station for tests of listeners: pieces by ticket, two datasets."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ tickets = st.builds(
     query=st.binary(min_size=16, max_size=16),
     epoch=st.integers(0, (1 << 32) - 1),
     piece=st.tuples(numbers, numbers),
-    lease=st.integers(0, (1 << 64) - 1),
     tenant=st.text(max_size=16),
     until_ns=st.integers(1, GRACE_NS),
 )
@@ -65,7 +64,7 @@ def test_bytes_are_refused(data, begun):
 
 
 def test_another_life_of_an_agent_opens_nothing():
-    data = seal_ticket(Ticket(bytes(16), 1, (0, 1), 7, "sales", S), ring(1), 0)
+    data = seal_ticket(Ticket(bytes(16), 1, (0, 1), "sales", S), ring(1), 0)
     for seed in range(2, 300):  # one in 255 has a key of the same id
         other = ring(seed)
         other.newest(None, 0)
@@ -75,9 +74,9 @@ def test_another_life_of_an_agent_opens_nothing():
 
 def test_what_does_not_fit_is_refused():
     for bad in (
-        Ticket(bytes(15), 1, (0, 1), 7, "sales", S),
-        Ticket(bytes(16), 1 << 32, (0, 1), 7, "sales", S),
-        Ticket(bytes(16), 1, (0, 1), 7, "s" * 65, S),
+        Ticket(bytes(15), 1, (0, 1), "sales", S),
+        Ticket(bytes(16), 1 << 32, (0, 1), "sales", S),
+        Ticket(bytes(16), 1, (0, 1), "s" * 65, S),
     ):
         with pytest.raises(InputError, match="ticket"):
             seal_ticket(bad, ring(), 0)
@@ -85,7 +84,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_ticket_ends_with_its_key():
     keys = ring()
-    data = seal_ticket(Ticket(bytes(16), 1, (0, 1), 7, "sales", 99 * PERIOD_NS), keys, 0)
+    data = seal_ticket(Ticket(bytes(16), 1, (0, 1), "sales", 99 * PERIOD_NS), keys, 0)
     assert open_ticket(data, keys, PERIOD_NS + GRACE_NS - 1).until_ns == PERIOD_NS + GRACE_NS
     with pytest.raises(Retryable, match="Hello"):
         open_ticket(data, keys, PERIOD_NS + GRACE_NS)

@@ -12,10 +12,9 @@
     Run      -> Made                   a stage over pieces that it has
     Fetch    -> Made                   take a piece from another agent
     Give     -> Done                   rows that the caller has, as a piece
-    Return   -> Done                   leases on segments that a reader is done with
     Renew    -> Done                   keep what belongs to these queries
     Release  -> Done                   let go of all that belongs to a query
-    Health   -> Healthy                load, leases, memory, clock
+    Health   -> Healthy                load, memory, clock
     Echo     -> Rows                   as many bytes back: the latency of the way
     Offer    -> Made                   as many bytes as a piece: the rate of the way
 
@@ -350,12 +349,6 @@ class Give(Message, frozen=True, tag="give"):
     body: bytes
 
 
-class Return(Message, frozen=True, tag="return"):
-    """Leases whose segments nobody of the caller reads any more."""
-
-    leases: tuple[int, ...]
-
-
 class Renew(Message, frozen=True, tag="renew"):
     """Keep what belongs to these queries for another lease."""
 
@@ -387,14 +380,12 @@ class Healthy(Message, frozen=True, tag="healthy"):
         Programs that run, and requests that wait for their turn.
     wait_s : float
         How long one that came now would wait for its turn.
-    queries, pieces, leases : int
+    queries, pieces : int
         That it keeps.
     segment_bytes : int
         Memory of segments in use.
     datasets : int
         That the caller may read.
-    version : str
-        Of Wherry.
     """
 
     life: bytes
@@ -406,10 +397,8 @@ class Healthy(Message, frozen=True, tag="healthy"):
     wait_s: float
     queries: int
     pieces: int
-    leases: int
     segment_bytes: int
     datasets: int
-    version: str
 
 
 class Echo(Message, frozen=True, tag="echo"):
@@ -448,7 +437,7 @@ class Failed(Message, frozen=True, tag="failed"):
 
 Request = (
     Hello | List | Measure | Unpack | Sample | Install | Receive | Route | Read | Run | Fetch
-    | Give | Return | Renew | Release | Health | Echo | Offer
+    | Give | Renew | Release | Health | Echo | Offer
 )  # fmt: skip
 Reply = (
     Welcome | Listed | Bounds | Unpacked | Rows | Done | Accepted | Lacks | Routed | Made

@@ -445,10 +445,6 @@ class Station:
             visit.keep(request.piece, piece)
         return Made(piece.num_rows, piece_bytes(piece), self._ticket(visit, request.piece))
 
-    def _return(self, request: requests.Return, tenant: Tenant, peer: Peer) -> Message:
-        del request, tenant, peer
-        return requests.Done()
-
     def _renew(self, request: requests.Renew, tenant: Tenant, peer: Peer) -> Message:
         del peer
         for query in request.queries:
@@ -474,10 +470,8 @@ class Station:
             wait_s=load.wait_ns / 1e9,
             queries=len(visits),
             pieces=sum(len(visit.carrier.pieces) for visit in visits),
-            leases=0,
             segment_bytes=self._of(tenant.name).pool.bytes_in_use,
             datasets=len(tenant.readable(self.catalogue.names)),
-            version="",
         )
 
     def _echo(self, request: requests.Echo, tenant: Tenant, peer: Peer) -> Message:
@@ -530,7 +524,7 @@ class Station:
     def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:
         now = self.settings.clock()
         until = now + 2 * self.visits.lease_ns
-        said = Ticket(visit.query, visit.epoch, piece, 0, visit.tenant, until)
+        said = Ticket(visit.query, visit.epoch, piece, visit.tenant, until)
         return seal_ticket(said, self._tickets, now)
 
     def _source(self, name: str, tenant: Tenant) -> Any:
@@ -583,7 +577,6 @@ _ANSWERS: Final[dict[type[Message], Callable[..., Message]]] = {
     requests.Run: Station._run,
     requests.Fetch: Station._fetch,
     requests.Give: Station._give,
-    requests.Return: Station._return,
     requests.Renew: Station._renew,
     requests.Release: Station._release,
     requests.Health: Station._health,

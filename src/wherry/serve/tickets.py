@@ -12,10 +12,9 @@ Layout, little-endian:
     24      4     epoch
     28      8     first number of the piece, signed
     36      8     second number of the piece, signed
-    44      8     lease: a number of the agent that keeps the piece
-    52      8     end, nanoseconds of the steady clock of the agent that keeps the piece
-    60      t     whose rows they are: the tenant's name, UTF-8
-    60+t    16    seal: keyed BLAKE2b-128 of everything before it
+    44      8     end, nanoseconds of the steady clock of the agent that keeps the piece
+    52      t     whose rows they are: the tenant's name, UTF-8
+    52+t    16    seal: keyed BLAKE2b-128 of everything before it
 
 Only the agent that sealed a ticket opens it, with a key that nobody else has and that its next life
 does not have either. The end is of its own steady clock: clocks of others do not matter.
@@ -36,7 +35,7 @@ from wherry.serve.keyring import KeyRing
 MAGIC: Final = b"WHRT"
 VERSION: Final = 1
 TENANT_BYTES_MAX: Final = 64
-_HEADER: Final = struct.Struct("<4sBBBB16sIqqQQ")
+_HEADER: Final = struct.Struct("<4sBBBB16sIqqQ")
 _LEAST: Final = _HEADER.size + DIGEST_BYTES
 TICKET_BYTES_MAX: Final = _LEAST + TENANT_BYTES_MAX
 """A longer ticket is refused unread."""
@@ -53,8 +52,6 @@ class Ticket(Struct, frozen=True):
         Of the query, when the piece was made.
     piece : (int, int)
         Which piece of the query.
-    lease : int
-        By which the agent knows whether it still has the piece.
     tenant : str
         Whose rows they are; at most `TENANT_BYTES_MAX` bytes.
     until_ns : int
@@ -64,7 +61,6 @@ class Ticket(Struct, frozen=True):
     query: bytes
     epoch: int
     piece: tuple[int, int]
-    lease: int
     tenant: str
     until_ns: int
 
@@ -89,7 +85,7 @@ def seal_ticket(ticket: Ticket, ring: KeyRing, now_ns: int) -> bytes:
     try:
         header = _HEADER.pack(
             MAGIC, VERSION, key.id, len(tenant), 0, ticket.query, ticket.epoch, *ticket.piece,
-            ticket.lease, min(ticket.until_ns, key.until_ns),
+            min(ticket.until_ns, key.until_ns),
         )  # fmt: skip
     except struct.error as problem:
         raise InputError(f"ticket: a field does not fit: {problem}") from None
@@ -113,7 +109,7 @@ def open_ticket(data: bytes, ring: KeyRing, now_ns: int) -> Ticket:
         raise CorruptError(f"ticket: magic at offset 0 is {data[:4]!r}, not {MAGIC!r}")
     key = ring.find(data[5], None, now_ns)
     body = opened(data, key.key, MAGIC, _LEAST, TICKET_BYTES_MAX)
-    _, _, _, length, _, query, epoch, first, second, lease, until = _HEADER.unpack_from(body)
+    _, _, _, length, _, query, epoch, first, second, until = _HEADER.unpack_from(body)
     if _HEADER.size + length != len(body):
         raise CorruptError(
             f"ticket: length at offset 6 is {length}, not {len(body) - _HEADER.size}"
@@ -123,4 +119,4 @@ def open_ticket(data: bytes, ring: KeyRing, now_ns: int) -> Ticket:
             f"the ticket ended {(now_ns - until) / 1e9:.3f} s ago; ask for the rows anew"
         )
     tenant = body[_HEADER.size :].decode()
-    return Ticket(query, epoch, (first, second), lease, tenant, until)
+    return Ticket(query, epoch, (first, second), tenant, until)
