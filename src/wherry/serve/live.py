@@ -34,6 +34,7 @@ from wherry.serve.links import (
 )
 from wherry.serve.load import TAKEN_MAX
 from wherry.serve.peer import Peer
+from wherry.serve.probing import kept, with_measured
 from wherry.serve.station import Settings, Station
 from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Tenant, Tenants
@@ -181,7 +182,8 @@ class Live:
         agents = {d: a for d, a in self.system.agents.items() if d in left}
         found = replace(self.system, devices=left, links=links, datasets=(where,), agents=agents)
         self._check_joined(found, sorted(lost))
-        return found
+        # An emulated device is where its system says, whatever its process is reached by.
+        return found if self.emulated else with_measured(found, kept(self.system))
 
     def _check_joined(self, found: System, lost: list[str]) -> None:
         """Refuse what is left of a system if what was lost carried for others."""
