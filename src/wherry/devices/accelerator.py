@@ -19,7 +19,8 @@ ALIGNED = 256
 
 class Block(Protocol):
     """Memory of a device. It is let go of when nothing refers to it, and used anew by what is asked
-    for later."""
+    for later.
+    """
 
     @property
     def address(self) -> int:
