@@ -120,7 +120,7 @@ CASES = [*FILTERS, *TOTALS, *GROUPS]
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_every_case_over_slices(case):
-    """Runs that begin anywhere: bits and codes, texts and views of a slice are those of its rows."""
+    """Runs begin anywhere: bits and codes, texts and views of a slice are those of its rows."""
     batch = batch_of(700, 0.3, 3, 3)
     stage, literals = case()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)

@@ -88,7 +88,7 @@ class ShimDevice:
         ctypes.memmove(found.ctypes.data, address, nbytes)
         return found
 
-    def launch(self, text, entry, grid, block, context, shared=0):
+    def launch(self, text, entry, grid, block, context, *, shared=0):
         assert grid > 0
         assert shared <= self.shared_bytes
         self.launches.append(entry)

@@ -97,9 +97,9 @@ class Bound(Struct, frozen=True):
     dictionaries: dict[str, pa.Array]
     blocks: list[Block]
 
-    def launch(self, entry: str, grid: int, block: int, context: bytes, shared: int = 0) -> None:
+    def launch(self, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0) -> None:
         """Run a kernel of the program."""
-        self.device.launch(self.program.text, entry, grid, block, context, shared)
+        self.device.launch(self.program.text, entry, grid, block, context, shared=shared)
 
     def piece(
         self, columns: Mapping[str, DeviceColumn], rows: int, first: int, ones: Callable[[], int]
