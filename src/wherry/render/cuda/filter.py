@@ -13,7 +13,6 @@ from wherry.base.errors import Refused
 from wherry.devices.accelerator import ALIGNED, Block
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import output_schema
 from wherry.render.cuda.bind import Piece
 from wherry.render.cuda.columns import Bytes
 from wherry.render.cuda.expressions import stored_code, value
@@ -143,7 +142,7 @@ class FilterWork:
 
     def __init__(self, made: FilterProgram, plan: CudaPass) -> None:
         self._made, self._plan = made, plan
-        self._schema = output_schema(plan.step, plan.schema)
+        self._schema = plan.output
         self._batches: list[pa.RecordBatch] = []
 
     def add(self, piece: Piece) -> None:

@@ -12,9 +12,11 @@ from msgspec import Struct
 from wherry.base.errors import Refused
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, output_schema
+from wherry.ir.stage import Groups
 from wherry.ir.text import call_text
+from wherry.render.cuda.answers import read_cells
 from wherry.render.cuda.bind import Piece
+from wherry.render.cuda.columns import Bytes
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.filter import (
     BLOCK,
@@ -30,7 +32,7 @@ from wherry.render.cuda.program import (
     program_of,
     tests_text,
 )
-from wherry.render.cuda.state import Cell, argument, read_cell
+from wherry.render.cuda.state import Cell, argument
 from wherry.render.cuda.values import Body, Frame, Value, ctype_of
 from wherry.render.loop import Variant
 
@@ -65,15 +67,23 @@ class Words(Struct, frozen=True):
     words: dict[str, Word]
     cells: tuple[Cell, ...]
 
-    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-        """Give one value of all states, which are rows of uint8."""
+    def read(self, states: Bytes) -> Read:
+        """Give states, which are bytes, by the names of what they hold."""
+        return Read(self.words, states.view(np.uint64).reshape(-1, self.size))
+
+
+class Read(Struct, frozen=True):
+    """States, which are rows of words."""
+
+    words: dict[str, Word]
+    states: np.ndarray[Any, np.dtype[np.uint64]]
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        """Give one value of all states; of 128 bits two uint64."""
         word = self.words[name]
-        whole = np.ascontiguousarray(states).view(np.uint64)
         if word.ctype == "i128":
-            return (
-                np.ascontiguousarray(whole[:, word.begin : word.begin + 2]).view("V16").reshape(-1)
-            )
-        held = np.ascontiguousarray(whole[:, word.begin])
+            return self.states[:, word.begin : word.begin + 2]
+        held = self.states[:, word.begin]
         if word.kind == "sum":
             return held.view(np.int64) if word.ctype == "i64" else held
         held = ~held if word.kind == "min" else held
@@ -235,7 +245,7 @@ class HashedWork:
 
     def __init__(self, made: HashedProgram, plan: CudaPass) -> None:
         self._made, self._plan = made, plan
-        self._schema = output_schema(plan.step, plan.schema)
+        self._schema = plan.output
         assert isinstance(plan.step.sink, Groups)
         self._keys = pa.schema([self._schema.field(k) for k in range(len(plan.step.sink.keys))])
         self._batches: list[pa.RecordBatch] = []
@@ -261,8 +271,7 @@ class HashedWork:
             piece.bound.launch("insert_pass", grid, BLOCK, piece.context)
         made, roots = self._made.filter, self._plan.roots
         kept = keep_rows(made, piece, self._keys, roots, (("made", ""), size))
-        states = kept.beside.reshape(kept.rows, size)
-        columns = [*kept.columns, *(read_cell(c, words, states) for c in words.cells)]
+        columns = [*kept.columns, *read_cells(words.cells, words.read(kept.beside))]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def finish(self) -> list[pa.RecordBatch]:

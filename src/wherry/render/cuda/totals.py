@@ -8,10 +8,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.devices.accelerator import Block
-from wherry.ir.stage import output_schema
+from wherry.render.cuda.answers import read_cells
 from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
-from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.state import State, state_of
 from wherry.render.cuda.values import Frame
 from wherry.render.loop import Variant
 
@@ -76,10 +76,9 @@ class TotalsWork:
         size, state = self._made.state.nbytes, self._made.state
         self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
         end = self._states.address + self._spans * size
-        found = self._bound.device.get(end, size).reshape(1, size)
-        columns = [read_cell(cell, state, found) for cell in state.cells]
-        schema = output_schema(self._plan.step, self._plan.schema)
-        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+        found = state.read(self._bound.device.get(end, size))
+        columns = read_cells(state.cells, found)
+        return [pa.RecordBatch.from_arrays(columns, schema=self._plan.output)]
 
 
 def whole(bound: Bound, spans: int, states: Block) -> bytes:
