@@ -105,6 +105,14 @@ def fits_on_chip(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> boo
     return True
 
 
+def most_groups(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> int | None:
+    """Give how many groups there can be, or None if the domain of a key is not known."""
+    try:
+        return prod(domain.slots for domain in domains_of(plan, variant, sizes))
+    except Refused:
+        return None
+
+
 def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
     """Give the program of a pass whose sink is Groups.
 
@@ -170,6 +178,11 @@ def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
     return found
 
 
+def groups_bytes(made: GroupsProgram, spans: int) -> int:
+    """Give the bytes of partial states, those of all rows, and whether a key was in no domain."""
+    return (spans + 1) * made.groups * made.state.nbytes + _FLAG
+
+
 class GroupsWork:
     """A row for each group of the rows of a share that pass, in order of first appearance.
 
@@ -182,8 +195,7 @@ class GroupsWork:
     def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._folded = made.groups * made.state.nbytes
-        # Partial states, behind them those of all rows, and whether a key was in no domain.
-        self._states = bound.device.zeros((spans + 1) * self._folded + _FLAG)
+        self._states = bound.device.zeros(groups_bytes(made, spans))
         self._done = 0
 
     def add(self, piece: Piece) -> None:

@@ -43,6 +43,11 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     return TotalsProgram(program, state)
 
 
+def totals_bytes(made: TotalsProgram, spans: int) -> int:
+    """Give the bytes of partial states, and behind them of the state of all rows."""
+    return (spans + 1) * made.state.nbytes
+
+
 class TotalsWork:
     """Aggregates of the rows of a share that pass: one row, and two launches if it is one piece.
 
@@ -54,7 +59,7 @@ class TotalsWork:
 
     def __init__(self, made: TotalsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
-        self._states = bound.device.room((spans + 1) * made.state.nbytes)
+        self._states = bound.device.room(totals_bytes(made, spans))
         self._done = 0
 
     def add(self, piece: Piece) -> None:
