@@ -215,8 +215,7 @@ class Station:
     def _hello(self, request: requests.Hello, _: Tenant, peer: Peer) -> Message:
         if request.version != requests.VERSION:
             raise InputError(f"requests of version {request.version}; possible: {requests.VERSION}")
-        now = self.settings.clock()
-        key = self._sessions.newest(peer, now)
+        key = self._sessions.newest(peer, self.settings.clock())
         return requests.Welcome(
             name=self.name,
             profile=msgspec.json.encode(self.driver.profile),
@@ -224,7 +223,6 @@ class Station:
             life=self.life,
             key_id=key.id,
             key=key.key,
-            key_s=key.lives_s(now),
             lease_s=self.settings.lease_s,
             clock_ns=time.time_ns(),
         )
