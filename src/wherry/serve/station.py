@@ -46,6 +46,7 @@ from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
 from wherry.serve.replies import spent_of, unforeseen, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
+from wherry.serve.served import Taken
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.timed import Timed
@@ -55,20 +56,6 @@ _SESSION_IDS: Final = 1 << 62
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
-
-
-class Taken(Struct, frozen=True):
-    """A piece on its way to whoever showed its ticket.
-
-    Attributes
-    ----------
-    pool : SegmentPool
-        Of the tenant: what does not lie in shareable memory is copied there.
-    """
-
-    schema: pa.Schema
-    batches: tuple[pa.RecordBatch, ...]
-    pool: SegmentPool
 
 
 Take = Callable[[str, bytes], Received]
