@@ -211,6 +211,19 @@ def test_columns_must_be_what_the_share_was_begun_for():
         share.add(columns, 20)
 
 
+@pytest.mark.parametrize("keys", [(), ("k",)], ids=["totals", "groups"])
+def test_pieces_are_not_kept(keys):
+    """However many pieces there are, the device has room for two and for states."""
+    _, literals, plan = summed(*keys)
+    device, runs = ShimDevice(), (ROWS,)
+    facts = facts_of({n: table().column(n) for n in plan.columns})
+    # x, its validity, y and k, of a piece that is put while another is not let go of yet.
+    most = 2 * (SPAN * (8 + 4 + 1) + SPAN // 8) + room_bytes(plan, facts, runs, SPAN)
+    (found,) = shared(plan, literals, cut(table(), runs, range(6)), runs, device, facts)
+    assert found.equals(whole(runs, keys))
+    assert device.most_taken <= most
+
+
 def test_memory_is_given_back_and_bounded():
     _, literals, plan = summed("k")
     device = ShimDevice(memory_bytes=64 << 20)

@@ -57,8 +57,6 @@ class Share:
         self._left = [rows for rows in runs if rows]
         self._left.reverse()
         self._added = 0
-        # What queued kernels read.
-        self._kept: list[Mapping[str, DeviceColumn] | Block] = []
         self._ones: Block | None = None
 
     @property
@@ -69,8 +67,9 @@ class Share:
     def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
         """Queue the next `rows` rows; `columns` has those that the program reads.
 
-        Of totals and groups of known keys nothing is waited for, and the columns are kept until
-        `finish`. Of rows and other groups all is done when this returns.
+        Of totals and groups of known keys nothing is waited for; of rows and other groups all is
+        done when this returns. Columns may be let go of then: a device uses memory anew only for
+        what it is asked for later.
 
         Raises
         ------
@@ -87,7 +86,6 @@ class Share:
         for name, uses in self.uses.items():
             _check(name, columns[name], uses, self._facts[name], rows)
         piece = self._bound.piece(columns, rows, self._added, lambda: self._all_valid(rows))
-        self._kept.append(columns)
         self._work.add(piece)
         self._added += rows
         if rows == left:
@@ -100,7 +98,6 @@ class Share:
         nbytes = max(-(-rows // 8), 1)
         if self._ones is None or self._ones.nbytes < nbytes:
             self._ones = self._bound.device.put(np.full(nbytes, 255, np.uint8))
-            self._kept.append(self._ones)
         return self._ones.address
 
     def finish(self) -> list[pa.RecordBatch]:
@@ -120,9 +117,7 @@ class Share:
         """
         if self._left:
             raise WherryError(f"{sum(self._left)} rows of a share were not added")
-        found = self._work.finish()
-        self._kept.clear()
-        return found
+        return self._work.finish()
 
 
 def _check(
