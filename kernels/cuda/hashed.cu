@@ -3,10 +3,12 @@
 // thread could read half written. States are words that begin at 0 and change by integer atomics
 // only, whose order does not matter; so no float is summed here.
 //
-// Before this stand: Context; Key, key_at(c, row), same(a, b), hash(key); passing_rows; collect(c, row,
-// state), state being STATE_WORDS of c.states. After it filter.cu, which writes each group where its
+// Before this stand: Context; Key, read_key(c, row), key_of(c, row, r), same(a, b), hash(key);
+// passing_rows; read_collect and collect(c, row, r, state), state being STATE_WORDS of c.states. After it filter.cu, which writes each group where its
 // first row would go.
 constexpr int INSERTING = 256, AT_A_TIME = 4;
+
+DEVICE Key key_at(const Context& c, const i64 row) { return key_of(c, row, read_key(c, row)); }
 
 DEVICE i64 place_of(const Context& c, const i64 row) {
   const Key key = key_at(c, row);
@@ -37,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(INSERTING, 1)
       c.places[row] = place;
       if (place < 0) continue;
       atomicMax(c.firsts + place, ~(u64)row);  // The first row has the greatest complement.
-      collect(c, row, c.states + place * STATE_WORDS);
+      collect(c, row, read_collect(c, row), c.states + place * STATE_WORDS);
     }
   }
 }

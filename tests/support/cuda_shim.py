@@ -13,6 +13,7 @@ import numpy as np
 
 FOLDER = Path(__file__).parent
 _libc = ctypes.CDLL(None, use_errno=True)
+_ON_CHIP = re.compile(r"^extern __shared__ u64 on_chip\[\];.*$", re.MULTILINE)
 _ENTRY = re.compile(r"__launch_bounds__\([\w, ]+\)\s+(\w+)\(")
 
 
@@ -47,11 +48,11 @@ class ShimDevice:
         ctypes.memmove(found.ctypes.data, address, nbytes)
         return found
 
-    def launch(self, program, entry, grid, block, context):
+    def launch(self, program, entry, grid, block, context, shared=0):
         if entry in {"total_pass", "group_pass"}:
             grid = min(grid, self.most_blocks)
         run = getattr(_library(program.text), f"run_{entry}")
-        run(ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_char_p(context))
+        run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))
 
 
 @cache
@@ -64,16 +65,19 @@ def _library(text):
     """Compile a program for this CPU; each text once in a process."""
     entries = _ENTRY.findall(text)
     runs = [
-        f'extern "C" void run_{e}(unsigned grid, unsigned block, const void* context) {{\n'
+        f'extern "C" void run_{e}(unsigned grid, unsigned block, unsigned shared,'
+        " const void* context) {{\n"
         "  static Context kept;\n  memcpy(&kept, context, sizeof kept);\n"
-        f"  shim::launch(grid, block, [] {{ {e}(kept); }});\n}}\n"
+        f"  shim::launch(grid, block, shared, [] {{ {e}(kept); }});\n}}\n"
         for e in entries
     ]
     name = Path(_folder().name) / sha256(text.encode()).hexdigest()
     source, library = name.with_suffix(".cpp"), name.with_suffix(".so")
-    source.write_text("\n".join(['#include "cuda_shim.hpp"', text, *runs]))
+    source.write_text("\n".join(['#include "cuda_shim.hpp"', _ON_CHIP.sub("", text), *runs]))
     command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off"]
-    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing", f"-I{FOLDER}"]
+    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
+    # Loads and stores that are not aligned end a kernel on a device.
+    command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", f"-I{FOLDER}"]
     made = subprocess.run(
         [*command, source, "-o", library], capture_output=True, text=True, check=False
     )

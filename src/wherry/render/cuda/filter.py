@@ -21,11 +21,12 @@ from wherry.render.cuda.values import Body, Frame, ctype_of, stored_ctype
 from wherry.render.loop import Slot, Variant
 
 BLOCK: Final = 256
+SCANNING: Final = 1024
 TILE: Final = 2048
-"""Rows of a block; both as in filter.cu."""
+"""Rows of a block; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
-_FEW: Final = 4
-"""Outputs whose loads are under way for several rows at once; of 15 NVRTC took 3 s."""
+WRITTEN_BYTES: Final = 128
+"""Of a thread's registers, for what is read of several rows before they are written."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
 
 
@@ -82,7 +83,6 @@ def given_text(frame: Frame, outputs: Outputs, *, tested: bool) -> list[str]:
         _bitmap_text(frame, bitmaps),
         f"constexpr bool TESTED = {str(tested).lower()};",
         f"constexpr int BITMAPS = {bitmaps};",
-        f"constexpr int AT_ONCE = {1 if len(outputs) > _FEW else 8};",
     ]
 
 
@@ -118,8 +118,9 @@ def write_text(
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
     body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
-    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at) {\n"
-    return f"{head}{body.text}}}", tuple(outputs)
+    rows = f"constexpr int AT_ONCE = {body.at_once(WRITTEN_BYTES)};"
+    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at, const Read_write& r) {"
+    return f"{body.reader('write')}\n{head}\n{body.text}}}\n{rows}", tuple(outputs)
 
 
 def _stores(frame: Frame, number: int, t: pa.DataType, data: str, ctype: str) -> list[str]:
@@ -181,7 +182,7 @@ def keep_rows(
         chunk.words.update({(kind, ""): device.room(size) for kind, size in sizes.items()})
         context = chunk.context(made.program)
         device.launch(made.program, "mask_pass", tiles, BLOCK, context)
-        device.launch(made.program, "scan_pass", 1, BLOCK, context)
+        device.launch(made.program, "scan_pass", 1, SCANNING, context)
         end = device.get(chunk.words["offsets", ""] + tiles * 8, 8)
         rows = int(end.view(np.uint64)[0])
     places = _sizes(made, schema, rows)

@@ -125,7 +125,7 @@ def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...])
     if not fitting:
         text = f"{groups} groups of {state.nbytes} bytes need {min(need.values())} bytes on chip"
         raise Refused(f"{text}; a block has {ON_CHIP}")
-    sizes = f"constexpr int GROUPS = {groups}, THREADS = {fitting[0]};"
+    sizes = f"constexpr u32 GROUPS = {groups}, THREADS = {fitting[0]};"
     parts = [tests, state.text, slot, sizes]
     program = program_of(frame, parts, ["reduce", "groups"])
     return GroupsProgram(program, state, groups, fitting[0])
@@ -152,7 +152,8 @@ def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Do
         terms.append(f"{digit} * {stride}")
         fits.append(fit)
     body.lines.append(f"return {' & '.join(fits)} ? {' + '.join(terms)} : ~0ull;")
-    return f"DEVICE u64 slot(const Context& c, const i64 row) {{\n{body.text}}}"
+    head = "DEVICE u64 slot(const Context& c, const i64 row, const Read_slot& r) {"
+    return f"{body.reader('slot')}\n{head}\n{body.text}}}"
 
 
 def run_groups(

@@ -144,7 +144,9 @@ def _key_text(frame: Frame, variant: Variant, keys: Sequence[Node]) -> str:
     return "\n".join(
         [
             f"struct Key {{\n  u64 words[{len(words)}];\n}};",
-            f"DEVICE Key key_at(const Context& c, const i64 row) {{\n{body.text}}}",
+            body.reader("key"),
+            "DEVICE Key key_of(const Context& c, const i64 row, const Read_key& r) {",
+            f"{body.text}}}",
             "DEVICE bool same(const Key& a, const Key& b) {",
             f"  return {' && '.join(f'a.words[{k}] == b.words[{k}]' for k in every)};\n}}",
             "DEVICE u64 hash(const Key& key) {\n  u64 found = 0;",
@@ -194,8 +196,9 @@ def _collect_text(
             size += 2 if word.ctype == "i128" else 1
         cells.append(Cell(call, call_type(call), held, count))
     text = "\n".join(f"  {line}" for line in [*body.lines, *lines])
-    head = "DEVICE void collect(const Context& c, const i64 row, u64* state) {"
-    return Words(size, words, tuple(cells)), f"{head}\n{text}\n}}"
+    head = "DEVICE void collect(const Context& c, const i64 row, const Read_collect& r, u64* state) {"
+    whole = f"{body.reader('collect')}\n{head}\n{text}\n}}"
+    return Words(size, words, tuple(cells)), whole
 
 
 def _word(begin: int, call: Call, node: Node, ctype: str) -> Word:

@@ -29,6 +29,8 @@ _ROWS: Final = 1 << 40
 _INT128: Final = (-(1 << 127), (1 << 127) - 1)
 _DIGITS: Final = 38
 _EXACT: Final = Context(prec=80)
+_ADDED_BYTES: Final = 144
+"""Of a thread's registers, for what is read of several rows before any is added."""
 _KINDS: Final = frozenset({"sum", "min", "max", "count"})
 _NUMPY: Final = {"i64": "<i8", "u64": "<u8", "double": "<f8", "i128": "V16"}
 
@@ -64,7 +66,8 @@ class Fields(Protocol):
 
 
 class State(Struct, frozen=True):
-    """The fields of a state in memory, the widest first, and the aggregates they are of."""
+    """The fields of a state in memory, the widest first, and the aggregates they are of.
+    """
 
     fields: tuple[Field, ...]
     cells: tuple[Cell, ...]
@@ -127,7 +130,9 @@ def state_of(
         making.adds.append("state.first = lesser(state.first, row);")
     cells = tuple(making.cell(*found) for found in calls)
     fields = sorted(making.fields, key=lambda f: -f.nbytes)
-    return State(tuple(fields), cells, _text(fields, making.body, making.adds))
+    text = _text(fields, making.body, making.adds)
+    rows = f"constexpr int AT_ONCE = {making.body.at_once(_ADDED_BYTES)};"
+    return State(tuple(fields), cells, f"{text}\n{rows}")
 
 
 class _Making:
@@ -219,6 +224,7 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
     downs = [f"other.{f.name} = down(state.{f.name}, by);" for f in fields]
     return "\n".join(
         [
+            body.reader("add"),
             *("struct State {", *members, "};"),
             f"static_assert(sizeof(State) == {nbytes_of(fields)});",
             function("State zero()", ["State state;", *begins, "return state;"]),
@@ -228,7 +234,8 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
                 ["State other;", *downs, "return other;"],
             ),
             function(
-                "void add(const Context& c, const i64 row, State& state)", [*body.lines, *adds]
+                "void add(const Context& c, const i64 row, const Read_add& r, State& state)",
+                [*body.lines, *adds],
             ),
         ]
     )

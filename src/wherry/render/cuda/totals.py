@@ -37,7 +37,7 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     frame.entry("states", "", "State*")
     tests = tests_text(frame, variant, plan.predicate, "test_rows")
     state = state_of(frame, variant, called(plan))
-    blocks = f"constexpr int AT_ONCE = {2 if state.nbytes <= _SMALL else 1};"
+    blocks = f"constexpr int BLOCKS = {2 if state.nbytes <= _SMALL else 1};"
     program = program_of(frame, [tests, state.text, blocks], ["reduce", "totals"])
     return TotalsProgram(program, state)
 
