@@ -6,27 +6,24 @@
 // gives a bit for each bitmap, and AT_ONCE, for how many rows it is read at once; bitmap(c, number).
 // Kernels say how many blocks a core should have room for: without it the compiler spilled to reach a
 // number of its own.
-constexpr int BLOCK = 256, WORDS = 8, WARPS = BLOCK / 32;
-constexpr i64 TILE = BLOCK * WORDS;
+constexpr int BLOCK = 256, WARPS = BLOCK / 32;
+constexpr i64 TILE = BLOCK * ITEMS;
 
 // grid: tiles. Writes c.bits (one u32 for 32 rows) and c.counts (one u32 a tile).
 extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     mask_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
-  bool live[WORDS];
-#pragma unroll
-  for (int w = 0; w < WORDS; ++w) live[w] = begin + w * 32 + lane < c.rows;
-  test_rows(c, begin + lane, 32, live);
+  const i64 begin = blockIdx.x * TILE + warp * 32 * ITEMS;
+  const u32 live = test_rows(c, begin + lane, 32, rows_before(c.rows, begin + lane, 32));
   u32 hits = 0, own = 0;
 #pragma unroll
-  for (int w = 0; w < WORDS; ++w) {
-    const u32 word = __ballot_sync(EVERY_LANE, live[w]);
+  for (int w = 0; w < ITEMS; ++w) {
+    const u32 word = __ballot_sync(EVERY_LANE, live >> w & 1);
     hits += __popc(word);
     own = lane == w ? word : own;
   }
-  if (lane < WORDS && begin + lane * 32 < c.rows) c.bits[(begin >> 5) + lane] = own;
+  if (lane < ITEMS && begin + lane * 32 < c.rows) c.bits[(begin >> 5) + lane] = own;
   if (lane == 0) found[warp] = hits;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -93,38 +90,37 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     write_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
-  u32 word[WORDS], hits = 0;
-#pragma unroll
-  for (int w = 0; w < WORDS; ++w) {
-    const i64 row = begin + w * 32;
-    if constexpr (TESTED)
-      word[w] = row < c.rows ? c.bits[row >> 5] : 0u;
-    else
-      word[w] = __ballot_sync(EVERY_LANE, row + lane < c.rows);
-    hits += __popc(word[w]);
+  const i64 begin = blockIdx.x * TILE + warp * 32 * ITEMS;
+  // Each of the first lanes has a word, and all have what it says of their rows.
+  u32 own = 0;
+  if (lane < ITEMS && begin + lane * 32 < c.rows) {
+    const i64 left = c.rows - begin - lane * 32;
+    own = TESTED ? c.bits[(begin >> 5) + lane] : left < 32 ? (1u << left) - 1 : EVERY_LANE;
   }
+  const u32 hits = __reduce_add_sync(EVERY_LANE, __popc(own));
   if (lane == 0) found[warp] = hits;
   u64 first = TESTED ? c.offsets[blockIdx.x] : (u64)(blockIdx.x * TILE);
   __syncthreads();
   if (hits == 0) return;
+#pragma unroll 1
   for (u32 k = 0; k < warp; ++k) first += found[k];
-#pragma unroll
-  for (int j = 0; j < WORDS; j += AT_ONCE) {
+#pragma unroll 1
+  for (int j = 0; j < ITEMS; j += AT_ONCE) {
+    u32 word[AT_ONCE];
     Read_write r[AT_ONCE];
 #pragma unroll
-    for (int k = 0; k < AT_ONCE; ++k)
-      r[k] = read_write(c, word[j + k] >> lane & 1 ? begin + (j + k) * 32 + lane : 0);
+    for (int k = 0; k < AT_ONCE; ++k) {
+      word[k] = __shfl_sync(EVERY_LANE, own, j + k);
+      r[k] = read_write(c, word[k] >> lane & 1 ? begin + (j + k) * 32 + lane : 0);
+    }
     all_asked_for();
 #pragma unroll
     for (int k = 0; k < AT_ONCE; ++k) {
-      const u32 kept = word[j + k];
-      if (kept == 0) continue;
-      const u64 at = first + __popc(kept & ((1u << lane) - 1));
-      const u64 bits = kept >> lane & 1 ? write(c, begin + (j + k) * 32 + lane, at, r[k]) : 0;
-#pragma unroll
+      const u64 at = first + __popc(word[k] & ((1u << lane) - 1));
+      const u64 bits = word[k] >> lane & 1 ? write(c, begin + (j + k) * 32 + lane, at, r[k]) : 0;
+#pragma unroll 1
       for (int n = 0; n < BITMAPS; ++n) put_bits(bitmap(c, n), first, at, bits >> n & 1);
-      first += __popc(kept);
+      first += __popc(word[k]);
     }
   }
 }

@@ -6,7 +6,6 @@
 // Before this stand also: Context; test_rows; read_add(c, row), what add(c, row, r, state) needs, and
 // AT_ONCE, for how many rows it is read at once; GROUPS; THREADS; read_slot and slot(c, row, r), below
 // GROUPS or, if a key is not in its domain, at least that; reduce.cu.
-constexpr int ITEMS = 8;
 constexpr u32 STATE_WORDS = sizeof(State) / 8;
 extern __shared__ u64 on_chip[];  // (GROUPS + 1) * STATE_WORDS * THREADS, which a launch asks for.
 
@@ -38,18 +37,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     bool outside = false;
     for (i64 step = 0; step < SPAN; step += THREADS * ITEMS) {
       const i64 first = span * SPAN + step + threadIdx.x;
-      bool live[ITEMS];
-#pragma unroll
-      for (int k = 0; k < ITEMS; ++k) live[k] = first + k * THREADS < c.rows;
-      test_rows(c, first, THREADS, live);
+      const u32 live = test_rows(c, first, THREADS, rows_before(c.rows, first, THREADS));
       if (!any(live)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int j = 0; j < ITEMS; j += AT_ONCE) {
         Read_slot keys[AT_ONCE];
         Read_add r[AT_ONCE];
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k) {
-          const i64 row = live[j + k] ? first + (j + k) * THREADS : 0;
+          const i64 row = live >> (j + k) & 1 ? first + (j + k) * THREADS : 0;
           keys[k] = read_slot(c, row);
           r[k] = read_add(c, row);
         }
@@ -58,9 +54,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int k = 0; k < AT_ONCE; ++k) {
           const i64 row = first + (j + k) * THREADS;
           const u64 found = slot(c, row, keys[k]);
-          const bool inside = found < GROUPS;
-          outside |= live[j + k] & !inside;
-          const u32 group = live[j + k] & inside ? (u32)found : GROUPS;
+          const bool left = live >> (j + k) & 1, inside = found < GROUPS;
+          outside |= left & !inside;
+          const u32 group = left & inside ? (u32)found : GROUPS;
           State state = state_at(group);
           add(c, row, r[k], state);
           keep_state(group, state);

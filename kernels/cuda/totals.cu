@@ -4,7 +4,7 @@
 // Before this stand also: Context; test_rows; read_add(c, row), what add(c, row, r, state) needs, and
 // AT_ONCE, for how many rows it is read at once; BLOCKS, how many a core should have room for: without
 // it the compiler spilled to reach a number of its own; reduce.cu.
-constexpr int BLOCK = 256, ITEMS = 8;
+constexpr int BLOCK = 256;
 
 // grid: any. Writes c.states: one a span.
 extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
@@ -14,21 +14,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
     State state = zero();
     for (i64 step = 0; step < SPAN; step += BLOCK * ITEMS) {
       const i64 first = span * SPAN + step + threadIdx.x;
-      bool live[ITEMS];
-#pragma unroll
-      for (int k = 0; k < ITEMS; ++k) live[k] = first + k * BLOCK < c.rows;
-      test_rows(c, first, BLOCK, live);
+      const u32 live = test_rows(c, first, BLOCK, rows_before(c.rows, first, BLOCK));
       if (!any(live)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int j = 0; j < ITEMS; j += AT_ONCE) {
         Read_add r[AT_ONCE];
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k)
-          r[k] = read_add(c, live[j + k] ? first + (j + k) * BLOCK : 0);
+          r[k] = read_add(c, live >> (j + k) & 1 ? first + (j + k) * BLOCK : 0);
         all_asked_for();
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k)
-          if (live[j + k]) add(c, first + (j + k) * BLOCK, r[k], state);
+          if (live >> (j + k) & 1) add(c, first + (j + k) * BLOCK, r[k], state);
       }
     }
     state = of_block<BLOCK>(state);

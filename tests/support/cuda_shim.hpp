@@ -121,6 +121,18 @@ inline unsigned __reduce_or_sync(unsigned, unsigned value) {
 }
 inline bool __any_sync(unsigned mask, bool bit) { return __ballot_sync(mask, bit) != 0; }
 inline void __syncwarp() { shim::meet(); }
+inline unsigned __reduce_add_sync(unsigned, unsigned value) {
+  shim::slots[shim::current] = value;
+  shim::meet();
+  unsigned found = 0;
+  for (unsigned k = 0; k < 32; ++k) found += (unsigned)shim::slots[shim::warp() + k];
+  shim::meet();
+  return found;
+}
+template <class T>
+T __shfl_sync(unsigned, T value, unsigned lane) {
+  return shim::from(value, lane);
+}
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {
   const unsigned lane = shim::current % 32;

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct
@@ -24,8 +24,6 @@ from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
 from wherry.render.split import Lookup, Split
 
-_TESTED_BYTES: Final = 128
-"""Of a thread's registers, for what one test reads of several rows."""
 _APART = (Apply, Member, Shard)
 """What other devices run natively, and CUDA does not yet."""
 
@@ -45,8 +43,8 @@ class CudaProgram(Struct, frozen=True):
     slots: tuple[tuple[Slot, str], ...]
 
 
-class CudaPass(Struct, frozen=True):
-    """A pass in terms that kernels know.
+class CudaPass(Struct, frozen=True, dict=True):
+    """A pass in terms that kernels know; what was rendered of it is kept with it.
 
     Attributes
     ----------
@@ -63,13 +61,23 @@ class CudaPass(Struct, frozen=True):
     roots: tuple[Node, ...]
     lookups: dict[Node, Lookup]
 
-    @property
+    @cached_property
     def columns(self) -> frozenset[str]:
         """Give the columns that it reads."""
         nodes = (*self.roots, *(() if self.predicate is None else (self.predicate,)))
         found = {n.name for root in nodes for n in walk(root) if isinstance(n, Column)}
         looked = {n.column for root in nodes for n in walk(root) if isinstance(n, Lookup)}
         return frozenset(found | looked)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Give the columns in an order that stays."""
+        return tuple(sorted(self.columns))
+
+    @cached_property
+    def rendered(self) -> dict[Any, Any]:
+        """Give what was rendered of it, by what that took for granted."""
+        return {}
 
     def variant(self, nullable: frozenset[str]) -> Variant:
         """Give what a program for chunks with nulls in those columns takes for granted."""
@@ -179,7 +187,7 @@ def skeleton(name: str) -> str:
 
 
 def tests_text(frame: Frame, variant: Variant, predicate: Node | None, function: str) -> str:
-    """Give `function(c, first, step, live)`, which clears the rows that do not pass.
+    """Give `function(c, first, step, live)`: which rows of a thread pass, of those in `live`.
 
     Conjuncts are tested in their order, those of the same columns together. What one needs of all
     rows of a thread is asked for before any is tested, and of the next only if a row is left.
@@ -195,29 +203,27 @@ def tests_text(frame: Frame, variant: Variant, predicate: Node | None, function:
         head = f"DEVICE bool {named}(const Context& c, const i64 row, const Read_{named}& r) {{\n"
         parts += [body.reader(named), f"{head}{body.text}  return {found};\n}}"]
         stages.append(_stage_text(named, body))
-    arguments = "const Context& c, const i64 first, const i64 step, bool (&live)[N]"
-    head = f"template <int N>\nDEVICE void {function}({arguments}) {{\n"
-    whole = "  if (!any(live)) return;\n".join(stages)
-    return "\n".join([*parts, f"{head}{whole}}}"])
+    arguments = "const Context& c, const i64 first, const i64 step, u32 live"
+    whole = "  if (!any(live)) return 0;\n".join(stages)
+    return "\n".join([*parts, f"DEVICE u32 {function}({arguments}) {{\n{whole}  return live;\n}}"])
 
 
 def _stage_text(test: str, body: Body) -> str:
-    rows, tested = body.at_once(_TESTED_BYTES), f"{test}(c, first + (j + k) * step, r[k])"
     # What is cheap is tested without a branch: behind one, loads were put off and waited for one by
     # one. A row that is not left reads row 0 instead, which lies in the cache.
-    joined = f"live[j + k] && {tested}" if body.reads_texts else f"live[j + k] & {tested}"
+    left = "live >> (j + k) & 1 && " if body.reads_texts else ""
     return f"""\
+#pragma unroll 1
+  for (int j = 0; j < ITEMS; j += {body.at_once}) {{
+    Read_{test} r[{body.at_once}];
 #pragma unroll
-  for (int j = 0; j < N; j += {rows}) {{
-    Read_{test} r[{rows}];
-#pragma unroll
-    for (int k = 0; k < {rows}; ++k) {{
-      r[k] = read_{test}(c, live[j + k] ? first + (j + k) * step : 0);
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      r[k] = read_{test}(c, live >> (j + k) & 1 ? first + (j + k) * step : 0);
     }}
     all_asked_for();
 #pragma unroll
-    for (int k = 0; k < {rows}; ++k) {{
-      live[j + k] = {joined};
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      if ({left}!{test}(c, first + (j + k) * step, r[k])) live &= ~(1u << (j + k));
     }}
   }}
 """

@@ -29,8 +29,6 @@ _ROWS: Final = 1 << 40
 _INT128: Final = (-(1 << 127), (1 << 127) - 1)
 _DIGITS: Final = 38
 _EXACT: Final = Context(prec=80)
-_ADDED_BYTES: Final = 144
-"""Of a thread's registers, for what is read of several rows before any is added."""
 _KINDS: Final = frozenset({"sum", "min", "max", "count"})
 _NUMPY: Final = {"i64": "<i8", "u64": "<u8", "double": "<f8", "i128": "V16"}
 
@@ -66,8 +64,7 @@ class Fields(Protocol):
 
 
 class State(Struct, frozen=True):
-    """The fields of a state in memory, the widest first, and the aggregates they are of.
-    """
+    """The fields of a state in memory, the widest first, and the aggregates they are of."""
 
     fields: tuple[Field, ...]
     cells: tuple[Cell, ...]
@@ -122,16 +119,17 @@ def state_of(
     calls : sequence
         Each with its argument in terms that kernels know.
     ordered : bool
-        Keep the number of the first row, for groups.
+        Keep the number of the first row, for groups: that of the piece's first is in the context.
     """
     making = _Making(Body(frame, variant), variant)
     if ordered:
         making.fields.append(Field("first", "i64", "I64_MOST", "min"))
-        making.adds.append("state.first = lesser(state.first, row);")
+        begun = making.body.frame.entry("first", "", "i64")
+        making.adds.append(f"state.first = lesser(state.first, {begun} + row);")
     cells = tuple(making.cell(*found) for found in calls)
     fields = sorted(making.fields, key=lambda f: -f.nbytes)
     text = _text(fields, making.body, making.adds)
-    rows = f"constexpr int AT_ONCE = {making.body.at_once(_ADDED_BYTES)};"
+    rows = f"constexpr int AT_ONCE = {making.body.at_once};"
     return State(tuple(fields), cells, f"{text}\n{rows}")
 
 

@@ -102,10 +102,16 @@ class Body:
         """Tell whether some value is as long as its row has it."""
         return any(ctype == "Text" for _, ctype in self._read.values())
 
-    def at_once(self, most_bytes: int) -> int:
-        """Give for how many rows `most_bytes` of registers hold what is read: 8 at most."""
+    @property
+    def at_once(self) -> int:
+        """Give for how many rows a thread reads before it computes: 8 at most."""
+        if self.reads_texts:
+            # What is made of a text is long, and would be there as often.
+            return 1
         row = sum(_HELD.get(ctype, 4) for _, ctype in self._read.values())
-        return max(n for n in (1, 2, 4, 8) if n == 1 or n * row <= most_bytes)
+        loads = len(self._read)
+        fit = [n for n in (2, 4, 8) if n * row <= _READ_BYTES and n * loads <= _LOADS]
+        return max(fit, default=1)
 
     def reader(self, function: str) -> str:
         """Give `Read_function` and `read_function(c, row)`, which fills one."""
@@ -122,6 +128,10 @@ class Body:
 
 _HELD: Final = {"i64": 8, "u64": 8, "double": 8, "i128": 16, "Text": 16}
 """Bytes of registers; of any other C type 4."""
+_READ_BYTES: Final = 144
+"""Of a thread's registers, for what is read of several rows."""
+_LOADS: Final = 24
+"""Loads of a thread that are under way at once; with more, NVRTC took seconds."""
 
 
 def stored_ctype(t: pa.DataType) -> str:
