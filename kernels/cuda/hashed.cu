@@ -35,7 +35,9 @@ extern "C" __global__ void __launch_bounds__(INSERTING, 1)
       const i64 place = live >> k & 1 ? place_of(c, row) : -1;
       c.places[row] = place;
       if (place < 0) continue;
-      atomicMax(c.firsts + place, ~(u64)row);  // The first row has the greatest complement.
+      // The first row has the greatest complement; most rows find that an earlier one was there.
+      u64* first_of = c.firsts + place;
+      if (*(const volatile u64*)first_of < ~(u64)row) atomicMax(first_of, ~(u64)row);
       collect(c, row, read_collect(c, row), c.states + place * STATE_WORDS);
     }
   }

@@ -149,8 +149,9 @@ def render_groups(
 
 
 def _needed(groups: int, state_bytes: int, threads: int) -> int:
-    """Give the bytes on chip of a block: of each thread a state for every group and one more, and
-    one of each warp.
+    """Give the bytes on chip of a block.
+
+    Of each thread there is a state for every group and one more, and one of each warp.
     """
     return state_bytes * ((groups + 1) * threads + threads // 32)
 
