@@ -218,7 +218,9 @@ def test_pieces_are_not_kept(keys):
     device, runs = ShimDevice(), (ROWS,)
     facts = facts_of({n: table().column(n) for n in plan.columns})
     # x, its validity, y and k, of a piece that is put while another is not let go of yet.
-    most = 2 * (SPAN * (8 + 4 + 1) + SPAN // 8) + room_bytes(plan, facts, runs, SPAN)
+    most = 2 * (SPAN * (8 + 4 + 1) + SPAN // 8) + room_bytes(
+        plan, facts, runs, SPAN, device.shared_bytes
+    )
     (found,) = shared(plan, literals, cut(table(), runs, range(6)), runs, device, facts)
     assert found.equals(whole(runs, keys))
     assert device.most_taken <= most
