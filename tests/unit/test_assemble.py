@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.data.assemble import assembled, can_assemble
+from wherry.data.assemble import assembled, can_assemble, extent_of
 from wherry.data.types import layout_of
 
 TYPES = [
@@ -52,6 +52,9 @@ def test_arrays_are_put_together(t, data):
         arrays.append(whole.slice(begin, data.draw(st.integers(0, len(whole) - begin))))
     found = assembled(arrays)
     assert (found.valid is None) == (not any(array.null_count for array in arrays))
+    extent = extent_of(arrays, nulls=found.valid is not None)
+    sizes = [len(bytes_of(part or ())) for part in (found.values, found.valid, found.data)]
+    assert [extent.values, extent.valid, extent.data] == sizes
     made = read_back(t, found)
     made.validate(full=True)
     assert made.equals(pa.concat_arrays(arrays))

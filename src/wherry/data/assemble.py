@@ -58,6 +58,40 @@ class Assembled(Struct, frozen=True):
         return sum(span.nbytes for span in every)
 
 
+class Extent(Struct, frozen=True):
+    """The bytes that the rows of a column take when they are assembled."""
+
+    values: int
+    valid: int
+    data: int
+
+    def __add__(self, other: Extent) -> Extent:
+        """Give both together."""
+        return Extent(
+            self.values + other.values, self.valid + other.valid, self.data + other.data
+        )
+
+
+def extent_of(arrays: Sequence[pa.Array], *, nulls: bool) -> Extent:
+    """Give what arrays take, without assembling them.
+
+    Parameters
+    ----------
+    nulls : bool
+        Whether there are bits that say what is null.
+    """
+    t, rows = arrays[0].type, sum(map(len, arrays))
+    bits = -(-rows // 8)
+    kind = layout_of(t)
+    if kind == "bits":
+        return Extent(bits, bits * nulls, 0)
+    if kind == "fixed":
+        return Extent(rows * (t.bit_width // 8), bits * nulls, 0)
+    width = 8 if kind == "wide" else 4
+    data = sum(end - begin for begin, end in map(_reach, arrays))
+    return Extent((rows + 1) * width, bits * nulls, data)
+
+
 def can_assemble(t: pa.DataType) -> bool:
     """Tell whether rows of a type can be assembled; codes as their index type."""
     return layout_of(t) in {"fixed", "bits", "narrow", "wide"}
@@ -137,6 +171,15 @@ def _validity(array: pa.Array) -> pa.Array:
     return pa.BooleanArray.from_buffers(pa.bool_(), len(array), [None, buffer], offset=array.offset)
 
 
+def _reach(array: pa.Array) -> tuple[int, int]:
+    """Give the offsets of the first and behind the last byte of texts."""
+    if not len(array):
+        return 0, 0
+    number = np.int64 if layout_of(array.type) == "wide" else np.int32
+    found = np.frombuffer(array.buffers()[1], number)
+    return int(found[array.offset]), int(found[array.offset + len(array)])
+
+
 def _texts(arrays: Sequence[pa.Array], kind: str) -> tuple[Spans, Spans]:
     number = np.int64 if kind == "wide" else np.int32
     rows, at, done = sum(map(len, arrays)), 0, 0
@@ -145,7 +188,7 @@ def _texts(arrays: Sequence[pa.Array], kind: str) -> tuple[Spans, Spans]:
         if not len(array):
             continue
         found = np.frombuffer(array.buffers()[1], number)[array.offset :][: len(array) + 1]
-        begin, end = int(found[0]), int(found[-1])
+        begin, end = _reach(array)
         offsets[at : at + len(array) + 1] = found.astype(np.int64) - (begin - done)
         data.append(_span(array.buffers()[2], begin, end - begin))
         at, done = at + len(array), done + end - begin
