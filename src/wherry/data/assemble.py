@@ -105,11 +105,8 @@ def assembled(arrays: Sequence[pa.Array]) -> Assembled:
     OverflowError
         If texts are longer together than their type's offsets count.
     """
-    kind = layout_of(arrays[0].type)
+    kind, valid = layout_of(arrays[0].type), validity_of(arrays)
     rows = sum(map(len, arrays))
-    valid = None
-    if any(array.null_count for array in arrays):
-        valid = _bits([_validity(array) for array in arrays])
     match kind:
         case "fixed":
             width = arrays[0].type.bit_width // 8
@@ -119,6 +116,16 @@ def assembled(arrays: Sequence[pa.Array]) -> Assembled:
         case "narrow" | "wide":
             return Assembled(rows, valid, *_texts(arrays, kind))
     raise TypeError(f"{arrays[0].type} is not assembled")
+
+
+def validity_of(arrays: Sequence[pa.Array]) -> Spans | None:
+    """Give the bits that say which rows of arrays are not null; None: all of them.
+
+    Of any type but a struct.
+    """
+    if not any(array.null_count for array in arrays):
+        return None
+    return _bits([_validity(array) for array in arrays])
 
 
 def _values(arrays: Sequence[pa.Array], width: int) -> Spans:
