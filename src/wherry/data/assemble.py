@@ -67,9 +67,7 @@ class Extent(Struct, frozen=True):
 
     def __add__(self, other: Extent) -> Extent:
         """Give both together."""
-        return Extent(
-            self.values + other.values, self.valid + other.valid, self.data + other.data
-        )
+        return Extent(self.values + other.values, self.valid + other.valid, self.data + other.data)
 
 
 def extent_of(arrays: Sequence[pa.Array], *, nulls: bool) -> Extent:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.data.assemble import (
@@ -28,13 +28,16 @@ from wherry.data.assemble import (
 from wherry.data.source import Source
 from wherry.data.types import layout_of
 from wherry.devices.accelerator import ALIGNED, Accelerator, Block
-from wherry.devices.loading import Copy, Loader, Loading
+from wherry.devices.loading import DeviceReader, Evidence, Loading
 from wherry.render.cuda.columns import ColumnFacts, DeviceColumn, put_column
 from wherry.run.cells import CELL, Cell
+from wherry.run.fetch import Copy, begin_copies
 from wherry.run.held import Held, Wanted
 
 Arrays = Mapping[str, Sequence[pa.Array]]
 """The rows of a cell by column, of each one array at least; codes are those of the device."""
+
+Columns = dict[str, DeviceColumn]
 
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
@@ -46,11 +49,19 @@ _MORE: Final = 8
 class Rows(Struct, frozen=True):
     """Rows that lie on the device."""
 
-    columns: dict[str, DeviceColumn]
+    columns: Columns
     rows: int
 
 
-class Feed(Struct, frozen=True):
+class _Begun(Struct, frozen=True):
+    """A cell on its way."""
+
+    cell: Cell
+    columns: Columns
+    loads: list[Loading]
+
+
+class Feed(Struct):
     """Rows of a source that a program is to be run over, and how they come to its device.
 
     Attributes
@@ -64,13 +75,19 @@ class Feed(Struct, frozen=True):
     """
 
     held: Held
-    loader: Loader
+    reader: DeviceReader
     source: Source
     wanted: tuple[Wanted, ...]
     cells: tuple[Cell, ...]
     facts: Mapping[str, ColumnFacts]
     read: Callable[[Cell], Arrays]
     spare: int
+    _loads: list[Loading] = field(default_factory=list)
+
+    @property
+    def lies_there(self) -> bool:
+        """Whether nothing has to be loaded."""
+        return self.held.has(self.source, self.wanted, self.cells)
 
     def rows(self, most_rows: int) -> Iterator[Rows]:
         """Give the rows in order; whoever runs over them has queued that before asking for more.
@@ -80,18 +97,23 @@ class Feed(Struct, frozen=True):
         most_rows : int
             Given at a time, if they lie there already; a cell at least.
         """
-        if self.held.has(self.source, self.wanted, self.cells):
-            yield from together(self.there(), most_rows)
+        if self.lies_there:
+            yield from together(self._there(), most_rows)
         else:
             yield from self._loaded()
 
-    def there(self) -> list[tuple[Cell, dict[str, DeviceColumn]]]:
+    def evidence(self) -> Evidence:
+        """Give which ways bytes took, once all are there."""
+        return sum((load.wait() for load in self._loads), Evidence())
+
+    def _there(self) -> list[tuple[Cell, Columns]]:
         """Give the cells with their columns, all of which are kept."""
         kept = {each.name: self.held.of(self.source, each) for each in self.wanted}
         found = []
         for cell in self.cells:
             columns = {name: one.find(cell) for name, one in kept.items()}
-            found.append((cell, {n: self._known(n, c) for n, c in columns.items() if c is not None}))
+            known = {n: self._known(n, c) for n, c in columns.items() if c is not None}
+            found.append((cell, known))
         return found
 
     def _known(self, name: str, column: DeviceColumn) -> DeviceColumn:
@@ -104,40 +126,38 @@ class Feed(Struct, frozen=True):
         rooms: _Kept | _Windows = _Windows(self.held.device)
         if not self.source.decodes:
             rooms = self._reserved() or rooms
-        begun: deque[tuple[Cell, dict[str, DeviceColumn], Loading]] = deque()
+        begun: deque[_Begun] = deque()
         try:
             for number in range(len(self.cells) + AHEAD):
                 if number < len(self.cells):
                     begun.append(self._begin(number, rooms))
-                if number < AHEAD:
-                    continue
-                cell, columns, loading = begun[0]
-                self.held.device.after(loading.wait())
-                begun.popleft()
-                rooms.loaded(cell, columns)
-                yield Rows(columns, cell.rows)
+                if number >= AHEAD:
+                    next_one = begun[0]
+                    for load in next_one.loads:
+                        self.held.device.after(load.event())
+                    self._loads += begun.popleft().loads
+                    rooms.loaded(next_one.cell, next_one.columns)
+                    yield Rows(next_one.columns, next_one.cell.rows)
         finally:
-            for _, _, loading in begun:
-                loading.close()
+            for load in (load for one in begun for load in one.loads):
+                load.close()
 
-    def _begin(
-        self, number: int, rooms: _Kept | _Windows
-    ) -> tuple[Cell, dict[str, DeviceColumn], Loading]:
+    def _begin(self, number: int, rooms: _Kept | _Windows) -> _Begun:
         cell = self.cells[number]
-        given, columns, copies = self.read(cell), dict[str, DeviceColumn](), list[Copy]()
+        given, columns, copies = self.read(cell), Columns(), list[Copy]()
         for each in self.wanted:
             arrays, facts = given[each.name], self.facts[each.name]
             kept = self.held.of(self.source, each).find(cell)
             if kept is not None:
                 columns[each.name] = self._known(each.name, kept)
-            elif each.whole and not can_assemble(_stored(arrays[0].type)):
+            elif each.whole and not can_assemble(arrays[0].type):
                 columns[each.name] = put_column(self.held.device, pa.concat_arrays(arrays))
             else:
-                extent = _extent(arrays, facts, each)
-                place = rooms.place(number, each, extent)
+                place = rooms.place(number, each, _extent(arrays, facts, each))
                 t = self.source.schema.field(each.name).type
-                columns[each.name] = _column(t, arrays, facts, each, place, copies)
-        return cell, columns, self.loader.begin(copies)
+                columns[each.name], more = _column(t, arrays, facts, each, place)
+                copies += more
+        return _Begun(cell, columns, begin_copies(self.reader, self.source, copies))
 
     def _reserved(self) -> _Kept | None:
         """Give room for everything that is not there yet, to be kept; None: there is not enough."""
@@ -146,10 +166,11 @@ class Feed(Struct, frozen=True):
             given = self.read(cell)
             for each in self.wanted:
                 arrays = given[each.name]
-                if self.held.of(self.source, each).find(cell) is None:
-                    if each.whole and not can_assemble(_stored(arrays[0].type)):
-                        return None
-                    sizes[each][number] = _extent(arrays, self.facts[each.name], each)
+                if self.held.of(self.source, each).find(cell) is not None:
+                    continue
+                if each.whole and not can_assemble(arrays[0].type):
+                    return None
+                sizes[each][number] = _extent(arrays, self.facts[each.name], each)
         needed = sum(_laid_out(list(found.values()))[1] for found in sizes.values())
         if not self.held.make_room(needed + self.spare, self.source, self.wanted):
             return None
@@ -222,9 +243,9 @@ def together(
     begin = 0
     for end in range(1, len(cells) + 1):
         rows = cells[end - 1][0].end - cells[begin][0].begin
-        if end < len(cells) and _goes_on(cells[end - 1], cells[end]):
-            if cells[end][0].end - cells[begin][0].begin <= most_rows:
-                continue
+        more = end < len(cells) and _goes_on(cells[end - 1], cells[end])
+        if more and cells[end][0].end - cells[begin][0].begin <= most_rows:
+            continue
         columns = {name: replace(c, rows=rows) for name, c in cells[begin][1].items()}
         yield Rows(columns, rows)
         begin = end
@@ -234,8 +255,8 @@ def _goes_on(
     before: tuple[Cell, dict[str, DeviceColumn]], behind: tuple[Cell, dict[str, DeviceColumn]]
 ) -> bool:
     """Tell whether rows follow each other in the source and in memory."""
-    if behind[0].begin != before[0].end or behind[0].begin % CELL:
-        return False
+    if behind[0].begin != before[0].end or before[0].begin % CELL:
+        return False  # A sum begins anew there, whatever is held: see `runs_of`.
     return all(_follows(column, behind[1][name]) for name, column in before[1].items())
 
 
@@ -243,7 +264,9 @@ def _follows(before: DeviceColumn, behind: DeviceColumn) -> bool:
     """Tell whether the rows of a column lie right behind those of another."""
     kind = layout_of(_stored(before.type))
     if kind == "bits":
-        values = _bit(before.values, before.begin) + before.rows == _bit(behind.values, behind.begin)
+        values = _bit(before.values, before.begin) + before.rows == _bit(
+            behind.values, behind.begin
+        )
     else:
         # Offsets count from where their own cell's texts begin.
         values = kind == "fixed" and before.values + before.rows * before.width == behind.values
@@ -297,23 +320,23 @@ def _column(
     facts: ColumnFacts,
     wanted: Wanted,
     place: _Place,
-    copies: list[Copy],
-) -> DeviceColumn:
-    """Give a cell's column as it will be once `copies`, to which its own are added, are made."""
-    rows = sum(map(len, arrays))
+) -> tuple[DeviceColumn, list[Copy]]:
+    """Give a cell's column as it will be once some copies are made, and those."""
+    rows, copies = sum(map(len, arrays)), list[Copy]()
     column = DeviceColumn(t, rows, dictionary=facts.dictionary, blocks=(place.block,))
     if facts.nulls:
         valid = validity_of(arrays) or (of_bytes(np.full(-(-rows // 8), 255, np.uint8)),)
-        copies += _copies(valid, place.valid)
+        copies += _copies(valid, place.valid, place.block)
         column = replace(column, valid=place.valid)
     if not wanted.whole:
-        return column
+        return column, copies
     found = assembled(arrays)
-    copies += [*_copies(found.values, place.values), *_copies(found.data, place.data)]
-    return replace(column, values=place.values, data=place.data)
+    copies += _copies(found.values, place.values, place.block)
+    copies += _copies(found.data, place.data, place.block)
+    return replace(column, values=place.values, data=place.data), copies
 
 
-def _copies(spans: Spans, target: int) -> Iterator[Copy]:
+def _copies(spans: Spans, target: int, block: Block) -> Iterator[Copy]:
     for span in spans:
-        yield Copy(span, target)
+        yield Copy(span, target, block)
         target += span.nbytes

@@ -86,7 +86,7 @@ class Held:
         return self._words[key]
 
     def make_room(self, nbytes: int, source: Source, wanted: Sequence[Wanted]) -> bool:
-        """Tell whether there is room for so many bytes; let go of other columns for it if need be."""
+        """Tell whether so many bytes are free, once other columns have gone if need be."""
         mine = {(id(source), each) for each in wanted}
         others = [key for key in self._columns if key not in mine]
         while self.device.free_bytes() < nbytes and others:
@@ -109,6 +109,7 @@ class Held:
     def _forget(self, number: int) -> None:
         # Whenever the source goes, perhaps while somebody else asks: one step for each.
         self._sources.discard(number)
-        for columns in (self._columns, self._words):
-            for key in [key for key in list(columns) if key[0] == number]:
-                columns.pop(key, None)
+        for column in [key for key in list(self._columns) if key[0] == number]:
+            self._columns.pop(column, None)
+        for name in [key for key in list(self._words) if key[0] == number]:
+            self._words.pop(name, None)

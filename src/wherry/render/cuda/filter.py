@@ -145,6 +145,7 @@ class FilterWork:
         self._made, self._plan = made, plan
         self._schema = output_schema(plan.step, plan.schema)
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Write what passes of a piece; when this returns it has left the device."""
@@ -154,6 +155,7 @@ class FilterWork:
         else:
             batch = pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
         self._batches.append(batch)
+        self.selected += kept.rows
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""

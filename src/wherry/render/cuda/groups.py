@@ -184,6 +184,7 @@ class GroupsWork:
         # Partial states, behind them those of all rows, and whether a key was in no domain.
         self._states = bound.device.zeros((spans + 1) * self._folded + _FLAG)
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -213,7 +214,9 @@ class GroupsWork:
         if got[self._folded :].any():
             raise CorruptError("a key is not within the bounds that statistics give it")
         found = got[: self._folded].reshape(made.groups, made.state.nbytes)
-        present = np.flatnonzero(made.state.column(found, "rows"))
+        counts = made.state.column(found, "rows")
+        self.selected = int(counts.sum())
+        present = np.flatnonzero(counts)
         order = np.argsort(made.state.column(found, "first")[present], kind="stable")
         rest = slots = present[order]
         columns = []

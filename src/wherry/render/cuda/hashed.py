@@ -239,6 +239,7 @@ class HashedWork:
         assert isinstance(plan.step.sink, Groups)
         self._keys = pa.schema([self._schema.field(k) for k in range(len(plan.step.sink.keys))])
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Group a piece; when this returns its groups have left the device.
@@ -262,6 +263,7 @@ class HashedWork:
         made, roots = self._made.filter, self._plan.roots
         kept = keep_rows(made, piece, self._keys, roots, (("made", ""), size))
         states = kept.beside.reshape(kept.rows, size)
+        self.selected += int(words.column(states, "rows").sum())
         columns = [*kept.columns, *(read_cell(c, words, states) for c in words.cells)]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 

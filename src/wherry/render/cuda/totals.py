@@ -56,6 +56,7 @@ class TotalsWork:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._states = bound.device.room((spans + 1) * made.state.nbytes)
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -77,6 +78,7 @@ class TotalsWork:
         self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
         end = self._states.address + self._spans * size
         found = self._bound.device.get(end, size).reshape(1, size)
+        self.selected = int(state.column(found, "rows")[0])
         columns = [read_cell(cell, state, found) for cell in state.cells]
         schema = output_schema(self._plan.step, self._plan.schema)
         return [pa.RecordBatch.from_arrays(columns, schema=schema)]
