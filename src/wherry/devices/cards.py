@@ -13,9 +13,8 @@ from wherry.base.errors import InputError
 from wherry.devices.cuda import Card, cuda_devices
 from wherry.devices.figures import Count, Figure
 from wherry.devices.proc import ROOT
-from wherry.devices.profile import Profile, load_profile
+from wherry.devices.profile import Profile, load_profile, profile_names
 from wherry.devices.routes import Link
-from wherry.devices.system import profile_names
 
 _NEAREST = "h100-pcie"
 """The profile whose rates a card is given that none is about."""
@@ -38,10 +37,21 @@ def cards(root: Path = ROOT) -> tuple[Card, ...]:
 class Facts(Protocol):
     """What is known of a card, as `wherry.devices.cuda.Card` has it."""
 
-    name: str
-    model: str
-    cores: int
-    memory_bytes: int
+    @property
+    def name(self) -> str:
+        """As systems call it, such as "gpu0"."""
+
+    @property
+    def model(self) -> str:
+        """What CUDA calls its kind, such as "NVIDIA H200"."""
+
+    @property
+    def cores(self) -> int:
+        """Multiprocessors."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that it has."""
 
 
 def profile_of(card: Facts) -> Profile:

@@ -144,8 +144,8 @@ class _Running:
             selected += share.selected
             evidence += feed.evidence()
         made = _cut(batches, self.asked.stage)
-        rows = sum(ref.rows for ref in self.asked.refs)
-        work = _counted(self.asked.stage, rows, selected, self.texts)
+        given = sum(ref.rows for ref in self.asked.refs)
+        work = _counted(self.asked.stage, given, selected, self.texts)
         return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
 
     def _feed(self, share: Share, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> Feed:
