@@ -16,8 +16,8 @@ from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
 
-CELL: Final = 1 << 20
-"""Rows: 28 MiB of TPC-H's sixth query, which take 0.6 ms at 50 GB/s: as much as is read ahead, and
+CELL_ROWS: Final = 1 << 20
+"""28 MiB of TPC-H's sixth query, which take 0.6 ms at 50 GB/s: as much as is read ahead, and
 against which what a cell costs in Python (20 to 50 us) is small."""
 
 _starts = Memo(1)
@@ -32,10 +32,20 @@ class Part(Struct, frozen=True):
 
 
 class Cell(Struct, frozen=True):
-    """Rows [begin, end) of a source, all of one cell of the grid, and where they are stored."""
+    """Rows [begin, end) of a source, all of one cell of the grid, and where they are stored.
+
+    Attributes
+    ----------
+    number : int
+        Of the cell.
+    first : bool
+        Whether they begin where the cell does.
+    """
 
     begin: int
     end: int
+    number: int
+    first: bool
     parts: tuple[Part, ...]
 
     @property
@@ -43,12 +53,17 @@ class Cell(Struct, frozen=True):
         """How many there are."""
         return self.end - self.begin
 
-    def follows(self, before: Cell) -> bool:
-        """Tell whether a sum that ended with `before` may go on: nothing lies between."""
-        return self.begin == before.end
+    def goes_on(self, before: Cell) -> bool:
+        """Tell whether a sum over the rows before goes on with these.
+
+        They follow each other, and what went before is whole cells, so whole spans of a sum.
+        """
+        return self.begin == before.end and before.first
 
 
-def cells_of(source: Source, refs: Sequence[ChunkRef]) -> tuple[Cell, ...]:
+def cells_of(
+    source: Source, refs: Sequence[ChunkRef], cell_rows: int = CELL_ROWS
+) -> tuple[Cell, ...]:
     """Give the rows of chunks, in stored order, by the cells that they lie in.
 
     Rows of one cell that do not follow each other are several.
@@ -59,13 +74,15 @@ def cells_of(source: Source, refs: Sequence[ChunkRef]) -> tuple[Cell, ...]:
         row, done = starts[ref.fragment, ref.batch] + ref.offset, 0
         while done < ref.rows:
             begin = row + done
-            rows = min(ref.rows - done, CELL - begin % CELL)
+            rows = min(ref.rows - done, cell_rows - begin % cell_rows)
             part = Part(ref, done, rows)
             last = found[-1] if found else None
-            if last is not None and last.end == begin and begin % CELL:
-                found[-1] = Cell(last.begin, begin + rows, (*last.parts, part))
+            number, place = divmod(begin, cell_rows)
+            if last is not None and last.end == begin and place:
+                parts = (*last.parts, part)
+                found[-1] = Cell(last.begin, begin + rows, number, last.first, parts)
             else:
-                found.append(Cell(begin, begin + rows, (part,)))
+                found.append(Cell(begin, begin + rows, number, place == 0, (part,)))
             done += rows
     return tuple(found)
 

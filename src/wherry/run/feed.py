@@ -30,7 +30,7 @@ from wherry.data.types import layout_of
 from wherry.devices.accelerator import ALIGNED, Accelerator, Block
 from wherry.devices.loading import DeviceReader, Evidence, Loading
 from wherry.render.cuda.columns import ColumnFacts, DeviceColumn, put_column
-from wherry.run.cells import CELL, Cell
+from wherry.run.cells import Cell
 from wherry.run.fetch import Copy, begin_copies
 from wherry.run.held import Held, Wanted
 
@@ -255,9 +255,10 @@ def _goes_on(
     before: tuple[Cell, dict[str, DeviceColumn]], behind: tuple[Cell, dict[str, DeviceColumn]]
 ) -> bool:
     """Tell whether rows follow each other in the source and in memory."""
-    if behind[0].begin != before[0].end or before[0].begin % CELL:
-        return False  # A sum begins anew there, whatever is held: see `runs_of`.
-    return all(_follows(column, behind[1][name]) for name, column in before[1].items())
+    # Where a sum begins anew it does so whatever is held: see `runs_of`.
+    return behind[0].goes_on(before[0]) and all(
+        _follows(column, behind[1][name]) for name, column in before[1].items()
+    )
 
 
 def _follows(before: DeviceColumn, behind: DeviceColumn) -> bool:
@@ -327,7 +328,7 @@ def _column(
     if facts.nulls:
         valid = validity_of(arrays) or (of_bytes(np.full(-(-rows // 8), 255, np.uint8)),)
         copies += _copies(valid, place.valid, place.block)
-        column = replace(column, valid=place.valid)
+        column = replace(column, nulls=True, valid=place.valid)
     if not wanted.whole:
         return column, copies
     found = assembled(arrays)

@@ -13,7 +13,7 @@ from wherry.data.source import Source
 from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator, Block
 from wherry.render.cuda.columns import DeviceColumn
-from wherry.run.cells import CELL, Cell
+from wherry.run.cells import Cell
 
 
 class Wanted(Struct, frozen=True):
@@ -31,7 +31,7 @@ class Kept(Struct):
 
     def find(self, cell: Cell) -> DeviceColumn | None:
         """Give the rows of a cell, if they are all there."""
-        for begin, end, column in self.cells.get(cell.begin // CELL, ()):
+        for begin, end, column in self.cells.get(cell.number, ()):
             if begin == cell.begin and end == cell.end:
                 return column
             if begin <= cell.begin and cell.end <= end:
@@ -40,7 +40,7 @@ class Kept(Struct):
 
     def put(self, cell: Cell, column: DeviceColumn) -> None:
         """Keep the rows of a cell."""
-        self.cells.setdefault(cell.begin // CELL, []).append((cell.begin, cell.end, column))
+        self.cells.setdefault(cell.number, []).append((cell.begin, cell.end, column))
 
     @property
     def nbytes(self) -> int:

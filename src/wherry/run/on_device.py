@@ -21,7 +21,7 @@ from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.outcome import ChunkOutput
-from wherry.run.cells import CELL, Cell, cells_of
+from wherry.run.cells import CELL_ROWS, Cell, cells_of
 from wherry.run.feed import Arrays, Feed
 from wherry.run.held import Held, Wanted
 
@@ -59,17 +59,20 @@ class Card(Struct):
         Brings bytes there.
     constants : Constants
         What programs keep there.
+    cell_rows : int
+        Rows that are loaded at a time: whole spans of a sum (`wherry.render.cuda.totals.SPAN`).
     """
 
     device: Accelerator
     reader: DeviceReader
     held: Held
     constants: Constants
+    cell_rows: int = CELL_ROWS
 
 
-def card_of(device: Accelerator, reader: DeviceReader) -> Card:
+def card_of(device: Accelerator, reader: DeviceReader, cell_rows: int = CELL_ROWS) -> Card:
     """Give a device that holds nothing yet."""
-    return Card(device, reader, Held(device), Constants(device))
+    return Card(device, reader, Held(device), Constants(device), cell_rows)
 
 
 def run_batch(
@@ -124,7 +127,7 @@ class _Running:
     def __init__(self, card: Card, asked: Asked) -> None:
         self.card, self.asked = card, asked
         self.plan = asked.stage.plan
-        self.cells = cells_of(asked.source, asked.refs)
+        self.cells = cells_of(asked.source, asked.refs, card.cell_rows)
         self.texts = 0
         self._last: tuple[ChunkRef, pa.RecordBatch] | None = None
 
@@ -192,7 +195,7 @@ class _Running:
 
     def _most_rows(self) -> int:
         """Give how many rows that lie there are run over at once: what comes of them has room."""
-        return CELL if isinstance(self.plan.step.sink, Rows) else _ALL
+        return self.card.cell_rows if isinstance(self.plan.step.sink, Rows) else _ALL
 
 
 def runs_of(cells: Sequence[Cell]) -> list[int]:
@@ -200,7 +203,7 @@ def runs_of(cells: Sequence[Cell]) -> list[int]:
     found: list[int] = []
     before: Cell | None = None
     for cell in cells:
-        if before is not None and before.end == cell.begin and before.begin % CELL == 0:
+        if before is not None and cell.goes_on(before):
             found[-1] += cell.rows
         else:
             found.append(cell.rows)
