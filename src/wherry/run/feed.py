@@ -25,6 +25,7 @@ from wherry.data.assemble import (
     of_bytes,
     validity_of,
 )
+from wherry.data.chunk import column_bytes
 from wherry.data.source import Source
 from wherry.data.types import layout_of
 from wherry.devices.accelerator import ALIGNED, Accelerator, Block
@@ -83,6 +84,7 @@ class Feed(Struct):
     read: Callable[[Cell], Arrays]
     spare: int
     _loads: list[Loading] = field(default_factory=list)
+    _put_bytes: int = 0
 
     @property
     def lies_there(self) -> bool:
@@ -104,7 +106,8 @@ class Feed(Struct):
 
     def evidence(self) -> Evidence:
         """Give which ways bytes took, once all are there."""
-        return sum((load.wait() for load in self._loads), Evidence())
+        put = Evidence(staged=self._put_bytes)
+        return sum((load.wait() for load in self._loads), put)
 
     def _there(self) -> list[tuple[Cell, Columns]]:
         """Give the cells with their columns, all of which are kept."""
@@ -151,7 +154,7 @@ class Feed(Struct):
             if kept is not None:
                 columns[each.name] = self._known(each.name, kept)
             elif each.whole and not can_assemble(arrays[0].type):
-                columns[each.name] = put_column(self.held.device, pa.concat_arrays(arrays))
+                columns[each.name] = self._put(pa.concat_arrays(arrays))
             else:
                 place = rooms.place(number, each, _extent(arrays, facts, each))
                 t = self.source.schema.field(each.name).type
@@ -159,9 +162,16 @@ class Feed(Struct):
                 copies += more
         return _Begun(cell, columns, begin_copies(self.reader, self.source, copies))
 
+    def _put(self, array: pa.Array) -> DeviceColumn:
+        """Give a column that goes to the device as it is, without being read ahead."""
+        column = put_column(self.held.device, array)
+        self._put_bytes += sum(block.nbytes for block in column.blocks)
+        return column
+
     def _reserved(self) -> _Kept | None:
         """Give room for everything that is not there yet, to be kept; None: there is not enough."""
         sizes: dict[Wanted, dict[int, Extent]] = {each: {} for each in self.wanted}
+        needed = self.spare
         for number, cell in enumerate(self.cells):
             given = self.read(cell)
             for each in self.wanted:
@@ -169,10 +179,11 @@ class Feed(Struct):
                 if self.held.of(self.source, each).find(cell) is not None:
                     continue
                 if each.whole and not can_assemble(arrays[0].type):
-                    return None
-                sizes[each][number] = _extent(arrays, self.facts[each.name], each)
-        needed = sum(_laid_out(list(found.values()))[1] for found in sizes.values())
-        if not self.held.make_room(needed + self.spare, self.source, self.wanted):
+                    needed += sum(map(column_bytes, arrays))
+                else:
+                    sizes[each][number] = _extent(arrays, self.facts[each.name], each)
+        needed += sum(_laid_out(list(found.values()))[1] for found in sizes.values())
+        if not self.held.make_room(needed, self.source, self.wanted):
             return None
         return _Kept(self, sizes)
 
@@ -197,7 +208,6 @@ class _Kept:
             if not places:
                 continue
             block = feed.held.device.room(nbytes)
-            feed.held.of(feed.source, each).blocks.append(block)
             for number, offsets in zip(extents, places, strict=True):
                 self._places[number, each] = _at(block, offsets)
 
@@ -211,7 +221,9 @@ class _Kept:
         for each in self._feed.wanted:
             kept = self._feed.held.of(self._feed.source, each)
             if kept.find(cell) is None:
-                kept.put(cell, columns[each.name])
+                column = columns[each.name]
+                kept.put(cell, column)
+                kept.blocks += [block for block in column.blocks if block not in kept.blocks]
 
 
 class _Windows:

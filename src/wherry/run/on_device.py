@@ -17,6 +17,7 @@ from wherry.ir.stage import Rows, Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
+from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage
 from wherry.render.gather import Piece, piece_bytes, several
@@ -27,7 +28,6 @@ from wherry.run.held import Held, Wanted
 
 Read = Callable[[ChunkRef], pa.RecordBatch]
 
-_ALL: Final = 1 << 62
 
 
 class Loaded(Struct, frozen=True):
@@ -141,7 +141,7 @@ class _Running:
                 self.plan, facts, self.asked.literals, self.card.constants, runs_of(cells)
             )
             feed = self._feed(share, cells, facts)
-            for rows in feed.rows(self._most_rows()):
+            for rows in feed.rows(self._most_rows(cells, facts)):
                 share.add(rows.columns, rows.rows)
             batches += share.finish()
             selected += share.selected
@@ -153,13 +153,28 @@ class _Running:
 
     def _feed(self, share: Share, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> Feed:
         wanted = tuple(
-            Wanted(n, bool(kinds - {"valid", "from"})) for n, kinds in share.uses.items()
+            Wanted(name, whole=bool(kinds - {"valid", "from"}))
+            for name, kinds in share.uses.items()
         )
-        held, reader = self.card.held, self.card.reader
-        spare = self.card.device.free_bytes() // 8
+        spare = room_bytes(self.plan, facts, runs_of(cells), self.card.cell_rows)
         return Feed(
-            held, reader, self.asked.source, wanted, tuple(cells), facts, self._arrays, spare
+            held=self.card.held,
+            reader=self.card.reader,
+            source=self.asked.source,
+            wanted=wanted,
+            cells=tuple(cells),
+            facts=facts,
+            read=self._arrays,
+            spare=spare,
         )
+
+    def _most_rows(self, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> int:
+        """Give how many rows that lie there are run over at once: what they take has room."""
+        runs, rows = runs_of(cells), self.card.cell_rows
+        free = self.card.device.free_bytes() // 2
+        while rows < max(runs, default=0) and room_bytes(self.plan, facts, runs, 2 * rows) <= free:
+            rows *= 2
+        return rows
 
     def _facts(self, cells: Sequence[Cell]) -> dict[str, ColumnFacts]:
         nulls = set[str]()
@@ -192,10 +207,6 @@ class _Running:
         if self._last is None or self._last[0] != ref:
             self._last = ref, self.asked.read(ref)
         return self._last[1]
-
-    def _most_rows(self) -> int:
-        """Give how many rows that lie there are run over at once: what comes of them has room."""
-        return self.card.cell_rows if isinstance(self.plan.step.sink, Rows) else _ALL
 
 
 def runs_of(cells: Sequence[Cell]) -> list[int]:
