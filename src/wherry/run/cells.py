@@ -15,6 +15,7 @@ from msgspec import Struct
 from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef
 from wherry.data.source import Source
+from wherry.render.cuda.totals import SPAN
 
 CELL_ROWS: Final = 1 << 20
 """28 MiB of TPC-H's sixth query, which take 0.6 ms at 50 GB/s: as much as is read ahead, and
@@ -32,20 +33,10 @@ class Part(Struct, frozen=True):
 
 
 class Cell(Struct, frozen=True):
-    """Rows [begin, end) of a source, all of one cell of the grid, and where they are stored.
-
-    Attributes
-    ----------
-    number : int
-        Of the cell.
-    first : bool
-        Whether they begin where the cell does.
-    """
+    """Rows [begin, end) of a source, all of one cell of the grid, and where they are stored."""
 
     begin: int
     end: int
-    number: int
-    first: bool
     parts: tuple[Part, ...]
 
     @property
@@ -56,9 +47,9 @@ class Cell(Struct, frozen=True):
     def goes_on(self, before: Cell) -> bool:
         """Tell whether a sum over the rows before goes on with these.
 
-        They follow each other, and what went before is whole cells, so whole spans of a sum.
+        They follow each other, and what went before is whole spans.
         """
-        return self.begin == before.end and before.first
+        return self.begin == before.end and before.begin % SPAN == 0
 
 
 def cells_of(
@@ -66,25 +57,37 @@ def cells_of(
 ) -> tuple[Cell, ...]:
     """Give the rows of chunks, in stored order, by the cells that they lie in.
 
-    Rows of one cell that do not follow each other are several.
+    Rows of one cell that do not follow each other are several, and so are those before the first
+    whole span of some: how sums are made must not depend on how large cells are.
+
+    Parameters
+    ----------
+    cell_rows : int
+        Whole spans.
     """
     starts = _starts.get(source, "starts", lambda: _numbered(source))
     found: list[Cell] = []
     for ref in refs:
-        row, done = starts[ref.fragment, ref.batch] + ref.offset, 0
-        while done < ref.rows:
-            begin = row + done
-            rows = min(ref.rows - done, cell_rows - begin % cell_rows)
-            part = Part(ref, done, rows)
+        begin, end = (starts[ref.fragment, ref.batch] + ref.offset + n for n in (0, ref.rows))
+        row = begin
+        while row < end:
             last = found[-1] if found else None
-            number, place = divmod(begin, cell_rows)
-            if last is not None and last.end == begin and place:
-                parts = (*last.parts, part)
-                found[-1] = Cell(last.begin, begin + rows, number, last.first, parts)
+            grows = last is not None and last.end == row and row < _edge(last.begin, cell_rows)
+            first = last.begin if last is not None and grows else row
+            until = min(end, _edge(first, cell_rows))
+            part = Part(ref, row - begin, until - row)
+            if last is not None and grows:
+                found[-1] = Cell(first, until, (*last.parts, part))
             else:
-                found.append(Cell(begin, begin + rows, number, place == 0, (part,)))
-            done += rows
+                found.append(Cell(first, until, (part,)))
+            row = until
     return tuple(found)
+
+
+def _edge(row: int, cell_rows: int) -> int:
+    """Give where rows that begin with `row` end at the latest."""
+    step = cell_rows if row % SPAN == 0 else SPAN
+    return row - row % step + step
 
 
 def _numbered(source: Source) -> dict[tuple[int, int], int]:

@@ -8,7 +8,7 @@ it has ended: memory bounds how much is kept, never whether there is an answer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -40,9 +40,6 @@ Arrays = Mapping[str, Sequence[pa.Array]]
 
 Columns = dict[str, DeviceColumn]
 
-AHEAD: Final = 2
-"""Cells that are loaded while another is run over."""
-_WINDOWS: Final = AHEAD + 1
 _MORE: Final = 8
 """A window has room for an eighth more than was asked for first: texts differ."""
 
@@ -73,6 +70,10 @@ class Feed(Struct):
         Gives what a cell has on the host.
     spare : int
         Bytes of the device that are left to programs.
+    keeps : bool
+        Whether what fits is to be kept.
+    ahead : int
+        Cells that are loaded while another is run over.
     """
 
     held: Held
@@ -83,6 +84,8 @@ class Feed(Struct):
     facts: Mapping[str, ColumnFacts]
     read: Callable[[Cell], Arrays]
     spare: int
+    keeps: bool
+    ahead: int
     _loads: list[Loading] = field(default_factory=list)
     _put_bytes: int = 0
 
@@ -91,7 +94,7 @@ class Feed(Struct):
         """Whether nothing has to be loaded."""
         return self.held.has(self.source, self.wanted, self.cells)
 
-    def rows(self, most_rows: int) -> Iterator[Rows]:
+    def rows(self, most_rows: int) -> Generator[Rows]:
         """Give the rows in order; whoever runs over them has queued that before asking for more.
 
         Parameters
@@ -125,16 +128,16 @@ class Feed(Struct):
         return column if column.dictionary is words else replace(column, dictionary=words)
 
     def _loaded(self) -> Iterator[Rows]:
-        """Load cell after cell, `AHEAD` of those that are run over."""
-        rooms: _Kept | _Windows = _Windows(self.held.device)
-        if not self.source.decodes:
+        """Load cell after cell, `ahead` of those that are run over."""
+        rooms: _Kept | _Windows = _Windows(self.held.device, self.ahead + 1)
+        if self.keeps and not self.source.decodes:
             rooms = self._reserved() or rooms
         begun: deque[_Begun] = deque()
         try:
-            for number in range(len(self.cells) + AHEAD):
+            for number in range(len(self.cells) + self.ahead):
                 if number < len(self.cells):
                     begun.append(self._begin(number, rooms))
-                if number >= AHEAD:
+                if number >= self.ahead:
                     next_one = begun[0]
                     for load in next_one.loads:
                         self.held.device.after(load.event())
@@ -221,23 +224,21 @@ class _Kept:
         for each in self._feed.wanted:
             kept = self._feed.held.of(self._feed.source, each)
             if kept.find(cell) is None:
-                column = columns[each.name]
-                kept.put(cell, column)
-                kept.blocks += [block for block in column.blocks if block not in kept.blocks]
+                kept.put(cell, columns[each.name])
 
 
 class _Windows:
     """A few rooms that cells use in turns."""
 
-    def __init__(self, device: Accelerator) -> None:
-        self._device = device
+    def __init__(self, device: Accelerator, count: int) -> None:
+        self._device, self._count = device, count
         self._blocks: dict[tuple[int, Wanted], Block] = {}
 
     def place(self, number: int, wanted: Wanted, extent: Extent) -> _Place:
         """Give where a cell's column goes: where that lay of which all is queued by now."""
         self._device.after_launches()
         (offsets,), nbytes = _laid_out([extent])
-        key = number % _WINDOWS, wanted
+        key = number % self._count, wanted
         block = self._blocks.get(key)
         if block is None or block.nbytes < nbytes:
             self._blocks.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from threading import RLock
 
@@ -24,23 +25,32 @@ class Wanted(Struct, frozen=True):
 
 
 class Kept(Struct):
-    """What a device keeps of a column: rows [begin, end) of the source, by cell of the grid."""
+    """What a device keeps of a column: rows that were loaded together, by where they begin."""
 
-    cells: dict[int, list[tuple[int, int, DeviceColumn]]] = field(default_factory=dict)
+    begins: list[int] = field(default_factory=list)
+    columns: list[DeviceColumn] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
 
     def find(self, cell: Cell) -> DeviceColumn | None:
-        """Give the rows of a cell, if they are all there."""
-        for begin, end, column in self.cells.get(cell.number, ()):
-            if begin == cell.begin and end == cell.end:
-                return column
-            if begin <= cell.begin and cell.end <= end:
-                return column.slice(cell.begin - begin, cell.rows)
-        return None
+        """Give the rows of a cell, if they are all there together."""
+        number = bisect_right(self.begins, cell.begin) - 1
+        if number < 0:
+            return None
+        column, start = self.columns[number], cell.begin - self.begins[number]
+        if start + cell.rows > column.rows:
+            return None
+        return column if cell.rows == column.rows else column.slice(start, cell.rows)
 
     def put(self, cell: Cell, column: DeviceColumn) -> None:
-        """Keep the rows of a cell."""
-        self.cells.setdefault(cell.number, []).append((cell.begin, cell.end, column))
+        """Keep the rows of a cell, which were not found."""
+        number = bisect_right(self.begins, cell.begin)
+        if number and self.begins[number - 1] == cell.begin:
+            # There were fewer from there on.
+            self.columns[number - 1] = column
+        else:
+            self.begins.insert(number, cell.begin)
+            self.columns.insert(number, column)
+        self.blocks += [block for block in column.blocks if block not in self.blocks]
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +102,10 @@ class Held:
         while self.device.free_bytes() < nbytes and others:
             del self._columns[others.pop(0)]
         return self.device.free_bytes() >= nbytes
+
+    def clear(self) -> None:
+        """Let go of all columns."""
+        self._columns.clear()
 
     @property
     def nbytes(self) -> Mapping[str, int]:

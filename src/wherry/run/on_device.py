@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Final
 
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.base.errors import Retryable
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
-from wherry.ir.stage import Rows, Take
+from wherry.ir.stage import Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
 from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage
+from wherry.render.cuda.totals import SPAN
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.outcome import ChunkOutput
 from wherry.run.cells import CELL_ROWS, Cell, cells_of
 from wherry.run.feed import Arrays, Feed
 from wherry.run.held import Held, Wanted
 
-Read = Callable[[ChunkRef], pa.RecordBatch]
+AHEAD: Final = 2
+"""Cells that are loaded while another is run over."""
 
+Read = Callable[[ChunkRef], pa.RecordBatch]
 
 
 class Loaded(Struct, frozen=True):
@@ -118,16 +123,43 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
         If the device has no room for a few cells of the columns.
     """
     with card.held.lock:
-        return _Running(card, asked).run()
+        ways = list(_ways(card.cell_rows))
+        for way in ways:
+            try:
+                return _Running(card, asked, way).run()
+            except Retryable:
+                if way is ways[-1]:
+                    raise
+                # There was no room: whatever else lies there goes, and it is begun anew.
+                card.held.clear()
+    raise AssertionError
+
+
+class _Way(Struct, frozen=True):
+    """How much memory is used: what is kept, how many rows are loaded at a time and ahead."""
+
+    keeps: bool
+    cell_rows: int
+    ahead: int
+
+
+def _ways(cell_rows: int) -> Iterator[_Way]:
+    """Give ways that need less and less memory, all with the same answer."""
+    yield _Way(True, cell_rows, AHEAD)
+    while cell_rows > SPAN:
+        yield _Way(False, cell_rows, AHEAD)
+        cell_rows = max(SPAN, cell_rows // 4 // SPAN * SPAN)
+    yield _Way(False, SPAN, AHEAD)
+    yield _Way(False, SPAN, 0)
 
 
 class _Running:
     """Chunks on their way through a device."""
 
-    def __init__(self, card: Card, asked: Asked) -> None:
-        self.card, self.asked = card, asked
+    def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
+        self.card, self.asked, self.way = card, asked, way
         self.plan = asked.stage.plan
-        self.cells = cells_of(asked.source, asked.refs, card.cell_rows)
+        self.cells = cells_of(asked.source, asked.refs, way.cell_rows)
         self.texts = 0
         self._last: tuple[ChunkRef, pa.RecordBatch] | None = None
 
@@ -141,8 +173,9 @@ class _Running:
                 self.plan, facts, self.asked.literals, self.card.constants, runs_of(cells)
             )
             feed = self._feed(share, cells, facts)
-            for rows in feed.rows(self._most_rows(cells, facts)):
-                share.add(rows.columns, rows.rows)
+            with closing(feed.rows(self._most_rows(cells, facts))) as every:
+                for rows in every:
+                    share.add(rows.columns, rows.rows)
             batches += share.finish()
             selected += share.selected
             evidence += feed.evidence()
@@ -156,7 +189,7 @@ class _Running:
             Wanted(name, whole=bool(kinds - {"valid", "from"}))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(self.plan, facts, runs_of(cells), self.card.cell_rows)
+        spare = room_bytes(self.plan, facts, runs_of(cells), self.way.cell_rows)
         return Feed(
             held=self.card.held,
             reader=self.card.reader,
@@ -166,11 +199,13 @@ class _Running:
             facts=facts,
             read=self._arrays,
             spare=spare,
+            keeps=self.way.keeps,
+            ahead=self.way.ahead,
         )
 
     def _most_rows(self, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> int:
         """Give how many rows that lie there are run over at once: what they take has room."""
-        runs, rows = runs_of(cells), self.card.cell_rows
+        runs, rows = runs_of(cells), self.way.cell_rows
         free = self.card.device.free_bytes() // 2
         while rows < max(runs, default=0) and room_bytes(self.plan, facts, runs, 2 * rows) <= free:
             rows *= 2
