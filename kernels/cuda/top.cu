@@ -14,6 +14,11 @@ extern __shared__ u64 on_chip[];  // CAPACITY * (KEY_WORDS + 1), which a launch 
 __shared__ u32 filled;
 __shared__ Entry limit;  // Behind it nothing is wanted: the last of the best, once there are enough.
 
+// What all blocks know together, of all pieces of a share until now.
+struct Reached {
+  u64 limit, passed;  // The complement of a first word: what is above it is too late. Rows that passed.
+};
+
 // What is behind every row.
 DEVICE Entry no_entry() {
   Entry entry;
@@ -80,8 +85,8 @@ __device__ __noinline__ void shrink(const Context& c) {
     filled = enough ? (u32)c.count : had;
     if (enough) {
       limit = entry_at((u32)c.count - 1);
-      // Complements, so that it begins at 0. Other blocks may know of a nearer limit.
-      atomicMax(c.limit, ~limit.words[0]);
+      // A complement, so that it begins at 0. Other blocks may know of a nearer limit.
+      atomicMax(&c.reached->limit, ~limit.words[0]);
     }
   }
   __syncthreads();
@@ -110,7 +115,7 @@ DEVICE Entry entry_of(const Context& c, const i64 row) {
 
 // Which of a thread's rows are not surely behind those that are wanted.
 DEVICE u32 near_rows(const Context& c, const i64 first, u32 live) {
-  const u64 mine = limit.words[0], known = ~*(const volatile u64*)c.limit;
+  const u64 mine = limit.words[0], known = ~*(const volatile u64*)&c.reached->limit;
   const u64 most = known < mine ? known : mine;
   if (!any(live)) return 0;
 #pragma unroll 1
@@ -131,9 +136,11 @@ DEVICE u32 near_rows(const Context& c, const i64 first, u32 live) {
 extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     top_pass(const __grid_constant__ Context c) {
   begin_empty();
+  u32 passed = 0;
   for (i64 begin = blockIdx.x * TILE; begin < c.rows; begin += gridDim.x * TILE) {
     const i64 first = begin + threadIdx.x;
     u32 live = test_rows(c, first, BLOCK, rows_before(c.rows, first, BLOCK));
+    passed += __popc(live);
     live = near_rows(c, first, live);
     if (!__syncthreads_or(live != 0)) continue;
 #pragma unroll 1
@@ -142,6 +149,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
       take(c, wanted ? entry_of(c, first + k * BLOCK) : no_entry(), wanted);
     }
   }
+  passed = __reduce_add_sync(EVERY_LANE, passed);
+  if ((threadIdx.x & 31) == 0) atomicAdd(&c.reached->passed, (u64)passed);
   shrink(c);
   for (u32 place = threadIdx.x; place < c.count; place += BLOCK) {
     const Entry entry = place < filled ? entry_at(place) : no_entry();
@@ -151,7 +160,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
   }
 }
 
-// grid: 1. Writes c.found, how many rows there are, and what write writes of them, in key order.
+// grid: 1. Writes c.found, how many rows there are and how many passed until now, and what write
+// writes of them, in key order.
 extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     pick_pass(const __grid_constant__ Context c) {
   begin_empty();
@@ -176,7 +186,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     }
   }
   shrink(c);
-  if (threadIdx.x == 0) *c.found = filled;
+  if (threadIdx.x == 0) {
+    c.found[0] = filled;
+    c.found[1] = c.reached->passed;
+  }
   const u32 lane = threadIdx.x & 31;
 #pragma unroll 1
   for (u32 begin = threadIdx.x - lane; begin < filled; begin += BLOCK) {

@@ -147,11 +147,13 @@ class FilterWork:
         self._made, self._plan = made, plan
         self._schema = plan.output
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Write what passes of a piece; when this returns it has left the device."""
         kept = keep_rows(self._made, piece, self._schema, self._plan.roots)
         self._batches.append(batch_of(kept, self._schema))
+        self.selected += kept.rows
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""

@@ -39,12 +39,13 @@ _MOST_BLOCKS: Final = 528
 """Four on each core of the largest card; the answer does not depend on how many there are."""
 _SAFE_DIGITS: Final = 18
 """Below 2**63 by far."""
+REACHED_BYTES: Final = 16
 _FOUND: Final[Slot] = ("found", "")
 _OWN: Final = (
     ("rows", "i64"),
     ("count", "i64"),
     ("blocks", "i64"),
-    ("limit", "u64*"),
+    ("reached", "struct Reached*"),
     ("bests", "u64*"),
     ("found", "u64*"),
 )
@@ -157,8 +158,9 @@ class TopWork:
 
     def __init__(self, made: TopProgram, plan: CudaPass, bound: Bound) -> None:
         self._made, self._plan, self._bound = made, plan, bound
-        self._limit = bound.device.zeros(8)
+        self._reached = bound.device.zeros(REACHED_BYTES)
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Find the first rows of a piece; when this returns they have left the device."""
@@ -168,14 +170,14 @@ class TopWork:
         rows, bests = 0, list[Block]()
         if piece.rows and made.count:
             bests.append(device.room(bests_bytes(made, blocks)))
-            words = {"count": made.count, "blocks": blocks, "limit": self._limit.address}
+            words = {"count": made.count, "blocks": blocks, "reached": self._reached.address}
             for kind, word in (words | {"bests": bests[0].address}).items():
                 piece.put(kind, word)
             placed = place(piece, sizes)
             for entry, grid in (("top_pass", blocks), ("pick_pass", 1)):
                 self._bound.launch(entry, grid, BLOCK, piece.context, shared=made.shared)
             got = placed.read(device)
-            rows = int(got[_FOUND].view(np.uint64)[0])
+            rows, self.selected = map(int, got[_FOUND].view(np.uint64))
             exact = written_sizes(made.filter, self._plan.output, rows)
             # Nothing keeps the memory of rows that are not there.
             found = got | {slot: got[slot][:size].copy() for slot, size in exact.items()}
@@ -202,4 +204,4 @@ def bests_bytes(made: TopProgram, blocks: int) -> int:
 def top_sizes(made: TopProgram, plan: CudaPass, rows: int) -> Sizes:
     """Give the bytes of what leaves the device, by entry."""
     most = min(made.count, rows)
-    return {_FOUND: 8} | written_sizes(made.filter, plan.output, most)
+    return {_FOUND: 16} | written_sizes(made.filter, plan.output, most)
