@@ -94,21 +94,26 @@ class Feed(Struct):
     _loads: list[Loading] = field(default_factory=list)
     _put_bytes: int = 0
 
-    @property
-    def lies_there(self) -> bool:
-        """Whether nothing has to be loaded."""
-        return self.held.has(self.source, self.wanted, self.cells)
-
-    def rows(self, most_rows: int) -> Generator[Rows]:
+    def rows(self, most_rows: Callable[[], int]) -> Generator[Rows]:
         """Give the rows in order; whoever runs over them has queued that before asking for more.
 
         Parameters
         ----------
-        most_rows : int
-            Given at a time, if they lie there already; a cell at least.
+        most_rows : callable
+            How many are given at a time, if they lie there already; a cell at least.
         """
-        if self.lies_there:
-            yield from together(self._there(), most_rows)
+        texts = tuple(id(self.facts[each.name].dictionary) for each in self.wanted)
+        key = (id(self.source), self.wanted, id(self.cells), texts)
+        found = self.held.together.get(key)
+        if found is not None:
+            for each in self.wanted:
+                self.held.of(self.source, each)
+            yield from found[0]
+        elif self.held.has(self.source, self.wanted, self.cells):
+            whole = list(together(self._there(), most_rows()))
+            # What identities are of is kept, so that none comes again.
+            self.held.together[key] = whole, (self.cells, self.facts)
+            yield from whole
         else:
             yield from self._loaded()
 

@@ -6,6 +6,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from threading import RLock
+from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct, field
@@ -63,10 +64,16 @@ class Held:
 
     Columns of a source go with it: nobody can ask for them any more. Those that were asked for
     longest ago go when there is no room.
+
+    Attributes
+    ----------
+    together : dict
+        Rows that were found to lie one behind the other, until columns go.
     """
 
     def __init__(self, device: Accelerator) -> None:
         self.device, self.lock = device, RLock()
+        self.together: dict[Any, tuple[list[Any], Any]] = {}
         self._columns: dict[tuple[int, Wanted], Kept] = {}
         self._words: dict[tuple[int, str], Vocabulary] = {}
         self._sources: set[int] = set()
@@ -100,11 +107,13 @@ class Held:
         mine = {(id(source), each) for each in wanted}
         others = [key for key in self._columns if key not in mine]
         while self.device.free_bytes() < nbytes and others:
+            self.together.clear()
             del self._columns[others.pop(0)]
         return self.device.free_bytes() >= nbytes
 
     def clear(self) -> None:
         """Let go of all columns."""
+        self.together.clear()
         self._columns.clear()
 
     @property
@@ -123,6 +132,8 @@ class Held:
     def _forget(self, number: int) -> None:
         # Whenever the source goes, perhaps while somebody else asks: one step for each.
         self._sources.discard(number)
+        for key in [key for key in list(self.together) if key[0] == number]:
+            self.together.pop(key, None)
         for column in [key for key in list(self._columns) if key[0] == number]:
             self._columns.pop(column, None)
         for name in [key for key in list(self._words) if key[0] == number]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Retryable
+from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
+from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
@@ -63,6 +66,8 @@ class Card(Struct):
         Brings bytes there.
     constants : Constants
         What programs keep there.
+    looked_at : Memo
+        Of a source: what chunks of it are to programs, for which all of them are looked at.
     cell_rows : int
         Rows that are loaded at a time: whole spans of a sum (`wherry.render.cuda.totals.SPAN`).
     """
@@ -71,12 +76,13 @@ class Card(Struct):
     reader: DeviceReader
     held: Held
     constants: Constants
+    looked_at: Memo
     cell_rows: int = CELL_ROWS
 
 
 def card_of(device: Accelerator, reader: DeviceReader, cell_rows: int = CELL_ROWS) -> Card:
     """Give a device that holds nothing yet."""
-    return Card(device, reader, Held(device), Constants(device), cell_rows)
+    return Card(device, reader, Held(device), Constants(device), Memo(64), cell_rows)
 
 
 def run_batch(
@@ -153,38 +159,83 @@ def _ways(cell_rows: int) -> Iterator[_Way]:
     yield _Way(False, SPAN, 0)
 
 
+class _Share(Struct, frozen=True):
+    """Neighbouring cells that are run over as one.
+
+    Attributes
+    ----------
+    runs : list of int
+        How many rows follow each other, as `wherry.render.cuda.share.begin` takes it.
+    nulls : frozenset of str
+        The columns with nulls.
+    texts : int
+        Bytes of the columns whose size rows do not tell.
+    """
+
+    cells: tuple[Cell, ...]
+    runs: list[int]
+    nulls: frozenset[str]
+    texts: int
+
+
 class _Running:
     """Chunks on their way through a device."""
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
-        self.plan = asked.stage.plan
-        self.cells = cells_of(asked.source, asked.refs, way.cell_rows)
-        self.texts = 0
-        self._last: tuple[ChunkRef, pa.RecordBatch] | None = None
+        self.plan, self.source = asked.stage.plan, asked.source
+        self._chunks: dict[ChunkRef, pa.RecordBatch] = {}
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
-        """Run the share."""
-        groups = [[cell] for cell in self.cells] if self.asked.source.decodes else [self.cells]
-        batches, selected, evidence = list[pa.RecordBatch](), 0, Evidence()
-        for cells in groups or [()]:
-            facts = self._facts(cells)
-            share = begin(
-                self.plan, facts, self.asked.literals, self.card.constants, runs_of(cells)
-            )
-            feed = self._feed(share, cells, facts)
-            pieces = list[tuple[Cell, ...]]()
-            with closing(feed.rows(self._most_rows(cells, facts))) as every:
+        """Run over the chunks."""
+        batches, selected, texts, evidence = list[pa.RecordBatch](), 0, 0, Evidence()
+        for each in self._cut():
+            facts = self._facts(each)
+            share = begin(self.plan, facts, self.asked.literals, self.card.constants, each.runs)
+            feed, pieces = self._feed(share, each, facts), list[tuple[Cell, ...]]()
+            with closing(feed.rows(partial(self._most_rows, each, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
                     pieces.append(rows.cells)
             batches += self._whole(share.finish(), pieces)
-            selected += share.selected
+            selected, texts = selected + share.selected, texts + each.texts
             evidence += feed.evidence()
         made = _cut(batches, self.asked.stage)
         given = sum(ref.rows for ref in self.asked.refs)
-        work = _counted(self.asked.stage, given, selected, self.texts)
+        work = _counted(self.asked.stage, given, selected, texts)
         return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
+
+    def _cut(self) -> Iterator[_Share]:
+        """Give all rows at once; of what is decoded a cell at a time, since more is not held."""
+        refs, rows, stage = tuple(self.asked.refs), self.way.cell_rows, self.asked.stage
+        if self.source.decodes:
+            for cell in cells_of(self.source, refs, rows):
+                # What was decoded for the cell before and reaches into this one stays.
+                here = {part.ref for part in cell.parts} & self._chunks.keys()
+                self._chunks = {ref: self._chunks[ref] for ref in here}
+                yield self._looked_at((cell,))
+            return
+        key = (self.plan.order, stage.costs.texts, refs, rows)
+        yield self.card.looked_at.get(
+            self.source, key, lambda: self._looked_at(cells_of(self.source, refs, rows))
+        )
+
+    def _looked_at(self, cells: tuple[Cell, ...]) -> _Share:
+        nulls, texts = set[str](), 0
+        for cell in cells:
+            for batch in self._parts(cell):
+                nulls |= {name for name in self.plan.order if batch.column(name).null_count}
+                texts += sum(column_bytes(batch.column(n)) for n in self.asked.stage.costs.texts)
+                for name in self._coded():
+                    self._words(name).codes(batch.column(name))
+        return _Share(cells, runs_of(cells), frozenset(nulls), texts)
+
+    def _coded(self) -> list[str]:
+        types = self.plan.schema
+        return [n for n in self.plan.order if pa.types.is_dictionary(types.field(n).type)]
+
+    def _words(self, name: str) -> Vocabulary:
+        return self.card.held.words(self.source, name, self.plan.schema.field(name).type)
 
     def _whole(
         self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
@@ -205,20 +256,20 @@ class _Running:
         for part in cell.parts:
             yield self._chunk(part.ref).slice(part.offset, part.rows)
 
-    def _feed(self, share: Share, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> Feed:
+    def _feed(self, share: Share, each: _Share, facts: Mapping[str, ColumnFacts]) -> Feed:
         wanted = tuple(
             Wanted(name, whole=bool(kinds - {"valid", "from"}))
             for name, kinds in share.uses.items()
         )
         spare = room_bytes(
-            self.plan, facts, runs_of(cells), self.way.cell_rows, self.card.device.shared_bytes
+            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
         )
         return Feed(
             held=self.card.held,
             reader=self.card.reader,
-            source=self.asked.source,
+            source=self.source,
             wanted=wanted,
-            cells=tuple(cells),
+            cells=each.cells,
             facts=facts,
             read=self._arrays,
             spare=spare,
@@ -226,45 +277,32 @@ class _Running:
             ahead=self.way.ahead,
         )
 
-    def _most_rows(self, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> int:
+    def _most_rows(self, each: _Share, facts: Mapping[str, ColumnFacts]) -> int:
         """Give how many rows that lie there are run over at once: what they take has room."""
-        runs, rows = runs_of(cells), self.way.cell_rows
+        runs, rows, most = each.runs, self.way.cell_rows, max(each.runs, default=0)
         free, chip = self.card.device.free_bytes() // 2, self.card.device.shared_bytes
-        most = max(runs, default=0)
         while rows < most and room_bytes(self.plan, facts, runs, 2 * rows, chip) <= free:
             rows *= 2
         return rows
 
-    def _facts(self, cells: Sequence[Cell]) -> dict[str, ColumnFacts]:
-        nulls = set[str]()
-        for cell in cells:
-            for name, arrays in self._arrays(cell).items():
-                if any(array.null_count for array in arrays):
-                    nulls.add(name)
-        return {name: ColumnFacts(name in nulls, self._texts(name)) for name in self.plan.order}
-
-    def _texts(self, name: str) -> pa.Array | None:
-        t = self.plan.schema.field(name).type
-        if not pa.types.is_dictionary(t):
-            return None
-        return self.card.held.words(self.asked.source, name, t).texts
+    def _facts(self, each: _Share) -> dict[str, ColumnFacts]:
+        texts = {name: self._words(name).texts for name in self._coded()}
+        return {n: ColumnFacts(n in each.nulls, texts.get(n)) for n in self.plan.order}
 
     def _arrays(self, cell: Cell) -> Arrays:
         """Give what a cell has on the host; codes are those of the device."""
         found: dict[str, list[pa.Array]] = {name: [] for name in self.plan.order}
+        coded = self._coded()
         for batch in self._parts(cell):
             for name, arrays in found.items():
                 column = batch.column(name)
-                if pa.types.is_dictionary(column.type):
-                    words = self.card.held.words(self.asked.source, name, column.type)
-                    column = words.codes(column)
-                arrays.append(column)
+                arrays.append(self._words(name).codes(column) if name in coded else column)
         return found
 
     def _chunk(self, ref: ChunkRef) -> pa.RecordBatch:
-        if self._last is None or self._last[0] != ref:
-            self._last = ref, self.asked.read(ref)
-        return self._last[1]
+        if ref not in self._chunks:
+            self._chunks[ref] = self.asked.read(ref)
+        return self._chunks[ref]
 
 
 def runs_of(cells: Sequence[Cell]) -> list[int]:
