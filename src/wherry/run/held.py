@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec import Struct, field
 
+from wherry.base.memo import Memo
 from wherry.data.source import Source
 from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator, Block
@@ -69,10 +70,13 @@ class Held:
     ----------
     together : dict
         Rows that were found to lie one behind the other, until columns go.
+    looked_at : Memo
+        Of a source: what its chunks are to programs, for which all of them are looked at.
     """
 
     def __init__(self, device: Accelerator) -> None:
         self.device, self.lock = device, RLock()
+        self.looked_at = Memo(64)
         self.together: dict[Any, tuple[list[Any], Any]] = {}
         self._columns: dict[tuple[int, Wanted], Kept] = {}
         self._words: dict[tuple[int, str], Vocabulary] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -11,10 +11,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Retryable
-from wherry.base.memo import Memo
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
-from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
@@ -27,14 +25,13 @@ from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.outcome import ChunkOutput
-from wherry.run.cells import CELL_ROWS, Cell, cells_of
-from wherry.run.feed import Arrays, Feed
+from wherry.run.cells import CELL_ROWS, Cell
+from wherry.run.feed import Feed
+from wherry.run.given import Given, Read, Together
 from wherry.run.held import Held, Wanted
 
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
-
-Read = Callable[[ChunkRef], pa.RecordBatch]
 
 
 class Loaded(Struct, frozen=True):
@@ -66,8 +63,6 @@ class Card(Struct):
         Brings bytes there.
     constants : Constants
         What programs keep there.
-    looked_at : Memo
-        Of a source: what chunks of it are to programs, for which all of them are looked at.
     cell_rows : int
         Rows that are loaded at a time: whole spans of a sum (`wherry.render.cuda.totals.SPAN`).
     """
@@ -76,13 +71,12 @@ class Card(Struct):
     reader: DeviceReader
     held: Held
     constants: Constants
-    looked_at: Memo
     cell_rows: int = CELL_ROWS
 
 
 def card_of(device: Accelerator, reader: DeviceReader, cell_rows: int = CELL_ROWS) -> Card:
     """Give a device that holds nothing yet."""
-    return Card(device, reader, Held(device), Constants(device), Memo(64), cell_rows)
+    return Card(device, reader, Held(device), Constants(device), cell_rows)
 
 
 def run_batch(
@@ -159,38 +153,21 @@ def _ways(cell_rows: int) -> Iterator[_Way]:
     yield _Way(False, SPAN, 0)
 
 
-class _Share(Struct, frozen=True):
-    """Neighbouring cells that are run over as one.
-
-    Attributes
-    ----------
-    runs : list of int
-        How many rows follow each other, as `wherry.render.cuda.share.begin` takes it.
-    nulls : frozenset of str
-        The columns with nulls.
-    texts : int
-        Bytes of the columns whose size rows do not tell.
-    """
-
-    cells: tuple[Cell, ...]
-    runs: list[int]
-    nulls: frozenset[str]
-    texts: int
-
-
 class _Running:
     """Chunks on their way through a device."""
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
         self.plan, self.source = asked.stage.plan, asked.source
-        self._chunks: dict[ChunkRef, pa.RecordBatch] = {}
+        self.given = Given(
+            card.held, asked.source, self.plan.order, asked.stage.costs.texts, asked.read
+        )
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
         """Run over the chunks."""
         batches, selected, texts, evidence = list[pa.RecordBatch](), 0, 0, Evidence()
-        for each in self._cut():
-            facts = self._facts(each)
+        for each in self.given.together(tuple(self.asked.refs), self.way.cell_rows):
+            facts = self.given.facts(each)
             share = begin(self.plan, facts, self.asked.literals, self.card.constants, each.runs)
             feed, pieces = self._feed(share, each, facts), list[tuple[Cell, ...]]()
             with closing(feed.rows(partial(self._most_rows, each, facts))) as every:
@@ -205,58 +182,7 @@ class _Running:
         work = _counted(self.asked.stage, given, selected, texts)
         return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
 
-    def _cut(self) -> Iterator[_Share]:
-        """Give all rows at once; of what is decoded a cell at a time, since more is not held."""
-        refs, rows, stage = tuple(self.asked.refs), self.way.cell_rows, self.asked.stage
-        if self.source.decodes:
-            for cell in cells_of(self.source, refs, rows):
-                # What was decoded for the cell before and reaches into this one stays.
-                here = {part.ref for part in cell.parts} & self._chunks.keys()
-                self._chunks = {ref: self._chunks[ref] for ref in here}
-                yield self._looked_at((cell,))
-            return
-        key = (self.plan.order, stage.costs.texts, refs, rows)
-        yield self.card.looked_at.get(
-            self.source, key, lambda: self._looked_at(cells_of(self.source, refs, rows))
-        )
-
-    def _looked_at(self, cells: tuple[Cell, ...]) -> _Share:
-        nulls, texts = set[str](), 0
-        for cell in cells:
-            for batch in self._parts(cell):
-                nulls |= {name for name in self.plan.order if batch.column(name).null_count}
-                texts += sum(column_bytes(batch.column(n)) for n in self.asked.stage.costs.texts)
-                for name in self._coded():
-                    self._words(name).codes(batch.column(name))
-        return _Share(cells, runs_of(cells), frozenset(nulls), texts)
-
-    def _coded(self) -> list[str]:
-        types = self.plan.schema
-        return [n for n in self.plan.order if pa.types.is_dictionary(types.field(n).type)]
-
-    def _words(self, name: str) -> Vocabulary:
-        return self.card.held.words(self.source, name, self.plan.schema.field(name).type)
-
-    def _whole(
-        self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
-    ) -> list[pa.RecordBatch]:
-        """Give what came of pieces, with the columns that the host adds."""
-        stage = self.asked.stage
-        if not stage.kept:
-            return made
-        names = tuple(dict.fromkeys(stage.kept.values()))
-        found = []
-        for batch, cells in zip(made, pieces, strict=True):
-            parts = [part for cell in cells for part in self._parts(cell)]
-            found.append(added(stage, batch, {n: [p.column(n) for p in parts] for n in names}))
-        return found
-
-    def _parts(self, cell: Cell) -> Iterator[pa.RecordBatch]:
-        """Give what the host has of a cell's rows."""
-        for part in cell.parts:
-            yield self._chunk(part.ref).slice(part.offset, part.rows)
-
-    def _feed(self, share: Share, each: _Share, facts: Mapping[str, ColumnFacts]) -> Feed:
+    def _feed(self, share: Share, each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
         wanted = tuple(
             Wanted(name, whole=bool(kinds - {"valid", "from"}))
             for name, kinds in share.uses.items()
@@ -271,13 +197,13 @@ class _Running:
             wanted=wanted,
             cells=each.cells,
             facts=facts,
-            read=self._arrays,
+            read=self.given.arrays,
             spare=spare,
             keeps=self.way.keeps,
             ahead=self.way.ahead,
         )
 
-    def _most_rows(self, each: _Share, facts: Mapping[str, ColumnFacts]) -> int:
+    def _most_rows(self, each: Together, facts: Mapping[str, ColumnFacts]) -> int:
         """Give how many rows that lie there are run over at once: what they take has room."""
         runs, rows, most = each.runs, self.way.cell_rows, max(each.runs, default=0)
         free, chip = self.card.device.free_bytes() // 2, self.card.device.shared_bytes
@@ -285,37 +211,19 @@ class _Running:
             rows *= 2
         return rows
 
-    def _facts(self, each: _Share) -> dict[str, ColumnFacts]:
-        texts = {name: self._words(name).texts for name in self._coded()}
-        return {n: ColumnFacts(n in each.nulls, texts.get(n)) for n in self.plan.order}
-
-    def _arrays(self, cell: Cell) -> Arrays:
-        """Give what a cell has on the host; codes are those of the device."""
-        found: dict[str, list[pa.Array]] = {name: [] for name in self.plan.order}
-        coded = self._coded()
-        for batch in self._parts(cell):
-            for name, arrays in found.items():
-                column = batch.column(name)
-                arrays.append(self._words(name).codes(column) if name in coded else column)
+    def _whole(
+        self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
+    ) -> list[pa.RecordBatch]:
+        """Give what came of pieces, with the columns that the host adds."""
+        stage = self.asked.stage
+        if not stage.kept:
+            return made
+        names = tuple(dict.fromkeys(stage.kept.values()))
+        found = []
+        for batch, cells in zip(made, pieces, strict=True):
+            parts = [part for cell in cells for part in self.given.parts(cell)]
+            found.append(added(stage, batch, {n: [p.column(n) for p in parts] for n in names}))
         return found
-
-    def _chunk(self, ref: ChunkRef) -> pa.RecordBatch:
-        if ref not in self._chunks:
-            self._chunks[ref] = self.asked.read(ref)
-        return self._chunks[ref]
-
-
-def runs_of(cells: Sequence[Cell]) -> list[int]:
-    """Give how many rows follow each other, whole cells but for the last of each run."""
-    found: list[int] = []
-    before: Cell | None = None
-    for cell in cells:
-        if before is not None and cell.goes_on(before):
-            found[-1] += cell.rows
-        else:
-            found.append(cell.rows)
-        before = cell
-    return found
 
 
 def _cut(batches: list[pa.RecordBatch], stage: CudaStage) -> Piece:
