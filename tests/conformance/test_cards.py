@@ -234,3 +234,36 @@ def test_an_error_leaves_the_card_as_it_was():
             wh.scan(table).agg(x=col("m").sum()).collect(),
             ordered=True,
         )
+
+
+def test_what_was_loaded_to_stay_is_run_where_it_lies():
+    scan, other = wh.scan(TABLE), wh.scan(TABLE.select(["f64"]))
+    q = totals(scan)
+    with card(10_000_000) as (system, made):
+        assert q.to("gpu0", system) is q
+        there = dict(made.held.nbytes)
+        assert "near@home partial@home" in str(q.explain(system))
+        result = q.run(system)
+        assert "total_pass" in made.device.launches
+        assert not [e for e in result.ledger.entries if e.why.startswith("loaded")]
+        assert_same(result.table, q.collect(), ordered=True)
+        # Others go through, and what stays does.
+        for rest in (rows(scan), other.agg(x=col("f64").max())):
+            assert_same(rest.run(system, placement=ON_CARD).table, rest.collect(), ordered=True)
+        assert {name: made.held.nbytes[name] for name in there} == there
+        assert q.run(system, placement="host-only").placement.startswith("routing@cpu0 near@cpu0")
+
+
+def test_what_cannot_be_loaded_to_stay(tmp_path):
+    q = totals(wh.scan(TABLE))
+    with card(1_000_000) as (system, _):
+        with pytest.raises(Retryable, match=r"gpu0 has .* free of .* need"):
+            q.to("gpu0", system)
+        with pytest.raises(InputError, match="gpu1 is no card of this machine; cards: gpu0"):
+            q.to("gpu1", system)
+        pq.write_table(TABLE.select(["f64"]), tmp_path / "x.parquet")
+        parquet = wh.scan(tmp_path / "x.parquet").agg(x=col("f64").sum())
+        with pytest.raises(InputError, match="x is decoded whenever it is read"):
+            parquet.to("gpu0", system)
+    with pytest.raises(InputError, match="gpu0 is no card of this machine; cards: none"):
+        q.to("gpu0")

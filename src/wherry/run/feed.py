@@ -16,6 +16,8 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from wherry.base.errors import Retryable
+from wherry.base.units import format_bytes
 from wherry.data.assemble import (
     Extent,
     Spans,
@@ -115,7 +117,7 @@ class Feed(Struct):
             self.held.together[key] = whole, (self.cells, self.facts)
             yield from whole
         else:
-            yield from self._loaded()
+            yield from self._loaded(self._rooms())
 
     def evidence(self) -> Evidence:
         """Give which ways bytes took, once all are there."""
@@ -137,11 +139,28 @@ class Feed(Struct):
         words = self.facts[name].dictionary
         return column if column.dictionary is words else replace(column, dictionary=words)
 
-    def _loaded(self) -> Iterator[Rows]:
+    def keep(self) -> None:
+        """Load what is not there yet, all of it to be kept.
+
+        Raises
+        ------
+        Retryable
+            If there is no room for it.
+        """
+        for _ in self._loaded(self._reserved()):
+            pass
+
+    def _rooms(self) -> _Kept | _Windows:
+        windows = _Windows(self.held.device, self.ahead + 1)
+        if not self.keeps or self.source.decodes:
+            return windows
+        try:
+            return self._reserved()
+        except Retryable:
+            return windows
+
+    def _loaded(self, rooms: _Kept | _Windows) -> Iterator[Rows]:
         """Load cell after cell, `ahead` of those that are run over."""
-        rooms: _Kept | _Windows = _Windows(self.held.device, self.ahead + 1)
-        if self.keeps and not self.source.decodes:
-            rooms = self._reserved() or rooms
         begun: deque[_Begun] = deque()
         try:
             for number in range(len(self.cells) + self.ahead):
@@ -181,8 +200,8 @@ class Feed(Struct):
         self._put_bytes += sum(block.nbytes for block in column.blocks)
         return column
 
-    def _reserved(self) -> _Kept | None:
-        """Give room for everything that is not there yet, to be kept; None: there is not enough."""
+    def _reserved(self) -> _Kept:
+        """Give room for all that is not there yet, to be kept; `Retryable` if there is none."""
         sizes: dict[Wanted, dict[int, Extent]] = {each: {} for each in self.wanted}
         needed = self.spare
         for number, cell in enumerate(self.cells):
@@ -197,7 +216,12 @@ class Feed(Struct):
                     sizes[each][number] = _extent(arrays, self.facts[each.name], each)
         needed += sum(_laid_out(list(found.values()))[1] for found in sizes.values())
         if not self.held.make_room(needed, self.source, self.wanted):
-            return None
+            device = self.held.device
+            raise Retryable(
+                f"{device.name} has {format_bytes(device.free_bytes())} free of "
+                f"{format_bytes(device.memory_bytes)}; columns of {self.source.name} and what runs "
+                f"over them need {format_bytes(needed)}"
+            )
         return _Kept(self, sizes)
 
 

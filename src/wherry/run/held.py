@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
@@ -81,6 +81,7 @@ class Held:
         self._columns: dict[tuple[int, Wanted], Kept] = {}
         self._words: dict[tuple[int, str], Vocabulary] = {}
         self._sources: set[int] = set()
+        self._stay: set[tuple[int, Wanted]] = set()
 
     def of(self, source: Source, wanted: Wanted) -> Kept:
         """Give what is kept of a column, which was asked for last from now on."""
@@ -106,19 +107,27 @@ class Held:
             self._words[key] = Vocabulary(t, label)
         return self._words[key]
 
+    def stay(self, source: Source, wanted: Iterable[Wanted]) -> None:
+        """Let all rows of these columns, which are there, stay as long as the source does."""
+        self._stay |= {(id(source), each) for each in wanted}
+
+    def stays(self, source: Source, names: Iterable[str]) -> bool:
+        """Tell whether all rows of these columns are there to stay."""
+        return all((id(source), Wanted(name, whole=True)) in self._stay for name in names)
+
     def make_room(self, nbytes: int, source: Source, wanted: Sequence[Wanted]) -> bool:
         """Tell whether so many bytes are free, once other columns have gone if need be."""
         mine = {(id(source), each) for each in wanted}
-        others = [key for key in self._columns if key not in mine]
+        others = [key for key in self._columns if key not in mine | self._stay]
         while self.device.free_bytes() < nbytes and others:
             self.together.clear()
             del self._columns[others.pop(0)]
         return self.device.free_bytes() >= nbytes
 
     def clear(self) -> None:
-        """Let go of all columns."""
+        """Let go of all columns but those that stay."""
         self.together.clear()
-        self._columns.clear()
+        self._columns = {k: kept for k, kept in self._columns.items() if k in self._stay}
 
     @property
     def nbytes(self) -> Mapping[str, int]:
@@ -140,5 +149,6 @@ class Held:
             self.together.pop(key, None)
         for column in [key for key in list(self._columns) if key[0] == number]:
             self._columns.pop(column, None)
+        self._stay = {key for key in self._stay if key[0] != number}
         for name in [key for key in list(self._words) if key[0] == number]:
             self._words.pop(name, None)

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import Retryable
+from wherry.base.errors import InputError, Retryable
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
 from wherry.devices.accelerator import Accelerator
@@ -135,6 +135,44 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
     raise AssertionError
 
 
+def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Loaded:
+    """Load all rows of columns, which stay there as long as the source does.
+
+    Raises
+    ------
+    InputError
+        If the source is decoded when it is read.
+    Retryable
+        If there is no room for them.
+    """
+    if source.decodes:
+        raise InputError(
+            f"{source.name} is decoded whenever it is read, and a device keeps what is stored as "
+            "it is used; possible: an Arrow IPC file without compression, or a table"
+        )
+    with card.held.lock:
+        given = Given(card.held, source, names, (), read)
+        wanted = tuple(Wanted(name, whole=True) for name in names)
+        evidence = Evidence()
+        for each in given.together(source.chunks(), card.cell_rows):
+            feed = Feed(
+                held=card.held,
+                reader=card.reader,
+                source=source,
+                wanted=wanted,
+                cells=each.cells,
+                facts=given.facts(each),
+                read=given.arrays,
+                spare=0,
+                keeps=True,
+                ahead=AHEAD,
+            )
+            feed.keep()
+            evidence += feed.evidence()
+        card.held.stay(source, wanted)
+    return Loaded(card.device.name, evidence)
+
+
 class _Way(Struct, frozen=True):
     """How much memory is used: what is kept, how many rows are loaded at a time and ahead."""
 
@@ -183,15 +221,16 @@ class _Running:
         return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
 
     def _feed(self, share: Share, each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
+        held = self.card.held
         wanted = tuple(
-            Wanted(name, whole=bool(kinds - {"valid", "from"}))
+            Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
             for name, kinds in share.uses.items()
         )
         spare = room_bytes(
             self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
         )
         return Feed(
-            held=self.card.held,
+            held=held,
             reader=self.card.reader,
             source=self.source,
             wanted=wanted,
