@@ -250,7 +250,7 @@ def test_what_was_loaded_to_stay_is_run_where_it_lies():
         # Others go through, and what stays does.
         for rest in (rows(scan), other.agg(x=col("f64").max())):
             assert_same(rest.run(system, placement=ON_CARD).table, rest.collect(), ordered=True)
-        assert {name: made.held.nbytes[name] for name in there} == there
+        assert all(made.held.nbytes[name] >= nbytes for name, nbytes in there.items())
         assert q.run(system, placement="host-only").placement.startswith("routing@cpu0 near@cpu0")
 
 
