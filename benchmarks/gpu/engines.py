@@ -1,0 +1,96 @@
+"""Who is asked besides Wherry: array code on the same card, engines on the host's processor.
+
+Each gives ways to ask, by name; an answer is there when the call returns, as arrays of the host or
+as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import pyarrow as pa
+
+from wherry.benchmarks.gpu import arrays
+from wherry.benchmarks.gpu.arrays import Arrays
+from wherry.benchmarks.gpu.lineitem import Lineitem
+from wherry.benchmarks.gpu.questions import Question
+from wherry.benchmarks.kernels.question import Ask
+
+ABSENT: Final = "absent"
+PACKAGES: Final = {"cupy": "cupy-cuda13x", "torch": "torch", "duckdb": "duckdb", "polars": "polars"}
+
+
+def versions() -> dict[str, str]:
+    """Give the version of every engine; "absent" for one that is not installed."""
+    return {name: _version(package) for name, package in PACKAGES.items()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ABSENT
+
+
+def uploaded(cp: Any, data: Lineitem) -> Arrays:
+    """Give the columns on the card, as CuPy's arrays."""
+    return {name: cp.asarray(column) for name, column in data.columns.items()}
+
+
+def on_the_card(cp: Any, torch: Any | None, question: Question, columns: Arrays) -> dict[str, Ask]:
+    """Give the ways of array code; rows stay on the card, sums come to the host."""
+    chosen = {name: columns[name] for name in question.columns}
+    asks = {"cupy": _array_ask(cp, cp, question, chosen)}
+    if question.name == "q6":
+        asks["cupy fused"] = _fused_ask(cp, chosen)
+    if torch is not None:
+        tensors = {name: torch.from_dlpack(array) for name, array in chosen.items()}
+        asks["torch"] = _array_ask(cp, torch, question, tensors)
+    return asks
+
+
+def _array_ask(cp: Any, xp: Any, question: Question, columns: Arrays) -> Ask:
+    def ask() -> list[Any]:
+        found = question.arrays(xp, columns)
+        if question.gives == "totals":
+            return hosted(cp, found)
+        cp.cuda.runtime.deviceSynchronize()
+        return found
+
+    return ask
+
+
+def _fused_ask(cp: Any, columns: Arrays) -> Ask:
+    """Give Q6 as one kernel: the best that CuPy makes of array code."""
+
+    @cp.fuse(kernel_name="fused_revenue")  # type: ignore[untyped-decorator]
+    def fused(days: Any, discount: Any, quantity: Any, price: Any) -> Any:
+        return arrays.revenue(cp, days, discount, quantity, price)
+
+    return lambda: hosted(cp, [fused(*arrays.q6_columns(columns))])
+
+
+def hosted(cp: Any, found: list[Any]) -> list[Any]:
+    """Give arrays of the card, CuPy's or torch's, as numpy's."""
+    return [cp.asnumpy(cp.from_dlpack(array)) for array in found]
+
+
+@contextmanager
+def on_the_host(question: Question, table: pa.Table, threads: int) -> Iterator[dict[str, Ask]]:
+    """Give the ways of engines on the processor that are installed."""
+    asks: dict[str, Ask] = {}
+    with ExitStack() as stack:
+        if versions()["duckdb"] != ABSENT:
+            connection = import_module("duckdb").connect(config={"threads": threads})
+            stack.callback(connection.close)
+            connection.register("t", table.select(list(question.columns)))
+            asks["duckdb"] = connection.sql(question.sql).to_arrow_table
+        if versions()["polars"] != ABSENT:
+            pl = import_module("polars")
+            frame = pl.from_arrow(table.select(list(question.columns)), rechunk=False)
+            asks["polars"] = question.polars(pl, frame.lazy()).collect
+        yield asks
