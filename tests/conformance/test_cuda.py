@@ -39,9 +39,11 @@ from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call
 from wherry.ir.stage import Groups, Pass, Rows, Stage, Totals
 from wherry.plan.query import prepare
+from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.run import render_pass, run_pass
+from wherry.render.cuda.run import run_pass
+from wherry.render.cuda.share import render
 from wherry.render.reference import run_reference
 
 REGISTERS_MOST = 128
@@ -54,7 +56,7 @@ CHUNKS = [(0, 0.0, 0), (1, 0.0, 0), (63, 0.3, 3), (2048, 0.0, 5), (5000, 0.3, 3)
 def checked(case, batch, blocks=3):
     stage, literals = case()
     plan = plan_pass(stage.steps[0], batch.schema, NARROW)
-    found = run_pass(plan, batch, literals, ShimDevice(blocks))
+    found = run_pass(plan, batch, literals, Constants(ShimDevice(blocks)))
     same(found, run_reference(stage, batch, literals))
     return found
 
@@ -148,7 +150,7 @@ def test_special_values():
         sink = Rows(tuple((n, resolve(outputs[n].node, batch.schema)) for n in names))
         stage, literals = lift(Stage((Pass(None, sink),)))
         plan = plan_pass(stage.steps[0], batch.schema, {})
-        found = run_pass(plan, batch, literals, ShimDevice())
+        found = run_pass(plan, batch, literals, Constants(ShimDevice()))
         wanted = run_reference(stage, batch, literals)
         same(found, wanted)
         for name, t in zip(found.schema.names, found.schema.types, strict=True):
@@ -165,7 +167,10 @@ def test_special_extremes():
     calls = tuple((n, resolve_call(e.call, batch.schema)) for n, e in kinds.items())
     stage, literals = lift(Stage((Pass(None, Totals(calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {})
-    same(run_pass(plan, batch, literals, ShimDevice()), run_reference(stage, batch, literals))
+    same(
+        run_pass(plan, batch, literals, Constants(ShimDevice())),
+        run_reference(stage, batch, literals),
+    )
 
 
 @pytest.mark.parametrize("keys", ["x", "yu", "ib", "d"])
@@ -178,7 +183,10 @@ def test_special_keys(keys):
     named = tuple((k, resolve(col(k).node, batch.schema)) for k in keys)
     stage, literals = lift(Stage((Pass(None, Groups(named, calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {})
-    same(run_pass(plan, batch, literals, ShimDevice()), run_reference(stage, batch, literals))
+    same(
+        run_pass(plan, batch, literals, Constants(ShimDevice())),
+        run_reference(stage, batch, literals),
+    )
 
 
 def floats(rows):
@@ -195,7 +203,7 @@ def test_sums_are_the_same_bit_for_bit(grouped):
     keys = (("k", resolve(col("k").node, batch.schema)),)
     stage, literals = lift(Stage((Pass(None, Groups(keys, calls) if grouped else Totals(calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {"k": (0, 2)})
-    found = [run_pass(plan, batch, literals, ShimDevice(blocks)) for blocks in (1, 2, 5)]
+    found = [run_pass(plan, batch, literals, Constants(ShimDevice(blocks))) for blocks in (1, 2, 5)]
     assert found[0].equals(found[1])
     assert found[0].equals(found[2])
     same(found[0], run_reference(stage, batch, literals))
@@ -207,7 +215,7 @@ def test_keys_outside_their_bounds_are_found():
     stage, literals = lift(Stage((Pass(None, Groups(keys, ())),)))
     plan = plan_pass(stage.steps[0], batch.schema, {"k": (0, 1)})
     with pytest.raises(CorruptError, match="bounds"):
-        run_pass(plan, batch, literals, ShimDevice())
+        run_pass(plan, batch, literals, Constants(ShimDevice()))
 
 
 @pytest.fixture(scope="module")
@@ -229,11 +237,11 @@ def test_tpch(query, lineitem, tmp_path):
     for ref in source.chunks():
         batch = source.read(ref, [name for name, *_ in prepared.plan.fields])
         plan = plan_pass(step, batch.schema, prepared.plan.bounds_map())
-        found = run_pass(plan, batch, prepared.literals, ShimDevice())
+        found = run_pass(plan, batch, prepared.literals, Constants(ShimDevice()))
         same(found, run_reference(Stage((step,)), batch, prepared.literals))
     coded = [n for n, t in zip(batch.schema.names, batch.schema.types, strict=True) if is_coded(t)]
     sizes = {name: len(batch.column(name).dictionary) for name in coded}
-    compiled(render_pass(plan, frozenset(), sizes), tmp_path)
+    compiled(render(plan, frozenset(), sizes).program, tmp_path)
 
 
 def is_coded(t):
@@ -246,7 +254,7 @@ NULLS = [(case, frozenset(SCHEMA.names)) for case in (*FILTERS, *TOTALS, *GROUPS
 
 @pytest.mark.parametrize(("case", "nulls"), FULL + NULLS)
 def test_nvrtc_compiles(case, nulls, tmp_path, record_property):
-    program = render_pass(plan_pass(case()[0].steps[0], SCHEMA, NARROW), nulls, {"c": 9})
+    program = render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), nulls, {"c": 9}).program
     most = compiled(program, tmp_path)
     record_property("registers", most)
     assert most <= REGISTERS_MOST or case in WIDE

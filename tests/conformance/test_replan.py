@@ -37,7 +37,7 @@ PIPELINES = {
     "joined": lambda rows: rows.filter(PASSING).join(_side(rows), on="v0").select("v0", "w"),
     "semi": lambda rows: rows.filter(PASSING).join(_side(rows), on="v0", how="semi"),
 }
-SYSTEMS = ("dpu-csd-host", "gpu-host", "rack-16")
+SYSTEMS = ("dpu-csd-host", "gpu-direct-host", "rack-16")
 
 
 def _side(rows: Pipeline) -> Pipeline:

@@ -20,7 +20,7 @@ from wherry.session import Result
 from wherry.testing import cases, check_rows
 
 KEY = b"a key that both sides have"
-SYSTEMS = ("this-machine", "dpu-csd-host", "gpu-host", "rack-16")
+SYSTEMS = ("this-machine", "dpu-csd-host", "gpu-direct-host", "rack-16")
 CASES = list(cases())
 SOAK = settings().max_examples > 1000
 CHUNKS, ROWS = 12, 300
@@ -115,7 +115,7 @@ def test_the_answer_is_that_of_a_run_that_never_stopped(first, then, title):
 @pytest.mark.parametrize("title", PIPELINES)
 def test_it_may_stop_again_and_again(title):
     pipeline = PIPELINES[title]
-    systems = ["dpu-csd-host", "this-machine", "gpu-host", "this-machine", "dpu-csd-host"]
+    systems = ["dpu-csd-host", "this-machine", "gpu-direct-host", "this-machine", "dpu-csd-host"]
     stops, last = legs(pipeline, [2, 0, 5, 3], systems)
     same(whole(stops, last), pipeline.run("dpu-csd-host").table)
 
@@ -144,7 +144,9 @@ def test_every_operator_and_type(number):
     pipeline = Pipeline(source, (operator,), operator.schema(table.schema))
     wanted = pipeline.run("dpu-csd-host").table
     for cuts in ([1], [2], [0, 1, 1]):
-        stops, last = legs(pipeline, cuts, ["dpu-csd-host", "gpu-host", "dpu-csd-host", "gpu-host"])
+        stops, last = legs(
+            pipeline, cuts, ["dpu-csd-host", "gpu-direct-host", "dpu-csd-host", "gpu-direct-host"]
+        )
         check_rows(whole(stops, last), wanted, case.title)
 
 
@@ -210,7 +212,7 @@ def test_a_run_here_is_measured() -> None:
 def test_sides_of_joins_run_once() -> None:
     stopped = PIPELINES["joined"].suspend("dpu-csd-host", after=4)
     assert len(stopped.result.builds) == 1
-    assert PIPELINES["joined"].resume(travelled(stopped), "gpu-host").builds == ()
+    assert PIPELINES["joined"].resume(travelled(stopped), "gpu-direct-host").builds == ()
 
 
 def test_enough_rows_stop_for_good() -> None:

@@ -22,7 +22,7 @@ ORDERS = pa.table(
         "price": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0],
     }
 )
-SYSTEMS = ["this-machine", "dpu-csd-host", "gpu-host", "rack-16"]
+SYSTEMS = ["this-machine", "dpu-csd-host", "gpu-direct-host", "rack-16"]
 GIVEN = {"datasets": {"orders": ORDERS}}
 CALLS = []
 

@@ -41,7 +41,7 @@ def rows() -> pa.Table:
     return pa.Table.from_batches(made.to_batches(max_chunksize=100))
 
 
-@pytest.mark.parametrize("system", ["this-machine", "gpu-host"])
+@pytest.mark.parametrize("system", ["this-machine", "gpu-direct-host"])
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
 def test_another_process_goes_on(tmp_path: Path, form: str, system: str) -> None:
     path, other = tmp_path / f"rows.{form}", tmp_path / "other.parquet"

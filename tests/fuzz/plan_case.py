@@ -21,7 +21,7 @@ from wherry.base.errors import InputError, WherryError
 from wherry.base.ids import digest
 from wherry.data.arrays import empty_batch, plain
 from wherry.data.segment import SegmentPool
-from wherry.devices.cpu import CpuDriver
+from wherry.devices.here import HereDriver
 from wherry.devices.profile import load_profile
 from wherry.ir.build import Build, image_of
 from wherry.ir.literals import bind
@@ -129,7 +129,7 @@ def _pool() -> SegmentPool:
 
 
 def _tried(case: _Case) -> str:
-    worker = Worker(CpuDriver(_HERE, load_profile("newport")), (source(),), _KEY, _pool())
+    worker = Worker(HereDriver(_HERE, load_profile("newport")), (source(),), _KEY, _pool())
     worker.install(case.plan)
     for literal in case.query.literals:
         if isinstance(literal.value, Build):

@@ -7,13 +7,13 @@ from support.chunks import SCHEMA
 from support.cuda_cases import NARROW, by_code, dictionaries, forecast
 
 from wherry.render.cuda.program import plan_pass, skeleton
-from wherry.render.cuda.run import render_pass
+from wherry.render.cuda.share import render
 
 
 @pytest.mark.parametrize("case", [forecast, by_code, dictionaries], ids=lambda case: case.__name__)
 def test_texts(case: Callable, golden: Callable[[str, str], None]) -> None:
     plan = plan_pass(case()[0].steps[0], SCHEMA, NARROW)
-    text = render_pass(plan, frozenset({"f64", "c"}), {"c": 9}).text
+    text = render(plan, frozenset({"f64", "c"}), {"c": 9}).program.text
     for name in ("prelude", "texts", "reduce", "filter", "totals", "groups"):
         text = text.replace(skeleton(name), f"// {name}.cu\n")
     golden(f"cuda_{case.__name__}", text.rstrip("\n"))

@@ -26,7 +26,7 @@ from wherry.sim.recorded import Counts
 from wherry.sim.replay import before, replay, replay_many, replay_within
 
 Tables = dict[str, Path]
-SYSTEMS = ("dpu-csd-host", "gpu-host", "csd-host", "nvmeof-dpu", "rack-16")
+SYSTEMS = ("dpu-csd-host", "gpu-direct-host", "csd-host", "nvmeof-dpu", "rack-16")
 MOST = 6
 """Placements tried of each workload and system, spread over all there are."""
 
@@ -335,9 +335,11 @@ def test_energy_and_money_are_of_what_profiles_know(packed: Pipeline) -> None:
 
 
 def test_a_gpu_that_is_emulated_runs_programs(tables) -> None:
-    result = q6.pipeline(tables).run("gpu-host", placement={"near": "gpu0", "partial": "gpu0"})
+    result = q6.pipeline(tables).run(
+        "gpu-direct-host", placement={"near": "gpu0", "partial": "gpu0"}
+    )
     assert {e.device for e in result.evidence if e.chunk >= 0} == {"gpu0"}
-    host = q6.pipeline(tables).run("gpu-host", placement=HOST_ONLY)
+    host = q6.pipeline(tables).run("gpu-direct-host", placement=HOST_ONLY)
     assert result.table.equals(host.table)
     # A GPU runs one program at a time.
     runs = sorted(s[3:5] for s in result.timeline.spans if s.resource == "cores gpu0")

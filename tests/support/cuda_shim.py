@@ -11,47 +11,105 @@ from pathlib import Path
 
 import numpy as np
 
+from wherry.base.errors import Retryable
+
 FOLDER = Path(__file__).parent
 _libc = ctypes.CDLL(None, use_errno=True)
 _ENTRY = re.compile(r"__launch_bounds__\([\w, ]+\)\s+(\w+)\(")
 
 
-class ShimDevice:
-    """A device whose addresses are this process's; one byte too far ends the process.
+class ShimBlock:
+    """Memory that ends where a page begins that nobody may touch; it goes with its last name."""
 
-    `most_blocks` bounds the grids of kernels that take any: their answer must not depend on it.
+    def __init__(self, device, nbytes, content):
+        self.nbytes, self._device = nbytes, device
+        pages = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+        end = np.frombuffer(self._memory, np.uint8).ctypes.data + pages
+        # As far aligned as the size is: between the end and the guard there is no room.
+        self.address = end - nbytes
+        ctypes.memset(self.address, content, nbytes)
+        assert _libc.mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
+
+    def __del__(self):
+        self._device.taken -= self.nbytes
+
+
+class ShimEvent:
+    def wait(self):
+        pass
+
+
+class ShimRegistered:
+    def close(self):
+        pass
+
+
+class ShimDevice:
+    """An accelerator whose addresses are this process's; one byte too far ends the process.
+
+    Blocks begin at multiples of what their sizes are multiples of, not of `ALIGNED`, so that their
+    ends are guarded. `most_blocks` bounds the grids of kernels that take any: their answer must
+    not depend on it. `taken` says how many bytes blocks have.
     """
 
-    def __init__(self, most_blocks: int = 3) -> None:
-        self.most_blocks = most_blocks
-        self._kept: list[mmap.mmap] = []
+    name, arch, cores, shared_bytes = "shim", "sm_90", 2, 227 << 10
 
-    def put(self, data, align):
-        address = self._block(data.size, align)
-        ctypes.memmove(address, data.ctypes.data, data.size)
-        return address
+    def __init__(self, most_blocks=3, memory_bytes=1 << 30):
+        self.most_blocks, self.memory_bytes = most_blocks, memory_bytes
+        self.taken = 0
+        self.launches, self.gets = [], []
+
+    def free_bytes(self):
+        return self.memory_bytes - self.taken
+
+    def _block(self, nbytes, content):
+        assert nbytes > 0
+        if nbytes > self.free_bytes():
+            raise Retryable(f"{nbytes} bytes of {self.free_bytes()} that are free")
+        self.taken += nbytes
+        return ShimBlock(self, nbytes, content)
 
     def room(self, nbytes):
-        return self._block(nbytes, 8)
+        return self._block(nbytes, 0xA5)
 
-    def _block(self, nbytes, align):
-        pages = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
-        self._kept.append(memory)
-        end = np.frombuffer(memory, np.uint8).ctypes.data + pages
-        assert _libc.mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
-        return (end - nbytes) // align * align
+    def zeros(self, nbytes):
+        return self._block(nbytes, 0)
+
+    def put(self, data):
+        assert data.dtype == np.uint8
+        block = self._block(data.size, 0)
+        ctypes.memmove(block.address, np.ascontiguousarray(data).ctypes.data, data.size)
+        return block
 
     def get(self, address, nbytes):
+        self.gets.append(nbytes)
         found = np.empty(nbytes, np.uint8)
         ctypes.memmove(found.ctypes.data, address, nbytes)
         return found
 
-    def launch(self, program, entry, grid, block, context):
+    def launch(self, text, entry, grid, block, context, *, shared=0):
+        assert grid > 0
+        assert shared <= self.shared_bytes
+        self.launches.append(entry)
         if entry in {"total_pass", "group_pass"}:
             grid = min(grid, self.most_blocks)
-        run = getattr(_library(program.text), f"run_{entry}")
+        run = getattr(_library(text), f"run_{entry}")
         run(ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_char_p(context))
+
+    def registered(self, memory):
+        return ShimRegistered()
+
+    def copy_in(self, target, source, nbytes):
+        ctypes.memmove(target, source, nbytes)
+
+    copy_within = copy_in
+
+    def loaded(self):
+        return ShimEvent()
+
+    def after(self, event):
+        pass
 
 
 @cache

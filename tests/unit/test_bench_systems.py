@@ -48,7 +48,7 @@ def test_answers_are_duckdbs(name, tables):
     assert difference(found, wanted, ordered=question.ordered) is None
 
 
-@pytest.mark.parametrize("system", ["dpu-csd-host", "gpu-host", "csd-36-host"])
+@pytest.mark.parametrize("system", ["dpu-csd-host", "gpu-direct-host", "csd-36-host"])
 @pytest.mark.parametrize("name", ["q1", "q12", "q14", "sweep-50%-4", "range"])
 def test_the_oracle_is_the_best_of_all_placements(name, system, tables):
     found, counts = load_system(system), record(WORKLOADS[name].pipeline(tables))

@@ -14,27 +14,26 @@ from wherry.ir.resolve import resolve
 from wherry.ir.stage import Groups, Pass, Rows, Stage
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import CudaProgram, plan_pass
-from wherry.render.cuda.run import render_pass
+from wherry.render.cuda.share import render
 
 
 def rendered(case):
-    return render_pass(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {})
+    return render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {}).program
 
 
 def launched(program, device, entry, words):
     found = [words.get(kind, 0) for (kind, _), _ in program.slots]
-    device.launch(program, entry, 1, 256, np.array(found, np.uint64).tobytes())
+    device.launch(program.text, entry, 1, 256, np.array(found, np.uint64).tobytes())
 
 
 @pytest.mark.parametrize("tiles", [1, 255, 256, 257, 1000])
 def test_any_number_of_tiles_is_scanned(tiles):
     counts = np.random.default_rng(1).integers(0, 2049, tiles).astype(np.uint32)
     device = ShimDevice()
-    offsets = device.room((tiles + 1) * 8)
-    words = {"rows": tiles * 2048, "offsets": offsets}
-    words["counts"] = device.put(counts.view(np.uint8), 4)
+    offsets, put = device.room((tiles + 1) * 8), device.put(counts.view(np.uint8))
+    words = {"rows": tiles * 2048, "offsets": offsets.address, "counts": put.address}
     launched(rendered(every_type), device, "scan_pass", words)
-    found = device.get(offsets, (tiles + 1) * 8).view(np.uint64)
+    found = device.get(offsets.address, (tiles + 1) * 8).view(np.uint64)
     assert found.tolist() == [0, *np.cumsum(counts, dtype=np.uint64).tolist()]
 
 
@@ -46,16 +45,16 @@ def test_any_number_of_partial_states_is_folded(spans):
     # Sums of these are exact.
     states["value"][:spans] = 2.0 ** (np.arange(spans) % 50)
     device = ShimDevice()
-    at = device.put(states.view(np.uint8), 16)
-    words = {"rows": spans * 32768, "states": at}
+    block = device.put(states.view(np.uint8))
+    words = {"rows": spans * 32768, "states": block.address}
     launched(rendered(forecast), device, "fold_pass", words)
-    found = device.get(at, (spans + 1) * kept.itemsize).view(kept)[spans]
+    found = device.get(block.address, (spans + 1) * kept.itemsize).view(kept)[spans]
     assert found["rows"] == states["rows"][:spans].sum()
     assert found["value"] == states["value"][:spans].sum()
 
 
 def test_cubins_are_kept(tmp_path):
-    program = render_pass(plan_pass(forecast()[0].steps[0], SCHEMA, NARROW), frozenset(), {})
+    program = render(plan_pass(forecast()[0].steps[0], SCHEMA, NARROW), frozenset(), {}).program
     first, again = (compile_program(program, "sm_90", tmp_path) for _ in range(2))
     assert (first.cached, again.cached) == (False, True)
     assert again.image == first.image
@@ -75,7 +74,7 @@ def test_names_do_not_change_the_text():
         test = resolve((col(column) > 1).node, schema)
         sink = Rows((("out", resolve((col(column) * 2).node, schema)),))
         stage, _ = lift(Stage((Pass(test, sink),)))
-        texts.append(render_pass(plan_pass(stage.steps[0], schema, {}), frozenset(), {}).text)
+        texts.append(render(plan_pass(stage.steps[0], schema, {}), frozenset(), {}).program.text)
     assert texts[0] == texts[1]
 
 
@@ -99,4 +98,4 @@ def test_floats_by_unbounded_keys_are_refused():
     step = lift(Stage((Pass(None, Groups(keys, calls_of(x=col("f64").sum()))),)))[0].steps[0]
     plan = plan_pass(step, SCHEMA, {"i8": (-128, 127)})
     with pytest.raises(Refused, match="no fixed order"):
-        render_pass(plan, frozenset(), {})
+        render(plan, frozenset(), {})

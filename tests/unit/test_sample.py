@@ -105,7 +105,7 @@ def test_the_choice_under_doubt_has_the_least_largest_regret(tmp_path):
             with_near(query, replace(near, rows_low=made, rows=made, rows_high=made))
             for made in (near.rows_low, near.rows_high)
         ]
-        for name in ("dpu-csd-host", "nvmeof-dpu", "gpu-host"):
+        for name in ("dpu-csd-host", "nvmeof-dpu", "gpu-direct-host"):
             system = load_system(name)
             choice = place(query, system)
             every = list(placements(query, system, refusals(query, system)))

@@ -76,7 +76,7 @@ def test_the_search_finds_what_trying_all_finds_of_six_segments(rows, title, nam
     assert [(one.value, one.placement) for one in found] == wanted
 
 
-@pytest.mark.parametrize("name", ["dpu-csd-host", "nvmeof-dpu", "rack-16", "gpu-host"])
+@pytest.mark.parametrize("name", ["dpu-csd-host", "nvmeof-dpu", "rack-16", "gpu-direct-host"])
 @pytest.mark.parametrize("title", PIPELINES)
 def test_no_way_takes_less_than_its_bound(rows, title, name):
     asked, system = query(rows, title), load_system(name)

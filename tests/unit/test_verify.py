@@ -11,7 +11,7 @@ from wherry import InputError, col, lit, scan
 from wherry.base.errors import CorruptError, Refused
 from wherry.base.ids import digest
 from wherry.data.segment import SegmentPool
-from wherry.devices.cpu import CpuDriver
+from wherry.devices.here import HereDriver
 from wherry.devices.profile import load_profile
 from wherry.ir.build import Build, image_of
 from wherry.ir.codec import encode
@@ -157,7 +157,7 @@ def test_a_function_that_is_not_declared_here_is_refused() -> None:
 
 
 def worker(data: object = SOURCE) -> Worker:
-    return Worker(CpuDriver("csd0", load_profile("newport")), (data,), KEY, SegmentPool())
+    return Worker(HereDriver("csd0", load_profile("newport")), (data,), KEY, SegmentPool())
 
 
 def opened(device: Worker, query: Query, plan: Plan, stage: tuple[int, int], **more: object) -> Hop:

@@ -18,8 +18,7 @@ ALIGNED = 256
 
 
 class Block(Protocol):
-    """Memory of a device. It is let go of when nothing refers to it, and used anew by what is asked
-    for later."""
+    """Memory of a device; let go of, and used anew, when nothing refers to it."""
 
     @property
     def address(self) -> int:
@@ -89,7 +88,7 @@ class Accelerator(Protocol):
         """Give the bytes at an address, once all launches before have ended."""
 
     def launch(
-        self, text: str, entry: str, grid: int, block: int, context: bytes, shared: int = 0
+        self, text: str, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0
     ) -> None:
         """Run a kernel of a program: `grid` blocks of `block` threads.
 

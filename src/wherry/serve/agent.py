@@ -14,9 +14,9 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from wherry.base.errors import InputError
-from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.here import HereDriver
 from wherry.devices.proc import usable_cores
 from wherry.devices.profile import Profile
 from wherry.devices.system import UNIX
@@ -206,7 +206,7 @@ def station_of(
     if asked.emulate:
         driver, team = EmulatedDriver(asked.name, asked.profile), alone
     else:
-        driver, team = CpuDriver(asked.name, asked.profile), _on_all_cores
+        driver, team = HereDriver(asked.name, asked.profile), _on_all_cores
     take = partial(suppliers.take, within_s=requests.TAKE_S)
     settings = Settings(tenants, asked.emulate, asked.lease_s, team=team, refused=refused)
     gate = gate_of(asked.running or _slots(usable_cores(), emulated=asked.emulate), tenants)

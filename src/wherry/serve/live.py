@@ -13,9 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Refused, Retryable, WherryError
-from wherry.devices.cpu import CpuDriver
 from wherry.devices.driver import Driver
 from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.here import HereDriver
 from wherry.devices.profile import Profile
 from wherry.devices.topology import Dataset, System, dataset_of, lanes
 from wherry.run.crew import crew
@@ -340,7 +340,7 @@ def _profile_problems(device: str, said: bytes, wanted: Profile) -> list[str]:
 
 def _here(device: str, profile: Profile, suppliers: Suppliers, *, emulated: bool) -> Link:
     """Give the way to a device that is in the caller's process."""
-    driver: Driver = EmulatedDriver(device, profile) if emulated else CpuDriver(device, profile)
+    driver: Driver = EmulatedDriver(device, profile) if emulated else HereDriver(device, profile)
 
     team = crew()
     settings = Settings(lambda: _MINE, emulated)

@@ -13,8 +13,8 @@ from wherry.base.errors import Refused
 from wherry.base.units import Measured, Time
 from wherry.data.segment import SegmentPool
 from wherry.data.source import Source
-from wherry.devices.cpu import CpuDriver
 from wherry.devices.emulated import EmulatedDriver
+from wherry.devices.here import HereDriver
 from wherry.devices.system import System
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.build import Build, build_of
@@ -197,7 +197,7 @@ def workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
     real = system.name == THIS_MACHINE
     return {
         name: Worker(
-            CpuDriver(name, profile) if real else EmulatedDriver(name, profile),
+            HereDriver(name, profile) if real else EmulatedDriver(name, profile),
             datasets,
             key,
             segments(),

@@ -1,130 +1,272 @@
-"""The context of a launch: addresses of a chunk's buffers on the device, and constants."""
+"""The contexts of launches: addresses of columns on the device, numbers, and constants.
+
+What does not change from piece to piece is found once, and kept for the next time that the same
+program is asked for with the same constants.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.data.types import layout_of, value_type
+from wherry.base.errors import WherryError
+from wherry.data.types import value_type
+from wherry.devices.accelerator import Accelerator, Block
 from wherry.ir.expr import Literal
 from wherry.ir.literals import bind, unscaled
 from wherry.ir.reference import literal_scalar
 from wherry.ir.resolve import type_of
 from wherry.render.bind import Table
-from wherry.render.cuda.device import CudaDevice
+from wherry.render.cuda.columns import USES, Bytes, DeviceColumn
 from wherry.render.cuda.program import CudaPass, CudaProgram
-from wherry.render.cuda.values import WORD
 from wherry.render.loop import OWN, Slot, codes_name
 from wherry.render.prepare import tabulate
 
+T = TypeVar("T")
+_WORD: Final = (1 << 64) - 1
+_ADDRESSES: Final = frozenset({"values", "valid", "data", "buffers"})
+_MOST_BOUND: Final = 256
+_MOST_BYTES: Final = 64 << 20
 
-class Bound(Struct):
-    """A chunk on a device: the words found so far, by slot.
 
-    Only what is read is copied: of each buffer the bytes of the chunk's own rows.
+class Layout(Struct, frozen=True):
+    """Where the context of a program holds what.
+
+    Attributes
+    ----------
+    places : dict
+        Of each slot the number of its word.
+    columns : tuple
+        The words that columns fill: their number, the column, and the field of `DeviceColumn`.
     """
 
-    device: CudaDevice
+    places: dict[Slot, int]
+    columns: tuple[tuple[int, str, str], ...]
+    packed: struct.Struct
+
+    @property
+    def uses(self) -> dict[str, frozenset[str]]:
+        """Give what is read of each column, of `USES`."""
+        fields = {field: kind for kind, field in USES.items()}
+        found: dict[str, frozenset[str]] = {}
+        for _, name, field in self.columns:
+            found[name] = found.get(name, frozenset()) | {fields[field]}
+        return found
+
+
+def layout_of(program: CudaProgram) -> Layout:
+    """Give where a program's context holds what."""
+    slots = [slot for slot, _ in program.slots]
+    columns = [
+        (place, _column_of(name), USES[kind])
+        for place, (kind, name) in enumerate(slots)
+        if kind in USES
+    ]
+    places = {slot: place for place, slot in enumerate(slots)}
+    return Layout(places, tuple(columns), struct.Struct(f"<{len(slots)}Q"))
+
+
+def _column_of(name: str) -> str:
+    """Give the column that a slot is of; codes are values of their dictionary's column."""
+    return name.removeprefix(codes_name("")) if name.startswith(OWN) else name
+
+
+class Bound(Struct, frozen=True):
+    """A program with its constants on a device.
+
+    Attributes
+    ----------
+    words : list of int
+        Of a context; 0 where they are of a piece.
+    dictionaries : dict
+        Of dictionary columns: their texts, on the host.
+    blocks : list of Block
+        What keeps the constants there.
+    """
+
+    device: Accelerator
+    program: CudaProgram
+    layout: Layout
+    words: list[int]
+    dictionaries: dict[str, pa.Array]
+    blocks: list[Block]
+
+    def launch(self, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0) -> None:
+        """Run a kernel of the program."""
+        self.device.launch(self.program.text, entry, grid, block, context, shared=shared)
+
+    def piece(
+        self, columns: Mapping[str, DeviceColumn], rows: int, first: int, ones: Callable[[], int]
+    ) -> Piece:
+        """Give the context of a piece, but for what its kernels are given besides.
+
+        Parameters
+        ----------
+        first : int
+            The number of its first row.
+        ones : callable
+            Gives the address of bits that say that all rows are valid.
+
+        Raises
+        ------
+        WherryError
+            If something that the program reads was not put on the device.
+        """
+        words = self.words.copy()
+        for place, name, field in self.layout.columns:
+            column = columns[name]
+            if field == "valid" and not column.nulls:
+                # In a program for pieces that have some.
+                words[place] = ones()
+                continue
+            words[place] = getattr(column, field)
+            if not words[place] and field in _ADDRESSES:
+                raise WherryError(f"the {field} of column {name!r} are not on the device")
+        words[0] = rows
+        return Piece(self, rows, first, words)
+
+
+class Piece(Struct, frozen=True):
+    """Consecutive rows on a device, and the words of their context; the first says how many."""
+
+    bound: Bound
     rows: int
-    columns: Mapping[str, pa.Array]
-    tables: Mapping[str, Table]
+    first: int
+    words: list[int]
+
+    def put(self, kind: str, word: int, name: str = "") -> None:
+        """Fill a word, if the program has it."""
+        place = self.bound.layout.places.get((kind, name))
+        if place is not None:
+            self.words[place] = word
+
+    @property
+    def context(self) -> bytes:
+        """Give the words as a kernel takes them."""
+        return self.bound.layout.packed.pack(*self.words)
+
+
+class Constants:
+    """What a device keeps for programs: texts and tables by content, and programs bound to them.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Of texts and tables; what was not asked for longest is let go of first.
+    """
+
+    def __init__(self, device: Accelerator, most_bytes: int = _MOST_BYTES) -> None:
+        self.device, self._most = device, most_bytes
+        self._blocks: dict[bytes, Block] = {}
+        self._nbytes = 0
+        self._bound: dict[Any, tuple[Any, Any]] = {}
+
+    def block(self, data: Bytes) -> Block:
+        """Give a block that holds `data` for as long as it is referred to."""
+        key = data.tobytes() or b"\0"
+        block = self._blocks.pop(key, None)
+        if block is None:
+            block = self.device.put(np.frombuffer(key, np.uint8))
+            self._nbytes += len(key)
+        self._blocks[key] = block
+        while self._nbytes > self._most and len(self._blocks) > 1:
+            oldest = next(iter(self._blocks))
+            del self._blocks[oldest]
+            self._nbytes -= len(oldest)
+            # What was bound keeps its blocks.
+            self._bound.clear()
+        return block
+
+    def kept(self, key: Any, of: Any, make: Callable[[], T]) -> T:
+        """Give what `make` gave the last time that `key` was asked for.
+
+        Parameters
+        ----------
+        of : object
+            What `key` has identities of: kept as long as it is, so that none comes again.
+        """
+        found = self._bound.get(key)
+        if found is None:
+            if len(self._bound) >= _MOST_BOUND:
+                self._bound.clear()
+            found = self._bound[key] = (of, make())
+        made: T = found[1]
+        return made
+
+
+class Given(Struct, frozen=True):
+    """What a program is given that does not change from piece to piece.
+
+    Attributes
+    ----------
+    dictionaries : dict
+        Of dictionary columns: the texts of all pieces.
+    numbers : dict
+        What else stands in the context.
+    """
+
     literals: tuple[Literal, ...]
-    words: dict[Slot, int]
-
-    def context(self, program: CudaProgram) -> bytes:
-        """Give the context of a program: 8 bytes for each of its slots, in their order."""
-        for slot, _ in program.slots:
-            if slot not in self.words:
-                self.words[slot] = self._word(*slot)
-        words = (self.words[slot] & (1 << 64) - 1 for slot, _ in program.slots)
-        return b"".join(word.to_bytes(WORD, "little") for word in words)
-
-    def _word(self, kind: str, name: str) -> int:
-        match kind:
-            case "rows":
-                return self.rows
-            case "values" | "data" | "buffers" | "begin" | "valid" | "from" | "last":
-                return self._of_column(kind, name)
-            case "table" | "known":
-                values = self.tables[name].values if kind == "table" else self.tables[name].known
-                return self.device.put(values.view(np.uint8), 16)
-            case "parts":
-                return self.device.put(_parts(name), 8)
-        return self._of_literal(kind, self.literals[int(name)])
-
-    def _of_column(self, kind: str, name: str) -> int:
-        column = self.columns[name]
-        if kind == "last":
-            return len(column.dictionary)
-        if kind in {"begin", "from"}:
-            return column.offset % 8
-        if kind == "valid":
-            return self._bits(column, 0)
-        if kind == "values":
-            return (
-                self._bits(column, 1) if layout_of(column.type) == "bits" else self._values(column)
-            )
-        if kind == "data":
-            return self._text_bytes(column)
-        addresses = [self.device.put(_bytes(buffer), 1) for buffer in column.buffers()[2:]]
-        return self.device.put(np.array([*addresses, 0], np.uint64).view(np.uint8), 8)
-
-    def _bits(self, column: pa.Array, number: int) -> int:
-        begin, end = column.offset // 8, (column.offset + len(column) + 7) // 8
-        return self.device.put(_bytes(column.buffers()[number])[begin:end], 1)
-
-    def _values(self, column: pa.Array) -> int:
-        layout, t = layout_of(column.type), column.type
-        width = {"narrow": 4, "wide": 8, "views": 16}.get(layout) or t.bit_width // 8
-        more = layout in {"narrow", "wide"}
-        begin, end = column.offset * width, (column.offset + len(column) + more) * width
-        # Arrow promises 8 bytes, and kernels read no more at once; views by 4.
-        return self.device.put(_bytes(column.buffers()[1])[begin:end], min(width, 8))
-
-    def _text_bytes(self, column: pa.Array) -> int:
-        """Give where offset 0 would lie: only the bytes that the rows refer to are copied."""
-        kind = np.int64 if layout_of(column.type) == "wide" else np.int32
-        offsets = _bytes(column.buffers()[1]).view(kind)
-        begin, end = (int(offsets[column.offset + at]) for at in (0, len(column)))
-        return self.device.put(_bytes(column.buffers()[2])[begin:end], 1) - begin
-
-    def _of_literal(self, kind: str, literal: Literal) -> int:
-        if kind in {"bytes", "size"}:
-            assert isinstance(literal.value, str | bytes)
-            text = literal.value
-            data = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
-            return len(data) if kind == "size" else self.device.put(data, 1)
-        number = stored_number(literal)
-        if isinstance(number, float):
-            return int.from_bytes(struct.pack("<d", number), "little")
-        return number >> 64 if kind == "high" else number & (1 << 64) - 1
+    dictionaries: dict[str, pa.Array]
+    numbers: Mapping[Slot, int]
 
 
-def bound(
-    plan: CudaPass, batch: pa.RecordBatch, literals: tuple[Literal, ...], device: CudaDevice
-) -> Bound:
-    """Give a chunk whose buffers go to `device` when a program first asks for them."""
-    columns = {name: batch.column(name) for name in plan.columns}
-    for name in plan.columns:
-        if pa.types.is_dictionary(columns[name].type):
-            columns[codes_name(name)] = columns[name].indices
-    tables = {}
-    for node, lookup in plan.lookups.items():
-        array = columns[lookup.column]
-        known, texts = bind(node, literals), array.dictionary
-        tables[str(lookup.number)] = tabulate(known, lookup.column, texts, array.type)
-    return Bound(device, batch.num_rows, columns, tables, literals, {})
+def bound_to(plan: CudaPass, program: CudaProgram, given: Given, constants: Constants) -> Bound:
+    """Give a program with its constants."""
+    literals, dictionaries = given.literals, given.dictionaries
+    tables = {
+        str(x.number): tabulate(
+            bind(node, literals), x.column, dictionaries[x.column], plan.schema.field(x.column).type
+        )
+        for node, x in plan.lookups.items()
+    }
+    blocks, words = list[Block](), list[int]()
+
+    def put(data: Bytes) -> int:
+        blocks.append(constants.block(data))
+        return blocks[-1].address
+
+    for slot, _ in program.slots:
+        kind, name = slot
+        if slot in given.numbers:
+            word = given.numbers[slot]
+        elif kind == "last":
+            word = len(dictionaries[name])
+        elif kind in {"table", "known"}:
+            word = put(_table(tables[name], kind))
+        elif kind == "parts":
+            word = put(_parts(name))
+        elif kind in {"bytes", "size"}:
+            data = _text(literals[int(name)])
+            word = put(data) if kind == "bytes" else data.size
+        elif kind in {"constant", "low", "high"}:
+            word = _number(kind, literals[int(name)])
+        else:
+            word = 0
+        words.append(word & _WORD)
+    return Bound(constants.device, program, layout_of(program), words, dictionaries, blocks)
 
 
-def nulls_of(columns: Mapping[str, pa.Array]) -> frozenset[str]:
-    """Give the columns that have nulls; codes have those of their dictionary's column."""
-    return frozenset(n for n, c in columns.items() if c.null_count and not n.startswith(OWN))
+def _table(table: Table, kind: str) -> Bytes:
+    return (table.values if kind == "table" else table.known).view(np.uint8)
+
+
+def _text(literal: Literal) -> Bytes:
+    assert isinstance(literal.value, str | bytes)
+    text = literal.value
+    return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
+
+
+def _number(kind: str, literal: Literal) -> int:
+    number = stored_number(literal)
+    if isinstance(number, float):
+        return int.from_bytes(struct.pack("<d", number), "little")
+    return number >> 64 if kind == "high" else number
 
 
 def stored_number(literal: Literal) -> int | float:
@@ -140,12 +282,10 @@ def stored_number(literal: Literal) -> int | float:
     return int.from_bytes(bytes(buffer)[: t.bit_width // 8], "little", signed=True)
 
 
-def _bytes(buffer: pa.Buffer | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.empty(0, np.uint8) if buffer is None else np.frombuffer(buffer, np.uint8)
-
-
-def _parts(pattern: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _parts(pattern: str) -> Bytes:
     """Give the parts of a pattern as texts.cu reads them."""
     parts = [part.encode() for part in pattern.split("\0")]
     head = np.array([len(parts), *map(len, parts)], np.int64).tobytes()
-    return np.frombuffer(head + b"".join(parts), np.uint8)
+    whole = head + b"".join(parts)
+    # Whole words, so that it can end where memory does.
+    return np.frombuffer(whole + bytes(-len(whole) % 8), np.uint8)

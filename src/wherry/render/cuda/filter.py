@@ -10,11 +10,12 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Refused
+from wherry.devices.accelerator import ALIGNED, Block
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import output_schema
-from wherry.render.cuda.bind import Bound
-from wherry.render.cuda.device import Bytes
+from wherry.render.cuda.bind import Piece
+from wherry.render.cuda.columns import Bytes
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, program_of, tests_text
 from wherry.render.cuda.values import Body, Frame, ctype_of, stored_ctype
@@ -27,10 +28,7 @@ MOST_BITMAPS: Final = 64
 _FEW: Final = 4
 """Outputs whose loads are under way for several rows at once; of 15 NVRTC took 3 s."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
-
-
-WRITTEN: Final = frozenset({"bits", "counts", "offsets", "out", "bitmap", "made"})
-"""What the context says nothing of before it is known how many rows are kept."""
+_NOTHING: Final = np.empty(0, np.uint8)
 Outputs = tuple[tuple[int | None, int | None], ...]
 
 
@@ -140,13 +138,26 @@ def _bitmap_text(frame: Frame, bitmaps: int) -> str:
     return f"DEVICE u32* bitmap(const Context& c, const int number) {{\n  return {places};\n}}"
 
 
-def run_filter(made: FilterProgram, plan: CudaPass, chunk: Bound) -> pa.RecordBatch:
-    """Give the rows of a chunk that pass, with exactly as much memory as they need."""
-    schema = output_schema(plan.step, plan.schema)
-    kept = keep_rows(made, chunk, schema, plan.roots)
-    if not kept.columns:
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
-    return pa.RecordBatch.from_arrays(kept.columns, schema=schema)
+class FilterWork:
+    """The rows of a share that pass: a batch a piece, with exactly as much memory as they need."""
+
+    def __init__(self, made: FilterProgram, plan: CudaPass) -> None:
+        self._made, self._plan = made, plan
+        self._schema = output_schema(plan.step, plan.schema)
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, piece: Piece) -> None:
+        """Write what passes of a piece; when this returns it has left the device."""
+        kept = keep_rows(self._made, piece, self._schema, self._plan.roots)
+        if kept.columns:
+            batch = pa.RecordBatch.from_arrays(kept.columns, schema=self._schema)
+        else:
+            batch = pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
+        self._batches.append(batch)
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give the batches, in order."""
+        return self._batches
 
 
 class Kept(Struct, frozen=True):
@@ -159,12 +170,12 @@ class Kept(Struct, frozen=True):
 
 def keep_rows(
     made: FilterProgram,
-    chunk: Bound,
+    piece: Piece,
     schema: pa.Schema,
     roots: Sequence[Node],
     beside: tuple[Slot, int] | None = None,
 ) -> Kept:
-    """Give the rows of a chunk that `test_rows` keeps.
+    """Give the rows of a piece that `test_rows` keeps.
 
     Two launches more where there is a test: the number of rows comes back in between.
 
@@ -173,28 +184,43 @@ def keep_rows(
     beside : tuple, optional
         The entry for what else `write` writes, and how many bytes of it are a row's.
     """
-    device, rows, tiles = chunk.device, chunk.rows, -(-chunk.rows // TILE)
-    # Nothing is written yet: the first kernels are given no place for outputs.
-    chunk.words.update({s: 0 for s, _ in made.program.slots if s[0] in WRITTEN})
+    device, rows, tiles = piece.bound.device, piece.rows, -(-piece.rows // TILE)
+    kept = list[Block]()
     if rows and made.tested:
         sizes = {"bits": -(-rows // 32) * 4, "counts": tiles * 4, "offsets": (tiles + 1) * 8}
-        chunk.words.update({(kind, ""): device.room(size) for kind, size in sizes.items()})
-        context = chunk.context(made.program)
-        device.launch(made.program, "mask_pass", tiles, BLOCK, context)
-        device.launch(made.program, "scan_pass", 1, BLOCK, context)
-        end = device.get(chunk.words["offsets", ""] + tiles * 8, 8)
+        for kind, size in sizes.items():
+            kept.append(device.room(size))
+            piece.put(kind, kept[-1].address)
+        # Nothing is written yet: the first kernels are given no place for outputs.
+        context = piece.context
+        piece.bound.launch("mask_pass", tiles, BLOCK, context)
+        piece.bound.launch("scan_pass", 1, BLOCK, context)
+        end = device.get(kept[-1].address + tiles * 8, 8)
         rows = int(end.view(np.uint64)[0])
     places = _sizes(made, schema, rows)
     if beside is not None:
         places[beside[0]] = rows * beside[1]
-    chunk.words.update({slot: device.room(size) for slot, size in places.items()})
-    if rows:
-        device.launch(made.program, "write_pass", tiles, BLOCK, chunk.context(made.program))
-    found = {slot: device.get(chunk.words[slot], size) for slot, size in places.items()}
+    found = _written(piece, places, tiles) if rows else dict.fromkeys(places, _NOTHING)
     columns = [_column(made, number, t, found, rows) for number, t in enumerate(schema.types)]
-    columns = [_coded(*each, chunk) for each in zip(columns, roots, schema.types, strict=False)]
-    rest = np.empty(0, np.uint8) if beside is None else found[beside[0]]
-    return Kept(rows, columns, rest)
+    texts = piece.bound.dictionaries
+    columns = [_coded(*each, texts) for each in zip(columns, roots, schema.types, strict=False)]
+    return Kept(rows, columns, _NOTHING if beside is None else found[beside[0]])
+
+
+def _written(piece: Piece, sizes: dict[Slot, int], tiles: int) -> dict[Slot, Bytes]:
+    """Give what `write` writes, by entry: it lies in one block, and leaves in one copy."""
+    device, begins, end = piece.bound.device, dict[Slot, int](), 0
+    for slot, size in sizes.items():
+        begins[slot] = end
+        end += -(-size // ALIGNED) * ALIGNED
+    # Bits are set one by one.
+    bits = any(kind == "bitmap" for kind, _ in sizes)
+    block = device.zeros(end) if bits else device.room(end)
+    for (kind, name), begin in begins.items():
+        piece.put(kind, block.address + begin, name)
+    piece.bound.launch("write_pass", tiles, BLOCK, piece.context)
+    got = device.get(block.address, end)
+    return {slot: got[begin : begin + sizes[slot]] for slot, begin in begins.items()}
 
 
 def _sizes(made: FilterProgram, schema: pa.Schema, rows: int) -> dict[tuple[str, str], int]:
@@ -221,10 +247,11 @@ def _column(
     return pa.Array.from_buffers(stored, rows, [bitmaps[1], values])
 
 
-def _coded(column: pa.Array, root: Node, t: pa.DataType, chunk: Bound) -> pa.Array:
+def _coded(
+    column: pa.Array, root: Node, t: pa.DataType, dictionaries: dict[str, pa.Array]
+) -> pa.Array:
     """Give codes with the dictionary that they are of, and any other column as it is."""
     if not pa.types.is_dictionary(t):
         return column
     assert isinstance(root, Column)
-    texts = chunk.columns[root.name].dictionary
-    return pa.DictionaryArray.from_arrays(column, texts, ordered=t.ordered)
+    return pa.DictionaryArray.from_arrays(column, dictionaries[root.name], ordered=t.ordered)

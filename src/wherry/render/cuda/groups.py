@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Final
 
@@ -14,22 +15,23 @@ from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, output_schema
 from wherry.ir.text import to_text
-from wherry.render.cuda.bind import Bound
+from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
 from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.totals import SPAN, whole
 from wherry.render.cuda.values import Body, Frame
 from wherry.render.domains import addresses
 from wherry.render.encode import are_codes
-from wherry.render.loop import Variant
+from wherry.render.loop import Slot, Variant
 
-SPAN: Final = 32_768
-"""Rows of a partial state, as in reduce.cu."""
 ON_CHIP: Final = 48 << 10
 """Bytes of memory on chip that every block may have without asking."""
 _THREADS: Final = (128, 64, 32)
 _GRID: Final = 1024
 """Blocks that run at once, at most; the answer does not depend on it."""
+_FLAG: Final = 16
+"""Bytes of what says that a key was in no domain; states take a multiple of as many at most."""
 
 
 class Domain(Struct, frozen=True):
@@ -46,12 +48,13 @@ class Domain(Struct, frozen=True):
 
 
 class GroupsProgram(Struct, frozen=True):
-    """A program that groups: what its states hold, and how many groups and threads there are."""
+    """A program that groups: what its states hold, how many groups and threads, of what keys."""
 
     program: CudaProgram
     state: State
     groups: int
     threads: int
+    domains: tuple[Domain, ...]
 
 
 def domains_of(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> tuple[Domain, ...]:
@@ -128,7 +131,7 @@ def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...])
     sizes = f"constexpr int GROUPS = {groups}, THREADS = {fitting[0]};"
     parts = [tests, state.text, slot, sizes]
     program = program_of(frame, parts, ["reduce", "groups"])
-    return GroupsProgram(program, state, groups, fitting[0])
+    return GroupsProgram(program, state, groups, fitting[0], domains)
 
 
 def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> str:
@@ -155,55 +158,80 @@ def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Do
     return f"DEVICE u64 slot(const Context& c, const i64 row) {{\n{body.text}}}"
 
 
-def run_groups(
-    made: GroupsProgram, plan: CudaPass, chunk: Bound, domains: tuple[Domain, ...]
-) -> pa.RecordBatch:
-    """Give a row for each group of the rows that pass, in order of first appearance.
-
-    Raises
-    ------
-    CorruptError
-        If a key is not within what bounds it.
-    InputError
-        If a sum of decimals needs more than 38 digits.
-    """
-    assert isinstance(plan.step.sink, Groups)
-    device, size, spans = chunk.device, made.state.nbytes, -(-chunk.rows // SPAN)
-    states, outside = device.room((spans + 1) * made.groups * size), device.room(8)
-    chunk.words.update({("states", ""): states, ("outside", ""): outside})
-    stride = 1
+def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
+    """Give what the context says of domains."""
+    found, stride = dict[Slot, int](), 1
     for number, domain in enumerate(domains):
-        chunk.words["lowest", str(number)] = domain.low
-        chunk.words["extent", str(number)] = domain.size
-        chunk.words["stride", str(number)] = stride
+        found["lowest", str(number)] = domain.low
+        found["extent", str(number)] = domain.size
+        found["stride", str(number)] = stride
         stride *= domain.slots
-    context = chunk.context(made.program)
-    if spans:
-        device.launch(made.program, "group_pass", min(spans, _GRID), made.threads, context)
-    device.launch(made.program, "fold_pass", made.groups, made.threads, context)
-    if device.get(outside, 4).any():
-        raise CorruptError("a key is not within the bounds that statistics give it")
-    at = states + spans * made.groups * size
-    found = device.get(at, made.groups * size).reshape(made.groups, size)
-    rows = made.state.column(found, "rows")
-    present = np.flatnonzero(rows)
-    order = np.argsort(made.state.column(found, "first")[present], kind="stable")
-    rest = slots = present[order]
-    columns = []
-    for node, domain in zip(plan.roots, domains, strict=False):
-        columns.append(_keys(node, chunk, domain, rest % domain.slots))
-        rest = rest // domain.slots
-    columns += [read_cell(cell, made.state, found[slots]) for cell in made.state.cells]
-    return pa.RecordBatch.from_arrays(columns, schema=output_schema(plan.step, plan.schema))
+    return found
 
 
-def _keys(node: Node, chunk: Bound, domain: Domain, digits: np.ndarray[Any, Any]) -> pa.Array:
+class GroupsWork:
+    """A row for each group of the rows of a share that pass, in order of first appearance.
+
+    Parameters
+    ----------
+    spans : int
+        Partial states of all pieces, of each group.
+    """
+
+    def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
+        self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
+        self._folded = made.groups * made.state.nbytes
+        # Partial states, behind them those of all rows, and whether a key was in no domain.
+        self._states = bound.device.zeros((spans + 1) * self._folded + _FLAG)
+        self._done = 0
+
+    def add(self, piece: Piece) -> None:
+        """Queue the partial states of a piece."""
+        spans, threads = -(-piece.rows // SPAN), self._made.threads
+        piece.put("states", self._states.address + self._done * self._folded)
+        piece.put("outside", self._states.address + (self._spans + 1) * self._folded)
+        piece.put("first", piece.first)
+        self._done += spans
+        if spans:
+            self._bound.launch("group_pass", min(spans, _GRID), threads, piece.context)
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give one batch.
+
+        Raises
+        ------
+        CorruptError
+            If a key is not within what bounds it.
+        InputError
+            If a sum of decimals needs more than 38 digits.
+        """
+        made, plan = self._made, self._plan
+        context = whole(self._bound, self._spans, self._states)
+        self._bound.launch("fold_pass", made.groups, made.threads, context)
+        end = self._states.address + self._spans * self._folded
+        got = self._bound.device.get(end, self._folded + _FLAG)
+        if got[self._folded :].any():
+            raise CorruptError("a key is not within the bounds that statistics give it")
+        found = got[: self._folded].reshape(made.groups, made.state.nbytes)
+        present = np.flatnonzero(made.state.column(found, "rows"))
+        order = np.argsort(made.state.column(found, "first")[present], kind="stable")
+        rest = slots = present[order]
+        columns = []
+        for node, domain in zip(plan.roots, made.domains, strict=False):
+            columns.append(_keys(node, self._bound, domain, rest % domain.slots))
+            rest = rest // domain.slots
+        columns += [read_cell(cell, made.state, found[slots]) for cell in made.state.cells]
+        schema = output_schema(plan.step, plan.schema)
+        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+
+
+def _keys(node: Node, bound: Bound, domain: Domain, digits: np.ndarray[Any, Any]) -> pa.Array:
     t, none = type_of(node), digits == domain.size
     stored = np.where(none, 0, digits + domain.low)
     if pa.types.is_dictionary(t):
         assert isinstance(node, Column)
         codes = pa.array(stored, t.index_type, mask=none)
-        texts = chunk.columns[node.name].dictionary
+        texts = bound.dictionaries[node.name]
         return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
     if pa.types.is_boolean(t):
         return pa.array(stored.astype(bool), t, mask=none)
@@ -212,7 +240,7 @@ def _keys(node: Node, chunk: Bound, domain: Domain, digits: np.ndarray[Any, Any]
     return pa.array(stored, pa.int32() if t.bit_width == 32 else pa.int64(), mask=none).view(t)
 
 
-def dictionary_sizes(plan: CudaPass, chunk: Bound) -> dict[str, int]:
+def dictionary_sizes(plan: CudaPass, dictionaries: Mapping[str, pa.Array]) -> dict[str, int]:
     """Give how many entries the dictionaries of keys have.
 
     Raises
@@ -224,7 +252,7 @@ def dictionary_sizes(plan: CudaPass, chunk: Bound) -> dict[str, int]:
     sizes = {}
     for node in plan.roots[: len(plan.step.sink.keys)]:
         if isinstance(node, Column) and pa.types.is_dictionary(type_of(node)):
-            texts = chunk.columns[node.name].dictionary
+            texts = dictionaries[node.name]
             if not are_codes(texts):
                 text = f"{to_text(node)}: entries of its dictionary are null or equal"
                 raise Refused("groups by codes cannot run on a CUDA device", (text,))

@@ -14,17 +14,22 @@ from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.stage import Groups, output_schema
 from wherry.ir.text import call_text
-from wherry.render.cuda.bind import Bound
+from wherry.render.cuda.bind import Piece
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.filter import (
     BLOCK,
-    WRITTEN,
     FilterProgram,
     given_text,
     keep_rows,
     write_text,
 )
-from wherry.render.cuda.program import CudaPass, called, program_of, tests_text
+from wherry.render.cuda.program import (
+    CudaPass,
+    CudaProgram,
+    called,
+    program_of,
+    tests_text,
+)
 from wherry.render.cuda.state import Cell, argument, read_cell
 from wherry.render.cuda.values import Body, Frame, Value, ctype_of
 from wherry.render.loop import Variant
@@ -84,6 +89,11 @@ class HashedProgram(Struct, frozen=True):
 
     filter: FilterProgram
     words: Words
+
+    @property
+    def program(self) -> CudaProgram:
+        """Give the program."""
+        return self.filter.program
 
 
 def render_hashed(plan: CudaPass, variant: Variant) -> HashedProgram:
@@ -217,36 +227,44 @@ def _changed(word: Word, data: str) -> str:
     return f"{unless}atomicMax({place}, {image});"
 
 
-def run_hashed(made: HashedProgram, plan: CudaPass, chunk: Bound) -> pa.RecordBatch:
-    """Give a row for each group of the rows that pass, in order of first appearance.
+class HashedWork:
+    """A row for each group of the rows of each piece that pass, in order of first appearance.
 
-    The table has at least twice as many places as there are rows: 16 bytes each, and a state.
-
-    Raises
-    ------
-    InputError
-        If a sum of decimals needs more than 38 digits.
+    The table has at least twice as many places as a piece has rows: 16 bytes each, and a state.
     """
-    device, rows, size = chunk.device, chunk.rows, made.words.size * 8
-    places = 2 << max(rows - 1, 0).bit_length()
-    sizes = {
-        "owners": places * 8,
-        "firsts": places * 8,
-        "places": rows * 8,
-        "states": places * size,
-    }
-    chunk.words.update({(kind, ""): device.room(nbytes) for kind, nbytes in sizes.items()})
-    chunk.words["mask", ""] = places - 1
-    program = made.filter.program
-    if rows:
-        chunk.words.update({slot: 0 for slot, _ in program.slots if slot[0] in WRITTEN})
-        context = chunk.context(program)
-        grid = min(-(-rows // (BLOCK * 4)), _GRID)
-        device.launch(program, "insert_pass", grid, BLOCK, context)
-    schema = output_schema(plan.step, plan.schema)
-    assert isinstance(plan.step.sink, Groups)
-    keys = pa.schema([schema.field(k) for k in range(len(plan.step.sink.keys))])
-    kept = keep_rows(made.filter, chunk, keys, plan.roots, (("made", ""), size))
-    states = kept.beside.reshape(kept.rows, size)
-    columns = [*kept.columns, *(read_cell(c, made.words, states) for c in made.words.cells)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def __init__(self, made: HashedProgram, plan: CudaPass) -> None:
+        self._made, self._plan = made, plan
+        self._schema = output_schema(plan.step, plan.schema)
+        assert isinstance(plan.step.sink, Groups)
+        self._keys = pa.schema([self._schema.field(k) for k in range(len(plan.step.sink.keys))])
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, piece: Piece) -> None:
+        """Group a piece; when this returns its groups have left the device.
+
+        Raises
+        ------
+        InputError
+            If a sum of decimals needs more than 38 digits.
+        """
+        device, words, rows = piece.bound.device, self._made.words, piece.rows
+        places, size = 2 << max(rows - 1, 0).bit_length(), words.size * 8
+        table = {kind: device.zeros(places * 8) for kind in ("owners", "firsts")}
+        table["states"] = device.zeros(places * size)
+        table["places"] = device.room(max(rows, 1) * 8)
+        for kind, block in table.items():
+            piece.put(kind, block.address)
+        piece.put("mask", places - 1)
+        if rows:
+            grid = min(-(-rows // (BLOCK * 4)), _GRID)
+            piece.bound.launch("insert_pass", grid, BLOCK, piece.context)
+        made, roots = self._made.filter, self._plan.roots
+        kept = keep_rows(made, piece, self._keys, roots, (("made", ""), size))
+        states = kept.beside.reshape(kept.rows, size)
+        columns = [*kept.columns, *(read_cell(c, words, states) for c in words.cells)]
+        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give the batches, in order."""
+        return self._batches

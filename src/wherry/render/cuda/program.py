@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct
@@ -42,8 +43,8 @@ class CudaProgram(Struct, frozen=True):
     slots: tuple[tuple[Slot, str], ...]
 
 
-class CudaPass(Struct, frozen=True):
-    """A pass in terms that kernels know.
+class CudaPass(Struct, frozen=True, dict=True):
+    """A pass in terms that kernels know; what was rendered of it is kept with it.
 
     Attributes
     ----------
@@ -60,13 +61,23 @@ class CudaPass(Struct, frozen=True):
     roots: tuple[Node, ...]
     lookups: dict[Node, Lookup]
 
-    @property
+    @cached_property
     def columns(self) -> frozenset[str]:
         """Give the columns that it reads."""
         nodes = (*self.roots, *(() if self.predicate is None else (self.predicate,)))
         found = {n.name for root in nodes for n in walk(root) if isinstance(n, Column)}
         looked = {n.column for root in nodes for n in walk(root) if isinstance(n, Lookup)}
         return frozenset(found | looked)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Give the columns in an order that stays."""
+        return tuple(sorted(self.columns))
+
+    @cached_property
+    def rendered(self) -> dict[Any, Any]:
+        """Give what was rendered of it, by what that took for granted."""
+        return {}
 
     def variant(self, nullable: frozenset[str]) -> Variant:
         """Give what a program for chunks with nulls in those columns takes for granted."""

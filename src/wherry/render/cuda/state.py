@@ -119,12 +119,13 @@ def state_of(
     calls : sequence
         Each with its argument in terms that kernels know.
     ordered : bool
-        Keep the number of the first row, for groups.
+        Keep the number of the first row, for groups: that of the piece's first is in the context.
     """
     making = _Making(Body(frame, variant), variant)
     if ordered:
         making.fields.append(Field("first", "i64", "I64_MOST", "min"))
-        making.adds.append("state.first = lesser(state.first, row);")
+        begun = making.body.frame.entry("first", "", "i64")
+        making.adds.append(f"state.first = lesser(state.first, {begun} + row);")
     cells = tuple(making.cell(*found) for found in calls)
     fields = sorted(making.fields, key=lambda f: -f.nbytes)
     return State(tuple(fields), cells, _text(fields, making.body, making.adds))

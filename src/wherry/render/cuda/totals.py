@@ -7,8 +7,9 @@ from typing import Final
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.ir.stage import Totals, output_schema
-from wherry.render.cuda.bind import Bound
+from wherry.devices.accelerator import Block
+from wherry.ir.stage import output_schema
+from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
 from wherry.render.cuda.state import State, read_cell, state_of
 from wherry.render.cuda.values import Frame
@@ -42,23 +43,47 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     return TotalsProgram(program, state)
 
 
-def run_totals(made: TotalsProgram, plan: CudaPass, chunk: Bound) -> pa.RecordBatch:
-    """Give one row of aggregates of the rows of a chunk that pass, in two launches.
+class TotalsWork:
+    """Aggregates of the rows of a share that pass: one row, and two launches if it is one piece.
 
-    Raises
-    ------
-    InputError
-        If a sum of decimals needs more than 38 digits.
+    Parameters
+    ----------
+    spans : int
+        Partial states of all pieces.
     """
-    assert isinstance(plan.step.sink, Totals)
-    device, size = chunk.device, made.state.nbytes
-    spans = -(-chunk.rows // SPAN)
-    states = device.room((spans + 1) * size)
-    chunk.words["states", ""] = states
-    context = chunk.context(made.program)
-    if spans:
-        device.launch(made.program, "total_pass", min(spans, _GRID), BLOCK, context)
-    device.launch(made.program, "fold_pass", 1, BLOCK, context)
-    found = device.get(states + spans * size, size).reshape(1, size)
-    columns = [read_cell(cell, made.state, found) for cell in made.state.cells]
-    return pa.RecordBatch.from_arrays(columns, schema=output_schema(plan.step, plan.schema))
+
+    def __init__(self, made: TotalsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
+        self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
+        self._states = bound.device.room((spans + 1) * made.state.nbytes)
+        self._done = 0
+
+    def add(self, piece: Piece) -> None:
+        """Queue the partial states of a piece."""
+        spans = -(-piece.rows // SPAN)
+        piece.put("states", self._states.address + self._done * self._made.state.nbytes)
+        self._done += spans
+        if spans:
+            self._bound.launch("total_pass", min(spans, _GRID), BLOCK, piece.context)
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give one row.
+
+        Raises
+        ------
+        InputError
+            If a sum of decimals needs more than 38 digits.
+        """
+        size, state = self._made.state.nbytes, self._made.state
+        self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
+        end = self._states.address + self._spans * size
+        found = self._bound.device.get(end, size).reshape(1, size)
+        columns = [read_cell(cell, state, found) for cell in state.cells]
+        schema = output_schema(self._plan.step, self._plan.schema)
+        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+
+
+def whole(bound: Bound, spans: int, states: Block) -> bytes:
+    """Give the context of a fold: as many partial states as that, all pieces' behind each other."""
+    piece = Piece(bound, spans * SPAN, 0, [spans * SPAN, *bound.words[1:]])
+    piece.put("states", states.address)
+    return piece.context

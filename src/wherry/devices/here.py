@@ -1,4 +1,4 @@
-"""The driver of a CPU that is really there: programs run on this thread, time is measured."""
+"""The driver of a device that is really there: its programs are run from here, and measured."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from wherry.devices.driver import Execution, Made
 from wherry.devices.profile import Profile
 
 
-class CpuDriver(Struct, frozen=True):
-    """Runs programs here and now."""
+class HereDriver(Struct, frozen=True):
+    """Runs programs here and now: on this thread, or on a device that it waits for."""
 
     name: str
     profile: Profile

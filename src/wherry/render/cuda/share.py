@@ -1,0 +1,225 @@
+"""A pass over the rows that one device has of a source, in as many pieces as they come.
+
+Rows come in runs: consecutive ones, each behind the last. A run is cut into pieces that are whole
+spans of SPAN rows, but for its last. Partial states are of spans, and are folded once: so an answer
+is the same bit for bit however runs are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from wherry.base.errors import WherryError
+from wherry.devices.accelerator import Block
+from wherry.ir.expr import Literal
+from wherry.ir.stage import Groups, Totals
+from wherry.render.cuda.bind import Bound, Constants, Given, Piece, bound_to
+from wherry.render.cuda.columns import ColumnFacts, DeviceColumn
+from wherry.render.cuda.filter import FilterProgram, FilterWork, render_filter
+from wherry.render.cuda.groups import (
+    GroupsProgram,
+    GroupsWork,
+    dictionary_sizes,
+    domain_numbers,
+    domains_of,
+    fits_on_chip,
+    render_groups,
+)
+from wherry.render.cuda.hashed import HashedProgram, HashedWork, render_hashed
+from wherry.render.cuda.program import CudaPass
+from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_totals
+
+Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram
+
+
+class _Work(Protocol):
+    """What is done with pieces, by what a pass gives its rows to."""
+
+    def add(self, piece: Piece) -> None:
+        """Queue a piece."""
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give what came of all pieces."""
+
+
+class Share:
+    """A pass under way on a device; `begin` makes one."""
+
+    def __init__(
+        self, bound: Bound, work: _Work, facts: Mapping[str, ColumnFacts], runs: Sequence[int]
+    ) -> None:
+        self._bound, self._work = bound, work
+        self._read = [(n, facts[n]) for n in dict.fromkeys(n for _, n, _ in bound.layout.columns)]
+        self._left = [rows for rows in runs if rows]
+        self._left.reverse()
+        self._added = 0
+        self._kept: list[Mapping[str, DeviceColumn]] = []
+        self._ones: Block | None = None
+
+    @property
+    def uses(self) -> dict[str, frozenset[str]]:
+        """Give what the program reads of which columns, as `put_column` has it."""
+        return self._bound.layout.uses
+
+    def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
+        """Queue the next `rows` rows; `columns` has those that the program reads.
+
+        Of totals and groups of known keys nothing is waited for, and the columns are kept until
+        `finish`. Of rows and other groups all is done when this returns.
+
+        Raises
+        ------
+        WherryError
+            If the rows are no whole spans and do not end a run, are more than are left of it, or a
+            column is not what the share was begun for, or lacks what the program reads of it.
+        InputError, CorruptError
+            As `finish` does.
+        """
+        left = self._left[-1] if self._left else 0
+        if rows > left or (rows != left and rows % SPAN):
+            text = f"a piece of {rows} rows, of a run that has {left} left"
+            raise WherryError(f"{text}; all but the last are a multiple of {SPAN}")
+        for name, facts in self._read:
+            _check(name, columns[name], facts, rows)
+        piece = self._bound.piece(columns, rows, self._added, lambda: self._all_valid(rows))
+        self._kept.append(columns)
+        self._work.add(piece)
+        self._added += rows
+        if rows == left:
+            del self._left[-1:]
+        else:
+            self._left[-1] -= rows
+
+    def _all_valid(self, rows: int) -> int:
+        """Give the address of bits that are all 1, for as many rows."""
+        nbytes = max(-(-rows // 8), 1)
+        if self._ones is None or self._ones.nbytes < nbytes:
+            self._ones = self._bound.device.put(np.full(nbytes, 255, np.uint8))
+        return self._ones.address
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give what came of all rows, once it has left the device.
+
+        Totals and groups of known keys give one batch, rows and other groups one of each piece;
+        groups come in order of their first rows.
+
+        Raises
+        ------
+        WherryError
+            If there are rows that were not added.
+        CorruptError
+            If a key is not within what bounds it.
+        InputError
+            If a sum of decimals needs more than 38 digits.
+        """
+        if self._left:
+            raise WherryError(f"{sum(self._left)} rows of a share were not added")
+        found = self._work.finish()
+        self._kept.clear()
+        return found
+
+
+def _check(name: str, column: DeviceColumn, facts: ColumnFacts, rows: int) -> None:
+    """See that a column is what programs take for granted."""
+    if column.rows != rows:
+        raise WherryError(f"column {name!r} has {column.rows} rows in a piece of {rows}")
+    if column.nulls and not facts.nulls:
+        raise WherryError(f"column {name!r} has nulls in a share that was begun without")
+    texts, known = column.dictionary, facts.dictionary
+    if texts is known:
+        return
+    if texts is None or known is None or not texts.equals(known[: len(texts)]):
+        raise WherryError(f"column {name!r} has a dictionary that is not the share's")
+
+
+def begin(
+    plan: CudaPass,
+    facts: Mapping[str, ColumnFacts],
+    literals: tuple[Literal, ...],
+    constants: Constants,
+    runs: Sequence[int],
+) -> Share:
+    """Give a pass over rows of one device, ready for the first piece.
+
+    It is ready sooner for a plan and literals that are the same objects as before.
+
+    Parameters
+    ----------
+    facts : dict
+        Of each of `plan.columns`: what is so in all pieces.
+    literals : tuple of Literal
+        The values of the pass's parameters.
+    constants : Constants
+        Of the device.
+    runs : sequence of int
+        How many rows each run has.
+
+    Raises
+    ------
+    Refused
+        If the program needs more arguments than there are, or groups that do not fit on chip cannot
+        be hashed.
+    """
+    of = [facts[name] for name in plan.order]
+    known = tuple([(fact.nulls, id(fact.dictionary)) for fact in of])
+    key = (id(plan), id(literals), known)
+
+    def make() -> tuple[Rendered, Bound]:
+        nullable = frozenset(name for name in plan.columns if facts[name].nulls)
+        texts = {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
+        sizes = dictionary_sizes(plan, texts) if isinstance(plan.step.sink, Groups) else {}
+        made = render(plan, nullable, sizes)
+        numbers = domain_numbers(made.domains) if isinstance(made, GroupsProgram) else {}
+        return made, bound_to(plan, made.program, Given(literals, texts, numbers), constants)
+
+    made, bound = constants.kept(key, (plan, literals, of), make)
+    return Share(bound, _work(made, plan, bound, runs), facts, runs)
+
+
+def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> _Work:
+    if isinstance(made, FilterProgram):
+        return FilterWork(made, plan)
+    if isinstance(made, HashedProgram):
+        return HashedWork(made, plan)
+    spans = sum([-(-rows // SPAN) for rows in runs])
+    if isinstance(made, GroupsProgram):
+        return GroupsWork(made, plan, bound, spans)
+    return TotalsWork(made, plan, bound, spans)
+
+
+def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -> Rendered:
+    """Give the program of a pass over pieces of one kind; each is made once for a plan.
+
+    Parameters
+    ----------
+    nullable : frozenset of str
+        The columns with nulls.
+    sizes : dict
+        By column: how many entries the dictionary of a key has.
+
+    Raises
+    ------
+    Refused
+        As `begin` does.
+    """
+    key = (nullable & plan.columns, *sorted(sizes.items()))
+    if key not in plan.rendered:
+        plan.rendered[key] = _rendered(plan, nullable, dict(sizes))
+    made: Rendered = plan.rendered[key]
+    return made
+
+
+def _rendered(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int]) -> Rendered:
+    variant = plan.variant(nullable)
+    match plan.step.sink:
+        case Totals():
+            return render_totals(plan, variant)
+        case Groups():
+            if not fits_on_chip(plan, variant, sizes):
+                return render_hashed(plan, variant)
+            return render_groups(plan, variant, domains_of(plan, variant, sizes))
+    return render_filter(plan, variant)
