@@ -36,19 +36,18 @@ def _version(package: str) -> str:
         return ABSENT
 
 
-def uploaded(cp: Any, data: Lineitem) -> Arrays:
-    """Give the columns on the card, as CuPy's arrays."""
-    return {name: cp.asarray(column) for name, column in data.columns.items()}
+def uploaded(cp: Any, question: Question, data: Lineitem) -> Arrays:
+    """Give a question's columns on the card, as CuPy's arrays."""
+    return {name: cp.asarray(data.columns[name]) for name in question.columns}
 
 
 def on_the_card(cp: Any, torch: Any | None, question: Question, columns: Arrays) -> dict[str, Ask]:
     """Give the ways of array code; rows stay on the card, sums come to the host."""
-    chosen = {name: columns[name] for name in question.columns}
-    asks = {"cupy": _array_ask(cp, cp, question, chosen)}
+    asks = {"cupy": _array_ask(cp, cp, question, columns)}
     if question.name == "q6":
-        asks["cupy fused"] = _fused_ask(cp, chosen)
+        asks["cupy fused"] = _fused_ask(cp, columns)
     if torch is not None:
-        tensors = {name: torch.from_dlpack(array) for name, array in chosen.items()}
+        tensors = {name: torch.from_dlpack(array) for name, array in columns.items()}
         asks["torch"] = _array_ask(cp, torch, question, tensors)
     return asks
 

@@ -82,9 +82,19 @@ class Lineitem(Struct, frozen=True):
         """Give the number of rows."""
         return len(self.columns["key"])
 
-    def table(self, rows: int | None = None) -> pa.Table:
-        """Give the rows, or the first of them, as a table over the same memory."""
-        return pa.Table.from_batches(batches(self.columns, rows), SCHEMA)
+    def first(self, rows: int) -> Lineitem:
+        """Give the first rows, or all if there are no more, in the same memory."""
+        columns = {name: column[:rows] for name, column in self.columns.items()}
+        return Lineitem(len(columns["key"]) / ROWS_OF_1, columns, self.memory)
+
+    def pages(self, name: str) -> memoryview:
+        """Give the whole pages that a column's rows lie in."""
+        nbytes = -(-self.columns[name].nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        return memoryview(self.memory[name])[:nbytes]
+
+    def table(self) -> pa.Table:
+        """Give the rows as a table over the same memory."""
+        return pa.Table.from_batches(batches(self.columns), SCHEMA)
 
 
 def rows_of(scale_factor: float) -> int:
@@ -103,9 +113,9 @@ def made(scale_factor: float, threads: int | None = None) -> Lineitem:
     return Lineitem(scale_factor, columns, memory)
 
 
-def batches(columns: Columns, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+def batches(columns: Columns) -> Iterator[pa.RecordBatch]:
     """Give columns as record batches that refer to their memory."""
-    end = len(columns["key"]) if rows is None else rows
+    end = len(columns["key"])
     for at in range(0, end, BATCH_ROWS):
         size = min(BATCH_ROWS, end - at)
         arrays = [array(f, columns[f.name][at : at + size]) for f in SCHEMA]
@@ -126,7 +136,8 @@ def _stored(name: str) -> Any:
 
 
 def _room(rows: int, name: str) -> mmap.mmap:
-    found = mmap.mmap(-1, rows * np.dtype(_stored(name)).itemsize)
+    nbytes = rows * np.dtype(_stored(name)).itemsize
+    found = mmap.mmap(-1, -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
     with suppress(OSError):  # a kernel without huge pages has small ones
         found.madvise(_MADV_HUGEPAGE)
     return found

@@ -54,7 +54,9 @@ def cards(command: str = "nvidia-smi") -> list[dict[str, str]] | str:
     """Give what nvidia-smi says of every card, or why it says nothing."""
     asked = [command, f"--query-gpu={','.join(_SMI.values())}", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(asked, capture_output=True, timeout=_PATIENCE_S, check=True, text=True)
+        said = subprocess.run(
+            asked, capture_output=True, timeout=_PATIENCE_S, check=True, text=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return f"{command}: {error}"
     lines = [line.split(", ") for line in said.stdout.splitlines() if line]
@@ -63,7 +65,7 @@ def cards(command: str = "nvidia-smi") -> list[dict[str, str]] | str:
 
 def drive(folder: Path, root: Path = ROOT) -> dict[str, Any]:
     """Give the file system and the free bytes of a folder."""
-    number = os.stat(folder).st_dev
+    number = folder.stat().st_dev
     wanted = f"{os.major(number)}:{os.minor(number)}"
     room = os.statvfs(folder)
     found = {"free_bytes": room.f_bavail * room.f_frsize}

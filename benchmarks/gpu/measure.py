@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct
 
 from wherry.benchmarks.gpu.questions import Question, differs
 from wherry.benchmarks.kernels.question import Ask
@@ -17,33 +16,22 @@ from wherry.benchmarks.kernels.rounds import timed
 
 ROUNDS: Final = 15
 _FEWEST: Final = 3
-_PATIENCE_S: Final = 12.0
-"""What the rounds of one group may take; with slower ones there are fewer."""
-_OURS: Final = "wherry"
+OURS: Final = "wherry"
 _MANY: Final = 2000
 
 Hosted = Callable[[list[Any]], list[Any]]
 
 
-class Seen(Struct, frozen=True, kw_only=True):
-    """What was found out about one question; the fields are `Row`'s."""
-
-    answer_ms: float
-    peers: dict[str, float]
-    failed: dict[str, str]
-    answers: str
-    same_bits: bool
-    rounds: int
-
-
 def asked(
     question: Question,
     ours: Callable[[], pa.Table],
+    *,
     peers: Mapping[str, Ask],
     engines: Mapping[str, Ask],
     right: list[Any],
     hosted: Hosted,
-) -> Seen:
+    patience_s: float,
+) -> dict[str, Any]:
     """Compare everybody's answer with the right one, and time them in alternating rounds.
 
     Parameters
@@ -55,36 +43,40 @@ def asked(
         As `question.arrays` gives it.
     hosted : callable
         Gives peers' arrays as numpy's.
+    patience_s : float
+        What the rounds of the card, and those of the processor, may take.
+
+    Returns
+    -------
+    dict
+        The fields of a `Row` that are found out here.
     """
     exact = question.gives == "rows"
-    first = ours()
-    said = differs(question.read(first), right, exact=exact)
-    wrong = [] if said is None else [f"{_OURS}: {said}"]
-    same = ours().equals(first)
-    del first  # Of a filter it is gigabytes.
-    failed, usable = dict[str, str](), dict[str, Ask]()
-    for name, ask in {**peers, **engines}.items():
+    everybody = {OURS: ours, **peers, **engines}
+    failed, wrong, usable = dict[str, str](), list[str](), dict[str, Ask]()
+    for name, ask in everybody.items():
         try:
             found = ask()
             arrays = hosted(found) if isinstance(found, list) else question.read(_table(found))
-        except Exception as error:  # noqa: BLE001  whatever a peer raises is its own matter
+        except Exception as error:  # noqa: BLE001  whatever one raises is its own matter
             failed[name] = f"{type(error).__name__}: {error}"
             continue
         said = differs(arrays, right, exact=exact)
         wrong += [] if said is None else [f"{name}: {said}"]
         usable[name] = ask
-    near = {name: ask for name, ask in usable.items() if name in peers}
-    times, rounds = _medians({_OURS: ours, **near}, ROUNDS)
+    same = ours().equals(ours()) if OURS in usable else None
+    near = {name: ask for name, ask in usable.items() if name not in engines}
     far = {name: ask for name, ask in usable.items() if name in engines}
-    others = {} if not far else _medians(far, _FEWEST)[0]
-    return Seen(
-        answer_ms=times.pop(_OURS),
-        peers={**times, **others},
-        failed=failed,
-        answers="; ".join(wrong) or "equal",
-        same_bits=same,
-        rounds=rounds,
-    )
+    times, rounds = _medians(near, ROUNDS, patience_s)
+    others, _ = _medians(far, _FEWEST, patience_s)
+    return {
+        "answer_ms": times.pop(OURS, None),
+        "peers": {**times, **others},
+        "failed": failed,
+        "answers": "; ".join(wrong) or "equal",
+        "same_bits": same,
+        "rounds": rounds,
+    }
 
 
 def _table(found: Any) -> pa.Table:
@@ -92,13 +84,14 @@ def _table(found: Any) -> pa.Table:
     return found if isinstance(found, pa.Table) else found.to_arrow()
 
 
-def _medians(work: Mapping[str, Ask], most: int) -> tuple[dict[str, float], int]:
+def _medians(work: Mapping[str, Ask], most: int, patience_s: float) -> tuple[dict[str, float], int]:
     """Give milliseconds by name, of as many rounds as time allows, and how many those were."""
+    if not work:
+        return {}, 0
     begun = time.perf_counter()
     first = timed(work, 1)
-    took = time.perf_counter() - begun
-    rounds = max(_FEWEST, min(most, int(_PATIENCE_S / took)))
-    if took > _PATIENCE_S:
+    rounds = min(most, int(patience_s / (time.perf_counter() - begun)))
+    if rounds < _FEWEST:
         return _rounded(first.ms), 1
     return _rounded(timed(work, rounds).ms), rounds
 
@@ -113,12 +106,20 @@ def median_ms(work: Callable[[], float], times: int = 5) -> float:
     return float(f"{median(work() for _ in range(times)):.4g}")
 
 
-def percentiles(ask: Ask, most_s: float = 5.0) -> tuple[float, float, int]:
+def several(work: Callable[[], float], patience_s: float) -> tuple[float, int]:
+    """Give the median of what `work` gives, as often as time allows, and how often that was."""
+    took, end = [work()], time.perf_counter() + patience_s
+    while len(took) < ROUNDS and time.perf_counter() < end:
+        took.append(work())
+    return float(f"{median(took):.4g}"), len(took)
+
+
+def percentiles(ask: Ask, patience_s: float) -> tuple[float, float, int]:
     """Give the median and the 99th percentile of very many answers in ms, and how many."""
     for _ in range(20):
         ask()
     took = list[int]()
-    end = time.perf_counter() + most_s
+    end = time.perf_counter() + patience_s
     while len(took) < _MANY and time.perf_counter() < end:
         begun = time.perf_counter_ns()
         ask()

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import WherryError
 from wherry.benchmarks.gpu.lineitem import SCHEMA, Lineitem, array
 from wherry.benchmarks.gpu.questions import Question
 from wherry.devices.accelerator import Accelerator
+from wherry.ir import stage
 from wherry.ir.expr import Literal
 from wherry.ir.fuse import fuse
 from wherry.pipeline import Pipeline, scan
-from wherry.plan.query import prepare
+from wherry.plan.query import Query, prepare
 from wherry.render.cuda.bind import Constants
-from wherry.render.cuda.columns import DeviceColumn, facts_of, put_column
+from wherry.render.cuda.columns import DeviceColumn, put_column
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import CudaPass, CudaProgram, plan_pass
 from wherry.render.cuda.share import begin, render
 
 _NEAR: Final = {"near", "partial"}
 """Segments that run on the card."""
+
+
+def asked(question: Question, source: Any, site: str) -> Callable[[], pa.Table]:
+    """Give what asks Wherry by its public face, of a source that is opened once.
+
+    Parameters
+    ----------
+    source : pyarrow.Table or path
+        What `wherry.scan` takes.
+    site : str
+        The device that runs what a card can.
+    """
+    pipeline = question.pipeline(scan(source))
+    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
+    pins = {kind: site for kind in kinds if kind in _NEAR}
+    return lambda: pipeline.run(placement=pins, strict=True).table
 
 
 class Pass(Struct, frozen=True):
@@ -47,23 +62,27 @@ class Pass(Struct, frozen=True):
 
 def planned(question: Question, table: pa.Table) -> tuple[CudaPass, tuple[Literal, ...]]:
     """Give the pass that a card has of a question, and the values of its parameters."""
-    asked = question.pipeline(scan(table))
-    prepared = prepare(asked.source, asked.operators, asked.schema)
+    prepared = _prepared(question.pipeline(scan(table)))
     parts = [segment for segment in prepared.plan.segments if segment.kind in _NEAR]
     (step,) = fuse([step for segment in parts for step in segment.steps])
+    assert isinstance(step, stage.Pass)
     names = [name for name, *_ in prepared.plan.fields]
     schema = pa.schema([table.schema.field(name) for name in names])
     return plan_pass(step, schema, prepared.plan.bounds_map()), prepared.literals
 
 
-def resident(question: Question, data: Lineitem, rows: int, device: Accelerator) -> Pass:
-    """Put the question's columns of the first rows on a device, each as a whole."""
-    plan, literals = planned(question, data.table(rows))
+def resident(question: Question, data: Lineitem, device: Accelerator) -> Pass:
+    """Put the question's columns on a device, each as a whole."""
+    plan, literals = planned(question, data.table())
     columns = {
-        name: put_column(device, array(SCHEMA.field(name), data.columns[name][:rows]))
+        name: put_column(device, array(SCHEMA.field(name), data.columns[name]))
         for name in plan.columns
     }
-    return Pass(plan, literals, columns, rows)
+    return Pass(plan, literals, columns, data.rows)
+
+
+def _prepared(pipeline: Pipeline) -> Query:
+    return prepare(pipeline.source, pipeline.operators, pipeline.schema)
 
 
 class Watched:

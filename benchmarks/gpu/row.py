@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from wherry.benchmarks.gpu.goals import Limit
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured; times are medians of rounds, in milliseconds.
@@ -13,8 +15,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     answer_ms : float or None
-        From asking until the answer is in the host's memory; None if Wherry failed, or was not
-        asked: `absent` then says why.
+        From asking until the answer is in the host's memory; None if Wherry failed.
     p99_ms : float or None
         Of many rounds alone.
     card_ms : float or None
@@ -30,9 +31,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     peers : dict of str to float
         Times of others; those of array code leave rows on the card.
     failed : dict of str to str
-        Others that raised, with what they said.
+        Who raised, "wherry" too, with what was said.
     answers : str
-        "equal", or how the first answer that is not differs.
+        "equal", or how the first answer that is not differs; "none" where nothing is asked.
     same_bits : bool or None
         Whether a second run gave the same answer bit for bit.
     ways : dict of str to int
@@ -50,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None = None
     card_ms: float | None = None
     bytes: int = 0
-    limit: str = ""
+    limit: Limit = ""
     limit_ms: float | None = None
     share: float | None = None
     peers: dict[str, float] = {}
@@ -61,10 +62,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     goal: str = ""
     met: bool | None = None
     rounds: int = 0
-    absent: str | None = None
     origin: Literal["measured"] = "measured"
 
     @property
     def right(self) -> bool:
         """Whether no answer differs, and none changes."""
-        return self.absent is not None or (self.answers == "equal" and self.same_bits is not False)
+        return self.answers in {"equal", "none"} and self.same_bits is not False

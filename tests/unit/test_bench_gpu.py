@@ -37,8 +37,10 @@ def test_rows_are_a_valid_table(data):
     table.validate(full=True)
     assert table.schema == lineitem.SCHEMA
     assert sum(c.nbytes for c in data.columns.values()) == data.rows * lineitem.ROW_BYTES
-    assert data.table(7).num_rows == 7
-    groups = set(zip(table["l_returnflag"].to_pylist(), table["l_linestatus"].to_pylist(), strict=True))
+    assert data.first(7).table().num_rows == 7
+    groups = set(
+        zip(table["l_returnflag"].to_pylist(), table["l_linestatus"].to_pylist(), strict=True)
+    )
     assert groups == {("A", "F"), ("R", "F"), ("N", "F"), ("N", "O")}
 
 
@@ -47,7 +49,10 @@ def test_everybody_answers_the_same(name, data):
     question, cp = questions()[name], Arrays()
     right = wanted(question, data, threads=2)
     exact = question.gives == "rows"
-    assert differs(question.read(question.pipeline(scan(data.table())).collect()), right, exact=exact) is None
+    assert (
+        differs(question.read(question.pipeline(scan(data.table())).collect()), right, exact=exact)
+        is None
+    )
     asks = engines.on_the_card(cp, Arrays(), question, engines.uploaded(cp, data))
     assert set(asks) >= {"cupy", "torch"}
     for ask in asks.values():
