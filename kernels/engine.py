@@ -107,6 +107,7 @@ class Engine:
             symbols = {name: symbol(key, name) for name in names}
             # In one pass: a program of a thousand columns has a thousand functions.
             renamed = _CALLEE.sub(lambda m: f'@"{symbols.get(m[1], m[1])}"(', text)
+            _check_room(len(renamed))
             module = llvm.parse_assembly(renamed)
             module.verify()
             return self.object_of(module)
@@ -141,7 +142,7 @@ class Engine:
 
     def object_of(self, module: Any) -> bytes:
         """Give a module of llvmlite as an object for the processor."""
-        _check_room(len(str(module)))
+        _check_room()
         if self._compiler is None:
             self._compiler = self._machine()
         # Only what is compiled needs it, and a warm process compiles nothing.
@@ -212,8 +213,8 @@ def engine(folder: Path) -> Engine:
     return Engine(folder)
 
 
-def _check_room(nbytes: int) -> None:
-    """Refuse to make code without memory for it: LLVM would end the process.
+def _check_room(nbytes: int = 0) -> None:
+    """Refuse to make code of so much text or object without memory: LLVM would end the process.
 
     Raises
     ------

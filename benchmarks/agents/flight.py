@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from statistics import median
 
@@ -21,9 +21,12 @@ import pyarrow as pa
 import pyarrow.flight as fl
 from msgspec import Struct, to_builtins
 
+from wherry.data.segment import SegmentPool
 from wherry.serve.flight import FlightListener
 from wherry.serve.flight_client import FlightConnection
+from wherry.serve.peer import Peer
 from wherry.serve.requests import List, Listed, to_bytes
+from wherry.serve.served import Served, Taken
 
 NBYTES = 256 << 20
 ROUNDS = 7
@@ -65,25 +68,6 @@ class FlightFigures(Struct, frozen=True):
     request_us: float
 
 
-class _Piece(Struct, frozen=True):
-    schema: pa.Schema
-    batches: Sequence[pa.RecordBatch]
-
-
-class _Station:
-    """Has one piece, and one reply."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._piece = _Piece(table.schema, table.to_batches())
-        self._reply = to_bytes(Listed(()))
-
-    def handle(self, request: bytes, peer: object) -> bytes:  # noqa: ARG002
-        return self._reply
-
-    def taken(self, ticket: bytes, peer: object) -> _Piece:  # noqa: ARG002
-        return self._piece
-
-
 class _Own(fl.FlightServerBase):  # type: ignore[misc]
     """What pyarrow's documentation shows."""
 
@@ -118,7 +102,9 @@ def measured(nbytes: int = NBYTES, rounds: int = ROUNDS, requests: int = REQUEST
 def _serve(parent: Connection, nbytes: int) -> None:
     table = _table(nbytes)
     own = _Own(table)
-    listener = FlightListener("grpc://127.0.0.1:0", _Station(table), lambda *_: None)
+    piece, reply = Taken(table.schema, table.to_batches(), SegmentPool()), to_bytes(Listed(()))
+    served = Served(lambda *_: Peer("bench", "loopback"), lambda *_: reply, lambda *_: piece)
+    listener = FlightListener("grpc://127.0.0.1:0", served)
     parent.send((f"grpc://127.0.0.1:{own.port}", str(listener.address)))
     try:
         parent.recv()

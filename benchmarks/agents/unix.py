@@ -30,7 +30,8 @@ from wherry.data.segment import SegmentPool
 from wherry.serve.connection import Connection
 from wherry.serve.peer import Peer
 from wherry.serve.requests import Rows, to_bytes
-from wherry.serve.unix import Listener, Served
+from wherry.serve.served import Served, Taken
+from wherry.serve.unix import Listener
 
 NBYTES = 256 << 20
 ROUNDS = 50
@@ -73,12 +74,6 @@ class UnixFigures(Struct, frozen=True):
     request_p99_us: float
 
 
-class _Lent(Struct, frozen=True, eq=False):
-    schema: pa.Schema
-    batches: tuple[pa.RecordBatch, ...]
-    pool: SegmentPool
-
-
 def measured(nbytes: int = NBYTES, rounds: int = ROUNDS, requests: int = REQUESTS) -> UnixFigures:
     """Measure; `nbytes` is the size of a table of an int64 and a float64 column."""
     context = multiprocessing.get_context("spawn")
@@ -117,7 +112,7 @@ def _lend(parent: Pipe, folder: str, nbytes: int) -> None:
     served = Served(
         lambda uid: Peer("bench", f"unix uid {uid}"),
         lambda request, _: request,
-        lambda ticket, _: _Lent(whole.schema, tuple(pieces[ticket]), pool),
+        lambda ticket, _: Taken(whole.schema, tuple(pieces[ticket]), pool),
     )
     path = str(Path(folder) / "agent.sock")
     with Listener(path, served):

@@ -11,27 +11,32 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from wherry.base.errors import InputError, unknown_name
+from wherry.base.errors import InputError
 from wherry.data.encoded import Encoding, check_compression
 from wherry.data.sharding import ShardScheme, cut_shards
 from wherry.data.source import Source, open_source
-from wherry.data.types import supported_type
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.ir.builder import Aggregate as AggregateCall
 from wherry.ir.builder import Expr, Value, to_node
-from wherry.ir.expr import Call, Column, Compare, Literal, Node, Shard, all_of
-from wherry.ir.resolve import resolve, resolve_call, resolve_condition, type_of
-from wherry.ir.stage import SortKey
+from wherry.ir.expr import Column, Compare, Literal, Node, Shard, all_of
+from wherry.ir.resolve import resolve, resolve_condition, type_of
 from wherry.ir.text import to_text
-from wherry.ir.types import type_to_text
 from wherry.ops.aggregate import Aggregate
+from wherry.ops.arguments import (
+    Key,
+    check_key,
+    join_keys,
+    named_calls,
+    named_outputs,
+    row_count,
+    sort_keys,
+)
 from wherry.ops.distinct import Distinct
 from wherry.ops.filter import Filter
 from wherry.ops.group_by import GroupBy
 from wherry.ops.join import How, Join, join_of
 from wherry.ops.limit import Limit
 from wherry.ops.operator import Operator, unique_names
-from wherry.ops.partials import check_calls
 from wherry.ops.respond import Respond
 from wherry.ops.route import SHARD_COLUMN, RouteRequest, RouteRows, route_rows
 from wherry.ops.select import Select
@@ -47,8 +52,6 @@ if TYPE_CHECKING:
     from wherry.suspension import Suspended
 
 _SHARDS_MAX = 4096
-Key = str | Expr
-"""What rows are joined by: a column's name, or an expression."""
 
 
 class Pipeline(Struct, frozen=True):
@@ -83,27 +86,27 @@ class Pipeline(Struct, frozen=True):
 
     def select(self, *columns: str | Expr, **named: Value) -> Pipeline:
         """Give exactly these columns: names, expressions with `.alias()`, or name=expression."""
-        outputs = _named_outputs(columns, named, self.schema, "select")
+        outputs = named_outputs(columns, named, self.schema, "select")
         if not outputs:
             raise InputError("select needs at least one column")
         return self._then(Select(outputs))
 
     def with_columns(self, *columns: Expr, **named: Value) -> Pipeline:
         """Keep every column, and add or replace these."""
-        added = _named_outputs(columns, named, self.schema, "with_columns")
+        added = named_outputs(columns, named, self.schema, "with_columns")
         return self._then(with_columns(self.schema, added))
 
     def agg(self, *calls: AggregateCall, **named: AggregateCall) -> Pipeline:
         """Aggregate all rows into one: `agg(total=col("price").sum(), n=wherry.count())`."""
-        return self._then(Aggregate(_named_calls(calls, named, self.schema)))
+        return self._then(Aggregate(named_calls(calls, named, self.schema)))
 
     def group_by(self, *keys: str | Expr, **named: Value) -> Grouping:
         """Group by keys; follow with `.agg(...)`."""
-        found = _named_outputs(keys, named, self.schema, "group_by")
+        found = named_outputs(keys, named, self.schema, "group_by")
         if not found:
             raise InputError("group_by needs at least one key; agg(...) alone aggregates all rows")
         for name, node in found:
-            _check_key(name, type_of(node), "group_by")
+            check_key(name, type_of(node), "group_by")
         return Grouping(self, found)
 
     def distinct(self, *columns: str) -> Pipeline:
@@ -115,9 +118,9 @@ class Pipeline(Struct, frozen=True):
             Give the different combinations of these columns instead, and no other column; all
             columns if none is named. Nulls count as one value, and so do all NaN.
         """
-        found = _named_outputs(columns or self.schema.names, {}, self.schema, "distinct")
+        found = named_outputs(columns or self.schema.names, {}, self.schema, "distinct")
         for name, node in found:
-            _check_key(name, type_of(node), "distinct")
+            check_key(name, type_of(node), "distinct")
         return self._then(Distinct(found))
 
     def join(
@@ -158,7 +161,7 @@ class Pipeline(Struct, frozen=True):
             If the keys of a pair have no type that holds every value of both.
         """
         side = other if isinstance(other, Pipeline) else scan(other)
-        left, right = _join_keys(on, left_on, right_on)
+        left, right = join_keys(on, left_on, right_on)
         if side.operators and isinstance(side.operators[-1], Respond):
             raise InputError("join: the other side ends with respond, and only answers are encoded")
         keys, operators, names = join_of(how, self.schema, side.schema, left, right, suffix=suffix)
@@ -168,19 +171,19 @@ class Pipeline(Struct, frozen=True):
 
     def sort(self, *by: str, descending: bool | Iterable[bool] = False) -> Pipeline:
         """Bring rows into the order of the columns `by`; stable, nulls last."""
-        return self._then(Sort(_sort_keys(by, descending, self.schema, "sort")))
+        return self._then(Sort(sort_keys(by, descending, self.schema, "sort")))
 
     def top_k(
         self, k: int, *, by: str | Iterable[str], descending: bool | Iterable[bool] = True
     ) -> Pipeline:
         """Keep the `k` largest rows by `by` (smallest with descending=False); nulls last."""
         names = (by,) if isinstance(by, str) else tuple(by)
-        keys = _sort_keys(names, descending, self.schema, "top_k")
-        return self._then(TopK(_count(k, "top_k"), keys))
+        keys = sort_keys(names, descending, self.schema, "top_k")
+        return self._then(TopK(row_count(k, "top_k"), keys))
 
     def limit(self, n: int) -> Pipeline:
         """Keep the first `n` rows, in stored order or the order of a sort before it."""
-        return self._then(Limit(_count(n, "limit")))
+        return self._then(Limit(row_count(n, "limit")))
 
     def route(
         self,
@@ -453,7 +456,7 @@ class Grouping(Struct, frozen=True):
 
     def agg(self, *calls: AggregateCall, **named: AggregateCall) -> Pipeline:
         """Aggregate each group: `agg(total=col("price").sum(), n=wherry.count())`."""
-        found = _named_calls(calls, named, self.pipeline.schema)
+        found = named_calls(calls, named, self.pipeline.schema)
         unique_names([name for name, _ in (*self.keys, *found)], "group_by")
         return self.pipeline._then(GroupBy(self.keys, found))
 
@@ -502,100 +505,3 @@ def _suspension(placement: Pins | None, *, strict: bool, cold: bool) -> tuple[Mo
     from wherry import suspension  # noqa: PLC0415
 
     return suspension, _session().Options(placement or {}, strict, cold)
-
-
-def _named_outputs(
-    columns: Iterable[object], named: Mapping[str, Value], schema: pa.Schema, where: str
-) -> tuple[tuple[str, Node], ...]:
-    pairs: list[tuple[str, Node]] = []
-    for column in columns:
-        if isinstance(column, str):
-            pairs.append((column, Column(column)))
-        elif isinstance(column, Expr) and column.name is not None:
-            pairs.append((column.name, column.node))
-        elif isinstance(column, Expr):
-            raise InputError(f"{where}: {column!r} needs a name: use .alias() or name=expression")
-        else:
-            raise InputError(
-                f"{where} takes names and expressions; got {type(column).__name__} {column!r}"
-            )
-    pairs += [(name, to_node(value)) for name, value in named.items()]
-    unique_names([name for name, _ in pairs], where)
-    outputs = tuple((name, resolve(node, schema)) for name, node in pairs)
-    for name, node in outputs:
-        if not supported_type(type_of(node)):
-            seen = type_to_text(type_of(node))
-            raise InputError(f"{where}: column {name!r} would have type {seen}, unknown to Wherry")
-    return outputs
-
-
-def _named_calls(
-    calls: Iterable[object], named: Mapping[str, object], schema: pa.Schema
-) -> tuple[tuple[str, Call], ...]:
-    pairs: list[tuple[str, Call]] = []
-    for name, call in [(getattr(c, "name", None), c) for c in calls] + list(named.items()):
-        if not isinstance(call, AggregateCall):
-            raise InputError(
-                f"agg takes aggregates such as col('x').sum() or wherry.count(); got {call!r}"
-            )
-        if name is None:
-            raise InputError(f"agg: {call!r} needs a name: use .alias() or name=aggregate")
-        pairs.append((name, resolve_call(call.call, schema)))
-    if not pairs:
-        raise InputError("agg needs at least one aggregate")
-    unique_names([name for name, _ in pairs], "agg")
-    check_calls(tuple(pairs))
-    return tuple(pairs)
-
-
-def _join_keys(
-    on: Key | Iterable[Key] | None,
-    left_on: Key | Iterable[Key] | None,
-    right_on: Key | Iterable[Key] | None,
-) -> tuple[list[Node], list[Node]]:
-    given = tuple(keys is not None for keys in (on, left_on, right_on))
-    if given not in {(True, False, False), (False, True, True)}:
-        raise InputError("join needs on=, or left_on= and right_on=")
-    left, right = (_nodes(keys) for keys in ((on, on) if on is not None else (left_on, right_on)))
-    if not left or len(left) != len(right):
-        raise InputError(
-            f"join: {len(left)} keys here and {len(right)} keys there; one pair at least"
-        )
-    return left, right
-
-
-def _nodes(keys: Key | Iterable[Key] | None) -> list[Node]:
-    several = [keys] if isinstance(keys, str | Expr) else list(keys or ())
-    for key in several:
-        if not isinstance(key, str | Expr):
-            raise InputError(f"join takes names and expressions; got {type(key).__name__} {key!r}")
-    return [Column(key) if isinstance(key, str) else key.node for key in several]
-
-
-def _check_key(name: str, t: pa.DataType, where: str) -> None:
-    if pa.types.is_struct(t):
-        raise InputError(
-            f"{where}: {name!r} has type {type_to_text(t)}, which is no key; "
-            f"use one of its fields: col({name!r}).struct.field(...)"
-        )
-
-
-def _sort_keys(
-    by: tuple[str, ...], descending: bool | Iterable[bool], schema: pa.Schema, where: str
-) -> tuple[SortKey, ...]:
-    if not by:
-        raise InputError(f"{where} needs at least one column")
-    for name in by:
-        if name not in schema.names:
-            raise unknown_name("column", name, schema.names)
-        _check_key(name, schema.field(name).type, where)
-    each = [descending] * len(by) if isinstance(descending, bool) else list(descending)
-    if len(each) != len(by):
-        raise InputError(f"{where}: {len(by)} columns but {len(each)} values of descending")
-    return tuple(SortKey(name, d) for name, d in zip(by, each, strict=True))
-
-
-def _count(n: int, where: str) -> int:
-    if type(n) is not int or not 0 <= n < 1 << 63:
-        raise InputError(f"{where} needs a number of rows, from 0 to 2**63 - 1; got {n!r}")
-    return n

@@ -11,12 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support.certificates import Authority
-from support.stations import Answering, Station, known
+from support.certificates import Authority, tls_of
+from support.stations import Answering, Station, served
 
 import wherry as wh
 from wherry.serve.flight import FlightListener
-from wherry.serve.flight_keys import tls_of
 
 dbapi = pytest.importorskip("adbc_driver_flightsql.dbapi")
 options = pytest.importorskip("adbc_driver_flightsql").DatabaseOptions
@@ -48,7 +47,7 @@ def station() -> Station:
 
 @pytest.fixture
 def listener(station: Station) -> Iterator[FlightListener]:
-    made = FlightListener("grpc://127.0.0.1:0", station, known, answers=Answering(station, answer))
+    made = FlightListener("grpc://127.0.0.1:0", served(station), answers=Answering(station, answer))
     yield made
     assert made.stop(2)
 
@@ -57,8 +56,7 @@ def listener(station: Station) -> Iterator[FlightListener]:
 def secure(station: Station, folders: dict[str, Path]) -> Iterator[FlightListener]:
     made = FlightListener(
         "grpc+tls://127.0.0.1:0",
-        station,
-        known,
+        served(station),
         tls=tls_of(folders["csd0"]),
         answers=Answering(station, answer),
     )

@@ -147,7 +147,7 @@ def _asked(query: Query, stage: int, welcome: Welcome) -> list[requests.Message]
         requests.Run(QUERY, 0, stage, stage, ((-1, stage),)),
         requests.Run(QUERY, 0, stage, stage + 1, (), chunks[:1]),
         requests.Give(QUERY, 0, (3, 4), _stream()),
-        requests.Fetch(QUERY, 0, 0, (5, 6), "unix:nowhere", b"ticket"),
+        requests.Fetch(QUERY, 0, (5, 6), "unix:nowhere", b"ticket"),
         requests.Renew((QUERY,)),
     ]
     made: tuple[tuple[int, int], ...] = ((stage, stage), (stage, stage + 1))

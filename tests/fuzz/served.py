@@ -17,8 +17,9 @@ from wherry.serve.guard import Guard
 from wherry.serve.identity import Revoked
 from wherry.serve.log import Log, written_to
 from wherry.serve.peer import Peer
+from wherry.serve.served import Served
 from wherry.serve.tenants import Tenants
-from wherry.serve.unix import Limits, Listener, Served
+from wherry.serve.unix import Limits, Listener
 from wherry.statements.answering import SqlAnswers
 
 
@@ -40,7 +41,9 @@ def main(folder: Path) -> None:
         Limits(frame_s=2.0),
     )
     flight = FlightListener(
-        "grpc://127.0.0.1:0", agent, known, answers=SqlAnswers(agent), refused=guard.log.refused
+        "grpc://127.0.0.1:0",
+        Served(known, agent.handle, agent.taken, guard.log.refused),
+        answers=SqlAnswers(agent),
     )
     peer = Peer("sales", f"unix uid {os.geteuid()}")
     requests, key, tickets = sound(agent, peer)

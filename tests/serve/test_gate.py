@@ -57,8 +57,7 @@ def test_no_more_than_the_slots_run_and_all_get_their_turn() -> None:
 
 def test_a_refusal_says_what_is_full_and_costs_little() -> None:
     gate = gate_of(1, Bounds(waiting=0), refusals_per_s=1_000_000)
-    with gate.admitted("a") as held:
-        assert held.waited_ns == 0
+    with gate.admitted("a"):
         with pytest.raises(Retryable, match="a has 0 requests waiting") as refused:
             gate.admitted("a")
         took = []

@@ -22,8 +22,9 @@ from support.handed import all_inside, batch_of, descriptors, mapped_lines
 from wherry.base.errors import CorruptError, InputError, Refused, Retryable, WherryError
 from wherry.serve.connection import MAPPINGS, Connection
 from wherry.serve.peer import Peer
+from wherry.serve.served import Served
 from wherry.serve.socket_file import connected
-from wherry.serve.unix import Listener, Served
+from wherry.serve.unix import Listener
 
 TESTS = Path(__file__).parents[1]
 HEADER = struct.Struct("<4sBBHI")
@@ -465,7 +466,8 @@ def test_ctrl_c_and_a_fork_leave_nothing(tmp_path):
     path = tmp_path / "a.sock"
     script = (
         "import os, sys, time\n"
-        "from wherry.serve.unix import Listener, Served\n"
+        "from wherry.serve.served import Served\n"
+        "from wherry.serve.unix import Listener\n"
         "from wherry.serve.peer import Peer\n"
         "listener = Listener(sys.argv[1], Served(lambda u: Peer('', ''), lambda r, p: r, None))\n"
         "child = os.fork()\n"

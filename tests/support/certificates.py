@@ -11,7 +11,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from wherry.serve.flight_keys import Tls
+
 DAY = timedelta(days=1)
+
+
+def tls_of(folder: Path) -> Tls:
+    """Read what `Authority.issue` wrote."""
+    return Tls(*(Path(folder, name).read_bytes() for name in ("ca.pem", "cert.pem", "key.pem")))
 
 
 class Authority:

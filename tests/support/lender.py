@@ -13,20 +13,14 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-from msgspec import Struct
 from support.handed import batch_of, descriptors, mapped_lines, numbers
 
 from wherry.base.errors import InputError, Refused
 from wherry.data.mapping import map_file
 from wherry.data.segment import SegmentPool
 from wherry.serve.peer import Peer
-from wherry.serve.unix import Limits, Listener, Served
-
-
-class Given(Struct, frozen=True, eq=False):
-    schema: pa.Schema
-    batches: tuple[pa.RecordBatch, ...]
-    pool: SegmentPool
+from wherry.serve.served import Served, Taken
+from wherry.serve.unix import Limits, Listener
 
 
 class Lender:
@@ -42,7 +36,7 @@ class Lender:
             raise Refused(f"user {uid} is nobody's")
         return Peer("me", f"unix uid {uid}")
 
-    def taken(self, ticket: bytes, peer: Peer) -> Given:
+    def taken(self, ticket: bytes, peer: Peer) -> Taken:
         what, *rest = ticket.decode().split(" ")
         if what == "numbers":
             rows, start = map(int, rest)
@@ -62,7 +56,7 @@ class Lender:
             batches = tuple(reader.get_batch(i) for i in range(reader.num_record_batches))
         else:
             raise InputError(f"no piece {what!r}")
-        return Given(batches[0].schema, batches, self.pool)
+        return Taken(batches[0].schema, batches, self.pool)
 
     def handle(self, request: bytes, peer: Peer) -> bytes:
         assert peer.tenant == "me"

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pyarrow as pa
-from msgspec import Struct
 
 from wherry.base.errors import InputError, WherryError
+from wherry.data.segment import SegmentPool
 from wherry.serve import requests
 from wherry.serve.answers import Answered
+from wherry.serve.served import Served, Taken
 
-
-class Taken(Struct, frozen=True):
-    schema: pa.Schema
-    batches: list[pa.RecordBatch]
+_POOL = SegmentPool()
+"""What goes by Flight is copied to no segment."""
 
 
 class Station:
@@ -51,7 +50,7 @@ class Station:
             raise self.fails
         if ticket not in self.pieces:
             raise InputError("the ticket is for nothing that is here")
-        return Taken(*self.pieces[ticket])
+        return Taken(*self.pieces[ticket], _POOL)
 
 
 class Answering:
@@ -77,6 +76,11 @@ class Answering:
         ]
         endpoints = tuple(("", ticket) for ticket in tickets)
         return Answered(table.schema, endpoints, table.num_rows, table.nbytes)
+
+
+def served(station: Station) -> Served:
+    """Give what a listener serves."""
+    return Served(known, station.handle, station.taken)
 
 
 def known(name: str, address: str) -> str:

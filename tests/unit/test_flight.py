@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support.certificates import Authority
-from support.stations import Station, known
+from support.certificates import Authority, tls_of
+from support.stations import Station, served
 
 from wherry.base.errors import CorruptError, InputError, Refused, Retryable, WherryError
 from wherry.serve.flight import FlightBounds, FlightListener
 from wherry.serve.flight_client import FlightConnection
 from wherry.serve.flight_error import flight_error
-from wherry.serve.flight_keys import tls_of
 
 S = 20.0
 
@@ -36,7 +35,7 @@ def listen(station: Station) -> Iterator[Callable[..., FlightListener]]:
     made = []
 
     def start(address: str = "grpc://127.0.0.1:0", **more: object) -> FlightListener:
-        made.append(FlightListener(address, station, known, **more))
+        made.append(FlightListener(address, served(station), **more))
         return made[-1]
 
     yield start
@@ -242,7 +241,7 @@ def test_an_agent_of_another_name_is_refused(
 )
 def test_addresses_are_refused(station: Station, address: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
-        FlightListener(address, station, known)
+        FlightListener(address, served(station))
     with pytest.raises(InputError, match=why):
         FlightConnection(address)
 
@@ -252,13 +251,7 @@ def test_an_address_in_use_is_refused(
 ) -> None:
     taken = listen().address
     with pytest.raises(InputError, match="cannot listen"):
-        FlightListener(str(taken), station, known)
-
-
-def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_bytes(b"")
-    with pytest.raises(InputError, match=r"cert\.pem"):
-        tls_of(tmp_path)
+        FlightListener(str(taken), served(station))
 
 
 def test_a_deadline_ends_a_wait(listen: Callable[..., FlightListener], station: Station) -> None:

@@ -99,7 +99,7 @@ def test_a_key_is_believed_for_its_grace_after_the_next_one_seals():
     assert keys.find(old.id, ALICE, PERIOD_NS + GRACE_NS - 1) == old
     with pytest.raises(Retryable):
         keys.find(old.id, ALICE, PERIOD_NS + GRACE_NS)
-    assert new.lives_s(PERIOD_NS) == (PERIOD_NS + GRACE_NS) / 1e9
+    assert new.until_ns == 2 * PERIOD_NS + GRACE_NS
 
 
 def test_keys_of_peers_and_purposes_differ():

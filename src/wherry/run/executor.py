@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from wherry.base.events import Span
 from wherry.base.units import Measured
 from wherry.data.chunk import ChunkRef
-from wherry.plan.replan import Revision
+from wherry.plan.replan import Decision, Revision
 from wherry.render.gather import Piece
 from wherry.render.team import Work
 from wherry.run.carrier import Carrier
@@ -119,19 +119,11 @@ class Executor(Struct):
             case Move(target=target, piece=piece, stage=stage):
                 return Moved(piece, target, stage)
             case Replan():
-                return self._replan(command)
+                noted = self.spans, self.revisions
+                return replanned(command, self.carrier.replan, lambda: self.elapsed, *noted)
             case Deliver(piece=piece):
                 return Delivered(piece)
         raise TypeError(f"not a command to carry out: {command}")
-
-    def _replan(self, command: Replan) -> Replanned:
-        begin = self.clock() - self._start
-        decision = self.carrier.replan(command)
-        end = self.clock() - self._start
-        where = f"cores {command.device}"
-        self.spans.append(Span("replan", where, command.device, begin, end, stage=ROUTING))
-        self.revisions.append(Revision(Measured(end), decision))
-        return Replanned(command.seen, decision.ways)
 
     def _run(self, command: Run) -> Ran:
         busy: list[Busy] = []
@@ -157,6 +149,29 @@ class Executor(Struct):
                 )
             )
         return ran(command, evidence)
+
+
+def replanned(
+    command: Replan,
+    decide: Callable[[Replan], Decision],
+    now: Callable[[], Measured],
+    spans: list[Span],
+    revisions: list[Revision],
+) -> Replanned:
+    """Decide how the shares that are left go, and note what was decided and how long it took.
+
+    Parameters
+    ----------
+    now : callable
+        Gives the time since the run began.
+    """
+    begin = now()
+    decision = decide(command)
+    end = now()
+    where = f"cores {command.device}"
+    spans.append(Span("replan", where, command.device, begin.ns, end.ns, stage=ROUTING))
+    revisions.append(Revision(end, decision))
+    return Replanned(command.seen, decision.ways)
 
 
 def _threads(busy: list[Busy]) -> list[tuple[int, int]]:

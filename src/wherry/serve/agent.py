@@ -36,11 +36,12 @@ from wherry.serve.loopback import uid_of
 from wherry.serve.measures import Family, of_admission, of_keeping, of_memory
 from wherry.serve.metrics import Exposed, observe, traced
 from wherry.serve.peer import Peer
-from wherry.serve.station import Settings, Station, Taken
+from wherry.serve.served import Served
+from wherry.serve.station import Settings, Station
 from wherry.serve.suppliers import Suppliers
 from wherry.serve.tenants import Bounds as TenantBounds
 from wherry.serve.tenants import Tenants
-from wherry.serve.unix import Listener, Served
+from wherry.serve.unix import Listener
 
 SWEEP_S: Final = 0.5
 """How often what nobody speaks of any more is looked for."""
@@ -92,13 +93,6 @@ class Asked(Struct, frozen=True):
     running: int = 0
     metrics: str = ""
     otel: bool = False
-
-
-class _Told(Struct, frozen=True):
-    """A station as listeners know it."""
-
-    handle: Callable[[bytes, Peer], bytes]
-    taken: Callable[[bytes, Peer], Taken]
 
 
 class Agent:
@@ -167,11 +161,13 @@ class Agent:
     def _listener(self, address: str) -> Listening:
         if address.startswith(UNIX):
             known = partial(self.door.guard.of_uid, where=address)
-            served = Served(known, self._handle, self.station.taken, self.door.guard.log.refused)
-            return Listener(address.removeprefix(UNIX), served)
+            return Listener(address.removeprefix(UNIX), self._served(known))
         if address.startswith("grpc"):
             return self._flight(address)
         raise InputError(f"{address!r} is no address to listen at; {POSSIBLE}")
+
+    def _served(self, known: Callable[..., Peer]) -> Served:
+        return Served(known, self._handle, self.station.taken, self.door.guard.log.refused)
 
     def _flight(self, address: str) -> Listening:
         # Takes 60 ms to import, which agents of one host need not wait for.
@@ -180,14 +176,8 @@ class Agent:
         shown = self.door.credentials
         tls = None if shown is None else Tls(shown.root, shown.certificate, shown.key)
         plain = not flight_address(address).tls
-        return FlightListener(
-            address,
-            _Told(self._handle, self.station.taken),
-            self._of_call,
-            tls=None if plain else tls,
-            answers=self.answers,
-            refused=self.door.guard.log.refused,
-        )
+        served = self._served(self._of_call)
+        return FlightListener(address, served, tls=None if plain else tls, answers=self.answers)
 
     def _of_call(self, said: str, where: str) -> Peer:
         """Give the peer of a call: by its certificate or, on loopback, by its user."""

@@ -30,7 +30,6 @@ from wherry.run.commands import (
     PieceId,
     Read,
     Replan,
-    Replanned,
     Route,
     Routed,
     Run,
@@ -38,7 +37,7 @@ from wherry.run.commands import (
     ran,
 )
 from wherry.run.crew import Clock
-from wherry.run.executor import Cut
+from wherry.run.executor import Cut, replanned
 from wherry.run.machine import Machine
 from wherry.serve.deadline import Overdue, is_over, left_s
 from wherry.serve.remote import RemoteCarrier
@@ -118,7 +117,8 @@ class Dispatch:
             case Deliver(piece=piece):
                 return Delivered(piece)
             case Replan():
-                return self._replan(command)
+                noted = self.spans, self.revisions
+                return replanned(command, self.carrier.replan, lambda: self.elapsed, *noted)
         return None
 
     def _carry(self, command: Command) -> Event:
@@ -165,15 +165,6 @@ class Dispatch:
                 )  # fmt: skip
                 return ran(command, found), span
         raise TypeError(f"not a command to carry out: {command}")
-
-    def _replan(self, command: Replan) -> Replanned:
-        begin = self._clock() - self._start
-        decision = self.carrier.replan(command)
-        end = self._clock() - self._start
-        where = f"cores {command.device}"
-        self.spans.append(Span("replan", where, command.device, begin, end, stage=ROUTING))
-        self.revisions.append(Revision(Measured(end), decision))
-        return Replanned(command.seen, decision.ways)
 
 
 def _wait_s() -> float | None:

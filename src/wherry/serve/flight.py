@@ -17,10 +17,10 @@ of 256 MB (measured). A message waits in gRPC until the reader has room for it, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any, Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -34,7 +34,8 @@ from wherry.serve.flight_address import FlightAddress, flight_address
 from wherry.serve.flight_calls import Call, Calls
 from wherry.serve.flight_error import flight_error
 from wherry.serve.flight_keys import Tls
-from wherry.serve.log import Refused, note, unheard
+from wherry.serve.log import note
+from wherry.serve.peer import Peer
 from wherry.serve.replies import unforeseen
 from wherry.serve.requests import (
     INSTALL_BYTES_MAX,
@@ -46,6 +47,7 @@ from wherry.serve.requests import (
     reply_of,
     to_bytes,
 )
+from wherry.serve.served import Served
 
 ACTION: Final = "wherry"
 MESSAGE_BYTES: Final = 4 << 20
@@ -53,28 +55,6 @@ MESSAGE_BYTES: Final = 4 << 20
 _ROWS_UNIT: Final = 4096
 """Messages hold a multiple of this many rows, so that bitmaps begin at whole bytes."""
 _CALLS: Final = "calls"
-
-
-class Taken(Protocol):
-    """A piece: what a ticket is good for."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the batches."""
-
-    @property
-    def batches(self) -> Sequence[pa.RecordBatch]:
-        """In order."""
-
-
-class Station(Protocol):
-    """The core of an agent, as far as a listener knows it."""
-
-    def handle(self, request: bytes, peer: Any) -> bytes:
-        """Answer a request, whatever it is."""
-
-    def taken(self, ticket: bytes, peer: Any) -> Taken:
-        """Give a piece, or raise a WherryError."""
 
 
 class FlightBounds(Struct, frozen=True):
@@ -99,17 +79,12 @@ class FlightListener:
     ----------
     address : str
         Where to listen; port 0 takes a free one.
-    station : Station
-        Who answers.
-    known : callable
-        Gives the peer for the name in its certificate ("" without TLS) and the address of its
-        connection, or raises a WherryError: it is asked at every call.
+    served : Served
+        Does the work.
     tls : Tls, optional
         Needed unless the address is this machine's own.
     answers : Answers, optional
         Who answers SQL.
-    refused : callable
-        Is told who was refused, in which step, and why.
 
     Raises
     ------
@@ -120,13 +95,11 @@ class FlightListener:
     def __init__(
         self,
         address: str,
-        station: Station,
-        known: Callable[[str, str], Any],
+        served: Served,
         *,
         tls: Tls | None = None,
         answers: Answers | None = None,
         bounds: FlightBounds | None = None,
-        refused: Refused = unheard,
     ) -> None:
         asked = flight_address(address)
         if asked.tls != (tls is not None):
@@ -136,15 +109,7 @@ class FlightListener:
         bounds = bounds or FlightBounds()
         self._calls = Calls(bounds.calls, bounds.wait_s)
         try:
-            self._server = _Server(
-                asked,
-                station,
-                known,
-                tls=tls,
-                answers=answers,
-                calls=self._calls,
-                refused=refused,
-            )
+            self._server = _Server(asked, served, tls=tls, answers=answers, calls=self._calls)
         except (pa.ArrowException, OSError) as problem:
             self._calls.stop(0)
             why = str(problem).partition(". Detail")[0]
@@ -179,17 +144,13 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
     def __init__(
         self,
         address: FlightAddress,
-        station: Station,
-        known: Callable[[str, str], Any],
+        served: Served,
         *,
         tls: Tls | None,
         answers: Answers | None,
         calls: Calls,
-        refused: Refused,
     ) -> None:
-        self._station = station
-        self._known = known
-        self._refused = refused
+        self._served = served
         self._answers = answers
         self._calls = calls
         secured: dict[str, object] = {}
@@ -202,18 +163,18 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
         super().__init__(str(address), middleware={_CALLS: calls}, **secured)
 
     @contextmanager
-    def _call(self, context: fl.ServerCallContext) -> Iterator[tuple[Call, Any]]:
+    def _call(self, context: fl.ServerCallContext) -> Iterator[tuple[Call, Peer]]:
         """Give the call and who makes it; let nothing out but errors of Flight without traces."""
         call: Call = context.get_middleware(_CALLS)
         peer = None
         try:
             peer_address = context.peer()
             self._calls.met(call, peer_address)
-            peer = self._known(context.peer_identity().decode(errors="replace"), peer_address)
+            peer = self._served.peer(context.peer_identity().decode(errors="replace"), peer_address)
             yield call, peer
         except WherryError as problem:
             if peer is not None:
-                note(self._refused, peer, "call", problem)
+                note(self._served.refused, peer, "call", problem)
             raise flight_error(problem) from None
         except fl.FlightError:
             raise
@@ -230,7 +191,7 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
                 raise InputError(f"request of {size} bytes; possible: {INSTALL_BYTES_MAX}")
             body = action.body.to_pybytes()
             if action.type == ACTION:
-                return [pa.py_buffer(self._station.handle(body, peer))]
+                return [pa.py_buffer(self._served.handle(body, peer))]
             return [pa.py_buffer(r) for r in flight_sql.act(action.type, body, self._sql, peer)]
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
@@ -242,7 +203,7 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             if flight_sql.is_command(ticket.ticket):
                 datasets = self._datasets(peer)
                 return fl.RecordBatchStream(flight_sql.table_of(ticket.ticket, datasets))
-            taken = self._station.taken(ticket.ticket, peer)
+            taken = self._served.taken(ticket.ticket, peer)
             rows = pa.RecordBatchReader.from_batches(taken.schema, _sent(call, taken.batches))
             return fl.RecordBatchStream(rows)
 
@@ -293,22 +254,22 @@ class _Server(fl.FlightServerBase):  # type: ignore[misc]
             )
         return self._answers
 
-    def _text(self, descriptor: fl.FlightDescriptor, peer: Any) -> str:
+    def _text(self, descriptor: fl.FlightDescriptor, peer: Peer) -> str:
         """Give the query that a descriptor stands for."""
         if descriptor.path:
             name = self._dataset(descriptor.path, peer).name.replace('"', '""')
             return f'SELECT * FROM "{name}"'  # noqa: S608 - a dataset's own name, quoted
         return flight_sql.query_of(descriptor.command or b"")
 
-    def _dataset(self, path: Sequence[bytes], peer: Any) -> Dataset:
+    def _dataset(self, path: Sequence[bytes], peer: Peer) -> Dataset:
         name = "/".join(part.decode(errors="replace") for part in path)
         datasets = {d.name: d for d in self._datasets(peer)}
         if name not in datasets:
             raise unknown_name("dataset", name, datasets)
         return datasets[name]
 
-    def _datasets(self, peer: Any) -> Sequence[Dataset]:
-        reply = reply_of(self._station.handle(to_bytes(List()), peer))
+    def _datasets(self, peer: Peer) -> Sequence[Dataset]:
+        reply = reply_of(self._served.handle(to_bytes(List()), peer))
         if isinstance(reply, Failed):
             raise error_of(reply, "this agent")
         return reply.datasets

@@ -26,11 +26,6 @@ class FlightAddress(Struct, frozen=True):
         return f"grpc{'+tls' if self.tls else ''}://{host}:{self.port}"
 
 
-def is_flight(address: str) -> bool:
-    """Tell whether an address is one of Flight's, well formed or not."""
-    return address.startswith("grpc")
-
-
 def flight_address(text: str) -> FlightAddress:
     """Read an address.
 

@@ -8,7 +8,6 @@ from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.flight as fl
-from msgspec import Struct
 
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.validate import check_batch
@@ -16,16 +15,10 @@ from wherry.serve.flight import ACTION
 from wherry.serve.flight_address import flight_address
 from wherry.serve.flight_error import error_of_flight
 from wherry.serve.flight_keys import Tls
+from wherry.serve.received import CARRIED, Received
 
 _MESSAGE_BYTES_MAX: Final = (1 << 31) - 1
 """gRPC's own bound: a batch with views comes as one message, however long."""
-
-
-class Received(Struct, frozen=True):
-    """A piece that is here now: its columns, and its batches in order."""
-
-    schema: pa.Schema
-    batches: list[pa.RecordBatch]
 
 
 class FlightConnection:
@@ -89,7 +82,7 @@ class FlightConnection:
         return reply
 
     def take(self, ticket: bytes, deadline_s: float, *, most_bytes: int | None = None) -> Received:
-        """Give the piece that a ticket is for, checked as if it were a stranger's file.
+        """Give the piece that a ticket is for: carried, and checked as a stranger's file is.
 
         Parameters
         ----------
@@ -101,15 +94,15 @@ class FlightConnection:
             aligned = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
             options = fl.FlightCallOptions(timeout=max(deadline_s, 0.0), read_options=aligned)
             reader = self._client.do_get(fl.Ticket(ticket), options)
-            found = Received(reader.schema, [])
-            left = most_bytes
+            batches, nbytes = [], 0
             while (batch := _next(reader)) is not None:
-                if left is not None and (left := left - batch.nbytes) < 0:
+                nbytes += batch.nbytes
+                if most_bytes is not None and nbytes > most_bytes:
                     reader.cancel()
                     raise InputError(f"{self._device}: more than {most_bytes} bytes came")
                 check_batch(batch, self._device)
-                found.batches.append(batch)
-        return found
+                batches.append(batch)
+        return Received(reader.schema, batches, nbytes, CARRIED)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,12 +1,8 @@
-"""What TLS needs of a folder: `ca.pem`, `cert.pem` and `key.pem`."""
+"""What TLS needs of a connection: whom to believe, and who one is."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from msgspec import Struct
-
-from wherry.base.errors import InputError
 
 
 class Tls(Struct, frozen=True):
@@ -26,20 +22,3 @@ class Tls(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Tls(...)"
-
-
-def tls_of(folder: str | Path) -> Tls:
-    """Read a folder.
-
-    Raises
-    ------
-    InputError
-        If a file is not there or cannot be read, naming it.
-    """
-    try:
-        return Tls(*(Path(folder, n).read_bytes() for n in ("ca.pem", "cert.pem", "key.pem")))
-    except OSError as problem:
-        raise InputError(
-            f"cannot read {problem.filename}: {problem.strerror}; a folder of keys has ca.pem, "
-            "cert.pem and key.pem"
-        ) from None

@@ -17,7 +17,7 @@ from wherry.serve.flight_client import FlightConnection
 from wherry.serve.flight_keys import Tls
 from wherry.serve.keys import read_credentials, revoked_at
 from wherry.serve.pinning import context_of, pinned
-from wherry.serve.received import CARRIED, Received, Unreached
+from wherry.serve.received import Received, Unreached
 from wherry.serve.threads import begin
 
 _MORE_S: Final = 1.0
@@ -49,9 +49,7 @@ class _Flight:
 
     def take(self, ticket: bytes, deadline_s: float) -> Received:
         """Take the piece that a ticket is for: every byte of it is carried."""
-        found = self._made(lambda: self._connection.take(ticket, deadline_s), deadline_s)
-        nbytes = sum(batch.nbytes for batch in found.batches)
-        return Received(found.schema, found.batches, nbytes, CARRIED)
+        return self._made(lambda: self._connection.take(ticket, deadline_s), deadline_s)
 
     def close(self) -> None:
         """End it: whoever waits for a call gets an error."""

@@ -58,11 +58,6 @@ class Held:
         self._job = job
         self.cost_ns: int | None = None
 
-    @property
-    def waited_ns(self) -> int:
-        """How long the request waited for its turn."""
-        return self._job.started_ns - self._job.offered_ns
-
     def __enter__(self) -> Self:
         return self
 

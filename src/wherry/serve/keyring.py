@@ -44,10 +44,6 @@ class Key(Struct, frozen=True):
     key: bytes
     until_ns: int
 
-    def lives_s(self, now_ns: int) -> float:
-        """Give the seconds that are left of it: what a peer with another clock can be told."""
-        return max(0, self.until_ns - now_ns) / 1e9
-
 
 class KeyRing:
     """The keys of one purpose; safe for threads.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -30,6 +29,8 @@ _LARGE: Final = 5
 _PIECE_BYTES: Final = 64 << 20
 _NS_PER_US: Final = 1_000
 _STEADY = time.perf_counter_ns
+MEASURED: Final = "measured: by wherry doctor --measure"
+"""The source of a link's figures that were."""
 
 
 class Clock(Struct, frozen=True):
@@ -55,6 +56,9 @@ class Way(Struct, frozen=True):
     latency_us: float
     bandwidth_gb_per_s: float
     handed_over: bool
+
+
+_ways: Final = msgspec.json.Decoder(dict[str, Way])  # see wherry.base.decoders
 
 
 class State(Struct, frozen=True):
@@ -148,7 +152,7 @@ def _taken(link: Link, ticket: bytes) -> int:
     return _STEADY() - begin
 
 
-def keep(system: System, ways: dict[str, Way], folder: Callable[[], Path] | None = None) -> Path:
+def keep(system: System, ways: dict[str, Way]) -> Path:
     """Keep what was measured, for the planner; give the file.
 
     Raises
@@ -156,7 +160,7 @@ def keep(system: System, ways: dict[str, Way], folder: Callable[[], Path] | None
     OSError
         If it cannot be written.
     """
-    place = _place(system, folder)
+    place = _place(system)
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_suffix(".part")
     part.write_bytes(msgspec.json.encode(ways))
@@ -164,36 +168,42 @@ def keep(system: System, ways: dict[str, Way], folder: Callable[[], Path] | None
     return place
 
 
-def kept(system: System, folder: Callable[[], Path] | None = None) -> dict[str, Way]:
+def kept(system: System) -> dict[str, Way]:
     """Give what was measured of a system's agents at these addresses; nothing if nobody did."""
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(_place(system, folder).read_bytes(), type=dict[str, Way])
+        return _ways.decode(_place(system).read_bytes())
     return {}
 
 
 def with_measured(system: System, ways: dict[str, Way]) -> System:
-    """Give the system with measured links to its agents, where one link leads from the host."""
-    ends = {frozenset((system.host, device)): way for device, way in ways.items()}
+    """Give the system with measured links, where they lead from the caller's process to an agent.
+
+    That is where the client is, and every device that is no agent.
+    """
+    apart = {*system.agents, *system.switches}
 
     def better(link: WireLink) -> WireLink:
-        way = ends.get(frozenset(link.ends))
-        if way is None:
-            return link
-        source = "measured: by wherry doctor --measure"
-        return replace(
-            link,
-            bandwidth_gb_per_s=Figure(way.bandwidth_gb_per_s, source),
-            latency_us=Figure(way.latency_us, source),
-        )
+        for here, there in (link.ends, link.ends[::-1]):
+            way = ways.get(there)
+            if way is not None and there in system.agents and here not in apart:
+                return replace(
+                    link,
+                    bandwidth_gb_per_s=Figure(way.bandwidth_gb_per_s, MEASURED),
+                    latency_us=Figure(way.latency_us, MEASURED),
+                )
+        return link
 
     return replace(system, links=tuple(map(better, system.links)))
 
 
-def _place(system: System, folder: Callable[[], Path] | None) -> Path:
-    agents = msgspec.json.encode(sorted(system.agents.items()))
-    name = f"{digest(system.name.encode(), agents).hex()}.json"
-    return (folder or _folder)() / name
+def _place(system: System) -> Path:
+    # Sockets are named by whole paths: those of two folders may be called the same in each.
+    agents = sorted((device, _absolute(address)) for device, address in system.agents.items())
+    name = f"{digest(system.name.encode(), msgspec.json.encode(agents)).hex()}.json"
+    return user_cache_path("wherry") / "links" / name
 
 
-def _folder() -> Path:
-    return user_cache_path("wherry") / "links"
+def _absolute(address: str) -> str:
+    if not address.startswith(UNIX):
+        return address
+    return f"{UNIX}{Path(address.removeprefix(UNIX)).resolve()}"

@@ -306,9 +306,7 @@ class RemoteCarrier:
             self._held[piece] = as_piece(received.batches)
             self._give(piece, device, stage, kept.made.reading)
             return
-        ask = requests.Fetch(
-            self.query, self._epoch, stage, piece, source.address, kept.made.ticket
-        )
+        ask = requests.Fetch(self.query, self._epoch, piece, source.address, kept.made.ticket)
         try:
             made = target.ask(ask, doing, Made, hop=self.hop(stage), others=(source,))
         except Retryable as problem:

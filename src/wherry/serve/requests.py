@@ -77,8 +77,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
         Whether its time is modelled by the profile.
     life : bytes
         16 bytes that no other life of the agent had.
-    key_id, key, key_s : int, bytes, float
-        A key for this caller's continuations, and the seconds it lives.
+    key_id, key : int, bytes
+        A key for this caller's continuations.
     lease_s : float
         How long pieces are kept that nobody speaks of.
     clock_ns : int
@@ -91,7 +91,6 @@ class Welcome(Message, frozen=True, tag="welcome"):
     life: bytes
     key_id: int
     key: bytes
-    key_s: float
     lease_s: float
     clock_ns: int
 
@@ -334,7 +333,6 @@ class Fetch(Message, frozen=True, tag="fetch"):
 
     query: bytes
     epoch: int
-    stage: int
     piece: PieceId
     address: str
     ticket: bytes

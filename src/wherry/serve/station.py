@@ -31,8 +31,8 @@ from wherry.render.gather import piece_bytes, several
 from wherry.render.team import Team, alone
 from wherry.run import commands
 from wherry.run.carrier import Carrier, Unread
-from wherry.run.continuation import chunks_of, query_in, runs_of
-from wherry.run.worker import MissingBuild, MissingPlan, Worker
+from wherry.run.continuation import Continuation, chunks_of, query_in, runs_of
+from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 from wherry.serve import requests
 from wherry.serve.admission import Busy
 from wherry.serve.belongings import Belongings
@@ -46,6 +46,7 @@ from wherry.serve.pieces import as_batches, as_piece
 from wherry.serve.received import Received
 from wherry.serve.replies import spent_of, unforeseen, unpacking_of
 from wherry.serve.requests import Made, Message, failed, request_of, to_bytes
+from wherry.serve.served import Taken
 from wherry.serve.tenants import Tenant, Tenants
 from wherry.serve.tickets import Ticket, open_ticket, seal_ticket
 from wherry.serve.timed import Timed
@@ -55,20 +56,6 @@ _SESSION_IDS: Final = 1 << 62
 _ROUTING: Final = -1
 _ELSEWHERE: Final = ""
 """Stands for the device that a chunk is read for, if it is another one."""
-
-
-class Taken(Struct, frozen=True):
-    """A piece on its way to whoever showed its ticket.
-
-    Attributes
-    ----------
-    pool : SegmentPool
-        Of the tenant: what does not lie in shareable memory is copied there.
-    """
-
-    schema: pa.Schema
-    batches: tuple[pa.RecordBatch, ...]
-    pool: SegmentPool
 
 
 Take = Callable[[str, bytes], Received]
@@ -215,8 +202,7 @@ class Station:
     def _hello(self, request: requests.Hello, _: Tenant, peer: Peer) -> Message:
         if request.version != requests.VERSION:
             raise InputError(f"requests of version {request.version}; possible: {requests.VERSION}")
-        now = self.settings.clock()
-        key = self._sessions.newest(peer, now)
+        key = self._sessions.newest(peer, self.settings.clock())
         return requests.Welcome(
             name=self.name,
             profile=msgspec.json.encode(self.driver.profile),
@@ -224,7 +210,6 @@ class Station:
             life=self.life,
             key_id=key.id,
             key=key.key,
-            key_s=key.lives_s(now),
             lease_s=self.settings.lease_s,
             clock_ns=time.time_ns(),
         )
@@ -314,24 +299,35 @@ class Station:
             return self._received(request, tenant, peer)
 
     def _received(self, request: requests.Receive, tenant: Tenant, peer: Peer) -> Message:
-        worker = self._worker(request.key_id, peer)
+        hop = self._opened(request, tenant, peer, lists=request.stage <= 0)
+        if isinstance(hop, requests.Lacks):
+            return hop
+        self._check_open(tenant)
+        visit = self._begun(hop.continuation, tenant)
+        with visit.lock:
+            visit.carrier.open(self.name, request.stage, hop)
+        return requests.Accepted()
+
+    def _opened(
+        self, request: requests.Receive | requests.Read, tenant: Tenant, peer: Peer, *, lists: bool
+    ) -> Hop | requests.Lacks:
+        """Open a sealed continuation of a dataset that the tenant may read; or say what it lacks.
+
+        Parameters
+        ----------
+        lists : bool
+            Whether the hop names chunks, so that the directory of the dataset has to be here.
+        """
         try:
-            hop = worker.receive(request.message)
+            hop = self._worker(request.key_id, peer).receive(request.message)
         except MissingPlan:
             return requests.Lacks(requests.PLAN, b"")
         except MissingBuild as lacking:
             return requests.Lacks(requests.BUILD, lacking.digest)
         self._check_readable(hop.plan.dataset, tenant)
-        if request.stage <= 0 and not self._of(tenant.name).knows(hop.plan):
+        if lists and not self._of(tenant.name).knows(hop.plan):
             return requests.Lacks(requests.DIRECTORY, b"")
-        self._check_open(tenant)
-        said = hop.continuation
-        visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
-        )
-        with visit.lock:
-            visit.carrier.open(self.name, request.stage, hop)
-        return requests.Accepted()
+        return hop
 
     def _route(self, request: requests.Route, tenant: Tenant, peer: Peer) -> Message:
         del peer
@@ -348,20 +344,11 @@ class Station:
     def _read_in(
         self, request: requests.Read, tenant: Tenant, peer: Peer, *, begun: bool
     ) -> Message:
-        worker = self._worker(request.key_id, peer)
-        try:
-            hop = worker.receive(request.message)
-        except MissingPlan:
-            return requests.Lacks(requests.PLAN, b"")
-        except MissingBuild as lacking:
-            return requests.Lacks(requests.BUILD, lacking.digest)
-        if not self._of(tenant.name).knows(hop.plan):
-            return requests.Lacks(requests.DIRECTORY, b"")
-        self._check_readable(hop.plan.dataset, tenant)
-        said, refs = hop.continuation, _chunks(request.chunks)
-        visit = self.visits.begin(
-            tenant.name, said.query, said.epoch, lambda: self._carrier(tenant)
-        )
+        hop = self._opened(request, tenant, peer, lists=True)
+        if isinstance(hop, requests.Lacks):
+            return hop
+        refs = _chunks(request.chunks)
+        visit = self._begun(hop.continuation, tenant)
         turn = self.gate.admitted
         with visit.lock, turn(tenant.name, begun=True) if begun else nullcontext():
             carrier = visit.carrier
@@ -516,9 +503,9 @@ class Station:
         # It is given what was received: nothing is opened with its key.
         return Carrier({self.name: self._working(tenant.name, b"")}, b"")
 
-    def _begun(self, request: requests.Fetch | requests.Give, tenant: Tenant) -> Visit:
-        """Give the visit of a query whose rows come, maybe only to be handed on from here."""
-        query, epoch = request.query, request.epoch
+    def _begun(self, said: Continuation | requests.Fetch | requests.Give, tenant: Tenant) -> Visit:
+        """Give the visit of a query, whose rows may only come to be handed on from here."""
+        query, epoch = said.query, said.epoch
         return self.visits.begin(tenant.name, query, epoch, lambda: self._carrier(tenant))
 
     def _ticket(self, visit: Visit, piece: requests.PieceId) -> bytes:

@@ -11,21 +11,19 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
-import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, Retryable, WherryError
-from wherry.data.segment import SegmentPool
 from wherry.serve.connection import LEASE
 from wherry.serve.layout import Exported, export
-from wherry.serve.log import Refused, note, unheard
+from wherry.serve.log import note
 from wherry.serve.peer import Peer
 from wherry.serve.replies import unforeseen
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
+from wherry.serve.served import Served
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
 from wherry.serve.threads import begin
 from wherry.serve.wire import FAILED, GIVEN, REPLY, REQUEST, RETURN, TAKE, Stream
@@ -58,43 +56,6 @@ class Limits(Struct, frozen=True):
     request_bytes: int = INSTALL_BYTES_MAX + REQUEST_BYTES_MAX
     idle_s: float = 600.0
     frame_s: float = 30.0
-
-
-class Taken(Protocol):
-    """A piece: its batches, and the pool of the tenant whose it is."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the batches."""
-
-    @property
-    def batches(self) -> Sequence[pa.RecordBatch]:
-        """The rows."""
-
-    @property
-    def pool(self) -> SegmentPool:
-        """Where memory is copied to that lies in no segment."""
-
-
-class Served(Struct, frozen=True, eq=False):
-    """What a listener does with what its peers send; all are called from many threads at once.
-
-    Attributes
-    ----------
-    peer : callable
-        Gives the peer of a user id; raises a WherryError to refuse it.
-    handle : callable
-        Answers a request, always.
-    taken : callable
-        Gives the piece of a ticket; raises a WherryError to refuse.
-    refused : callable
-        Is told who was refused, in which step, and why.
-    """
-
-    peer: Callable[[int], Peer]
-    handle: Callable[[bytes, Peer], bytes]
-    taken: Callable[[bytes, Peer], Taken]
-    refused: Refused = unheard
 
 
 class Listener:
