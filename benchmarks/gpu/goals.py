@@ -78,9 +78,9 @@ def described(goal: Goal) -> str:
     """Give a goal in words; "" if there is none.
 
     >>> described(Goal(share=0.85, of="card"))
-    '>= 85 % of the limit on the card'
+    '>= 85 % of limit, on card'
     """
-    where = " on the card" if goal.of == "card" else ""
+    where = ", on card" if goal.of == "card" else ""
     if goal.most_ms is not None:
         return f"<= {goal.most_ms:g} ms{where}"
     return (

@@ -6,6 +6,7 @@ Of several passes the fastest counts, because a limit is what could be reached. 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import time
@@ -105,7 +106,7 @@ def measured(
     begin("limits: the link")
     link = _link(card, host_bytes)
     begin("limits: the page cache and the memory")
-    memory = {str(n): _by_threads(_memory_pieces(host_bytes), n) for n in threads}
+    memory = {str(n): _of_memory(host_bytes, n) for n in threads}
     cached = {str(n): _file(file, n, os.O_RDONLY) for n in threads}
     begin("limits: the drive")
     try:
@@ -159,52 +160,52 @@ def _link(card: Card, nbytes: int) -> tuple[float, float, float, float]:
 
 
 Step = Callable[[int, int], Any]
-"""Copies one piece: which one, and into what address."""
+"""Copies one piece: from which byte on, and into what address."""
 
 
-def _memory_pieces(nbytes: int) -> tuple[Step, int]:
+def _of_memory(nbytes: int, threads: int) -> float:
     host = _noise(nbytes)
     base = address_of(host)
 
-    def step(number: int, target: int) -> None:
-        ctypes.memmove(target, base + number * _PIECE, _PIECE)
+    def step(at: int, target: int) -> None:
+        ctypes.memmove(target, base + at, min(_PIECE, nbytes - at))
 
-    return step, nbytes // _PIECE
+    return _by_threads(step, nbytes, threads)
 
 
 def _file(path: Path, threads: int, flags: int) -> float:
     file = os.open(path, flags)
     try:
-        size = os.fstat(file).st_size // _PIECE
+        nbytes = os.fstat(file).st_size
 
-        def step(number: int, target: int) -> None:
+        def step(at: int, target: int) -> None:
             slot = (ctypes.c_char * _PIECE).from_address(target)
-            done = os.preadv(file, [slot], number * _PIECE)
-            assert done == _PIECE  # only whole pieces are asked for
+            done = os.preadv(file, [slot], at)
+            if done != min(_PIECE, nbytes - at):
+                raise OSError(errno.EIO, f"{done} bytes were read at {at}")
 
-        return _by_threads((step, size), threads)
+        return _by_threads(step, nbytes, threads)
     finally:
         os.close(file)
 
 
-def _by_threads(work: tuple[Step, int], threads: int) -> float:
+def _by_threads(step: Step, nbytes: int, threads: int) -> float:
     """Give the rate at which so many threads copy all pieces, each into a slot of its own."""
-    step, pieces = work
     slots = [mmap.mmap(-1, _SLOT) for _ in range(threads)]
 
-    def drain(slot: mmap.mmap, numbers: Iterator[int]) -> None:
+    def drain(slot: mmap.mmap, places: Iterator[int]) -> None:
         base = address_of(slot)
-        for number in numbers:
-            step(number, base + number * _PIECE % _SLOT)
+        for at in places:
+            step(at, base + at % _SLOT)
 
     with ThreadPoolExecutor(threads) as crew:
 
         def once() -> None:
-            numbers = iter(range(pieces))
-            for part in [crew.submit(drain, slot, numbers) for slot in slots]:
+            places = iter(range(0, nbytes, _PIECE))
+            for part in [crew.submit(drain, slot, places) for slot in slots]:
                 part.result()
 
-        return _best(once, pieces * _PIECE)
+        return _best(once, nbytes)
 
 
 def _noise(nbytes: int) -> mmap.mmap:

@@ -10,12 +10,15 @@ from typing import Any, Final
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.base.errors import InputError
 from wherry.benchmarks.gpu.lineitem import SCHEMA, Lineitem, array
 from wherry.benchmarks.gpu.questions import Question
 from wherry.devices.accelerator import Accelerator
+from wherry.devices.cuda import CudaDevice, cuda_devices
 from wherry.ir import stage
 from wherry.ir.expr import Literal
 from wherry.ir.fuse import fuse
+from wherry.kernels.objects import object_folder
 from wherry.pipeline import Pipeline, scan
 from wherry.plan.query import Query, prepare
 from wherry.render.cuda.bind import Constants
@@ -132,6 +135,24 @@ def program(question: Question, table: pa.Table) -> CudaProgram:
         if pa.types.is_dictionary(column.type) and name in plan.columns
     }
     return render(plan, frozenset(), sizes).program
+
+
+def first_device() -> Accelerator:
+    """Give the first card of this machine.
+
+    Raises
+    ------
+    InputError
+        If there is none that this process may use.
+    """
+    cards = cuda_devices()
+    if not cards:
+        raise InputError("CUDA knows no card that this process may use")
+    return CudaDevice(cards[0], _compiled)
+
+
+def _compiled(text: str, arch: str) -> bytes:
+    return compile_program(CudaProgram(text, ()), arch, object_folder()).image
 
 
 def compile_ms(made: CudaProgram, arch: str, folder: Path) -> float:

@@ -82,11 +82,16 @@ class World(Struct, frozen=True, dict=True):
 
 
 def chosen(most: float, budget: Budget, card_bytes: int, host_bytes: int) -> float:
-    """Give the largest scale factor that fits into memory and time; what does not is noted."""
+    """Give the largest scale factor that fits into memory and time; what does not is noted.
+
+    The smallest of SCALES is taken as it is, and so is what is smaller.
+    """
     begun = time.perf_counter()
     lineitem.made(_SAMPLE)
     making_s = (time.perf_counter() - begun) / _SAMPLE
-    for scale in (most, *(scale for scale in SCALES if scale < most)):
+    for scale in dict.fromkeys((most, *SCALES)):
+        if scale > most or scale <= SCALES[-1]:
+            continue
         rows = lineitem.rows_of(scale)
         if rows * _CARD_BYTES > card_bytes:
             budget.dropped.append(f"scale factor {scale:g}: the card's memory is too small")

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from support.cuda_shim import ShimDevice
 from support.numpy_cupy import Arrays
 
-from wherry import scan
+from wherry import cli, scan
 from wherry.base.errors import InputError
 from wherry.benchmarks.gpu import card as card_module
 from wherry.benchmarks.gpu import engines, limits, lineitem
+from wherry.benchmarks.gpu import run as run_module
+from wherry.benchmarks.gpu import workloads as workloads_module
+from wherry.benchmarks.gpu import world as world_module
 from wherry.benchmarks.gpu.budget import Budget
 from wherry.benchmarks.gpu.card import Card
 from wherry.benchmarks.gpu.goals import GOALS, Goal, described, met
 from wherry.benchmarks.gpu.questions import differs, questions, wanted
+from wherry.benchmarks.gpu.run import Size
+from wherry.cli import bench_gpu
 from wherry.devices.found import Found
 
 SMALL = 0.005
@@ -49,11 +58,9 @@ def test_everybody_answers_the_same(name, data):
     question, cp = questions()[name], Arrays()
     right = wanted(question, data, threads=2)
     exact = question.gives == "rows"
-    assert (
-        differs(question.read(question.pipeline(scan(data.table())).collect()), right, exact=exact)
-        is None
-    )
-    asks = engines.on_the_card(cp, Arrays(), question, engines.uploaded(cp, data))
+    found = question.pipeline(scan(data.table())).collect()
+    assert differs(question.read(found), right, exact=exact) is None
+    asks = engines.on_the_card(cp, Arrays(), question, engines.uploaded(cp, question, data))
     assert set(asks) >= {"cupy", "torch"}
     for ask in asks.values():
         assert differs(engines.hosted(cp, ask()), right, exact=exact) is None
@@ -142,7 +149,7 @@ def test_goals_are_said_of_their_scale_factor():
     assert met(Goal(), scale_factor=100.0, **times) is None
     assert met(Goal(most_ms=1.0), scale_factor=1.0, **times | {"answer_ms": None}) is None
     assert described(Goal()) == ""
-    assert described(GOALS["filter-1%"]) == "<= 2 ms on the card"
+    assert described(GOALS["filter-1%"]) == "<= 2 ms, on card"
 
 
 def test_a_budget_says_what_it_drops():
@@ -159,3 +166,98 @@ def test_without_a_card_it_is_refused(monkeypatch):
     monkeypatch.setattr(card_module, "gpu_paths", lambda: absent)
     with pytest.raises(InputError, match="CUDA device: no device"):
         card_module.cupy()
+
+
+TINY = Size(0.004, 0.002, 300.0, 1 << 20, 1 << 20, 0.01)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Let the command measure a device that is this processor, over very few rows."""
+    monkeypatch.setattr(bench_gpu, "cupy", Arrays)
+    device = ShimDevice()
+    device.name = "home"
+    monkeypatch.setattr(bench_gpu, "first_device", lambda: device)
+    monkeypatch.setattr(bench_gpu, "Size", lambda: TINY)
+    for module in (engines, run_module):
+        monkeypatch.setattr(module, "versions", lambda: dict.fromkeys(engines.PACKAGES, "1"))
+    monkeypatch.setattr(run_module, "import_module", lambda _: Arrays())
+    monkeypatch.setattr(world_module, "_SAMPLE", 0.001)
+
+
+def test_every_workload_runs(stand_in, capsys, tmp_path):
+    assert cli.main(["bench", "gpu", "--json", "--data", str(tmp_path)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["workload"] for row in said["rows"]] == list(GOALS)
+    assert not list(tmp_path.iterdir())
+    for row in said["rows"]:
+        asked = not row["workload"].startswith(("compile", "kept"))
+        assert row["failed"] == {}
+        assert row["answers"] == ("equal" if asked else "none")
+        assert row["same_bits"] is (True if asked else None)
+        assert row["answer_ms"] > 0
+        assert bool(row["limit"]) == asked
+    resident = [row for row in said["rows"] if row["workload"] in questions()]
+    assert all({"cupy", "torch", "duckdb", "polars"} <= set(row["peers"]) for row in resident)
+    assert all(row["card_ms"] > 0 for row in resident)
+    assert said["dropped"] == []
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(stand_in, monkeypatch, capsys):
+    def failing(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(workloads_module.ours, "compile_ms", failing)
+    words = ["bench", "gpu", "--workload", "small-pass", "--workload", "kept-q6"]
+    assert cli.main(words) == 1
+    said = capsys.readouterr()
+    assert "kept-q6: MemoryError: no room" in said.err
+    assert "small-pass" in said.out
+    assert "equal" in said.out
+    assert "failed" in said.out
+
+
+def test_what_time_does_not_allow_is_left_out(stand_in, monkeypatch, capsys):
+    now = iter(range(0, 10**9, 100))
+    monkeypatch.setattr(run_module, "Budget", lambda seconds: Budget(seconds, lambda: next(now)))
+    assert cli.main(["bench", "gpu", "--json", "--workload", "kept-q6"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["rows"] == []
+    assert any(line.startswith("kept-q6: ") for line in said["dropped"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--workload", "q7"], "no workload 'q7'"),
+        (["--scale-factor", "0"], "--scale-factor 0"),
+        (["--data", "/no/such"], "no such folder"),
+        ([], "CUDA device"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(words, why, capsys, monkeypatch):
+    absent = {"pinned": Found(present=False, detail="no device /dev/nvidia0")}
+    monkeypatch.setattr(card_module, "gpu_paths", lambda: absent)
+    assert cli.main(["bench", "gpu", *words]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_scale_factors_fit_into_memory_and_time(monkeypatch):
+    monkeypatch.setattr(world_module, "_SAMPLE", 0.001)
+    rows = lineitem.rows_of(3.0)
+    budget = Budget(10**9)
+    assert world_module.chosen(100.0, budget, rows * 200, 1 << 60) == 3.0
+    assert world_module.chosen(10.0, budget, 1 << 60, rows * 100) == 3.0
+    assert len(budget.dropped) == 3
+    assert world_module.chosen(100.0, Budget(0.0), 1 << 60, 1 << 60) == 1.0
+    assert world_module.chosen(0.5, Budget(0.0), 0, 0) == 0.5
+
+
+def test_a_drive_without_room_has_a_smaller_file(data, tmp_path, monkeypatch):
+    free = SimpleNamespace(f_bavail=2 * 1000 * lineitem.ROW_BYTES, f_frsize=1)
+    monkeypatch.setattr(world_module.os, "statvfs", lambda _: free)
+    budget = Budget(1.0)
+    path, rows = world_module.stored(data, 5000, tmp_path, budget)
+    assert rows == 1000
+    assert scan(path).collect().equals(data.first(1000).table())
+    assert "has room for 1000" in budget.dropped[0]
