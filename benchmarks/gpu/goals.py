@@ -83,6 +83,4 @@ def described(goal: Goal) -> str:
     where = ", on card" if goal.of == "card" else ""
     if goal.most_ms is not None:
         return f"<= {goal.most_ms:g} ms{where}"
-    return (
-        "" if goal.share is None else f">= {goal.share:.0%} of the limit{where}".replace("%", " %")
-    )
+    return "" if goal.share is None else f">= {goal.share * 100:.0f} % of limit{where}"
