@@ -8,22 +8,27 @@
 // first row would go.
 constexpr int INSERTING = 256, AT_A_TIME = 4;
 
+// The place of a row's key; or -1, and c.full, if c.probes places from its first on have others.
 DEVICE i64 place_of(const Context& c, const i64 row) {
   const Key key = key_at(c, row);
   u64 place = hash(key) & c.mask;
-  for (;;) {
+  for (u64 probe = 0; probe < c.probes; ++probe) {
     u64 owner = ((const volatile u64*)c.owners)[place];
     if (owner == 0) owner = atomicCAS(c.owners + place, 0ull, (u64)row + 1);
     if (owner == 0 || same(key, key_at(c, (i64)owner - 1))) return (i64)place;
     place = (place + 1) & c.mask;
   }
+  *c.full = 1;
+  return -1;
 }
 
-// grid: any. Writes c.places (of each row its place, or -1), c.firsts and c.states.
+// grid: any. Writes c.places (of each row its place, or -1), c.firsts and c.states; once the table
+// is too small, which c.full says, all that is of no use, and no more is done.
 extern "C" __global__ void __launch_bounds__(INSERTING, 1)
     insert_pass(const __grid_constant__ Context c) {
   const i64 apart = (i64)gridDim.x * INSERTING * AT_A_TIME;
   for (i64 begin = (i64)blockIdx.x * INSERTING * AT_A_TIME; begin < c.rows; begin += apart) {
+    if (*(const volatile u32*)c.full) return;
     const i64 first = begin + threadIdx.x;
     bool live[AT_A_TIME];
 #pragma unroll

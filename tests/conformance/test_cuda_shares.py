@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chunks import SCHEMA, batch_of, same
-from support.cuda_cases import FILTERS, GROUPS, NARROW, TOTALS, by_anything, by_code, texts, totals
+from support.cuda_cases import (
+    FILTERS,
+    GROUPS,
+    NARROW,
+    TOTALS,
+    by_anything,
+    by_code,
+    every_type,
+    texts,
+    totals,
+    unfiltered,
+)
 from support.cuda_shim import ShimDevice
 
 from wherry import col, count
@@ -17,10 +28,12 @@ from wherry.base.errors import Retryable, WherryError
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call
 from wherry.ir.stage import Groups, Pass, Stage, Totals
+from wherry.render.cuda import hashed
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.share import begin
+from wherry.render.cuda.room import room_bytes
+from wherry.render.cuda.share import begin, rendered_for
 from wherry.render.cuda.totals import SPAN
 from wherry.render.reference import run_reference
 
@@ -239,12 +252,86 @@ def test_constants_are_kept_by_content():
     assert device.taken == 2500
 
 
-@pytest.mark.parametrize("case", [totals, by_code, texts, by_anything], ids=lambda c: c.__name__)
-def test_results_leave_in_few_copies(case):
-    batch = batch_of(300, 0.3, 3)
+FEW = [(totals, 300, 1), (by_code, 300, 1), (texts, 300, 1), (by_anything, 300, 1)]
+# Of many rows their number comes first.
+MANY = [(every_type, 300, 1), (every_type, 5000, 2), (unfiltered, 5000, 1)]
+
+
+@pytest.mark.parametrize(("case", "rows", "gets"), FEW + MANY)
+def test_results_leave_in_few_copies(case, rows, gets):
+    batch = batch_of(rows, 0.3, 3)
     stage, literals = case()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
     device = ShimDevice()
-    shared(plan, literals, [batch], (300,), device)
-    # Of rows their number comes first.
-    assert len(device.gets) == (1 if case in {totals, by_code} else 2)
+    (found,) = shared(plan, literals, [batch], (rows,), device)
+    same(found, run_reference(stage, batch, literals))
+    assert len(device.gets) == gets
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("rows", [1, 300, 5000])
+def test_room_is_enough(case, rows):
+    """A device that has just what was said it takes has enough."""
+    batch = batch_of(rows, 0.3, 3)
+    stage, literals = case()
+    plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+    device = ShimDevice()
+    constants = Constants(device)
+    share = begin(plan, facts, literals, constants, (rows,))
+    columns = resident(batch, share.uses, device)
+    del share
+    before, room = device.taken, room_bytes(plan, facts, (rows,), rows)
+    device.memory_bytes, device.most_taken = before + room, before
+    share = begin(plan, facts, literals, constants, (rows,))
+    share.add(columns, rows)
+    (found,) = share.finish()
+    same(found, run_reference(stage, batch, literals))
+    if case is unfiltered and rows == 5000:
+        # All rows are kept.
+        assert device.most_taken - before > 0.9 * room
+
+
+def distinct(rows):
+    """Give rows whose keys are all different, and a pass that groups by them."""
+    numbers = np.random.default_rng(3).permutation(rows).astype(np.int64) * 977
+    batch = pa.RecordBatch.from_pydict({"k": numbers, "x": np.arange(rows)})
+    calls = (("x", resolve_call(col("x").sum().call, batch.schema)), ("n", count().call))
+    keys = (("k", resolve(col("k").node, batch.schema)),)
+    stage, literals = lift(Stage((Pass(None, Groups(keys, calls)),)))
+    return batch, stage, literals, plan_pass(stage.steps[0], batch.schema, {})
+
+
+def test_tables_grow_as_far_as_groups_need(monkeypatch):
+    monkeypatch.setattr(hashed, "_BEGIN", 64)
+    batch, stage, literals, plan = distinct(4000)
+    device = ShimDevice()
+    constants = Constants(device)
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+
+    def inserts(rows):
+        device.launches.clear()
+        share = begin(plan, facts, literals, constants, (len(rows),))
+        share.add(resident(rows, share.uses, device), len(rows))
+        (found,) = share.finish()
+        same(found, run_reference(stage, rows, literals))
+        return device.launches.count("insert_pass")
+
+    assert inserts(batch.slice(0, 50)) == 1
+    # 64, 512, 4096 and 8192 places; the last is known to do.
+    assert inserts(batch) == 4
+    assert inserts(batch) == 1
+    # Many rows of few keys need no more.
+    few = pa.concat_batches([batch.slice(0, 30)] * 100)
+    assert inserts(few) == 1
+
+
+def test_tables_are_not_larger_than_keys_can_be():
+    batch = batch_of(5000, 0.0, 3)
+    keys = tuple((k, resolve(col(k).node, SCHEMA)) for k in ("i8", "i64", "u16", "c"))
+    stage, literals = lift(Stage((Pass(None, Groups(keys, ())),)))
+    plan = plan_pass(stage.steps[0], SCHEMA, {"i8": (-9, 9), "i64": (-9, 9), "u16": (0, 2)})
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+    assert rendered_for(plan, facts).most == 19 * 19 * 3 * 9
+    (found,) = shared(plan, literals, [batch], (5000,), ShimDevice())
+    same(found, run_reference(stage, batch, literals))

@@ -50,14 +50,14 @@ class ShimDevice:
 
     Blocks begin at multiples of what their sizes are multiples of, not of `ALIGNED`, so that their
     ends are guarded. `most_blocks` bounds the grids of kernels that take any: their answer must
-    not depend on it. `taken` says how many bytes blocks have.
+    not depend on it. `taken` says how many bytes blocks have, `most_taken` the most there were.
     """
 
     name, arch, cores, shared_bytes = "shim", "sm_90", 2, 227 << 10
 
     def __init__(self, most_blocks=3, memory_bytes=1 << 30):
         self.most_blocks, self.memory_bytes = most_blocks, memory_bytes
-        self.taken = 0
+        self.taken = self.most_taken = 0
         self.launches, self.gets = [], []
 
     def free_bytes(self):
@@ -68,6 +68,7 @@ class ShimDevice:
         if nbytes > self.free_bytes():
             raise Retryable(f"{nbytes} bytes of {self.free_bytes()} that are free")
         self.taken += nbytes
+        self.most_taken = max(self.most_taken, self.taken)
         return ShimBlock(self, nbytes, content)
 
     def room(self, nbytes):

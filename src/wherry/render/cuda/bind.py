@@ -88,6 +88,8 @@ class Bound(Struct, frozen=True):
         Of dictionary columns: their texts, on the host.
     blocks : list of Block
         What keeps the constants there.
+    learned : dict
+        What one run found out and the next may begin with; no answer depends on it.
     """
 
     device: Accelerator
@@ -96,6 +98,7 @@ class Bound(Struct, frozen=True):
     words: list[int]
     dictionaries: dict[str, pa.Array]
     blocks: list[Block]
+    learned: dict[str, int]
 
     def launch(self, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0) -> None:
         """Run a kernel of the program."""
@@ -249,7 +252,7 @@ def bound_to(plan: CudaPass, program: CudaProgram, given: Given, constants: Cons
         else:
             word = 0
         words.append(word & _WORD)
-    return Bound(constants.device, program, layout_of(program), words, dictionaries, blocks)
+    return Bound(constants.device, program, layout_of(program), words, dictionaries, blocks, {})
 
 
 def _table(table: Table, kind: str) -> Bytes:

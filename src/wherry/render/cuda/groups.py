@@ -13,12 +13,13 @@ from msgspec import Struct
 from wherry.base.errors import CorruptError, Refused
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, output_schema
+from wherry.ir.stage import Groups
 from wherry.ir.text import to_text
+from wherry.render.cuda.answers import read_cells, stored
 from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
-from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.state import State, state_of
 from wherry.render.cuda.totals import SPAN, whole
 from wherry.render.cuda.values import Body, Frame
 from wherry.render.domains import addresses
@@ -104,6 +105,14 @@ def fits_on_chip(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> boo
     return True
 
 
+def most_groups(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> int | None:
+    """Give how many groups there can be, or None if the domain of a key is not known."""
+    try:
+        return prod(domain.slots for domain in domains_of(plan, variant, sizes))
+    except Refused:
+        return None
+
+
 def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
     """Give the program of a pass whose sink is Groups.
 
@@ -169,6 +178,11 @@ def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
     return found
 
 
+def groups_bytes(made: GroupsProgram, spans: int) -> int:
+    """Give the bytes of partial states, those of all rows, and whether a key was in no domain."""
+    return (spans + 1) * made.groups * made.state.nbytes + _FLAG
+
+
 class GroupsWork:
     """A row for each group of the rows of a share that pass, in order of first appearance.
 
@@ -181,8 +195,7 @@ class GroupsWork:
     def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._folded = made.groups * made.state.nbytes
-        # Partial states, behind them those of all rows, and whether a key was in no domain.
-        self._states = bound.device.zeros((spans + 1) * self._folded + _FLAG)
+        self._states = bound.device.zeros(groups_bytes(made, spans))
         self._done = 0
 
     def add(self, piece: Piece) -> None:
@@ -210,34 +223,30 @@ class GroupsWork:
         self._bound.launch("fold_pass", made.groups, made.threads, context)
         end = self._states.address + self._spans * self._folded
         got = self._bound.device.get(end, self._folded + _FLAG)
-        if got[self._folded :].any():
+        if got[self._folded]:
             raise CorruptError("a key is not within the bounds that statistics give it")
-        found = got[: self._folded].reshape(made.groups, made.state.nbytes)
-        present = np.flatnonzero(made.state.column(found, "rows"))
-        order = np.argsort(made.state.column(found, "first")[present], kind="stable")
-        rest = slots = present[order]
-        columns = []
+        found = made.state.read(got[: self._folded])
+        present = found["rows"].nonzero()[0]
+        rest = slots = present[found["first"][present].argsort()]
+        columns = list[pa.Array]()
         for node, domain in zip(plan.roots, made.domains, strict=False):
             columns.append(_keys(node, self._bound, domain, rest % domain.slots))
             rest = rest // domain.slots
-        columns += [read_cell(cell, made.state, found[slots]) for cell in made.state.cells]
-        schema = output_schema(plan.step, plan.schema)
-        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+        columns += read_cells(made.state.cells, found[slots])
+        return [pa.RecordBatch.from_arrays(columns, schema=plan.output)]
 
 
 def _keys(node: Node, bound: Bound, domain: Domain, digits: np.ndarray[Any, Any]) -> pa.Array:
-    t, none = type_of(node), digits == domain.size
-    stored = np.where(none, 0, digits + domain.low)
-    if pa.types.is_dictionary(t):
-        assert isinstance(node, Column)
-        codes = pa.array(stored, t.index_type, mask=none)
-        texts = bound.dictionaries[node.name]
-        return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
+    t, numbers = type_of(node), digits + domain.low
+    known = digits != domain.size if domain.nullable else None
     if pa.types.is_boolean(t):
-        return pa.array(stored.astype(bool), t, mask=none)
-    if pa.types.is_integer(t):
-        return pa.array(stored, t, mask=none)
-    return pa.array(stored, pa.int32() if t.bit_width == 32 else pa.int64(), mask=none).view(t)
+        return pa.array(numbers.astype(bool), t, mask=None if known is None else ~known)
+    if not pa.types.is_dictionary(t):
+        return stored(numbers, t, known)
+    assert isinstance(node, Column)
+    codes, texts = stored(numbers, t.index_type, known), bound.dictionaries[node.name]
+    # They were found to be in the domain, which is the dictionary's.
+    return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered, safe=False)
 
 
 def dictionary_sizes(plan: CudaPass, dictionaries: Mapping[str, pa.Array]) -> dict[str, int]:

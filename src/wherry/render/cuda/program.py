@@ -14,7 +14,7 @@ import wherry.kernels
 from wherry.base.errors import Refused
 from wherry.ir.expr import Apply, Call, Column, Member, Node, Shard, conjuncts, walk
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Pass, Rows, Sink, Totals
+from wherry.ir.stage import Groups, Pass, Rows, Sink, Totals, output_schema
 from wherry.ir.text import to_text
 from wherry.render.cuda.expressions import is_computed, value
 from wherry.render.cuda.state import refuse_call
@@ -73,6 +73,11 @@ class CudaPass(Struct, frozen=True, dict=True):
     def order(self) -> tuple[str, ...]:
         """Give the columns in an order that stays."""
         return tuple(sorted(self.columns))
+
+    @cached_property
+    def output(self) -> pa.Schema:
+        """Give the schema of what it makes."""
+        return output_schema(self.step, self.schema)
 
     @cached_property
     def rendered(self) -> dict[Any, Any]:

@@ -27,6 +27,7 @@ from wherry.render.cuda.groups import (
     domain_numbers,
     domains_of,
     fits_on_chip,
+    most_groups,
     render_groups,
 )
 from wherry.render.cuda.hashed import HashedProgram, HashedWork, render_hashed
@@ -165,16 +166,13 @@ def begin(
         be hashed.
     """
     of = [facts[name] for name in plan.order]
-    known = tuple([(fact.nulls, id(fact.dictionary)) for fact in of])
-    key = (id(plan), id(literals), known)
+    key = (id(plan), id(literals), tuple([(fact.nulls, id(fact.dictionary)) for fact in of]))
 
     def make() -> tuple[Rendered, Bound]:
-        nullable = frozenset(name for name in plan.columns if facts[name].nulls)
-        texts = {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
-        sizes = dictionary_sizes(plan, texts) if isinstance(plan.step.sink, Groups) else {}
-        made = render(plan, nullable, sizes)
+        made = rendered_for(plan, facts)
         numbers = domain_numbers(made.domains) if isinstance(made, GroupsProgram) else {}
-        return made, bound_to(plan, made.program, Given(literals, texts, numbers), constants)
+        given = Given(literals, _dictionaries(plan, facts), numbers)
+        return made, bound_to(plan, made.program, given, constants)
 
     made, bound = constants.kept(key, (plan, literals, of), make)
     return Share(bound, _work(made, plan, bound, runs), facts, runs)
@@ -184,11 +182,29 @@ def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> 
     if isinstance(made, FilterProgram):
         return FilterWork(made, plan)
     if isinstance(made, HashedProgram):
-        return HashedWork(made, plan)
+        return HashedWork(made, plan, bound)
     spans = sum([-(-rows // SPAN) for rows in runs])
     if isinstance(made, GroupsProgram):
         return GroupsWork(made, plan, bound, spans)
     return TotalsWork(made, plan, bound, spans)
+
+
+def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> Rendered:
+    """Give the program of a pass over columns of which that is so.
+
+    Raises
+    ------
+    Refused
+        As `begin` does.
+    """
+    nullable = frozenset(name for name in plan.columns if facts[name].nulls)
+    grouped = isinstance(plan.step.sink, Groups)
+    sizes = dictionary_sizes(plan, _dictionaries(plan, facts)) if grouped else {}
+    return render(plan, nullable, sizes)
+
+
+def _dictionaries(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> dict[str, pa.Array]:
+    return {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
 
 
 def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -> Rendered:
@@ -220,6 +236,6 @@ def _rendered(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int]) -
             return render_totals(plan, variant)
         case Groups():
             if not fits_on_chip(plan, variant, sizes):
-                return render_hashed(plan, variant)
+                return render_hashed(plan, variant, most_groups(plan, variant, sizes))
             return render_groups(plan, variant, domains_of(plan, variant, sizes))
     return render_filter(plan, variant)

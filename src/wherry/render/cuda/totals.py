@@ -8,10 +8,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.devices.accelerator import Block
-from wherry.ir.stage import output_schema
+from wherry.render.cuda.answers import read_cells
 from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
-from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.state import State, state_of
 from wherry.render.cuda.values import Frame
 from wherry.render.loop import Variant
 
@@ -43,6 +43,11 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     return TotalsProgram(program, state)
 
 
+def totals_bytes(made: TotalsProgram, spans: int) -> int:
+    """Give the bytes of partial states, and behind them of the state of all rows."""
+    return (spans + 1) * made.state.nbytes
+
+
 class TotalsWork:
     """Aggregates of the rows of a share that pass: one row, and two launches if it is one piece.
 
@@ -54,7 +59,7 @@ class TotalsWork:
 
     def __init__(self, made: TotalsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
-        self._states = bound.device.room((spans + 1) * made.state.nbytes)
+        self._states = bound.device.room(totals_bytes(made, spans))
         self._done = 0
 
     def add(self, piece: Piece) -> None:
@@ -76,10 +81,9 @@ class TotalsWork:
         size, state = self._made.state.nbytes, self._made.state
         self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
         end = self._states.address + self._spans * size
-        found = self._bound.device.get(end, size).reshape(1, size)
-        columns = [read_cell(cell, state, found) for cell in state.cells]
-        schema = output_schema(self._plan.step, self._plan.schema)
-        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+        found = state.read(self._bound.device.get(end, size))
+        columns = read_cells(state.cells, found)
+        return [pa.RecordBatch.from_arrays(columns, schema=self._plan.output)]
 
 
 def whole(bound: Bound, spans: int, states: Block) -> bytes:
