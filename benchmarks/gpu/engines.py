@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,18 +21,19 @@ from wherry.benchmarks.gpu.questions import Question
 from wherry.benchmarks.kernels.question import Ask
 
 ABSENT: Final = "absent"
-PACKAGES: Final = {"cupy": "cupy-cuda13x", "torch": "torch", "duckdb": "duckdb", "polars": "polars"}
+MODULES: Final = ("cupy", "torch", "duckdb", "polars")
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Give the version of every engine; "absent" for one that is not installed."""
-    return {name: _version(package) for name, package in PACKAGES.items()}
+    """Give the version of every engine; "absent" for one that cannot be imported."""
+    return {name: _version(name) for name in MODULES}
 
 
-def _version(package: str) -> str:
+def _version(name: str) -> str:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return str(import_module(name).__version__)
+    except (ImportError, OSError):  # a library of it may be missing, or be another machine's
         return ABSENT
 
 

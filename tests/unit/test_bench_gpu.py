@@ -180,7 +180,7 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(bench_gpu, "first_device", lambda: device)
     monkeypatch.setattr(bench_gpu, "Size", lambda: TINY)
     for module in (engines, run_module):
-        monkeypatch.setattr(module, "versions", lambda: dict.fromkeys(engines.PACKAGES, "1"))
+        monkeypatch.setattr(module, "versions", lambda: dict.fromkeys(engines.MODULES, "1"))
     monkeypatch.setattr(run_module, "import_module", lambda _: Arrays())
     monkeypatch.setattr(world_module, "_SAMPLE", 0.001)
 
