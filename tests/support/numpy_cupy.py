@@ -4,6 +4,7 @@ import ctypes
 import re
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,32 +61,33 @@ class RawModule:
         self.code = code
 
     def get_function(self, entry):
-        head = re.search(rf"{entry}\(([^)]*)\)", self.code)
-        types = [word.rsplit(" ", 1)[0] for word in head[1].split(",")]
-        words = ", ".join(f"({t.strip()})words[{n}]" for n, t in enumerate(types))
-        run = (
-            f"static unsigned long long words[{len(types)}];\n"
-            'extern "C" void run(unsigned grid, unsigned block, const void* given) {\n'
-            "  memcpy(words, given, sizeof words);\n"
-            f"  shim::launch(grid, block, [] {{ {entry}({words}); }});\n}}\n"
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            source, library = Path(folder) / "k.cpp", Path(folder) / "k.so"
-            source.write_text(f'#include "cuda_shim.hpp"\n{self.code}\n{run}')
-            command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-unknown-pragmas"]
-            subprocess.run([*command, f"-I{FOLDER}", source, "-o", library], check=True)
-            call = ctypes.CDLL(str(library)).run
+        call = _compiled(self.code, entry)
 
         def launch(grid, block, args):
             assert all(isinstance(word, np.uint64) for word in args)
             words = np.array(args, np.uint64)
-            call(
-                ctypes.c_uint(grid[0]),
-                ctypes.c_uint(block[0]),
-                words.ctypes.data_as(ctypes.c_void_p),
-            )
+            call(*map(ctypes.c_uint, (*grid, *block)), words.ctypes.data_as(ctypes.c_void_p))
 
         return launch
+
+
+@cache
+def _compiled(code, entry):
+    head = re.search(rf"{entry}\(([^)]*)\)", code)
+    types = [word.rsplit(" ", 1)[0] for word in head[1].split(",")]
+    words = ", ".join(f"({t.strip()})words[{n}]" for n, t in enumerate(types))
+    run = (
+        f"static unsigned long long words[{len(types)}];\n"
+        'extern "C" void run(unsigned grid, unsigned block, const void* given) {\n'
+        "  memcpy(words, given, sizeof words);\n"
+        f"  shim::launch(grid, block, [] {{ {entry}({words}); }});\n}}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder) / "k.cpp", Path(folder) / "k.so"
+        source.write_text(f'#include "cuda_shim.hpp"\n{code}\n{run}')
+        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-unknown-pragmas"]
+        subprocess.run([*command, f"-I{FOLDER}", source, "-o", library], check=True)
+        return ctypes.CDLL(str(library)).run
 
 
 class Arrays:

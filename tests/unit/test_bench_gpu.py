@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support.cuda_shim import ShimDevice
-from support.numpy_cupy import Arrays
+from support.numpy_cupy import Arrays, Runtime
 
 from wherry import cli, scan
 from wherry.base.errors import InputError
@@ -94,7 +94,7 @@ def file(tmp_path):
 def test_limits_are_measured_and_nothing_is_left(file):
     cp, told = Arrays(), []
     found = limits.measured(
-        Card(cp), file, nbytes=5 << 20, host_bytes=4 << 20, threads=(1, 2), begin=told.append
+        Card(cp), file, nbytes=1 << 20, host_bytes=1 << 20, threads=(1, 2), begin=told.append
     )
     runtime = cp.cuda.runtime
     assert not runtime.blocks
@@ -134,7 +134,7 @@ def test_a_drive_that_cannot_says_so(file, monkeypatch):
 
     monkeypatch.setattr(limits.os, "open", refusing)
     found = limits.measured(
-        Card(Arrays()), file, nbytes=1 << 20, host_bytes=1 << 20, threads=(1,), begin=str
+        Card(Arrays()), file, nbytes=1 << 16, host_bytes=1 << 20, threads=(1,), begin=str
     )
     assert found.direct == {}
     assert "Invalid argument" in found.why
@@ -168,7 +168,7 @@ def test_without_a_card_it_is_refused(monkeypatch):
         card_module.cupy()
 
 
-TINY = Size(0.004, 0.002, 300.0, 1 << 20, 1 << 20, 0.01)
+TINY = Size(0.004, 0.002, 300.0, 1 << 16, 1 << 20, 0.01)
 
 
 @pytest.fixture
@@ -261,3 +261,16 @@ def test_a_drive_without_room_has_a_smaller_file(data, tmp_path, monkeypatch):
     assert rows == 1000
     assert scan(path).collect().equals(data.first(1000).table())
     assert "has room for 1000" in budget.dropped[0]
+
+
+def test_what_is_called_is_cupys():
+    """Where CuPy is installed: no driver is needed to look."""
+    cp = pytest.importorskip("cupy")
+    runtime = cp.cuda.runtime
+    for name in (name for name in vars(Runtime) if not name.startswith("_")):
+        assert callable(getattr(runtime, name)), name
+    assert callable(cp.RawModule(code="").get_function)
+    assert callable(cp.fuse(kernel_name="name"))
+    assert callable(cp.get_default_memory_pool().free_all_blocks)
+    for name in ("asarray", "asnumpy", "from_dlpack", "stack", "sum", "where"):
+        assert callable(getattr(cp, name)), name
