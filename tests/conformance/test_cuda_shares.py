@@ -21,7 +21,7 @@ from support.cuda_cases import (
     totals,
     unfiltered,
 )
-from support.cuda_shim import ShimDevice
+from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col, count
 from wherry.base.errors import Retryable, WherryError
@@ -281,7 +281,7 @@ def test_room_is_enough(case, rows):
     share = begin(plan, facts, literals, constants, (rows,))
     columns = resident(batch, share.uses, device)
     del share
-    before, room = device.taken, room_bytes(plan, facts, (rows,), rows)
+    before, room = device.taken, room_bytes(plan, facts, (rows,), rows, SHARED)
     device.memory_bytes, device.most_taken = before + room, before
     share = begin(plan, facts, literals, constants, (rows,))
     share.add(columns, rows)
@@ -332,6 +332,6 @@ def test_tables_are_not_larger_than_keys_can_be():
     stage, literals = lift(Stage((Pass(None, Groups(keys, ())),)))
     plan = plan_pass(stage.steps[0], SCHEMA, {"i8": (-9, 9), "i64": (-9, 9), "u16": (0, 2)})
     facts = facts_of({n: batch.column(n) for n in plan.columns})
-    assert rendered_for(plan, facts).most == 19 * 19 * 3 * 9
+    assert rendered_for(plan, facts, SHARED).most == 19 * 19 * 3 * 9
     (found,) = shared(plan, literals, [batch], (5000,), ShimDevice())
     same(found, run_reference(stage, batch, literals))

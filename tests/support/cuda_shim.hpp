@@ -20,6 +20,9 @@ struct Dim {
 };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 
+// Memory on chip that a launch asks for; "extern __shared__" is taken out of programs.
+alignas(16) static unsigned long long on_chip[(227 << 10) / 8];
+
 namespace shim {
 constexpr unsigned MOST = 1024;
 constexpr size_t STACK = 64 << 10;
@@ -67,8 +70,10 @@ T from(T value, unsigned lane) {
   meet();
   return value;
 }
-inline void launch(unsigned grid, unsigned block, void (*kernel)()) {
-  if (block > MOST || block % 32) abort();
+inline void launch(unsigned grid, unsigned block, unsigned shared, void (*kernel)()) {
+  if (block > MOST || block % 32 || shared > sizeof on_chip) abort();
+  // What a launch did not ask for is not there.
+  memset((char*)on_chip + shared, 0x55, sizeof on_chip - shared);
   if (!stacks) stacks = (char*)malloc(MOST * STACK);
   gridDim.x = grid, blockDim.x = block, count = block, body = kernel;
   for (unsigned b = 0; b < grid; ++b) {
@@ -91,6 +96,8 @@ inline void launch(unsigned grid, unsigned block, void (*kernel)()) {
       }
     }
   }
+  for (const char* at = (char*)on_chip + shared; at < (char*)(on_chip + sizeof on_chip / 8); ++at)
+    if (*at != 0x55) abort();
 }
 }  // namespace shim
 
@@ -111,6 +118,20 @@ inline unsigned __reduce_or_sync(unsigned, unsigned value) {
   for (unsigned k = 0; k < 32; ++k) found |= (unsigned)shim::slots[shim::warp() + k];
   shim::meet();
   return found;
+}
+inline bool __any_sync(unsigned mask, bool bit) { return __ballot_sync(mask, bit) != 0; }
+inline void __syncwarp() { shim::meet(); }
+inline unsigned __reduce_add_sync(unsigned, unsigned value) {
+  shim::slots[shim::current] = value;
+  shim::meet();
+  unsigned found = 0;
+  for (unsigned k = 0; k < 32; ++k) found += (unsigned)shim::slots[shim::warp() + k];
+  shim::meet();
+  return found;
+}
+template <class T>
+T __shfl_sync(unsigned, T value, unsigned lane) {
+  return shim::from(value, lane);
 }
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {

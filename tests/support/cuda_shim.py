@@ -15,6 +15,9 @@ from wherry.base.errors import Retryable
 
 FOLDER = Path(__file__).parent
 _libc = ctypes.CDLL(None, use_errno=True)
+SHARED = 227 << 10
+"""Bytes of memory on chip that a block may have, as on sm_90."""
+_ON_CHIP = re.compile(r"^extern __shared__ u64 on_chip\[\];.*$", re.MULTILINE)
 _ENTRY = re.compile(r"__launch_bounds__\([\w, ]+\)\s+(\w+)\(")
 
 
@@ -53,7 +56,7 @@ class ShimDevice:
     not depend on it. `taken` says how many bytes blocks have, `most_taken` the most there were.
     """
 
-    name, arch, cores, shared_bytes = "shim", "sm_90", 2, 227 << 10
+    name, arch, cores, shared_bytes = "shim", "sm_90", 2, SHARED
 
     def __init__(self, most_blocks=3, memory_bytes=1 << 30):
         self.most_blocks, self.memory_bytes = most_blocks, memory_bytes
@@ -96,7 +99,7 @@ class ShimDevice:
         if entry in {"total_pass", "group_pass"}:
             grid = min(grid, self.most_blocks)
         run = getattr(_library(text), f"run_{entry}")
-        run(ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_char_p(context))
+        run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))
 
     def registered(self, memory):
         return ShimRegistered()
@@ -123,16 +126,19 @@ def _library(text):
     """Compile a program for this CPU; each text once in a process."""
     entries = _ENTRY.findall(text)
     runs = [
-        f'extern "C" void run_{e}(unsigned grid, unsigned block, const void* context) {{\n'
+        f'extern "C" void run_{e}(unsigned grid, unsigned block, unsigned shared,'
+        " const void* context) {\n"
         "  static Context kept;\n  memcpy(&kept, context, sizeof kept);\n"
-        f"  shim::launch(grid, block, [] {{ {e}(kept); }});\n}}\n"
+        f"  shim::launch(grid, block, shared, [] {{ {e}(kept); }});\n}}\n"
         for e in entries
     ]
     name = Path(_folder().name) / sha256(text.encode()).hexdigest()
     source, library = name.with_suffix(".cpp"), name.with_suffix(".so")
-    source.write_text("\n".join(['#include "cuda_shim.hpp"', text, *runs]))
+    source.write_text("\n".join(['#include "cuda_shim.hpp"', _ON_CHIP.sub("", text), *runs]))
     command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off"]
-    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing", f"-I{FOLDER}"]
+    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
+    # Loads and stores that are not aligned end a kernel on a device.
+    command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", f"-I{FOLDER}"]
     made = subprocess.run(
         [*command, source, "-o", library], capture_output=True, text=True, check=False
     )

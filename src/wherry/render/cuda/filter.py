@@ -21,11 +21,10 @@ from wherry.render.cuda.values import Body, Frame, ctype_of, stored_ctype
 from wherry.render.loop import Slot, Variant
 
 BLOCK: Final = 256
+SCANNING: Final = 1024
 TILE: Final = 2048
-"""Rows of a block; both as in filter.cu."""
+"""Rows of a block; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
-_FEW: Final = 4
-"""Outputs whose loads are under way for several rows at once; of 15 NVRTC took 3 s."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
 _OFFSETS: Final[Slot] = ("offsets", "")
 _LITTLE: Final = 256 << 10
@@ -83,7 +82,6 @@ def given_text(frame: Frame, outputs: Outputs, *, tested: bool) -> list[str]:
         _bitmap_text(frame, bitmaps),
         f"constexpr bool TESTED = {str(tested).lower()};",
         f"constexpr int BITMAPS = {bitmaps};",
-        f"constexpr int AT_ONCE = {1 if len(outputs) > _FEW else 8};",
     ]
 
 
@@ -119,8 +117,9 @@ def write_text(
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
     body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
-    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at) {\n"
-    return f"{head}{body.text}}}", tuple(outputs)
+    rows = f"constexpr int AT_ONCE = {body.at_once};"
+    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at, const Read_write& r) {"
+    return f"{body.reader('write')}\n{head}\n{body.text}}}\n{rows}", tuple(outputs)
 
 
 def _stores(frame: Frame, number: int, t: pa.DataType, data: str, ctype: str) -> list[str]:
@@ -230,7 +229,7 @@ def _count(piece: Piece, tiles: int) -> None:
     """Queue what finds which rows are kept, and where those of each tile go."""
     context = piece.context
     piece.bound.launch("mask_pass", tiles, BLOCK, context)
-    piece.bound.launch("scan_pass", 1, BLOCK, context)
+    piece.bound.launch("scan_pass", 1, SCANNING, context)
 
 
 class _Placed(Struct, frozen=True):

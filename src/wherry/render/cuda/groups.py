@@ -26,11 +26,10 @@ from wherry.render.domains import addresses
 from wherry.render.encode import are_codes
 from wherry.render.loop import Slot, Variant
 
-ON_CHIP: Final = 48 << 10
-"""Bytes of memory on chip that every block may have without asking."""
 _THREADS: Final = (128, 64, 32)
-_GRID: Final = 1024
-"""Blocks that run at once, at most; the answer does not depend on it."""
+_CORE: Final = 228 << 10
+_OF_A_BLOCK: Final = 1024
+"""Bytes of memory on chip: of a core of sm_90; and of a block besides what it asks for."""
 _FLAG: Final = 16
 """Bytes of what says that a key was in no domain; states take a multiple of as many at most."""
 
@@ -49,12 +48,19 @@ class Domain(Struct, frozen=True):
 
 
 class GroupsProgram(Struct, frozen=True):
-    """A program that groups: what its states hold, how many groups and threads, of what keys."""
+    """A program that groups: what its states hold, how many groups and threads, of what keys.
+
+    Attributes
+    ----------
+    shared : int
+        Bytes of memory on chip that a launch of `group_pass` asks for.
+    """
 
     program: CudaProgram
     state: State
     groups: int
     threads: int
+    shared: int
     domains: tuple[Domain, ...]
 
 
@@ -96,10 +102,12 @@ def _domain(node: Node, variant: Variant, sizes: dict[str, int]) -> Domain | Non
     return Domain(low, high - low + 1, node.name in variant.nullable)
 
 
-def fits_on_chip(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> bool:
+def fits_on_chip(
+    plan: CudaPass, variant: Variant, sizes: dict[str, int], shared_bytes: int
+) -> bool:
     """Tell whether all keys have known domains, and the groups of 32 threads fit on chip."""
     try:
-        render_groups(plan, variant, domains_of(plan, variant, sizes))
+        render_groups(plan, variant, domains_of(plan, variant, sizes), shared_bytes)
     except Refused:
         return False
     return True
@@ -113,10 +121,17 @@ def most_groups(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> int 
         return None
 
 
-def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
+def render_groups(
+    plan: CudaPass, variant: Variant, domains: tuple[Domain, ...], shared_bytes: int
+) -> GroupsProgram:
     """Give the program of a pass whose sink is Groups.
 
     Its text depends on how many groups there are, not on what they are.
+
+    Parameters
+    ----------
+    shared_bytes : int
+        Memory on chip that a block may have if it asks.
 
     Raises
     ------
@@ -131,16 +146,33 @@ def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...])
     slot = _slot_text(frame, plan, variant, domains)
     state = state_of(frame, variant, called(plan), ordered=True)
     groups = prod(domain.slots for domain in domains)
-    # Of each thread a state for every group, and one of each warp.
-    need = {n: state.nbytes * (groups * n + n // 32) for n in _THREADS}
-    fitting = [threads for threads, nbytes in need.items() if nbytes <= ON_CHIP]
-    if not fitting:
-        text = f"{groups} groups of {state.nbytes} bytes need {min(need.values())} bytes on chip"
-        raise Refused(f"{text}; a block has {ON_CHIP}")
-    sizes = f"constexpr int GROUPS = {groups}, THREADS = {fitting[0]};"
-    parts = [tests, state.text, slot, sizes]
-    program = program_of(frame, parts, ["reduce", "groups"])
-    return GroupsProgram(program, state, groups, fitting[0], domains)
+    threads = _threads(groups, state.nbytes)
+    need = _needed(groups, state.nbytes, threads)
+    if need > shared_bytes:
+        text = f"{groups} groups of {state.nbytes} bytes need {need} bytes on chip"
+        raise Refused(f"{text}; a block has {shared_bytes}")
+    sizes = f"constexpr u32 GROUPS = {groups}, THREADS = {threads};"
+    program = program_of(frame, [tests, state.text, slot, sizes], ["reduce", "groups"])
+    shared = (groups + 1) * state.nbytes * threads
+    return GroupsProgram(program, state, groups, threads, shared, domains)
+
+
+def _needed(groups: int, state_bytes: int, threads: int) -> int:
+    """Give the bytes on chip of a block.
+
+    Of each thread there is a state for every group and one more, and one of each warp.
+    """
+    return state_bytes * ((groups + 1) * threads + threads // 32)
+
+
+def _threads(groups: int, state_bytes: int) -> int:
+    """Give how many threads a block has: many, if a core then has nearly as many as it can.
+
+    This is so on every device alike, because sums depend on it.
+    """
+    of_core = {n: _CORE // (_needed(groups, state_bytes, n) + _OF_A_BLOCK) * n for n in _THREADS}
+    most = max(of_core.values())
+    return next(n for n in _THREADS if 10 * of_core[n] >= 9 * most)
 
 
 def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> str:
@@ -164,7 +196,8 @@ def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Do
         terms.append(f"{digit} * {stride}")
         fits.append(fit)
     body.lines.append(f"return {' & '.join(fits)} ? {' + '.join(terms)} : ~0ull;")
-    return f"DEVICE u64 slot(const Context& c, const i64 row) {{\n{body.text}}}"
+    head = "DEVICE u64 slot(const Context& c, const i64 row, const Read_slot& r) {"
+    return f"{body.reader('slot')}\n{head}\n{body.text}}}"
 
 
 def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
@@ -206,7 +239,8 @@ class GroupsWork:
         piece.put("first", piece.first)
         self._done += spans
         if spans:
-            self._bound.launch("group_pass", min(spans, _GRID), threads, piece.context)
+            shared = self._made.shared
+            self._bound.launch("group_pass", spans, threads, piece.context, shared=shared)
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give one batch.

@@ -37,7 +37,6 @@ from wherry.render.cuda.state import Cell, argument
 from wherry.render.cuda.values import Body, Frame, Value, ctype_of
 from wherry.render.loop import Variant
 
-_GRID: Final = 1024
 _OWN: Final = (
     ("rows", "i64"),
     ("bits", "u32*"),
@@ -179,7 +178,9 @@ def _key_text(frame: Frame, variant: Variant, keys: Sequence[Node]) -> str:
     return "\n".join(
         [
             f"struct Key {{\n  u64 words[{len(words)}];\n}};",
-            f"DEVICE Key key_at(const Context& c, const i64 row) {{\n{body.text}}}",
+            body.reader("key"),
+            "DEVICE Key key_of(const Context& c, const i64 row, const Read_key& r) {",
+            f"{body.text}}}",
             "DEVICE bool same(const Key& a, const Key& b) {",
             f"  return {' && '.join(f'a.words[{k}] == b.words[{k}]' for k in every)};\n}}",
             "DEVICE u64 hash(const Key& key) {\n  u64 found = 0;",
@@ -229,8 +230,11 @@ def _collect_text(
             size += 2 if word.ctype == "i128" else 1
         cells.append(Cell(call, call_type(call), held, count))
     text = "\n".join(f"  {line}" for line in [*body.lines, *lines])
-    head = "DEVICE void collect(const Context& c, const i64 row, u64* state) {"
-    return Words(size, words, tuple(cells)), f"{head}\n{text}\n}}"
+    head = (
+        "DEVICE void collect(const Context& c, const i64 row, const Read_collect& r, u64* state) {"
+    )
+    whole = f"{body.reader('collect')}\n{head}\n{text}\n}}"
+    return Words(size, words, tuple(cells)), whole
 
 
 def _word(begin: int, call: Call, node: Node, ctype: str) -> Word:
@@ -296,7 +300,7 @@ class HashedWork:
         piece.put("mask", places - 1)
         piece.put("probes", places if places == full else _PROBES)
         if rows:
-            grid = min(-(-rows // (BLOCK * 4)), _GRID)
+            grid = -(-rows // (BLOCK * 8))
             self._bound.launch("insert_pass", grid, BLOCK, piece.context)
         if places < full and device.get(flag.address, flag.nbytes).any():
             return None

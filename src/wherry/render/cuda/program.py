@@ -192,26 +192,43 @@ def skeleton(name: str) -> str:
 
 
 def tests_text(frame: Frame, variant: Variant, predicate: Node | None, function: str) -> str:
-    """Give `function(c, first, step, live)`, which clears the rows that do not pass.
+    """Give `function(c, first, step, live)`: which rows of a thread pass, of those in `live`.
 
-    Conjuncts are tested in their order, those of the same columns together. All rows of a thread
-    are tested by one before the next, so that their loads are under way at once; and columns are
-    read for rows that are left only.
+    Conjuncts are tested in their order, those of the same columns together. What one needs of all
+    rows of a thread is asked for before any is tested, and of the next only if a row is left.
     """
     terms = [] if predicate is None else by_columns(conjuncts(predicate))
-    parts, lines = [], []
+    parts, stages = [], []
     for number, together in enumerate(terms):
         body, found = Body(frame, variant), None
         for term in together:
             tested = value(term, body)
             found = both(found, both(tested.data, tested.valid))
-        head = f"DEVICE bool test_{number}(const Context& c, const i64 row) {{\n"
-        parts.append(f"{head}{body.text}  return {found};\n}}")
-        lines.append(
-            "#pragma unroll\n"
-            "  for (int k = 0; k < N; ++k)\n"
-            f"    live[k] = live[k] && test_{number}(c, first + k * step);\n"
-        )
-    arguments = "const Context& c, const i64 first, const i64 step, bool (&live)[N]"
-    parts.append(f"template <int N>\nDEVICE void {function}({arguments}) {{\n{''.join(lines)}}}")
-    return "\n".join(parts)
+        named = f"test_{number}"
+        head = f"DEVICE bool {named}(const Context& c, const i64 row, const Read_{named}& r) {{\n"
+        parts += [body.reader(named), f"{head}{body.text}  return {found};\n}}"]
+        stages.append(_stage_text(named, body))
+    arguments = "const Context& c, const i64 first, const i64 step, u32 live"
+    whole = "  if (!any(live)) return 0;\n".join(stages)
+    return "\n".join([*parts, f"DEVICE u32 {function}({arguments}) {{\n{whole}  return live;\n}}"])
+
+
+def _stage_text(test: str, body: Body) -> str:
+    # What is cheap is tested without a branch: behind one, loads were put off and waited for one by
+    # one. A row that is not left reads row 0 instead, which lies in the cache.
+    left = "live >> (j + k) & 1 && " if body.reads_texts else ""
+    return f"""\
+#pragma unroll 1
+  for (int j = 0; j < ITEMS; j += {body.at_once}) {{
+    Read_{test} r[{body.at_once}];
+#pragma unroll
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      r[k] = read_{test}(c, live >> (j + k) & 1 ? first + (j + k) * step : 0);
+    }}
+    all_asked_for();
+#pragma unroll
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      if ({left}!{test}(c, first + (j + k) * step, r[k])) live &= ~(1u << (j + k));
+    }}
+  }}
+"""

@@ -20,7 +20,11 @@ _ROUNDED: Final = 512
 
 
 def room_bytes(
-    plan: CudaPass, facts: Mapping[str, ColumnFacts], runs: Sequence[int], rows: int
+    plan: CudaPass,
+    facts: Mapping[str, ColumnFacts],
+    runs: Sequence[int],
+    rows: int,
+    shared_bytes: int,
 ) -> int:
     """Give the most bytes that a share has at once, besides columns and `Constants`.
 
@@ -30,13 +34,15 @@ def room_bytes(
         As `begin` takes them.
     rows : int
         Of its largest piece.
+    shared_bytes : int
+        Memory on chip that a block of the device may have.
 
     Raises
     ------
     Refused
         As `begin` does.
     """
-    made = rendered_for(plan, facts)
+    made = rendered_for(plan, facts, shared_bytes)
     spans = sum(-(-run // SPAN) for run in runs)
     ones = -(-rows // 8) if any(facts[name].nulls for name in plan.columns) else 0
     if isinstance(made, FilterProgram):

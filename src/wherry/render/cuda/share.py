@@ -169,7 +169,7 @@ def begin(
     key = (id(plan), id(literals), tuple([(fact.nulls, id(fact.dictionary)) for fact in of]))
 
     def make() -> tuple[Rendered, Bound]:
-        made = rendered_for(plan, facts)
+        made = rendered_for(plan, facts, constants.device.shared_bytes)
         numbers = domain_numbers(made.domains) if isinstance(made, GroupsProgram) else {}
         given = Given(literals, _dictionaries(plan, facts), numbers)
         return made, bound_to(plan, made.program, given, constants)
@@ -189,7 +189,7 @@ def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> 
     return TotalsWork(made, plan, bound, spans)
 
 
-def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> Rendered:
+def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts], shared_bytes: int) -> Rendered:
     """Give the program of a pass over columns of which that is so.
 
     Raises
@@ -200,14 +200,16 @@ def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> Rendered:
     nullable = frozenset(name for name in plan.columns if facts[name].nulls)
     grouped = isinstance(plan.step.sink, Groups)
     sizes = dictionary_sizes(plan, _dictionaries(plan, facts)) if grouped else {}
-    return render(plan, nullable, sizes)
+    return render(plan, nullable, sizes, shared_bytes)
 
 
 def _dictionaries(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> dict[str, pa.Array]:
     return {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
 
 
-def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -> Rendered:
+def render(
+    plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int], shared_bytes: int
+) -> Rendered:
     """Give the program of a pass over pieces of one kind; each is made once for a plan.
 
     Parameters
@@ -216,26 +218,30 @@ def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -
         The columns with nulls.
     sizes : dict
         By column: how many entries the dictionary of a key has.
+    shared_bytes : int
+        Memory on chip that a block of the device may have.
 
     Raises
     ------
     Refused
         As `begin` does.
     """
-    key = (nullable & plan.columns, *sorted(sizes.items()))
+    key = (nullable & plan.columns, shared_bytes, *sorted(sizes.items()))
     if key not in plan.rendered:
-        plan.rendered[key] = _rendered(plan, nullable, dict(sizes))
+        plan.rendered[key] = _rendered(plan, nullable, dict(sizes), shared_bytes)
     made: Rendered = plan.rendered[key]
     return made
 
 
-def _rendered(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int]) -> Rendered:
+def _rendered(
+    plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int], shared_bytes: int
+) -> Rendered:
     variant = plan.variant(nullable)
     match plan.step.sink:
         case Totals():
             return render_totals(plan, variant)
         case Groups():
-            if not fits_on_chip(plan, variant, sizes):
+            if not fits_on_chip(plan, variant, sizes, shared_bytes):
                 return render_hashed(plan, variant, most_groups(plan, variant, sizes))
-            return render_groups(plan, variant, domains_of(plan, variant, sizes))
+            return render_groups(plan, variant, domains_of(plan, variant, sizes), shared_bytes)
     return render_filter(plan, variant)

@@ -122,7 +122,9 @@ def state_of(
         making.adds.append(f"state.first = lesser(state.first, {begun} + row);")
     cells = tuple(making.cell(*found) for found in calls)
     fields = sorted(making.fields, key=lambda f: -f.nbytes)
-    return State(tuple(fields), cells, _text(fields, making.body, making.adds))
+    text = _text(fields, making.body, making.adds)
+    rows = f"constexpr int AT_ONCE = {making.body.at_once};"
+    return State(tuple(fields), cells, f"{text}\n{rows}")
 
 
 class _Making:
@@ -214,6 +216,7 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
     downs = [f"other.{f.name} = down(state.{f.name}, by);" for f in fields]
     return "\n".join(
         [
+            body.reader("add"),
             *("struct State {", *members, "};"),
             f"static_assert(sizeof(State) == {nbytes_of(fields)});",
             function("State zero()", ["State state;", *begins, "return state;"]),
@@ -223,7 +226,8 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
                 ["State other;", *downs, "return other;"],
             ),
             function(
-                "void add(const Context& c, const i64 row, State& state)", [*body.lines, *adds]
+                "void add(const Context& c, const i64 row, const Read_add& r, State& state)",
+                [*body.lines, *adds],
             ),
         ]
     )

@@ -20,8 +20,6 @@ SPAN: Final = 32_768
 """Rows of a partial state; both as in totals.cu and reduce.cu."""
 _SMALL: Final = 64
 """Bytes of a state that leaves room on a core for two blocks."""
-_GRID: Final = 1024
-"""Blocks that run at once; the answer does not depend on it."""
 
 
 class TotalsProgram(Struct, frozen=True):
@@ -38,7 +36,7 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     frame.entry("states", "", "State*")
     tests = tests_text(frame, variant, plan.predicate, "test_rows")
     state = state_of(frame, variant, called(plan))
-    blocks = f"constexpr int AT_ONCE = {2 if state.nbytes <= _SMALL else 1};"
+    blocks = f"constexpr int BLOCKS = {2 if state.nbytes <= _SMALL else 1};"
     program = program_of(frame, [tests, state.text, blocks], ["reduce", "totals"])
     return TotalsProgram(program, state)
 
@@ -68,7 +66,7 @@ class TotalsWork:
         piece.put("states", self._states.address + self._done * self._made.state.nbytes)
         self._done += spans
         if spans:
-            self._bound.launch("total_pass", min(spans, _GRID), BLOCK, piece.context)
+            self._bound.launch("total_pass", spans, BLOCK, piece.context)
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give one row.
