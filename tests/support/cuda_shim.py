@@ -96,13 +96,13 @@ class ShimDevice:
         assert grid > 0
         assert shared <= self.shared_bytes
         self.launches.append(entry)
-        if entry in {"total_pass", "group_pass"}:
-            grid = min(grid, self.most_blocks)
-        run = getattr(_library(text), f"run_{entry}")
-        run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))
+        run_kernel(text, entry, min(grid, most_of(entry, self.most_blocks)), block, context, shared)
 
     def registered(self, memory):
         return ShimRegistered()
+
+    def reads(self, address, nbytes):
+        return False
 
     def copy_in(self, target, source, nbytes):
         ctypes.memmove(target, source, nbytes)
@@ -115,6 +115,20 @@ class ShimDevice:
     def after(self, event):
         pass
 
+    def after_launches(self):
+        pass
+
+
+def most_of(entry, most_blocks):
+    """Give how many blocks a kernel is run with at most: fewer than any, if it takes any."""
+    return most_blocks if entry in {"total_pass", "group_pass"} else 1 << 30
+
+
+def run_kernel(text, entry, grid, block, context, shared=0):
+    """Run a kernel of a program here and now; `context` holds its argument."""
+    run = getattr(library(text), f"run_{entry}")
+    run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))
+
 
 @cache
 def _folder():
@@ -122,7 +136,7 @@ def _folder():
 
 
 @cache
-def _library(text):
+def library(text):
     """Compile a program for this CPU; each text once in a process."""
     entries = _ENTRY.findall(text)
     runs = [
@@ -132,6 +146,7 @@ def _library(text):
         f"  shim::launch(grid, block, shared, [] {{ {e}(kept); }});\n}}\n"
         for e in entries
     ]
+    runs.append('extern "C" unsigned argument_bytes() { return sizeof(Context); }')
     name = Path(_folder().name) / sha256(text.encode()).hexdigest()
     source, library = name.with_suffix(".cpp"), name.with_suffix(".so")
     source.write_text("\n".join(['#include "cuda_shim.hpp"', _ON_CHIP.sub("", text), *runs]))

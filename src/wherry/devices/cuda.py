@@ -250,8 +250,8 @@ class CudaDevice:
         return found
 
     @_told
-    def launch(  # noqa: PLR0917
-        self, text: str, entry: str, grid: int, block: int, context: bytes, shared: int = 0
+    def launch(
+        self, text: str, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0
     ) -> None:
         """Run a kernel of a program; CUDA has copied its argument when this returns."""
         kernel = self._kernels.get((text, entry)) or self._kernel(text, entry)

@@ -147,6 +147,7 @@ class FilterWork:
         self._made, self._plan = made, plan
         self._schema = plan.output
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Write what passes of a piece; when this returns it has left the device."""
@@ -156,6 +157,7 @@ class FilterWork:
         else:
             batch = pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
         self._batches.append(batch)
+        self.selected += kept.rows
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""

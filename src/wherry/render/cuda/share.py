@@ -38,7 +38,12 @@ Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram
 
 
 class _Work(Protocol):
-    """What is done with pieces, by what a pass gives its rows to."""
+    """What is done with pieces, by what a pass gives its rows to.
+
+    `selected` is how many rows passed, once it is finished.
+    """
+
+    selected: int
 
     def add(self, piece: Piece) -> None:
         """Queue a piece."""
@@ -65,6 +70,11 @@ class Share:
     def uses(self) -> dict[str, frozenset[str]]:
         """Give what the program reads of which columns, as `put_column` has it."""
         return self._bound.layout.uses
+
+    @property
+    def selected(self) -> int:
+        """Give how many rows passed, once it is finished."""
+        return self._work.selected
 
     def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
         """Queue the next `rows` rows; `columns` has those that the program reads.
