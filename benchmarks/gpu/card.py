@@ -35,7 +35,7 @@ def cupy() -> Any:
         raise InputError(f"CuPy cannot be imported: {error}; pip install 'wherry[gpu]'") from error
 
 
-class Card:
+class Cuda:
     """One device, and memory on it.
 
     Parameters

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from msgspec import Struct
 
-from wherry.benchmarks.gpu.card import FROM_DEVICE, TO_DEVICE, WITHIN, Card, address_of
+from wherry.benchmarks.gpu.card import FROM_DEVICE, TO_DEVICE, WITHIN, Cuda, address_of
 
 PASSES: Final = 5
 _BLOCK: Final = 256
@@ -82,7 +82,7 @@ class Limits(Struct, frozen=True):
 
 
 def measured(
-    card: Card,
+    cuda: Cuda,
     file: Path,
     *,
     nbytes: int,
@@ -102,9 +102,9 @@ def measured(
         Numbers of threads to try.
     """
     begin("limits: the card's memory")
-    read, copied = _device(card, nbytes)
+    read, copied = _device(cuda, nbytes)
     begin("limits: the link")
-    link = _link(card, host_bytes)
+    link = _link(cuda, host_bytes)
     begin("limits: the page cache and the memory")
     memory = {str(n): _of_memory(host_bytes, n) for n in threads}
     cached = {str(n): _file(file, n, os.O_RDONLY) for n in threads}
@@ -117,45 +117,45 @@ def measured(
     return Limits(read, copied, *link, memory, cached, direct, why)
 
 
-def _device(card: Card, nbytes: int) -> tuple[float, float]:
+def _device(cuda: Cuda, nbytes: int) -> tuple[float, float]:
     """Give the rates of reading and copying `nbytes` of the card's memory."""
-    run = card.kernel(READ, "read_all")
+    run = cuda.kernel(READ, "read_all")
     half = nbytes // 2
-    with card.memory(nbytes) as data, card.memory(16) as out:
-        _scatter(card, data, nbytes)
+    with cuda.memory(nbytes) as data, cuda.memory(16) as out:
+        _scatter(cuda, data, nbytes)
         words = tuple(map(np.uint64, (data, nbytes // 16, out)))
 
         def read() -> None:
             run((_GRID,), (_BLOCK,), words)
-            card.wait()
+            cuda.wait()
 
         def copy() -> None:
-            card.copy(data + half, data, half, WITHIN)
+            cuda.copy(data + half, data, half, WITHIN)
 
         return _best(read, nbytes), _best(copy, 2 * half)
 
 
-def _scatter(card: Card, data: int, nbytes: int) -> None:
+def _scatter(cuda: Cuda, data: int, nbytes: int) -> None:
     """Fill memory of the card with bytes that look random: zeros may move faster."""
     size = min(nbytes, 64 << 20)
     noise = np.random.default_rng(1).integers(0, 256, size, np.uint8)
     for at in range(0, nbytes, size):
-        card.copy(data + at, noise.ctypes.data, min(size, nbytes - at), TO_DEVICE)
+        cuda.copy(data + at, noise.ctypes.data, min(size, nbytes - at), TO_DEVICE)
 
 
-def _link(card: Card, nbytes: int) -> tuple[float, float, float, float]:
+def _link(cuda: Cuda, nbytes: int) -> tuple[float, float, float, float]:
     host = _noise(nbytes)
     address = address_of(host)
-    with card.memory(nbytes) as data:
+    with cuda.memory(nbytes) as data:
 
         def rates() -> tuple[float, float]:
             return (
-                _best(lambda: card.copy(data, address, nbytes, TO_DEVICE), nbytes),
-                _best(lambda: card.copy(address, data, nbytes, FROM_DEVICE), nbytes),
+                _best(lambda: cuda.copy(data, address, nbytes, TO_DEVICE), nbytes),
+                _best(lambda: cuda.copy(address, data, nbytes, FROM_DEVICE), nbytes),
             )
 
         pageable = rates()
-        with card.pinned(host):
+        with cuda.pinned(host):
             return *rates(), *pageable
 
 

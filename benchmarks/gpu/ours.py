@@ -14,37 +14,53 @@ from wherry.base.errors import InputError
 from wherry.benchmarks.gpu.lineitem import SCHEMA, Lineitem, array
 from wherry.benchmarks.gpu.questions import Question
 from wherry.devices.accelerator import Accelerator
-from wherry.devices.cuda import CudaDevice, cuda_devices
+from wherry.devices.cards import cards
+from wherry.devices.cuda import cuda_devices
 from wherry.ir import stage
 from wherry.ir.expr import Literal
 from wherry.ir.fuse import fuse
-from wherry.kernels.objects import object_folder
 from wherry.pipeline import Pipeline, scan
 from wherry.plan.query import Query, prepare
 from wherry.render.cuda.bind import Constants
-from wherry.render.cuda.columns import DeviceColumn, put_column
+from wherry.render.cuda.columns import DeviceColumn, facts_of, put_column
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import CudaPass, CudaProgram, plan_pass
-from wherry.render.cuda.share import begin, render
+from wherry.render.cuda.share import begin, rendered_for
+from wherry.run.on_device import Card
+from wherry.session.cards import card
+from wherry.session.options import SystemLike
+from wherry.session.result import Result
 
 _NEAR: Final = {"near", "partial"}
 """Segments that run on the card."""
+_LOADED: Final = "loaded onto "
+"""How the ledger begins to say why bytes were copied there (`wherry.run.on_device`)."""
 
 
-def asked(question: Question, source: Any, site: str) -> Callable[[], pa.Table]:
+def asked(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], Result]:
     """Give what asks Wherry by its public face, of a source that is opened once.
 
     Parameters
     ----------
     source : pyarrow.Table or path
         What `wherry.scan` takes.
-    site : str
-        The device that runs what a card can.
+    system, site : System and str
+        This machine, and which device of it runs what a card can.
     """
     pipeline = question.pipeline(scan(source))
     kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
     pins = {kind: site for kind in kinds if kind in _NEAR}
-    return lambda: pipeline.run(placement=pins, strict=True).table
+    return lambda: pipeline.run(system, placement=pins, strict=True)
+
+
+def ways_of(result: Result) -> dict[str, int]:
+    """Give the bytes that were brought to the card, by the way they took."""
+    found: dict[str, int] = {}
+    for entry in result.ledger.entries:
+        if entry.why.startswith(_LOADED):
+            way = entry.why.rpartition(": ")[2]
+            found[way] = found.get(way, 0) + entry.copied_bytes
+    return found
 
 
 class Pass(Struct, frozen=True):
@@ -126,33 +142,25 @@ def card_ms(found: Pass, device: Accelerator, wait: Callable[[], None]) -> Calla
     return once
 
 
-def program(question: Question, table: pa.Table) -> CudaProgram:
+def program(question: Question, table: pa.Table, shared_bytes: int) -> CudaProgram:
     """Give the program of a question over columns without nulls."""
     plan, _ = planned(question, table)
-    sizes = {
-        name: len(column.chunk(0).dictionary)
-        for name, column in zip(table.schema.names, table.columns, strict=True)
-        if pa.types.is_dictionary(column.type) and name in plan.columns
-    }
-    return render(plan, frozenset(), sizes).program
+    facts = facts_of({name: table[name].chunk(0) for name in plan.columns})
+    return rendered_for(plan, facts, shared_bytes).program
 
 
-def first_device() -> Accelerator:
-    """Give the first card of this machine.
+def first_card() -> Card:
+    """Give the first card of this machine, as queries use it.
 
     Raises
     ------
     InputError
         If there is none that this process may use.
     """
-    cards = cuda_devices()
-    if not cards:
+    found = cards() or cuda_devices()  # which says why there is none
+    if not found:
         raise InputError("CUDA knows no card that this process may use")
-    return CudaDevice(cards[0], _compiled)
-
-
-def _compiled(text: str, arch: str) -> bytes:
-    return compile_program(CudaProgram(text, ()), arch, object_folder()).image
+    return card(found[0].name)
 
 
 def compile_ms(made: CudaProgram, arch: str, folder: Path) -> float:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from wherry.base.errors import unknown_name
 from wherry.benchmarks.gpu.budget import Budget
-from wherry.benchmarks.gpu.card import Card
+from wherry.benchmarks.gpu.card import Cuda
 from wherry.benchmarks.gpu.engines import ABSENT, versions
 from wherry.benchmarks.gpu.goals import GOALS, described
 from wherry.benchmarks.gpu.limits import Limits, measured
@@ -25,6 +25,7 @@ from wherry.benchmarks.gpu.workloads import judged, workloads
 from wherry.benchmarks.gpu.world import World, available_bytes, chosen, stored
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.proc import usable_cores
+from wherry.session.options import SystemLike
 
 SECONDS: Final = 480.0
 _THREADS: Final = (1, 2, 4, 8, 16)
@@ -91,7 +92,7 @@ def checked(names: Sequence[str]) -> list[str]:
 def run(
     cp: Any,
     device: Accelerator,
-    site: str,
+    system: SystemLike,
     *,
     size: Size,
     names: Sequence[str],
@@ -104,8 +105,8 @@ def run(
     ----------
     cp : module
         CuPy, for limits and for array code.
-    device, site : Accelerator and str
-        The card as Wherry has it, and what it is called in `this-machine`.
+    device, system : Accelerator and System
+        The card as Wherry has it, and this machine, of which it is a device by its name.
     folder : Path
         A file is written there, and gone in the end.
     begin : callable
@@ -113,21 +114,23 @@ def run(
     """
     budget = Budget(size.seconds)
     begin("rows")
-    free = Card(cp).free_bytes
+    free = Cuda(cp).free_bytes
     scale = chosen(size.scale_factor, budget, free, available_bytes())
     data = made(scale)
     with tempfile.TemporaryDirectory(prefix="wherry-gpu-", dir=folder) as inside:
         begin("a file")
         file, rows = stored(data, rows_of(size.file_scale_factor), Path(inside), budget)
         limits = measured(
-            Card(cp),
+            Cuda(cp),
             file,
             nbytes=min(size.limit_bytes, free // 2),
             host_bytes=size.host_bytes,
             threads=[n for n in _THREADS if n <= max(2, usable_cores())],
             begin=begin,
         )
-        world = World(cp, _torch(), device, site, data, file, rows, limits, budget, size.patience_s)
+        world = World(
+            cp, _torch(), device, system, data, file, rows, limits, budget, size.patience_s
+        )
         where = machine(Path(inside), versions())
         found = list(_measured(world, names, begin))
     return Report(where, limits, found, budget.dropped, round(budget.used, 1))

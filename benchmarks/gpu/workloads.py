@@ -25,6 +25,7 @@ from wherry.benchmarks.gpu.row import Row
 from wherry.benchmarks.gpu.world import SMALL_ROWS, World
 from wherry.devices.proc import usable_cores
 from wherry.render.cuda.bind import Constants
+from wherry.session.result import Result
 
 Workload = Callable[[World], Row]
 
@@ -81,14 +82,14 @@ def _resident(question: Question, world: World) -> Row:
     row = _row(question.name, data, question.limit, question.row_bytes * data.rows)
     right = wanted(question, data)
     found = ours.resident(question, data, world.device)
-    card_ms = median_ms(ours.card_ms(found, world.device, world.card.wait))
+    card_ms = median_ms(ours.card_ms(found, world.device, world.cuda.wait))
     del found
     table = data.table()
     with on_the_host(question, table, usable_cores()) as engines:
         columns = uploaded(world.cp, question, data)
         seen = asked(
             question,
-            ours.asked(question, table, world.site),
+            _table_of(ours.asked(question, table, world.system, world.site)),
             peers=on_the_card(world.cp, world.torch, question, columns),
             engines=engines,
             right=right,
@@ -101,8 +102,12 @@ def _resident(question: Question, world: World) -> Row:
 def _small(question: Question, world: World) -> Row:
     """Ask of a million rows that the card holds, very often."""
     data = world.data.first(SMALL_ROWS)
-    ask = ours.asked(question, data.table(), world.site)
+    ask = _table_of(ours.asked(question, data.table(), world.system, world.site))
     return _often("small", question, data, world, read=lambda: question.read(ask()), ask=ask)
+
+
+def _table_of(ask: Callable[[], Result]) -> Callable[[], pa.Table]:
+    return lambda: ask().table
 
 
 def _small_pass(question: Question, world: World) -> Row:
@@ -181,20 +186,21 @@ def _loaded(
     right = wanted(question, data)
     row = _row(name, data, limit, question.stored_bytes * data.rows)
 
-    def once() -> tuple[float, pa.Table]:
+    def once() -> tuple[float, Result]:
         where = source()
         begun = time.perf_counter_ns()
-        found = ours.asked(question, where, world.site)()
+        found = ours.asked(question, where, world.system, world.site)()
         return (time.perf_counter_ns() - begun) / 1e6, found
 
-    first, second = once()[1], once()[1]
-    said = differs(question.read(first), right, exact=question.gives == "rows")
+    first, second = (once()[1] for _ in range(2))
+    said = differs(question.read(first.table), right, exact=question.gives == "rows")
     half, rounds = several(lambda: once()[0], world.patience_s)
     return replace(
         row,
         answer_ms=half,
         answers=said or "equal",
-        same_bits=first.equals(second),
+        same_bits=first.table.equals(second.table),
+        ways=ours.ways_of(first),
         rounds=rounds,
     )
 
@@ -240,7 +246,7 @@ def _timed_compile(name: str, times: list[float]) -> Row:
 
 @contextmanager
 def _program(question: Question, world: World) -> Iterator[Any]:
-    made = ours.program(question, world.data.first(1).table())
+    made = ours.program(question, world.data.first(1).table(), world.device.shared_bytes)
     with tempfile.TemporaryDirectory(prefix="wherry-gpu-") as folder:
         ours.compile_ms(made, world.device.arch, Path(folder) / "warm")
 

@@ -13,12 +13,13 @@ from msgspec import Struct
 
 from wherry.benchmarks.gpu import lineitem
 from wherry.benchmarks.gpu.budget import Budget
-from wherry.benchmarks.gpu.card import Card
+from wherry.benchmarks.gpu.card import Cuda
 from wherry.benchmarks.gpu.goals import Limit
 from wherry.benchmarks.gpu.limits import Limits
 from wherry.benchmarks.gpu.lineitem import Lineitem
 from wherry.data.arrow_write import write_ipc
 from wherry.devices.accelerator import Accelerator
+from wherry.session.options import SystemLike
 
 SCALES: Final = (100.0, 30.0, 10.0, 3.0, 1.0)
 SMALL_ROWS: Final = 1 << 20
@@ -38,8 +39,8 @@ class World(Struct, frozen=True, dict=True):
 
     Attributes
     ----------
-    site : str
-        What systems call the device.
+    system : System
+        This machine with the device, whose name is a site of it.
     file, file_rows : Path and int
         The first rows of `data`, as an Arrow file.
     torch : module or None
@@ -51,7 +52,7 @@ class World(Struct, frozen=True, dict=True):
     cp: Any
     torch: Any | None
     device: Accelerator
-    site: str
+    system: SystemLike
     data: Lineitem
     file: Path
     file_rows: int
@@ -59,10 +60,15 @@ class World(Struct, frozen=True, dict=True):
     budget: Budget
     patience_s: float
 
+    @property
+    def site(self) -> str:
+        """Give what the system calls the device."""
+        return self.device.name
+
     @cached_property
-    def card(self) -> Card:
+    def cuda(self) -> Cuda:
         """Give the card as limits see it."""
-        return Card(self.cp)
+        return Cuda(self.cp)
 
     def limit_ms(self, limit: Limit, nbytes: float) -> float:
         """Give the milliseconds that so many bytes take at best."""

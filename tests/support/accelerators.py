@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from support.cuda_shim import ShimDevice
 
-from wherry.benchmarks.gpu.ours import first_device
+from wherry.benchmarks.gpu.ours import first_card
 
 ACCELERATORS = [pytest.param("shim"), pytest.param("card", marks=pytest.mark.gpu)]
 on_card = pytest.mark.gpu
@@ -22,7 +22,7 @@ def accelerator(kind, most_blocks=3):
 @cache
 def the_card():
     """Give the card, of which one process uses one."""
-    return first_device()
+    return first_card().device
 
 
 class Bounded:

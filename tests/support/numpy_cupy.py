@@ -80,7 +80,7 @@ def _compiled(code, entry):
         f"static unsigned long long words[{len(types)}];\n"
         'extern "C" void run(unsigned grid, unsigned block, const void* given) {\n'
         "  memcpy(words, given, sizeof words);\n"
-        f"  shim::launch(grid, block, [] {{ {entry}({words}); }});\n}}\n"
+        f"  shim::launch(grid, block, 0, [] {{ {entry}({words}); }});\n}}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder) / "k.cpp", Path(folder) / "k.so"

@@ -16,12 +16,13 @@ from wherry.benchmarks.gpu.engines import ABSENT
 from wherry.benchmarks.gpu.goals import SCALE_FACTOR
 from wherry.benchmarks.gpu.limits import Limits
 from wherry.benchmarks.gpu.measure import OURS
-from wherry.benchmarks.gpu.ours import first_device
+from wherry.benchmarks.gpu.ours import first_card
 from wherry.benchmarks.gpu.row import Row
 from wherry.benchmarks.gpu.run import QUICK, Report, Size, checked, run
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
 from wherry.cli.progress import progress
+from wherry.devices.this_machine import THIS_MACHINE
 
 EXAMPLES: Final = """\b
 Examples:
@@ -67,10 +68,10 @@ def command(
     asked = {"scale_factor": scale_factor, "seconds": seconds}
     size = replace(size, **{name: value for name, value in asked.items() if value is not None})
     cp = cupy()
-    device = first_device()
+    device = first_card().device
     folder = data or Path(tempfile.gettempdir())
     with progress(_STEPS + len(names)) as begin:
-        found = run(cp, device, device.name, size=size, names=names, folder=folder, begin=begin)
+        found = run(cp, device, THIS_MACHINE, size=size, names=names, folder=folder, begin=begin)
     if as_json:
         show_json(found)
     else:
