@@ -189,7 +189,9 @@ class _Running:
             Wanted(name, whole=bool(kinds - {"valid", "from"}))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(self.plan, facts, runs_of(cells), self.way.cell_rows)
+        spare = room_bytes(
+            self.plan, facts, runs_of(cells), self.way.cell_rows, self.card.device.shared_bytes
+        )
         return Feed(
             held=self.card.held,
             reader=self.card.reader,
@@ -206,8 +208,9 @@ class _Running:
     def _most_rows(self, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> int:
         """Give how many rows that lie there are run over at once: what they take has room."""
         runs, rows = runs_of(cells), self.way.cell_rows
-        free = self.card.device.free_bytes() // 2
-        while rows < max(runs, default=0) and room_bytes(self.plan, facts, runs, 2 * rows) <= free:
+        free, chip = self.card.device.free_bytes() // 2, self.card.device.shared_bytes
+        most = max(runs, default=0)
+        while rows < most and room_bytes(self.plan, facts, runs, 2 * rows, chip) <= free:
             rows *= 2
         return rows
 

@@ -44,32 +44,28 @@ class Layout(Struct, frozen=True):
         Of each slot the number of its word.
     columns : tuple
         The words that columns fill: their number, the column, and the field of `DeviceColumn`.
+    read : dict
+        What is read of which columns, of `USES`.
     """
 
     places: dict[Slot, int]
     columns: tuple[tuple[int, str, str], ...]
+    read: dict[str, frozenset[str]]
     packed: struct.Struct
-
-    @property
-    def uses(self) -> dict[str, frozenset[str]]:
-        """Give what is read of each column, of `USES`."""
-        fields = {field: kind for kind, field in USES.items()}
-        found: dict[str, frozenset[str]] = {}
-        for _, name, field in self.columns:
-            found[name] = found.get(name, frozenset()) | {fields[field]}
-        return found
 
 
 def layout_of(program: CudaProgram) -> Layout:
     """Give where a program's context holds what."""
     slots = [slot for slot, _ in program.slots]
-    columns = [
-        (place, _column_of(name), USES[kind])
-        for place, (kind, name) in enumerate(slots)
-        if kind in USES
+    filled = [
+        (place, _column_of(name), kind) for place, (kind, name) in enumerate(slots) if kind in USES
     ]
+    read: dict[str, frozenset[str]] = {}
+    for _, name, kind in filled:
+        read[name] = read.get(name, frozenset()) | {kind}
     places = {slot: place for place, slot in enumerate(slots)}
-    return Layout(places, tuple(columns), struct.Struct(f"<{len(slots)}Q"))
+    columns = tuple((place, name, USES[kind]) for place, name, kind in filled)
+    return Layout(places, columns, read, struct.Struct(f"<{len(slots)}Q"))
 
 
 def _column_of(name: str) -> str:

@@ -58,18 +58,16 @@ class Share:
     def __init__(
         self, bound: Bound, work: _Work, facts: Mapping[str, ColumnFacts], runs: Sequence[int]
     ) -> None:
-        self._bound, self._work = bound, work
-        self._read = [(n, facts[n]) for n in dict.fromkeys(n for _, n, _ in bound.layout.columns)]
+        self._bound, self._work, self._facts = bound, work, facts
         self._left = [rows for rows in runs if rows]
         self._left.reverse()
         self._added = 0
-        self._kept: list[Mapping[str, DeviceColumn]] = []
         self._ones: Block | None = None
 
     @property
     def uses(self) -> dict[str, frozenset[str]]:
         """Give what the program reads of which columns, as `put_column` has it."""
-        return self._bound.layout.uses
+        return self._bound.layout.read
 
     @property
     def selected(self) -> int:
@@ -79,8 +77,9 @@ class Share:
     def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
         """Queue the next `rows` rows; `columns` has those that the program reads.
 
-        Of totals and groups of known keys nothing is waited for, and the columns are kept until
-        `finish`. Of rows and other groups all is done when this returns.
+        Of totals and groups of known keys nothing is waited for; of rows and other groups all is
+        done when this returns. Columns may be let go of then: a device uses memory anew only for
+        what it is asked for later.
 
         Raises
         ------
@@ -94,10 +93,9 @@ class Share:
         if rows > left or (rows != left and rows % SPAN):
             text = f"a piece of {rows} rows, of a run that has {left} left"
             raise WherryError(f"{text}; all but the last are a multiple of {SPAN}")
-        for name, facts in self._read:
-            _check(name, columns[name], facts, rows)
+        for name, uses in self.uses.items():
+            _check(name, columns[name], uses, self._facts[name], rows)
         piece = self._bound.piece(columns, rows, self._added, lambda: self._all_valid(rows))
-        self._kept.append(columns)
         self._work.add(piece)
         self._added += rows
         if rows == left:
@@ -129,19 +127,19 @@ class Share:
         """
         if self._left:
             raise WherryError(f"{sum(self._left)} rows of a share were not added")
-        found = self._work.finish()
-        self._kept.clear()
-        return found
+        return self._work.finish()
 
 
-def _check(name: str, column: DeviceColumn, facts: ColumnFacts, rows: int) -> None:
+def _check(
+    name: str, column: DeviceColumn, uses: frozenset[str], facts: ColumnFacts, rows: int
+) -> None:
     """See that a column is what programs take for granted."""
     if column.rows != rows:
         raise WherryError(f"column {name!r} has {column.rows} rows in a piece of {rows}")
     if column.nulls and not facts.nulls:
         raise WherryError(f"column {name!r} has nulls in a share that was begun without")
     texts, known = column.dictionary, facts.dictionary
-    if texts is known:
+    if texts is known or "values" not in uses:
         return
     if texts is None or known is None or not texts.equals(known[: len(texts)]):
         raise WherryError(f"column {name!r} has a dictionary that is not the share's")
