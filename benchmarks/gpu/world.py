@@ -24,8 +24,9 @@ from wherry.session.options import SystemLike
 SCALES: Final = (100.0, 30.0, 10.0, 3.0, 1.0)
 SMALL_ROWS: Final = 1 << 20
 _SAMPLE: Final = 0.5
-_CARD_BYTES: Final = 130
-"""A row, of the card's memory: ours, the array code's columns, and what that makes on its way."""
+_CARD_BYTES: Final = 200
+"""A row, of the card's memory: columns and rows that are kept, ours and the array code's, what that
+makes on its way, and what each of three pools of memory does not give back."""
 _HOST_BYTES: Final = 80
 """A row, of the host's: the columns, and answers of filters that are compared."""
 _MAKINGS: Final = 12

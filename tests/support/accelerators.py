@@ -1,22 +1,36 @@
-"""Accelerators that tests run on: the stand-in on this CPU, and the first CUDA card.
+"""Accelerators that tests run on: stand-ins on this CPU, and the first CUDA card.
 
-A test that takes `ACCELERATORS` as parameters runs on both; on the card it is marked `gpu`.
+A test that takes `ACCELERATORS` as parameters runs on the simplest and on the card, where it is
+marked `gpu`; one of `EVERY` also on the driver of cards over a stand-in for cupy.
 """
 
+import sys
 from functools import cache
+from unittest.mock import patch
 
 import pytest
 from support.cuda_shim import ShimDevice
+from support.fake_cupy import FakeCupy
 
 from wherry.benchmarks.gpu.ours import first_card
+from wherry.devices.cuda import CudaDevice, cuda_devices
 
 ACCELERATORS = [pytest.param("shim"), pytest.param("card", marks=pytest.mark.gpu)]
+EVERY = [pytest.param("driver"), *ACCELERATORS]
 on_card = pytest.mark.gpu
 
 
 def accelerator(kind, most_blocks=3):
     """Give a device; `most_blocks` bounds the grids of kernels that take any."""
-    return ShimDevice(most_blocks) if kind == "shim" else Bounded(the_card(), most_blocks)
+    if kind == "shim":
+        return ShimDevice(most_blocks)
+    return Bounded(the_card() if kind == "card" else driver(), most_blocks)
+
+
+def driver():
+    """Give what drives cards, with a stand-in for cupy; programs stay text."""
+    with patch.dict(sys.modules, {"cupy": FakeCupy()}):
+        return CudaDevice(cuda_devices()[-1], lambda text, arch: text.encode())
 
 
 @cache

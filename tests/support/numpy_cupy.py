@@ -95,7 +95,7 @@ class Arrays:
 
     def __init__(self):
         runtime = Runtime()
-        self.cuda = SimpleNamespace(runtime=runtime)
+        self.cuda = SimpleNamespace(runtime=runtime, empty_cache=lambda: None)
         self.RawModule = RawModule
 
     def __getattr__(self, name):

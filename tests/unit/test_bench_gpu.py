@@ -168,7 +168,7 @@ def test_without_a_card_it_is_refused(monkeypatch):
         card_module.cupy()
 
 
-TINY = Size(0.004, 0.002, 300.0, 1 << 16, 1 << 20, 0.01)
+TINY = Size(0.001, 0.0005, 300.0, 1 << 16, 1 << 20, 0.01)
 
 
 @pytest.fixture(scope="module")

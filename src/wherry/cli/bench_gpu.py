@@ -11,6 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, WherryError
+from wherry.base.units import format_bytes
 from wherry.benchmarks.gpu.card import cupy
 from wherry.benchmarks.gpu.engines import ABSENT
 from wherry.benchmarks.gpu.goals import SCALE_FACTOR
@@ -110,6 +111,9 @@ def _show(found: Report) -> None:
     for row in found.rows:
         if row.p99_ms is not None:
             say(f"  {row.workload}: p99 {_ms(row.p99_ms)} ms of {counted(row.rounds, 'answer')}")
+        if row.ways:
+            ways = ", ".join(f"{format_bytes(n)} {way}" for way, n in row.ways.items())
+            say(f"  {row.workload}: loaded {ways}")
     for line in found.dropped:
         say(f"  left out: {line}")
     for row in found.rows:
