@@ -30,7 +30,7 @@ TABLE = stored()
 def totals(q):
     return q.filter(col("i64") != 2).agg(
         x=col("f64").sum(), m=(col("m") * 2).sum(), d=col("d").max(), n=wh.count(),
-        t=col("t").count(),
+        s=col("s").count(),
     )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def hashed(q):
 def rows(q):
     test = (col("s") != "b") & (col("c") != "a")
     return q.filter(test, col("d") > date(1950, 1, 1)).select(
-        "i8", "f64", "c", twice=col("i64") * 2, t=col("v").str.starts_with("w")
+        "i8", "s", "f64", "v", "c", twice=col("i64") * 2, t=col("v").str.starts_with("w")
     )
 
 

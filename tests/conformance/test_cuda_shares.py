@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, same
@@ -139,23 +139,26 @@ CASES = [*FILTERS, *TOTALS, *GROUPS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_every_case_over_slices(case):
+@settings(max_examples=3, deadline=None)
+@given(start=st.integers(0, 90), runs=st.lists(st.integers(0, 200), max_size=3))
+@example(start=50, runs=[130, 1, 369])
+def test_slices_of_resident_columns(case, start, runs):
     """Runs begin anywhere: bits and codes, texts and views of a slice are those of its rows."""
     batch = batch_of(700, 0.3, 3, 3)
     stage, literals = case()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
-    device, runs = ShimDevice(), (130, 1, 369)
+    device = ShimDevice()
     facts = facts_of({n: batch.column(n) for n in plan.columns})
     share = begin(plan, facts, literals, Constants(device), runs)
-    columns, at = resident(batch, share.uses, device), 50
-    parts = []
+    columns, at, parts = resident(batch, share.uses, device), start, []
     for rows in runs:
         share.add({n: c.slice(at, rows) for n, c in columns.items()}, rows)
         parts.append(batch.slice(at, rows))
         at += rows
     found = share.finish()
-    if len(found) == 1:
-        parts = [batch.slice(50, sum(runs))]
+    if len(found) != len(parts):
+        # All of it is one answer.
+        parts = [batch.slice(start, sum(runs))]
     for one, part in zip(found, parts, strict=True):
         same(one, run_reference(stage, part, literals))
 

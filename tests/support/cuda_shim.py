@@ -96,7 +96,8 @@ class ShimDevice:
         assert grid > 0
         assert shared <= self.shared_bytes
         self.launches.append(entry)
-        run_kernel(text, entry, min(grid, most_of(entry, self.most_blocks)), block, context, shared)
+        grid = min(grid, most_of(entry, self.most_blocks))
+        run_kernel(text, entry, grid, block, context, shared)
 
     def registered(self, memory):
         return ShimRegistered()
@@ -124,7 +125,7 @@ def most_of(entry, most_blocks):
     return most_blocks if entry in {"total_pass", "group_pass"} else 1 << 30
 
 
-def run_kernel(text, entry, grid, block, context, shared=0):
+def run_kernel(text, entry, grid, block, context, shared):
     """Run a kernel of a program here and now; `context` holds its argument."""
     run = getattr(library(text), f"run_{entry}")
     run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))

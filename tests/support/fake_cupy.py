@@ -336,7 +336,7 @@ class Driver:
         self._running[function.module] += 1
 
         def run():
-            run_kernel(text, function.entry, grid, block_dim_x, context)
+            run_kernel(text, function.entry, grid, block_dim_x, context, shared_mem_bytes)
             self._running[function.module] -= 1
 
         self._cupy.streams[stream].ask(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from typing import Literal
 
 from msgspec import Struct
@@ -81,15 +82,14 @@ class OpenedFile:
         self._strict = way == "direct"
         self._cached = os.dup(file.descriptor)
         self._direct, self._why = (-1, "") if way == "cached" else _opened_direct(file)
+        self._closing = weakref.finalize(self, _close, self._cached, self._direct)
         if self._strict and self._direct < 0:
             self.close()
             raise InputError(f"{file.label} cannot be read directly: {self._why}")
 
     def close(self) -> None:
         """Close it, once nothing is read any more."""
-        os.close(self._cached)
-        if self._direct >= 0:
-            os.close(self._direct)
+        self._closing()
 
     def check_unchanged(self) -> None:
         """Refuse a file that was changed since it was opened."""
@@ -136,7 +136,7 @@ class OpenedFile:
             if done + got >= wanted:
                 return ""
             if got < PAGE:
-                raise truncated(self.file, piece.offset + done + got)
+                raise truncated(self.file, self._cached, piece.offset + done + got)
             done += got // PAGE * PAGE
         return ""
 
@@ -149,7 +149,7 @@ class OpenedFile:
             except OSError as error:
                 raise self._unreadable(error, piece.offset + done) from error
             if got == 0:
-                raise truncated(self.file, piece.offset + done)
+                raise truncated(self.file, self._cached, piece.offset + done)
             done += got
 
     def _unreadable(self, error: OSError, offset: int) -> InputError:
@@ -165,9 +165,16 @@ def check_unchanged(file: File, descriptor: int) -> None:
         raise InputError(f"{file.label} was changed in place after it was opened; open it again")
 
 
-def truncated(file: File, offset: int) -> CorruptError:
-    """Give the error for a file that ends at `offset` now."""
-    return CorruptError(f"{file.label} was {file.size} bytes long and ends at offset {offset} now")
+def truncated(file: File, descriptor: int, offset: int) -> CorruptError:
+    """Give the error for a file of which nothing could be read at `offset`."""
+    end = min(offset, os.fstat(descriptor).st_size)
+    return CorruptError(f"{file.label} was {file.size} bytes long and ends at offset {end} now")
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _opened_direct(file: File) -> tuple[int, str]:

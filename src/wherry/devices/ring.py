@@ -8,6 +8,7 @@ them, is given: memory of the host filled by the system, or memory of the device
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -61,6 +62,9 @@ class Job(Protocol):
 class Ring:
     """Threads and slots that loads into one device share.
 
+    Threads take windows of the oldest load that has some left. What may be interrupted, `begin`,
+    only says that there is one more.
+
     Parameters
     ----------
     slots : sequence of Slot
@@ -69,7 +73,7 @@ class Ring:
 
     def __init__(self, device: Accelerator, slots: Sequence[Slot], threads: int) -> None:
         assert 1 <= threads <= len(slots)
-        self.device = device
+        self._device = device
         self._slots = tuple(slots)
         self._free: SimpleQueue[Slot] = SimpleQueue()
         for slot in slots:
@@ -77,68 +81,98 @@ class Ring:
         self._count = threads
         self._threads = ThreadPoolExecutor(threads, "wherry-load")
         self._lock = threading.Lock()
-        self._begun: set[RingLoading] = set()
+        self._loads: deque[RingLoading] = deque()
         self._closed = False
 
     def begin(self, job: Job, keep: object) -> RingLoading:
         """Begin a load; `keep` lives until nothing of it is under way any more."""
-        helpers = max(1, min(self._count, job.windows))
-        loading = RingLoading(self, job, keep, helpers)
+        loading = RingLoading(self._device, job, keep)
         with self._lock:
             if self._closed:
                 job.end()
-                raise WherryError(f"the reader of {self.device.name} was closed")
-            self._begun.add(loading)
-            for _ in range(helpers):
-                self._threads.submit(loading.help)
+                raise WherryError(f"the reader of {self._device.name} was closed")
+            self._loads.append(loading)
+            for _ in range(max(1, min(self._count, job.windows))):
+                self._threads.submit(self._work)
         return loading
 
-    def carry(self, job: Job, window: int) -> Evidence:
+    def close(self) -> None:
+        """Give up all loads; return when no slot is in use any more."""
+        with self._lock:
+            self._closed = True
+            for loading in self._loads:
+                loading.give_up()
+        self._threads.shutdown()
+        self._work()  # of a load whose `begin` was interrupted no thread may know
+        for slot in self._slots:
+            if slot.emptied is not None:
+                slot.emptied.wait()
+
+    def _work(self) -> None:
+        """Carry windows until there are none; whoever sees a load's last one off ends it."""
+        while (taken := self._take()) is not None:
+            loading, window = taken
+            if window is not None:
+                self._carry(loading, window)
+                with self._lock:
+                    loading.under_way -= 1
+                    if not loading.taken or loading.under_way:
+                        continue
+            loading.end()
+
+    def _take(self) -> tuple[RingLoading, int | None] | None:
+        """Give the next window; or None instead of one, of a load that is to be ended."""
+        with self._lock:
+            while self._loads:
+                loading = self._loads[0]
+                window = loading.next_window()
+                if window is not None:
+                    loading.under_way += 1
+                    return loading, window
+                self._loads.popleft().taken = True
+                if not loading.under_way:
+                    return loading, None
+        return None
+
+    def _carry(self, loading: RingLoading, window: int) -> None:
         """Take one window through a slot."""
         slot = self._free.get()
         try:
             if slot.emptied is not None:
                 slot.emptied.wait()
                 slot.emptied = None
-            evidence = job.fill(window, slot)
+            evidence = loading.job.fill(window, slot)
             try:
-                job.copy(window, slot)
+                loading.job.copy(window, slot)
             finally:  # where one copy failed, those before it are under way
-                slot.emptied = self.device.loaded()
-            return evidence
+                slot.emptied = self._device.loaded()
+            with self._lock:
+                loading.evidence += evidence
+        except Exception as error:  # noqa: BLE001  raised again where the load is waited for
+            loading.failed(error)
         finally:
             self._free.put(slot)
 
-    def over(self, loading: RingLoading) -> None:
-        """Forget a load that is over."""
-        with self._lock:
-            self._begun.discard(loading)
-
-    def close(self) -> None:
-        """Give up all loads; return when no slot is in use any more."""
-        with self._lock:
-            self._closed = True
-            begun = list(self._begun)
-        for loading in begun:
-            loading.close()
-        self._threads.shutdown()
-        for slot in self._slots:
-            if slot.emptied is not None:
-                slot.emptied.wait()
-
 
 class RingLoading:
-    """A load that threads of a ring carry; a `Loading`."""
+    """A load that threads of a ring carry; a `Loading`.
 
-    def __init__(self, ring: Ring, job: Job, keep: object, helpers: int) -> None:
-        self._ring, self._job, self._keep = ring, job, keep
-        self._helpers = helpers
+    Attributes
+    ----------
+    under_way : int
+        Windows that threads have taken and not carried yet.
+    taken : bool
+        Whether there are no more to be taken.
+    """
+
+    def __init__(self, device: Accelerator, job: Job, keep: object) -> None:
+        self.job, self._device, self._keep = job, device, keep
+        self.under_way, self.taken = 0, False
+        self.evidence = Evidence()
         self._next = 0
         self._given_up = False
-        self._evidence = Evidence()
         self._error: Exception | None = None
         self._event: Event | None = None
-        self._lock = threading.Lock()
         self._read, self._over = threading.Event(), threading.Event()
 
     def __enter__(self) -> Self:
@@ -163,55 +197,43 @@ class RingLoading:
     def wait(self) -> Evidence:
         """Return when all of it is on the device; with the ways it took."""
         self.event().wait()
-        return self._evidence
+        return self.evidence
 
     def close(self) -> None:
         """Give up what has not been read yet; return when nothing is under way any more."""
-        self._given_up = True
+        self.give_up()
         self._over.wait()
 
-    def help(self) -> None:
-        """Carry windows until none is left, or one could not be carried; the last one ends it."""
-        try:
-            for window in iter(self._take, None):
-                evidence = self._ring.carry(self._job, window)
-                with self._lock:
-                    self._evidence += evidence
-        except Exception as error:  # noqa: BLE001  raised again where the load is waited for
-            self._failed(error)
-        with self._lock:
-            self._helpers -= 1
-            if self._helpers:
-                return
-        self._finish()
+    def give_up(self) -> None:
+        """Let no thread begin with another window."""
+        self._given_up = True
 
-    def _take(self) -> int | None:
-        with self._lock:
-            if self._given_up or self._error is not None or self._next == self._job.windows:
-                return None
-            self._next += 1
-            return self._next - 1
+    def next_window(self) -> int | None:
+        """Give a window to carry, each once; None where there are no more."""
+        if self._given_up or self._error is not None or self._next == self.job.windows:
+            return None
+        self._next += 1
+        return self._next - 1
 
-    def _failed(self, error: Exception) -> None:
-        with self._lock:
-            self._error = self._error or error
+    def failed(self, error: Exception) -> None:
+        """Let the load fail; of several reasons, the first is told."""
+        self._error = self._error or error
 
-    def _finish(self) -> None:
+    def end(self) -> None:
         """Say that all has been read; then, as soon as it is loaded, let go of all it took."""
-        if self._next < self._job.windows and self._error is None:
-            self._error = WherryError(f"a load into {self._ring.device.name} was given up")
+        if self._next < self.job.windows and self._error is None:
+            self.failed(WherryError(f"a load into {self._device.name} was given up"))
         try:
-            self._job.end()
+            self.job.end()
         except Exception as error:  # noqa: BLE001  raised again where the load is waited for
-            self._failed(error)
+            self.failed(error)
         try:
-            self._event = self._ring.device.loaded()
+            self._event = self._device.loaded()
             if self._error is None:
                 self._read.set()
             self._event.wait()
         except Exception as error:  # noqa: BLE001  and so is this
-            self._failed(error)
+            self.failed(error)
         self._keep = None
-        self._ring.over(self)
         self._read.set()
         self._over.set()

@@ -45,10 +45,15 @@ _MORE: Final = 8
 
 
 class Rows(Struct, frozen=True):
-    """Rows that lie on the device."""
+    """Rows of neighbouring cells that lie on the device."""
 
     columns: Columns
-    rows: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.cells[-1].end - self.cells[0].begin
 
 
 class _Begun(Struct, frozen=True):
@@ -143,7 +148,7 @@ class Feed(Struct):
                         self.held.device.after(load.event())
                     self._loads += begun.popleft().loads
                     rooms.loaded(next_one.cell, next_one.columns)
-                    yield Rows(next_one.columns, next_one.cell.rows)
+                    yield Rows(next_one.columns, (next_one.cell,))
         finally:
             for load in (load for one in begun for load in one.loads):
                 load.close()
@@ -249,18 +254,17 @@ class _Windows:
         """Do nothing: the next cell comes here."""
 
 
-def together(
-    cells: Sequence[tuple[Cell, dict[str, DeviceColumn]]], most_rows: int
-) -> Iterator[Rows]:
+def together(cells: Sequence[tuple[Cell, Columns]], most_rows: int) -> Iterator[Rows]:
     """Give cells as rows, neighbours that lie one behind the other at once."""
     begin = 0
     for end in range(1, len(cells) + 1):
-        rows = cells[end - 1][0].end - cells[begin][0].begin
         more = end < len(cells) and _goes_on(cells[end - 1], cells[end])
         if more and cells[end][0].end - cells[begin][0].begin <= most_rows:
             continue
+        found = tuple(cell for cell, _ in cells[begin:end])
+        rows = found[-1].end - found[0].begin
         columns = {name: replace(c, rows=rows) for name, c in cells[begin][1].items()}
-        yield Rows(columns, rows)
+        yield Rows(columns, found)
         begin = end
 
 

@@ -15,13 +15,12 @@ from wherry.data.source import Source
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
-from wherry.ir.stage import Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
 from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
-from wherry.render.cuda.stage import CudaStage
+from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
 from wherry.render.gather import Piece, piece_bytes, several
 from wherry.render.outcome import ChunkOutput
@@ -90,7 +89,8 @@ def run_batch(
         share = begin(plan, facts_of(arrays), literals, card.constants, [batch.num_rows])
         columns = {n: put_column(card.device, arrays[n], kinds) for n, kinds in share.uses.items()}
         share.add(columns, batch.num_rows)
-        made = _cut(share.finish(), stage)
+        given = {name: [batch.column(name)] for name in stage.kept.values()}
+        made = _cut([added(stage, each, given) for each in share.finish()], stage)
     texts = sum(column_bytes(batch.column(name)) for name in stage.costs.texts)
     work = _counted(stage, batch.num_rows, share.selected, texts)
     return _output(card, made, work)
@@ -173,16 +173,37 @@ class _Running:
                 self.plan, facts, self.asked.literals, self.card.constants, runs_of(cells)
             )
             feed = self._feed(share, cells, facts)
+            pieces = list[tuple[Cell, ...]]()
             with closing(feed.rows(self._most_rows(cells, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
-            batches += share.finish()
+                    pieces.append(rows.cells)
+            batches += self._whole(share.finish(), pieces)
             selected += share.selected
             evidence += feed.evidence()
         made = _cut(batches, self.asked.stage)
         given = sum(ref.rows for ref in self.asked.refs)
         work = _counted(self.asked.stage, given, selected, self.texts)
         return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
+
+    def _whole(
+        self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
+    ) -> list[pa.RecordBatch]:
+        """Give what came of pieces, with the columns that the host adds."""
+        stage = self.asked.stage
+        if not stage.kept:
+            return made
+        names = tuple(dict.fromkeys(stage.kept.values()))
+        found = []
+        for batch, cells in zip(made, pieces, strict=True):
+            parts = [part for cell in cells for part in self._parts(cell)]
+            found.append(added(stage, batch, {n: [p.column(n) for p in parts] for n in names}))
+        return found
+
+    def _parts(self, cell: Cell) -> Iterator[pa.RecordBatch]:
+        """Give what the host has of a cell's rows."""
+        for part in cell.parts:
+            yield self._chunk(part.ref).slice(part.offset, part.rows)
 
     def _feed(self, share: Share, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> Feed:
         wanted = tuple(
@@ -231,8 +252,7 @@ class _Running:
     def _arrays(self, cell: Cell) -> Arrays:
         """Give what a cell has on the host; codes are those of the device."""
         found: dict[str, list[pa.Array]] = {name: [] for name in self.plan.order}
-        for part in cell.parts:
-            batch = self._chunk(part.ref).slice(part.offset, part.rows)
+        for batch in self._parts(cell):
             for name, arrays in found.items():
                 column = batch.column(name)
                 if pa.types.is_dictionary(column.type):
@@ -262,7 +282,7 @@ def runs_of(cells: Sequence[Cell]) -> list[int]:
 
 def _cut(batches: list[pa.RecordBatch], stage: CudaStage) -> Piece:
     """Give batches as a piece, only the first rows of them if the stage takes those."""
-    takes = [step.count for step in stage.after if isinstance(step, Take)]
+    takes = [step.count for step in stage.after]
     if not takes:
         return several(batches)
     kept, left = list[pa.RecordBatch](), min(takes)

@@ -18,7 +18,7 @@ from wherry.ir.stage import Groups, Pass, Rows, Sink, Totals, output_schema
 from wherry.ir.text import to_text
 from wherry.render.cuda.expressions import is_computed, value
 from wherry.render.cuda.state import refuse_call
-from wherry.render.cuda.values import MOST_WORDS, Body, Frame, both
+from wherry.render.cuda.values import MOST_WORDS, ROW, Body, Frame, both
 from wherry.render.functions import by_columns
 from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
@@ -67,7 +67,7 @@ class CudaPass(Struct, frozen=True, dict=True):
         nodes = (*self.roots, *(() if self.predicate is None else (self.predicate,)))
         found = {n.name for root in nodes for n in walk(root) if isinstance(n, Column)}
         looked = {n.column for root in nodes for n in walk(root) if isinstance(n, Lookup)}
-        return frozenset(found | looked)
+        return frozenset((found | looked) - {ROW.name})
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -138,6 +138,12 @@ def _computed(step: Pass, reasons: list[str]) -> tuple[tuple[str, Node], ...]:
             return (*(("key", node) for _, node in keys), *_arguments(calls))
     reasons.append(f"{type(step.sink).__name__} have no CUDA form")
     return ()
+
+
+def can_leave(node: Node) -> bool:
+    """Tell whether the values of an output can be written on a device."""
+    coded = isinstance(node, Column) and pa.types.is_dictionary(type_of(node))
+    return coded or is_computed(type_of(node))
 
 
 def _arguments(calls: Sequence[tuple[str, Call]]) -> tuple[tuple[str, Node], ...]:

@@ -1,33 +1,49 @@
-"""A stage as a CUDA device runs it: one pass over rows that lie there, and what is left to cut."""
+"""A stage as a CUDA device runs it: one pass over rows that lie there, and what the host adds.
+
+Columns that a device does not write, such as texts, stay on the host: the device gives the numbers
+of the rows that pass, and the host picks those.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Refused
+from wherry.data.arrays import take
 from wherry.ir.expr import Column
-from wherry.ir.stage import Order, Pass, Rows, Stage, Step, Take
+from wherry.ir.stage import Order, Pass, Rows, Stage, Step, Take, output_schema
 from wherry.ir.work import Costs, costs_of
-from wherry.render.cuda.program import CudaPass, plan_pass
+from wherry.render.cuda.program import CudaPass, can_leave, plan_pass
+from wherry.render.cuda.values import ROW
 from wherry.render.intervals import Bounds
 
 
 class CudaStage(Struct, frozen=True):
-    """A pass, and the orders and takes behind it, which cut what leaves the device.
+    """A pass, and the takes behind it, which cut what leaves the device.
 
     Attributes
     ----------
-    schema : pyarrow.Schema
-        Of the rows that go in.
+    kept : dict
+        Of outputs that the host adds, by their names: the columns that they are.
+    output : pyarrow.Schema
+        Of the rows that come out.
     costs : Costs
         What its work is counted by, as anywhere.
     """
 
     plan: CudaPass
-    after: tuple[Order | Take, ...]
-    schema: pa.Schema
+    kept: Mapping[str, str]
+    after: tuple[Take, ...]
+    output: pa.Schema
     costs: Costs
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Give the columns that are read of rows on the host."""
+        return tuple(sorted({*self.plan.columns, *self.kept.values()}))
 
 
 def plan_stage(stage: Stage, schema: pa.Schema, bounds: Bounds) -> CudaStage:
@@ -47,20 +63,21 @@ def plan_stage(stage: Stage, schema: pa.Schema, bounds: Bounds) -> CudaStage:
     """
     first, *rest = _with_pass(stage.steps, schema)
     assert isinstance(first, Pass)
-    reasons = []
+    reasons = list[str]()
     for step in rest:
         if isinstance(step, Pass):
             reasons.append("a pass over what another made has no CUDA form")
         elif isinstance(step, Order):
             reasons.append("rows in order have no CUDA form")
+    made, kept = _apart(first)
     try:
-        plan = plan_pass(first, schema, bounds)
+        plan = plan_pass(made, schema, bounds)
     except Refused as refused:
-        raise Refused(refused.args[0], (*refused.reasons, *reasons)) from None
+        raise Refused(refused.message, (*refused.reasons, *reasons)) from None
     if reasons:
         raise Refused("the stage cannot run on a CUDA device", tuple(dict.fromkeys(reasons)))
     after = tuple(step for step in rest if isinstance(step, Take))
-    return CudaStage(plan, after, schema, costs_of(first))
+    return CudaStage(plan, kept, after, output_schema(first, schema), costs_of(first))
 
 
 def _with_pass(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
@@ -69,3 +86,40 @@ def _with_pass(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
         return steps
     outputs = tuple((field.name, Column(field.name, field.type)) for field in schema)
     return (Pass(None, Rows(outputs)), *steps)
+
+
+def _apart(step: Pass) -> tuple[Pass, dict[str, str]]:
+    """Give a pass without the columns that the host adds, and those."""
+    if not isinstance(step.sink, Rows):
+        return step, {}
+    kept = {
+        name: node.name
+        for name, node in step.sink.outputs
+        if isinstance(node, Column) and not can_leave(node)
+    }
+    if not kept:
+        return step, {}
+    outputs = tuple(pair for pair in step.sink.outputs if pair[0] not in kept)
+    return Pass(step.predicate, Rows((*outputs, (ROW.name, ROW)))), kept
+
+
+def added(
+    stage: CudaStage, made: pa.RecordBatch, given: Mapping[str, Sequence[pa.Array]]
+) -> pa.RecordBatch:
+    """Give the rows of a piece that passed, with the columns that the host adds.
+
+    Parameters
+    ----------
+    given : mapping
+        What the host has of the piece's rows, by column.
+    """
+    if not stage.kept:
+        return made
+    numbers, columns = made.column(ROW.name), list[pa.Array]()
+    for field in stage.output:
+        if field.name in stage.kept:
+            whole = pa.chunked_array(given[stage.kept[field.name]], field.type)
+            columns.append(take(whole, numbers).combine_chunks())
+        else:
+            columns.append(made.column(field.name))
+    return pa.RecordBatch.from_arrays(columns, schema=stage.output)
