@@ -11,11 +11,13 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import InputError, Retryable
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
+from wherry.ir.stage import Order, Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
@@ -23,8 +25,9 @@ from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
-from wherry.render.gather import Piece, piece_bytes, several
+from wherry.render.gather import Piece, piece_bytes, places_of, several
 from wherry.render.outcome import ChunkOutput
+from wherry.render.reference import batch_take
 from wherry.run.cells import CELL_ROWS, Cell
 from wherry.run.feed import Feed
 from wherry.run.given import Given, Read, Together
@@ -266,11 +269,17 @@ class _Running:
 
 
 def _cut(batches: list[pa.RecordBatch], stage: CudaStage) -> Piece:
-    """Give batches as a piece, only the first rows of them if the stage takes those."""
-    takes = [step.count for step in stage.after]
-    if not takes:
+    """Give batches as a piece, of the rows only that the stage orders or takes."""
+    if any(isinstance(step, Order) for step in stage.after):
+        whole = pa.concat_batches(batches or [empty_batch(stage.output)])
+        columns = dict(zip(whole.schema.names, whole.columns, strict=True))
+        return batch_take(whole, pa.array(places_of(columns, whole.num_rows, stage.after)))
+    if not stage.after:
         return several(batches)
-    kept, left = list[pa.RecordBatch](), min(takes)
+    kept, left = (
+        list[pa.RecordBatch](),
+        min(step.count for step in stage.after if isinstance(step, Take)),
+    )
     for batch in batches:
         kept.append(batch.slice(0, left))
         left -= kept[-1].num_rows

@@ -22,10 +22,12 @@ from wherry.render.intervals import Bounds
 
 
 class CudaStage(Struct, frozen=True):
-    """A pass, and the takes behind it, which cut what leaves the device.
+    """A pass, and what is done on the host with the pieces that leave the device.
 
     Attributes
     ----------
+    after : tuple of Order or Take
+        An order is of the first rows only, and the first: the device gives those of each piece.
     kept : dict
         Of outputs that the host adds, by their names: the columns that they are.
     output : pyarrow.Schema
@@ -36,7 +38,7 @@ class CudaStage(Struct, frozen=True):
 
     plan: CudaPass
     kept: Mapping[str, str]
-    after: tuple[Take, ...]
+    after: tuple[Order | Take, ...]
     output: pa.Schema
     costs: Costs
 
@@ -64,20 +66,23 @@ def plan_stage(stage: Stage, schema: pa.Schema, bounds: Bounds) -> CudaStage:
     first, *rest = _with_pass(stage.steps, schema)
     assert isinstance(first, Pass)
     reasons = list[str]()
-    for step in rest:
+    top, after = None, list[Order | Take]()
+    for number, step in enumerate(rest):
         if isinstance(step, Pass):
             reasons.append("a pass over what another made has no CUDA form")
-        elif isinstance(step, Order):
-            reasons.append("rows in order have no CUDA form")
+        elif isinstance(step, Order) and number:
+            reasons.append("rows in another order have no CUDA form")
+        else:
+            top = step if isinstance(step, Order) else top
+            after.append(step)
     made, kept = _apart(first)
     try:
-        plan = plan_pass(made, schema, bounds)
+        plan = plan_pass(made, schema, bounds, top)
     except Refused as refused:
         raise Refused(refused.message, (*refused.reasons, *reasons)) from None
     if reasons:
         raise Refused("the stage cannot run on a CUDA device", tuple(dict.fromkeys(reasons)))
-    after = tuple(step for step in rest if isinstance(step, Take))
-    return CudaStage(plan, kept, after, output_schema(first, schema), costs_of(first))
+    return CudaStage(plan, kept, tuple(after), output_schema(first, schema), costs_of(first))
 
 
 def _with_pass(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
