@@ -4,7 +4,9 @@
 // Before this stand: State, zero(), merge(state, other), and down(state, by).
 //
 // Loops are not unrolled: they run once for many rows, and made NVRTC take 1.3 to 1.7 times as long.
-constexpr i64 SPAN = 32768;  // Rows that one partial state is of.
+
+// Of how many spans of c.span rows, which have a partial state each, all rows are.
+DEVICE i64 spans_of(const Context& c) { return (c.rows + c.span - 1) / c.span; }
 
 // The state of a whole block, in its first thread. Every thread of the block must call this.
 template <int THREADS>
