@@ -105,9 +105,11 @@ def test_memory_goes_through_registered_slots(device, reader):
 
 def test_slots_are_not_written_while_a_launch_reads_what_they_were(device, reader, file):
     result, kept = device.zeros(8), device.zeros(32 * PAGE + PAGE)
+    device.get(kept.address, 1)
     add_from(device, result, kept.address + PAGE)
+    source, _, _ = whole(device, file)
     del kept
-    reader().begin(whole(device, file)[0]).wait()
+    reader().begin(source).wait()
     assert word(device, result) == 0
 
 
