@@ -11,6 +11,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __shared__ static /* blocks run one after the other */
@@ -102,6 +103,14 @@ inline void launch(unsigned grid, unsigned block, unsigned shared, void (*kernel
 }  // namespace shim
 
 inline void __syncthreads() { shim::wait(0, shim::count, &shim::Fiber::blocks); }
+inline bool __syncthreads_or(bool bit) {
+  shim::slots[shim::current] = bit;
+  __syncthreads();
+  bool found = false;
+  for (unsigned k = 0; k < shim::count; ++k) found |= shim::slots[k] != 0;
+  __syncthreads();
+  return found;
+}
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline unsigned __ballot_sync(unsigned, bool bit) {
   shim::slots[shim::current] = bit;

@@ -32,7 +32,7 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.types import DAY_NS
 from wherry.render.cuda.casts import cast_text
-from wherry.render.cuda.values import Body, Value, both, ctype_of, stored_ctype, text_of
+from wherry.render.cuda.values import ROW, Body, Value, both, ctype_of, stored_ctype, text_of
 from wherry.render.intervals import nanoseconds
 from wherry.render.loop import codes_name
 from wherry.render.lower import like_pattern
@@ -66,6 +66,8 @@ def _value(node: Node, body: Body) -> Value:  # noqa: ARG001
 @_value.register
 def _(node: Column, body: Body) -> Value:
     t, entry = type_of(node), body.frame.entry
+    if node == ROW:
+        return Value("(u32)row")
     if pa.types.is_boolean(t):
         bits, place = entry("values", node.name, "const u8*"), entry("begin", node.name, "i64")
         data = f"bit_at({bits}, {place} + row)"

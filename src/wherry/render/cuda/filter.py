@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Refused
-from wherry.devices.accelerator import ALIGNED, Block
+from wherry.devices.accelerator import ALIGNED, Accelerator, Block
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
 from wherry.render.cuda.bind import Piece
@@ -147,15 +147,13 @@ class FilterWork:
         self._made, self._plan = made, plan
         self._schema = plan.output
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Write what passes of a piece; when this returns it has left the device."""
         kept = keep_rows(self._made, piece, self._schema, self._plan.roots)
-        if kept.columns:
-            batch = pa.RecordBatch.from_arrays(kept.columns, schema=self._schema)
-        else:
-            batch = pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
-        self._batches.append(batch)
+        self._batches.append(batch_of(kept, self._schema))
+        self.selected += kept.rows
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""
@@ -168,6 +166,13 @@ class Kept(Struct, frozen=True):
     rows: int
     columns: list[pa.Array]
     beside: Bytes
+
+
+def batch_of(kept: Kept, schema: pa.Schema) -> pa.RecordBatch:
+    """Give rows that were kept as a batch; there may be no columns."""
+    if kept.columns:
+        return pa.RecordBatch.from_arrays(kept.columns, schema=schema)
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
 
 
 def keep_rows(
@@ -185,10 +190,22 @@ def keep_rows(
         The entry for what else `write` writes, and how many bytes of it are a row's.
     """
     rows, found = _found(made, piece, lambda rows: written_sizes(made, schema, rows, beside))
-    columns = [_column(made, number, t, found, rows) for number, t in enumerate(schema.types)]
-    texts = piece.bound.dictionaries
-    columns = [_coded(*each, texts) for each in zip(columns, roots, schema.types, strict=False)]
+    outputs = list(zip(schema.types, roots, strict=False))
+    columns = columns_of(made, outputs, found, rows, piece.bound.dictionaries)
     return Kept(rows, columns, _NOTHING if beside is None else found[beside[0]])
+
+
+def columns_of(
+    made: FilterProgram,
+    outputs: Sequence[tuple[pa.DataType, Node]],
+    found: Mapping[Slot, Bytes],
+    rows: int,
+    dictionaries: Mapping[str, pa.Array],
+) -> list[pa.Array]:
+    """Give what `write` wrote of `rows` rows as columns; `outputs` are their types and roots."""
+    columns = [_column(made, number, t, found, rows) for number, (t, _) in enumerate(outputs)]
+    together = zip(columns, outputs, strict=True)
+    return [_coded(column, root, t, dictionaries) for column, (t, root) in together]
 
 
 def _found(
@@ -204,10 +221,10 @@ def _found(
     if not rows:
         return 0, dict.fromkeys(most, _NOTHING)
     if not made.tested:
-        return rows, _written(piece, _place(piece, most), tiles)
+        return rows, _written(piece, place(piece, most), tiles)
     scratch, at_once = scratch_sizes(rows), room_of(most) <= _LITTLE
     if at_once:
-        placed = _place(piece, most | {_OFFSETS: scratch.pop(_OFFSETS)})
+        placed = place(piece, most | {_OFFSETS: scratch.pop(_OFFSETS)})
     blocks = [bound.device.room(size) for size in scratch.values()]
     for (kind, _), block in zip(scratch, blocks, strict=True):
         piece.put(kind, block.address)
@@ -222,7 +239,7 @@ def _found(
     exact = sizes(rows)
     if not rows:
         return 0, dict.fromkeys(exact, _NOTHING)
-    return rows, _written(piece, _place(piece, exact), tiles)
+    return rows, _written(piece, place(piece, exact), tiles)
 
 
 def _count(piece: Piece, tiles: int) -> None:
@@ -232,15 +249,21 @@ def _count(piece: Piece, tiles: int) -> None:
     piece.bound.launch("scan_pass", 1, SCANNING, context)
 
 
-class _Placed(Struct, frozen=True):
+class Placed(Struct, frozen=True):
     """A block for what leaves the device in one copy, and where in it each entry's bytes lie."""
 
     block: Block
     begins: dict[Slot, int]
     sizes: Sizes
 
+    def read(self, device: Accelerator) -> dict[Slot, Bytes]:
+        """Give the bytes of each, once all launches before have ended."""
+        got = device.get(self.block.address, self.block.nbytes)
+        return {slot: got[at : at + self.sizes[slot]] for slot, at in self.begins.items()}
 
-def _place(piece: Piece, sizes: Sizes) -> _Placed:
+
+def place(piece: Piece, sizes: Sizes) -> Placed:
+    """Give room for what a piece's kernels write, which know it by its entries."""
     begins, end = dict[Slot, int](), 0
     for slot, size in sizes.items():
         begins[slot] = end
@@ -251,15 +274,13 @@ def _place(piece: Piece, sizes: Sizes) -> _Placed:
     block = device.zeros(max(end, ALIGNED)) if bits else device.room(max(end, ALIGNED))
     for (kind, name), begin in begins.items():
         piece.put(kind, block.address + begin, name)
-    return _Placed(block, begins, sizes)
+    return Placed(block, begins, sizes)
 
 
-def _written(piece: Piece, placed: _Placed, tiles: int) -> dict[Slot, Bytes]:
+def _written(piece: Piece, placed: Placed, tiles: int) -> dict[Slot, Bytes]:
     """Give what `write` writes, by entry."""
     piece.bound.launch("write_pass", tiles, BLOCK, piece.context)
-    got = piece.bound.device.get(placed.block.address, placed.block.nbytes)
-    sizes = placed.sizes
-    return {slot: got[begin : begin + sizes[slot]] for slot, begin in placed.begins.items()}
+    return placed.read(piece.bound.device)
 
 
 def scratch_sizes(rows: int) -> Sizes:
@@ -294,7 +315,7 @@ def _aligned(size: int) -> int:
 
 
 def _column(
-    made: FilterProgram, number: int, t: pa.DataType, found: dict[Slot, Bytes], rows: int
+    made: FilterProgram, number: int, t: pa.DataType, found: Mapping[Slot, Bytes], rows: int
 ) -> pa.Array:
     """Give what was written of an output; of a dictionary the codes."""
     pair = made.outputs[number]
@@ -305,7 +326,7 @@ def _column(
 
 
 def _coded(
-    column: pa.Array, root: Node, t: pa.DataType, dictionaries: dict[str, pa.Array]
+    column: pa.Array, root: Node, t: pa.DataType, dictionaries: Mapping[str, pa.Array]
 ) -> pa.Array:
     """Give codes with the dictionary that they are of, and any other column as it is."""
     if not pa.types.is_dictionary(t):

@@ -230,6 +230,7 @@ class GroupsWork:
         self._folded = made.groups * made.state.nbytes
         self._states = bound.device.zeros(groups_bytes(made, spans))
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -260,6 +261,7 @@ class GroupsWork:
         if got[self._folded]:
             raise CorruptError("a key is not within the bounds that statistics give it")
         found = made.state.read(got[: self._folded])
+        self.selected = int(found["rows"].sum())
         present = found["rows"].nonzero()[0]
         rest = slots = present[found["first"][present].argsort()]
         columns = list[pa.Array]()

@@ -269,6 +269,7 @@ class HashedWork:
         keys = range(len(plan.step.sink.keys))
         self._keys = pa.schema([plan.output.field(k) for k in keys])
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Group a piece; when this returns its groups have left the device.
@@ -287,7 +288,9 @@ class HashedWork:
         known["places"] = places
         made, roots = self._made.filter, self._plan.roots
         kept = keep_rows(made, piece, self._keys, roots, (("made", ""), words.size * 8))
-        columns = [*kept.columns, *read_cells(words.cells, words.read(kept.beside))]
+        states = words.read(kept.beside)
+        self.selected += int(states["rows"].sum())
+        columns = [*kept.columns, *read_cells(words.cells, states)]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._plan.output))
 
     def _inserted(self, piece: Piece, places: int, full: int) -> list[Block] | None:

@@ -13,6 +13,7 @@ from wherry.render.cuda.groups import GroupsProgram, groups_bytes
 from wherry.render.cuda.hashed import HashedProgram, most_places, table_sizes
 from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.share import rendered_for
+from wherry.render.cuda.top import REACHED_BYTES, TopProgram, bests_bytes, blocks_of, top_sizes
 from wherry.render.cuda.totals import SPAN, totals_bytes
 
 _ROUNDED: Final = 512
@@ -47,6 +48,10 @@ def room_bytes(
     ones = -(-rows // 8) if any(facts[name].nulls for name in plan.columns) else 0
     if isinstance(made, FilterProgram):
         return _rounded([ones, *_filtered(made, plan.output, rows, 0)])
+    if isinstance(made, TopProgram):
+        bests = bests_bytes(made, blocks_of(rows))
+        written = room_of(top_sizes(made, plan, rows)) + _ROUNDED
+        return _rounded([ones, REACHED_BYTES, bests, written])
     if isinstance(made, HashedProgram):
         table = table_sizes(made, rows, most_places(rows)).values()
         keys = pa.schema(list(plan.output)[: len(made.filter.outputs)])

@@ -32,13 +32,19 @@ from wherry.render.cuda.groups import (
 )
 from wherry.render.cuda.hashed import HashedProgram, HashedWork, render_hashed
 from wherry.render.cuda.program import CudaPass
+from wherry.render.cuda.top import TopProgram, TopWork, render_top
 from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_totals
 
-Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram
+Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram | TopProgram
 
 
 class _Work(Protocol):
-    """What is done with pieces, by what a pass gives its rows to."""
+    """What is done with pieces, by what a pass gives its rows to.
+
+    `selected` is how many rows passed, once it is finished.
+    """
+
+    selected: int
 
     def add(self, piece: Piece) -> None:
         """Queue a piece."""
@@ -63,6 +69,11 @@ class Share:
     def uses(self) -> dict[str, frozenset[str]]:
         """Give what the program reads of which columns, as `put_column` has it."""
         return self._bound.layout.read
+
+    @property
+    def selected(self) -> int:
+        """Give how many rows passed, once it is finished."""
+        return self._work.selected
 
     def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
         """Queue the next `rows` rows; `columns` has those that the program reads.
@@ -104,7 +115,7 @@ class Share:
         """Give what came of all rows, once it has left the device.
 
         Totals and groups of known keys give one batch, rows and other groups one of each piece;
-        groups come in order of their first rows.
+        groups come in order of their first rows, rows in key order if only the first are wanted.
 
         Raises
         ------
@@ -179,6 +190,8 @@ def begin(
 def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> _Work:
     if isinstance(made, FilterProgram):
         return FilterWork(made, plan)
+    if isinstance(made, TopProgram):
+        return TopWork(made, plan, bound)
     if isinstance(made, HashedProgram):
         return HashedWork(made, plan, bound)
     spans = sum([-(-rows // SPAN) for rows in runs])
@@ -242,4 +255,6 @@ def _rendered(
             if not fits_on_chip(plan, variant, sizes, shared_bytes):
                 return render_hashed(plan, variant, most_groups(plan, variant, sizes))
             return render_groups(plan, variant, domains_of(plan, variant, sizes), shared_bytes)
+    if plan.top is not None:
+        return render_top(plan, plan.top, variant, shared_bytes)
     return render_filter(plan, variant)

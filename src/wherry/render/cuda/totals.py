@@ -59,6 +59,7 @@ class TotalsWork:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._states = bound.device.room(totals_bytes(made, spans))
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -80,6 +81,7 @@ class TotalsWork:
         self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
         end = self._states.address + self._spans * size
         found = state.read(self._bound.device.get(end, size))
+        self.selected = int(found["rows"][0])
         columns = read_cells(state.cells, found)
         return [pa.RecordBatch.from_arrays(columns, schema=self._plan.output)]
 

@@ -15,12 +15,16 @@ from wherry.data.types import layout_of
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
 from wherry.render.intervals import INT64, interval, within
-from wherry.render.loop import Slot, Variant
+from wherry.render.loop import OWN, Slot, Variant
 
 WORD: Final = 8
 """Bytes of an entry of the context."""
 MOST_WORDS: Final = 512
 """A kernel's arguments are 4 KiB at most, on every architecture and driver."""
+
+
+ROW: Final = Column(f"{OWN}row", pa.uint32())
+"""The number of a row in its piece, as if it were a column."""
 
 
 class Value(Struct, frozen=True):
