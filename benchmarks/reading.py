@@ -24,7 +24,8 @@ from pyarrow import ipc
 
 from wherry.base.errors import InputError
 from wherry.data.arrow_file import ArrowFile
-from wherry.data.readers import Posix, Way
+from wherry.data.file_reads import Way
+from wherry.data.readers import Posix
 
 _ROUNDS = 9
 _BATCHES, _COLUMNS, _ROWS = 1000, 16, 256

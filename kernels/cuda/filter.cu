@@ -1,31 +1,29 @@
 // Rows that pass, in their order, in two passes and exactly as many. The first makes a bit a row
 // and a count a tile; tiles are scanned; the second reads what is kept only, and writes it.
 //
-// Before this stand: Context; TESTED, whether there is a predicate; BITMAPS; AT_ONCE, how
-// many rows a thread writes at once; test_rows(c, first, step, live), which clears what does not
-// pass; write(c, row, at), which gives a bit for each bitmap; bitmap(c, number).
+// Before this stand: Context; TESTED, whether there is a predicate; BITMAPS; test_rows(c, first, step,
+// live), which clears what does not pass; read_write(c, row), what write(c, row, at, r) needs, which
+// gives a bit for each bitmap, and AT_ONCE, for how many rows it is read at once; bitmap(c, number).
 // Kernels say how many blocks a core should have room for: without it the compiler spilled to reach a
 // number of its own.
-constexpr int BLOCK = 256, WORDS = 8, WARPS = BLOCK / 32;
-constexpr i64 TILE = BLOCK * WORDS;
+constexpr int BLOCK = 256, WARPS = BLOCK / 32;
+constexpr i64 TILE = BLOCK * ITEMS;
 
 // grid: tiles. Writes c.bits (one u32 for 32 rows) and c.counts (one u32 a tile).
 extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     mask_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
-  bool live[WORDS];
+  const i64 begin = blockIdx.x * TILE + warp * 32 * ITEMS;
+  const u32 live = test_rows(c, begin + lane, 32, rows_before(c.rows, begin + lane, 32));
+  u32 hits = 0, own = 0;
 #pragma unroll
-  for (int w = 0; w < WORDS; ++w) live[w] = begin + w * 32 + lane < c.rows;
-  test_rows(c, begin + lane, 32, live);
-  u32 hits = 0;
-#pragma unroll
-  for (int w = 0; w < WORDS; ++w) {
-    const u32 word = __ballot_sync(EVERY_LANE, live[w]);
+  for (int w = 0; w < ITEMS; ++w) {
+    const u32 word = __ballot_sync(EVERY_LANE, live >> w & 1);
     hits += __popc(word);
-    if (lane == 0 && begin + w * 32 < c.rows) c.bits[(begin >> 5) + w] = word;
+    own = lane == w ? word : own;
   }
+  if (lane < ITEMS && begin + lane * 32 < c.rows) c.bits[(begin >> 5) + lane] = own;
   if (lane == 0) found[warp] = hits;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -36,28 +34,40 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
 }
 
 // grid: 1. Writes c.offsets: where the rows of each tile go, and behind them how many there are.
-extern "C" __global__ void __launch_bounds__(BLOCK, 1)
+// One core does this, for as many tiles at once as it can: 300,000 of them take 18 turns.
+constexpr int SCANNING = 1024, EACH = 16, SUMS = SCANNING / 32;
+extern "C" __global__ void __launch_bounds__(SCANNING, 1)
     scan_pass(const __grid_constant__ Context c) {
-  __shared__ u64 sums[WARPS];
+  __shared__ u64 sums[SUMS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const i64 tiles = (c.rows + TILE - 1) / TILE;
   u64 running = 0;
-  for (i64 begin = 0; begin < tiles; begin += BLOCK) {
-    const i64 tile = begin + threadIdx.x;
-    const u64 own = tile < tiles ? c.counts[tile] : 0;
-    u64 upto = own;
+  for (i64 begin = 0; begin < tiles; begin += SCANNING * EACH) {
+    const i64 first = begin + threadIdx.x * EACH;
+    u32 counts[EACH], own = 0;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) counts[k] = first + k < tiles ? c.counts[first + k] : 0;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) own += counts[k];
+    u32 upto = own;
+#pragma unroll 1
     for (int by = 1; by < 32; by *= 2) {
-      const u64 below = __shfl_up_sync(EVERY_LANE, upto, by);
+      const u32 below = __shfl_up_sync(EVERY_LANE, upto, by);
       upto += lane >= by ? below : 0;
     }
     if (lane == 31) sums[warp] = upto;
     __syncthreads();
-    u64 before = running;
-    for (u32 k = 0; k < WARPS; ++k) {
-      before += k < warp ? sums[k] : 0;
+    u64 at = running + upto - own;
+#pragma unroll 1
+    for (u32 k = 0; k < SUMS; ++k) {
+      at += k < warp ? sums[k] : 0;
       running += sums[k];
     }
-    if (tile < tiles) c.offsets[tile] = before + upto - own;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+      if (first + k < tiles) c.offsets[first + k] = at;
+      at += counts[k];
+    }
     __syncthreads();
   }
   if (threadIdx.x == 0) c.offsets[tiles] = running;
@@ -80,29 +90,37 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     write_pass(const __grid_constant__ Context c) {
   __shared__ u32 found[WARPS];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const i64 begin = blockIdx.x * TILE + warp * 32 * WORDS;
-  u32 word[WORDS], hits = 0;
-#pragma unroll
-  for (int w = 0; w < WORDS; ++w) {
-    const i64 row = begin + w * 32;
-    if constexpr (TESTED)
-      word[w] = row < c.rows ? c.bits[row >> 5] : 0u;
-    else
-      word[w] = __ballot_sync(EVERY_LANE, row + lane < c.rows);
-    hits += __popc(word[w]);
+  const i64 begin = blockIdx.x * TILE + warp * 32 * ITEMS;
+  // Each of the first lanes has a word, and all have what it says of their rows.
+  u32 own = 0;
+  if (lane < ITEMS && begin + lane * 32 < c.rows) {
+    const i64 left = c.rows - begin - lane * 32;
+    own = TESTED ? c.bits[(begin >> 5) + lane] : left < 32 ? (1u << left) - 1 : EVERY_LANE;
   }
+  const u32 hits = __reduce_add_sync(EVERY_LANE, __popc(own));
   if (lane == 0) found[warp] = hits;
-  __syncthreads();
   u64 first = TESTED ? c.offsets[blockIdx.x] : (u64)(blockIdx.x * TILE);
+  __syncthreads();
+  if (hits == 0) return;
+#pragma unroll 1
   for (u32 k = 0; k < warp; ++k) first += found[k];
-#pragma unroll AT_ONCE
-  for (int w = 0; w < WORDS; ++w) {
-    if (word[w] == 0) continue;
-    const bool kept = word[w] >> lane & 1;
-    const u64 at = first + __popc(word[w] & ((1u << lane) - 1));
-    const u64 bits = kept ? write(c, begin + w * 32 + lane, at) : 0;
+#pragma unroll 1
+  for (int j = 0; j < ITEMS; j += AT_ONCE) {
+    u32 word[AT_ONCE];
+    Read_write r[AT_ONCE];
 #pragma unroll
-    for (int k = 0; k < BITMAPS; ++k) put_bits(bitmap(c, k), first, at, bits >> k & 1);
-    first += __popc(word[w]);
+    for (int k = 0; k < AT_ONCE; ++k) {
+      word[k] = __shfl_sync(EVERY_LANE, own, j + k);
+      r[k] = read_write(c, word[k] >> lane & 1 ? begin + (j + k) * 32 + lane : 0);
+    }
+    all_asked_for();
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const u64 at = first + __popc(word[k] & ((1u << lane) - 1));
+      const u64 bits = word[k] >> lane & 1 ? write(c, begin + (j + k) * 32 + lane, at, r[k]) : 0;
+#pragma unroll 1
+      for (int n = 0; n < BITMAPS; ++n) put_bits(bitmap(c, n), first, at, bits >> n & 1);
+      first += __popc(word[k]);
+    }
   }
 }

@@ -18,13 +18,39 @@ constexpr u32 EVERY_LANE = 0xffffffffu;
 constexpr i64 I64_LEAST = -0x7fffffffffffffffll - 1;
 constexpr i64 I64_MOST = 0x7fffffffffffffffll;
 
+// Rows of a thread that are under way together. Which of them are left is a bit of each: the rows of
+// a thread may be counted by a loop then, where an array would not stay in registers.
+constexpr int ITEMS = 8;
+
+// The rows of a thread that there are, of those from `first` on, `step` apart.
+DEVICE u32 rows_before(const i64 end, const i64 first, const i64 step) {
+  u32 live = 0;
+#pragma unroll
+  for (int k = 0; k < ITEMS; ++k) live |= (u32)(first + k * step < end) << k;
+  return live;
+}
+
+// Whether any row of a warp is left.
+DEVICE bool any(const u32 live) { return __any_sync(EVERY_LANE, live != 0); }
+
+// What a column holds. Not through the read-only cache: the compiler moves such loads past every
+// barrier to where they are used, and a thread waits for each before it asks for the next.
+template <class T>
+DEVICE T load(const T* at) {
+  return *at;
+}
+
+// Between what is read of several rows and what is made of it: all loads are under way before the
+// first is waited for. Whole warps come here.
+DEVICE void all_asked_for() { __syncwarp(); }
+
 // A bit of a bitmap that need not begin at a whole byte.
-DEVICE bool bit_at(const u8* bits, const i64 at) { return __ldg(bits + (at >> 3)) >> (at & 7) & 1; }
+DEVICE bool bit_at(const u8* bits, const i64 at) { return load(bits + (at >> 3)) >> (at & 7) & 1; }
 
 // Arrow's 128 bits, low word first; the address is a multiple of 8, not always of 16.
 DEVICE i128 wide(const u64 low, const i64 high) { return (i128)((u128)(u64)high << 64 | low); }
 DEVICE i128 wide_at(const i64* words, const i64 row) {
-  return wide((u64)__ldg(words + 2 * row), __ldg(words + 2 * row + 1));
+  return wide((u64)load(words + 2 * row), load(words + 2 * row + 1));
 }
 
 // Integers divided by a positive one, rounded down: below 0 the complement is divided.

@@ -21,11 +21,21 @@ DEVICE State of_block(State state) {
   return state;
 }
 
-// Partial states of one group, `apart` from each other, as one.
+// Partial states of one group, `apart` from each other, as one; of small states several are under way.
 template <int THREADS>
 DEVICE State folded(const State* partials, const i64 spans, const i64 apart) {
+  constexpr int TOGETHER = sizeof(State) <= 64 ? 4 : 1;
   State state = zero();
 #pragma unroll 1
-  for (i64 span = threadIdx.x; span < spans; span += THREADS) merge(state, partials[span * apart]);
+  for (i64 begin = threadIdx.x; begin < spans; begin += TOGETHER * THREADS) {
+    State parts[TOGETHER];
+#pragma unroll
+    for (int k = 0; k < TOGETHER; ++k) {
+      const i64 span = begin + k * THREADS;
+      parts[k] = span < spans ? partials[span * apart] : zero();
+    }
+#pragma unroll
+    for (int k = 0; k < TOGETHER; ++k) merge(state, parts[k]);
+  }
   return of_block<THREADS>(state);
 }

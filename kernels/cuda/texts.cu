@@ -6,16 +6,16 @@ struct Text {
 
 template <class Offset>
 DEVICE Text text_at(const Offset* offsets, const u8* bytes, const i64 row) {
-  const i64 begin = __ldg(offsets + row);
-  return {bytes + begin, (i64)__ldg(offsets + row + 1) - begin};
+  const i64 begin = load(offsets + row);
+  return {bytes + begin, (i64)load(offsets + row + 1) - begin};
 }
 
 // Views: 12 bytes or fewer lie in the view, more in one of the buffers.
 DEVICE Text view_at(const u32* views, const u64* buffers, const i64 row) {
   const u32* view = views + 4 * row;
-  const i64 size = (i32)__ldg(view);
+  const i64 size = (i32)load(view);
   if (size <= 12) return {(const u8*)(view + 1), size};
-  return {(const u8*)__ldg(buffers + __ldg(view + 2)) + __ldg(view + 3), size};
+  return {(const u8*)load(buffers + load(view + 2)) + load(view + 3), size};
 }
 
 DEVICE bool same_bytes(const u8* a, const u8* b, const i64 size) {

@@ -20,13 +20,14 @@ from support.cuda_cases import (
     NARROW,
     TOTALS,
     by_code,
+    by_date,
     every_type,
     extremes,
     forecast,
     numeric,
     totals,
 )
-from support.cuda_shim import ShimDevice
+from support.cuda_shim import SHARED, ShimDevice
 from support.random_expressions import batches, numbers, tests
 
 from wherry import col, count
@@ -48,7 +49,7 @@ from wherry.render.reference import run_reference
 
 REGISTERS_MOST = 128
 """Of a thread: with more, fewer than 16 warps fit on a core, and loads do not overlap."""
-WIDE = [totals, extremes]
+WIDE = [totals, extremes, by_date]
 """Of very many aggregates, whose states are kept in registers all the same."""
 CHUNKS = [(0, 0.0, 0), (1, 0.0, 0), (63, 0.3, 3), (2048, 0.0, 5), (5000, 0.3, 3), (300, 1.0, 0)]
 
@@ -241,7 +242,7 @@ def test_tpch(query, lineitem, tmp_path):
         same(found, run_reference(Stage((step,)), batch, prepared.literals))
     coded = [n for n, t in zip(batch.schema.names, batch.schema.types, strict=True) if is_coded(t)]
     sizes = {name: len(batch.column(name).dictionary) for name in coded}
-    compiled(render(plan, frozenset(), sizes).program, tmp_path)
+    compiled(render(plan, frozenset(), sizes, SHARED).program, tmp_path)
 
 
 def is_coded(t):
@@ -254,7 +255,7 @@ NULLS = [(case, frozenset(SCHEMA.names)) for case in (*FILTERS, *TOTALS, *GROUPS
 
 @pytest.mark.parametrize(("case", "nulls"), FULL + NULLS)
 def test_nvrtc_compiles(case, nulls, tmp_path, record_property):
-    program = render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), nulls, {"c": 9}).program
+    program = render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), nulls, {"c": 9}, SHARED).program
     most = compiled(program, tmp_path)
     record_property("registers", most)
     assert most <= REGISTERS_MOST or case in WIDE

@@ -6,21 +6,34 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.chunks import SCHEMA, batch_of, same
-from support.cuda_cases import FILTERS, GROUPS, NARROW, TOTALS, by_anything, by_code, texts, totals
-from support.cuda_shim import ShimDevice
+from support.cuda_cases import (
+    FILTERS,
+    GROUPS,
+    NARROW,
+    TOTALS,
+    by_anything,
+    by_code,
+    every_type,
+    texts,
+    totals,
+    unfiltered,
+)
+from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col, count
 from wherry.base.errors import Retryable, WherryError
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve, resolve_call
 from wherry.ir.stage import Groups, Pass, Stage, Totals
+from wherry.render.cuda import hashed
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.share import begin
+from wherry.render.cuda.room import room_bytes
+from wherry.render.cuda.share import begin, rendered_for
 from wherry.render.cuda.totals import SPAN
 from wherry.render.reference import run_reference
 
@@ -119,23 +132,26 @@ CASES = [*FILTERS, *TOTALS, *GROUPS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_every_case_over_slices(case):
+@settings(max_examples=3, deadline=None)
+@given(start=st.integers(0, 90), runs=st.lists(st.integers(0, 200), max_size=3))
+@example(start=50, runs=[130, 1, 369])
+def test_slices_of_resident_columns(case, start, runs):
     """Runs begin anywhere: bits and codes, texts and views of a slice are those of its rows."""
     batch = batch_of(700, 0.3, 3, 3)
     stage, literals = case()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
-    device, runs = ShimDevice(), (130, 1, 369)
+    device = ShimDevice()
     facts = facts_of({n: batch.column(n) for n in plan.columns})
     share = begin(plan, facts, literals, Constants(device), runs)
-    columns, at = resident(batch, share.uses, device), 50
-    parts = []
+    columns, at, parts = resident(batch, share.uses, device), start, []
     for rows in runs:
         share.add({n: c.slice(at, rows) for n, c in columns.items()}, rows)
         parts.append(batch.slice(at, rows))
         at += rows
     found = share.finish()
-    if len(found) == 1:
-        parts = [batch.slice(50, sum(runs))]
+    if len(found) != len(parts):
+        # All of it is one answer.
+        parts = [batch.slice(start, sum(runs))]
     for one, part in zip(found, parts, strict=True):
         same(one, run_reference(stage, part, literals))
 
@@ -144,18 +160,12 @@ def test_a_piece_without_nulls_in_a_share_with_them():
     pieces = [batch_of(SPAN, 0.0, 5), batch_of(100, 0.3, 3)]
     stage, literals = totals()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
-    # The dictionaries differ in order; only whether they are null is asked.
-    pieces = [p.set_column(p.schema.get_field_index("c"), "c", plain(p)) for p in pieces]
+    # The dictionaries differ: only whether codes are null is asked.
     facts = {n: ColumnFacts(nulls=True) for n in plan.columns}
     facts["c"] = ColumnFacts(nulls=True, dictionary=pieces[0].column("c").dictionary)
     (found,) = shared(plan, literals, pieces, (SPAN + 100,), ShimDevice(), facts)
-    table_ = pa.Table.from_batches(pieces).combine_chunks().to_batches()
-    same(found, run_reference(stage, table_[0], literals))
-
-
-def plain(batch):
-    codes = batch.column("c").indices
-    return pa.DictionaryArray.from_arrays(codes, batch_of(SPAN, 0.0, 5).column("c").dictionary)
+    joined = pa.Table.from_batches(pieces).unify_dictionaries().combine_chunks()
+    same(found, run_reference(stage, joined.to_batches()[0], literals))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +214,21 @@ def test_columns_must_be_what_the_share_was_begun_for():
         share.add(columns, 20)
 
 
+@pytest.mark.parametrize("keys", [(), ("k",)], ids=["totals", "groups"])
+def test_pieces_are_not_kept(keys):
+    """However many pieces there are, the device has room for two and for states."""
+    _, literals, plan = summed(*keys)
+    device, runs = ShimDevice(), (ROWS,)
+    facts = facts_of({n: table().column(n) for n in plan.columns})
+    # x, its validity, y and k, of a piece that is put while another is not let go of yet.
+    most = 2 * (SPAN * (8 + 4 + 1) + SPAN // 8) + room_bytes(
+        plan, facts, runs, SPAN, device.shared_bytes
+    )
+    (found,) = shared(plan, literals, cut(table(), runs, range(6)), runs, device, facts)
+    assert found.equals(whole(runs, keys))
+    assert device.most_taken <= most
+
+
 def test_memory_is_given_back_and_bounded():
     _, literals, plan = summed("k")
     device = ShimDevice(memory_bytes=64 << 20)
@@ -239,12 +264,86 @@ def test_constants_are_kept_by_content():
     assert device.taken == 2500
 
 
-@pytest.mark.parametrize("case", [totals, by_code, texts, by_anything], ids=lambda c: c.__name__)
-def test_results_leave_in_few_copies(case):
-    batch = batch_of(300, 0.3, 3)
+FEW = [(totals, 300, 1), (by_code, 300, 1), (texts, 300, 1), (by_anything, 300, 1)]
+# Of many rows their number comes first.
+MANY = [(every_type, 300, 1), (every_type, 5000, 2), (unfiltered, 5000, 1)]
+
+
+@pytest.mark.parametrize(("case", "rows", "gets"), FEW + MANY)
+def test_results_leave_in_few_copies(case, rows, gets):
+    batch = batch_of(rows, 0.3, 3)
     stage, literals = case()
     plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
     device = ShimDevice()
-    shared(plan, literals, [batch], (300,), device)
-    # Of rows their number comes first.
-    assert len(device.gets) == (1 if case in {totals, by_code} else 2)
+    (found,) = shared(plan, literals, [batch], (rows,), device)
+    same(found, run_reference(stage, batch, literals))
+    assert len(device.gets) == gets
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("rows", [1, 300, 5000])
+def test_room_is_enough(case, rows):
+    """A device that has just what was said it takes has enough."""
+    batch = batch_of(rows, 0.3, 3)
+    stage, literals = case()
+    plan = plan_pass(stage.steps[0], SCHEMA, NARROW)
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+    device = ShimDevice()
+    constants = Constants(device)
+    share = begin(plan, facts, literals, constants, (rows,))
+    columns = resident(batch, share.uses, device)
+    del share
+    before, room = device.taken, room_bytes(plan, facts, (rows,), rows, SHARED)
+    device.memory_bytes, device.most_taken = before + room, before
+    share = begin(plan, facts, literals, constants, (rows,))
+    share.add(columns, rows)
+    (found,) = share.finish()
+    same(found, run_reference(stage, batch, literals))
+    if case is unfiltered and rows == 5000:
+        # All rows are kept.
+        assert device.most_taken - before > 0.9 * room
+
+
+def distinct(rows):
+    """Give rows whose keys are all different, and a pass that groups by them."""
+    numbers = np.random.default_rng(3).permutation(rows).astype(np.int64) * 977
+    batch = pa.RecordBatch.from_pydict({"k": numbers, "x": np.arange(rows)})
+    calls = (("x", resolve_call(col("x").sum().call, batch.schema)), ("n", count().call))
+    keys = (("k", resolve(col("k").node, batch.schema)),)
+    stage, literals = lift(Stage((Pass(None, Groups(keys, calls)),)))
+    return batch, stage, literals, plan_pass(stage.steps[0], batch.schema, {})
+
+
+def test_tables_grow_as_far_as_groups_need(monkeypatch):
+    monkeypatch.setattr(hashed, "_BEGIN", 64)
+    batch, stage, literals, plan = distinct(4000)
+    device = ShimDevice()
+    constants = Constants(device)
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+
+    def inserts(rows):
+        device.launches.clear()
+        share = begin(plan, facts, literals, constants, (len(rows),))
+        share.add(resident(rows, share.uses, device), len(rows))
+        (found,) = share.finish()
+        same(found, run_reference(stage, rows, literals))
+        return device.launches.count("insert_pass")
+
+    assert inserts(batch.slice(0, 50)) == 1
+    # 64, 512, 4096 and 8192 places; the last is known to do.
+    assert inserts(batch) == 4
+    assert inserts(batch) == 1
+    # Many rows of few keys need no more.
+    few = pa.concat_batches([batch.slice(0, 30)] * 100)
+    assert inserts(few) == 1
+
+
+def test_tables_are_not_larger_than_keys_can_be():
+    batch = batch_of(5000, 0.0, 3)
+    keys = tuple((k, resolve(col(k).node, SCHEMA)) for k in ("i8", "i64", "u16", "c"))
+    stage, literals = lift(Stage((Pass(None, Groups(keys, ())),)))
+    plan = plan_pass(stage.steps[0], SCHEMA, {"i8": (-9, 9), "i64": (-9, 9), "u16": (0, 2)})
+    facts = facts_of({n: batch.column(n) for n in plan.columns})
+    assert rendered_for(plan, facts, SHARED).most == 19 * 19 * 3 * 9
+    (found,) = shared(plan, literals, [batch], (5000,), ShimDevice())
+    same(found, run_reference(stage, batch, literals))

@@ -186,6 +186,11 @@ def by_date():
     return staged(Pass(None, Groups(keys, calls_of(w=col("w").max(), n=col("s").count()))))
 
 
+def by_many():
+    """Floats by more groups than fit on chip without asking."""
+    return grouped("i8", "u16", x=col("f64").sum())
+
+
 def by_anything():
     calls = {"n": count(), "texts": col("s").count(), "m": (col("m") * col("m")).sum()}
     for name in ("i8", "u16", "f32", "f64", "d"):
@@ -198,5 +203,5 @@ def by_truth_and_number():
 
 
 TOTALS = [totals, extremes, forecast, nothing_passes]
-GROUPS = [by_code, by_several, by_date, by_anything, by_truth_and_number]
+GROUPS = [by_code, by_several, by_date, by_many, by_anything, by_truth_and_number]
 FILTERS = [every_type, unfiltered, numeric, truths, texts, dictionaries, moments]

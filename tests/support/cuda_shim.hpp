@@ -11,6 +11,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __shared__ static /* blocks run one after the other */
@@ -19,6 +20,9 @@ struct Dim {
   unsigned x;
 };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
+
+// Memory on chip that a launch asks for; "extern __shared__" is taken out of programs.
+alignas(16) static unsigned long long on_chip[(227 << 10) / 8];
 
 namespace shim {
 constexpr unsigned MOST = 1024;
@@ -67,8 +71,10 @@ T from(T value, unsigned lane) {
   meet();
   return value;
 }
-inline void launch(unsigned grid, unsigned block, void (*kernel)()) {
-  if (block > MOST || block % 32) abort();
+inline void launch(unsigned grid, unsigned block, unsigned shared, void (*kernel)()) {
+  if (block > MOST || block % 32 || shared > sizeof on_chip) abort();
+  // What a launch did not ask for is not there.
+  memset((char*)on_chip + shared, 0x55, sizeof on_chip - shared);
   if (!stacks) stacks = (char*)malloc(MOST * STACK);
   gridDim.x = grid, blockDim.x = block, count = block, body = kernel;
   for (unsigned b = 0; b < grid; ++b) {
@@ -91,10 +97,20 @@ inline void launch(unsigned grid, unsigned block, void (*kernel)()) {
       }
     }
   }
+  for (const char* at = (char*)on_chip + shared; at < (char*)(on_chip + sizeof on_chip / 8); ++at)
+    if (*at != 0x55) abort();
 }
 }  // namespace shim
 
 inline void __syncthreads() { shim::wait(0, shim::count, &shim::Fiber::blocks); }
+inline bool __syncthreads_or(bool bit) {
+  shim::slots[shim::current] = bit;
+  __syncthreads();
+  bool found = false;
+  for (unsigned k = 0; k < shim::count; ++k) found |= shim::slots[k] != 0;
+  __syncthreads();
+  return found;
+}
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline unsigned __ballot_sync(unsigned, bool bit) {
   shim::slots[shim::current] = bit;
@@ -111,6 +127,20 @@ inline unsigned __reduce_or_sync(unsigned, unsigned value) {
   for (unsigned k = 0; k < 32; ++k) found |= (unsigned)shim::slots[shim::warp() + k];
   shim::meet();
   return found;
+}
+inline bool __any_sync(unsigned mask, bool bit) { return __ballot_sync(mask, bit) != 0; }
+inline void __syncwarp() { shim::meet(); }
+inline unsigned __reduce_add_sync(unsigned, unsigned value) {
+  shim::slots[shim::current] = value;
+  shim::meet();
+  unsigned found = 0;
+  for (unsigned k = 0; k < 32; ++k) found += (unsigned)shim::slots[shim::warp() + k];
+  shim::meet();
+  return found;
+}
+template <class T>
+T __shfl_sync(unsigned, T value, unsigned lane) {
+  return shim::from(value, lane);
 }
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {

@@ -15,6 +15,9 @@ from wherry.base.errors import Retryable
 
 FOLDER = Path(__file__).parent
 _libc = ctypes.CDLL(None, use_errno=True)
+SHARED = 227 << 10
+"""Bytes of memory on chip that a block may have, as on sm_90."""
+_ON_CHIP = re.compile(r"^extern __shared__ u64 on_chip\[\];.*$", re.MULTILINE)
 _ENTRY = re.compile(r"__launch_bounds__\([\w, ]+\)\s+(\w+)\(")
 
 
@@ -50,14 +53,14 @@ class ShimDevice:
 
     Blocks begin at multiples of what their sizes are multiples of, not of `ALIGNED`, so that their
     ends are guarded. `most_blocks` bounds the grids of kernels that take any: their answer must
-    not depend on it. `taken` says how many bytes blocks have.
+    not depend on it. `taken` says how many bytes blocks have, `most_taken` the most there were.
     """
 
-    name, arch, cores, shared_bytes = "shim", "sm_90", 2, 227 << 10
+    name, arch, cores, shared_bytes = "shim", "sm_90", 2, SHARED
 
     def __init__(self, most_blocks=3, memory_bytes=1 << 30):
         self.most_blocks, self.memory_bytes = most_blocks, memory_bytes
-        self.taken = 0
+        self.taken = self.most_taken = 0
         self.launches, self.gets = [], []
 
     def free_bytes(self):
@@ -68,6 +71,7 @@ class ShimDevice:
         if nbytes > self.free_bytes():
             raise Retryable(f"{nbytes} bytes of {self.free_bytes()} that are free")
         self.taken += nbytes
+        self.most_taken = max(self.most_taken, self.taken)
         return ShimBlock(self, nbytes, content)
 
     def room(self, nbytes):
@@ -92,13 +96,14 @@ class ShimDevice:
         assert grid > 0
         assert shared <= self.shared_bytes
         self.launches.append(entry)
-        if entry in {"total_pass", "group_pass"}:
-            grid = min(grid, self.most_blocks)
-        run = getattr(_library(text), f"run_{entry}")
-        run(ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_char_p(context))
+        grid = min(grid, most_of(entry, self.most_blocks))
+        run_kernel(text, entry, grid, block, context, shared)
 
     def registered(self, memory):
         return ShimRegistered()
+
+    def reads(self, address, nbytes):
+        return False
 
     def copy_in(self, target, source, nbytes):
         ctypes.memmove(target, source, nbytes)
@@ -111,6 +116,20 @@ class ShimDevice:
     def after(self, event):
         pass
 
+    def after_launches(self):
+        pass
+
+
+def most_of(entry, most_blocks):
+    """Give how many blocks a kernel is run with at most: fewer than any, if it takes any."""
+    return most_blocks if entry in {"total_pass", "group_pass"} else 1 << 30
+
+
+def run_kernel(text, entry, grid, block, context, shared):
+    """Run a kernel of a program here and now; `context` holds its argument."""
+    run = getattr(library(text), f"run_{entry}")
+    run(*map(ctypes.c_uint, (grid, block, shared)), ctypes.c_char_p(context))
+
 
 @cache
 def _folder():
@@ -118,20 +137,24 @@ def _folder():
 
 
 @cache
-def _library(text):
+def library(text):
     """Compile a program for this CPU; each text once in a process."""
     entries = _ENTRY.findall(text)
     runs = [
-        f'extern "C" void run_{e}(unsigned grid, unsigned block, const void* context) {{\n'
+        f'extern "C" void run_{e}(unsigned grid, unsigned block, unsigned shared,'
+        " const void* context) {\n"
         "  static Context kept;\n  memcpy(&kept, context, sizeof kept);\n"
-        f"  shim::launch(grid, block, [] {{ {e}(kept); }});\n}}\n"
+        f"  shim::launch(grid, block, shared, [] {{ {e}(kept); }});\n}}\n"
         for e in entries
     ]
+    runs.append('extern "C" unsigned argument_bytes() { return sizeof(Context); }')
     name = Path(_folder().name) / sha256(text.encode()).hexdigest()
     source, library = name.with_suffix(".cpp"), name.with_suffix(".so")
-    source.write_text("\n".join(['#include "cuda_shim.hpp"', text, *runs]))
+    source.write_text("\n".join(['#include "cuda_shim.hpp"', _ON_CHIP.sub("", text), *runs]))
     command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off"]
-    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing", f"-I{FOLDER}"]
+    command += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
+    # Loads and stores that are not aligned end a kernel on a device.
+    command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", f"-I{FOLDER}"]
     made = subprocess.run(
         [*command, source, "-o", library], capture_output=True, text=True, check=False
     )

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from support.chunks import SCHEMA, calls_of, rows_of
 from support.cuda_cases import NARROW, every_type, forecast
-from support.cuda_shim import ShimDevice
+from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col
 from wherry.base.errors import Refused, WherryError
@@ -18,7 +18,7 @@ from wherry.render.cuda.share import render
 
 
 def rendered(case):
-    return render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {}).program
+    return render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {}, SHARED).program
 
 
 def launched(program, device, entry, words):
@@ -54,7 +54,9 @@ def test_any_number_of_partial_states_is_folded(spans):
 
 
 def test_cubins_are_kept(tmp_path):
-    program = render(plan_pass(forecast()[0].steps[0], SCHEMA, NARROW), frozenset(), {}).program
+    program = render(
+        plan_pass(forecast()[0].steps[0], SCHEMA, NARROW), frozenset(), {}, SHARED
+    ).program
     first, again = (compile_program(program, "sm_90", tmp_path) for _ in range(2))
     assert (first.cached, again.cached) == (False, True)
     assert again.image == first.image
@@ -74,7 +76,9 @@ def test_names_do_not_change_the_text():
         test = resolve((col(column) > 1).node, schema)
         sink = Rows((("out", resolve((col(column) * 2).node, schema)),))
         stage, _ = lift(Stage((Pass(test, sink),)))
-        texts.append(render(plan_pass(stage.steps[0], schema, {}), frozenset(), {}).program.text)
+        texts.append(
+            render(plan_pass(stage.steps[0], schema, {}), frozenset(), {}, SHARED).program.text
+        )
     assert texts[0] == texts[1]
 
 
@@ -98,4 +102,4 @@ def test_floats_by_unbounded_keys_are_refused():
     step = lift(Stage((Pass(None, Groups(keys, calls_of(x=col("f64").sum()))),)))[0].steps[0]
     plan = plan_pass(step, SCHEMA, {"i8": (-128, 127)})
     with pytest.raises(Refused, match="no fixed order"):
-        render(plan, frozenset(), {})
+        render(plan, frozenset(), {}, SHARED)

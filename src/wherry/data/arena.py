@@ -10,10 +10,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.data.arrays import empty_batch
+from wherry.data.file_reads import Evidence
 from wherry.data.ipc_layout import Layout
 from wherry.data.ipc_nodes import Nodes
 from wherry.data.mapping import reading
-from wherry.data.readers import Evidence
 from wherry.data.types import layout_of
 from wherry.data.validate import check_column
 

@@ -19,10 +19,11 @@ import pyarrow as pa
 from wherry.base.errors import CorruptError, InputError, unknown_name
 from wherry.data.arena import Arena, Placed, Read
 from wherry.data.extents import plan_extents
+from wherry.data.file_reads import Evidence, check_unchanged
 from wherry.data.ipc_footer import Blocks, File, open_descriptor, read_footer
 from wherry.data.ipc_layout import DICTIONARY, Layout, decode, dictionary_parts, read_metadata
 from wherry.data.ipc_nodes import Nodes, nodes_of
-from wherry.data.readers import Evidence, Posix, Reader
+from wherry.data.readers import Posix, Reader
 
 _Ints = npt.NDArray[np.int64]
 
@@ -134,7 +135,7 @@ class ArrowFile:
         extents, places = plan_extents(offsets, sizes, reader.gap if gap is None else gap)
         memory = reader.allocate(extents.size)
         evidence = reader.read(self._file, extents, memory) if len(places) else Evidence()
-        self._check_unchanged()
+        check_unchanged(self._file, self._file.descriptor)
         stored, *dictionaries = _placed(parts, places)
         return Arena(
             label=self._file.label,
@@ -164,13 +165,6 @@ class ArrowFile:
         if found is None:
             raise CorruptError(f"{self._file.label} lacks dictionary {name} of its schema")
         return found
-
-    def _check_unchanged(self) -> None:
-        stat = os.fstat(self._file.descriptor)
-        if (stat.st_size, stat.st_mtime_ns) != (self._file.size, self._file.modified_ns):
-            raise InputError(
-                f"{self._file.label} was changed in place after it was opened; open it again"
-            )
 
 
 def chosen_buffers(

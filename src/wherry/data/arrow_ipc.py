@@ -56,7 +56,7 @@ class IpcFile:
     """
 
     def __init__(self, mapping: MappedFile) -> None:
-        self._mapping = mapping
+        self.mapping = mapping
         self.label = mapping.label
         self.identity = mapping.identity
         size = mapping.stat.st_size
@@ -90,7 +90,7 @@ class IpcFile:
         InputError
             When the file was changed in place.
         """
-        self._mapping.check_unchanged()
+        self.mapping.check_unchanged()
         self._validated()
         whole = self._decompressed(batch, tuple(columns)) if self.decodes else self._batch(batch)
         return whole.select(list(columns))
@@ -101,7 +101,7 @@ class IpcFile:
             if reader is None:  # Opening one reads the dictionaries: once for these columns.
                 numbers = [self.schema.get_field_index(name) for name in columns]
                 options = ipc.IpcReadOptions(included_fields=numbers or [0])
-                reader = ipc.open_file(self._mapping.buffer, options=options)
+                reader = ipc.open_file(self.mapping.buffer, options=options)
                 self._narrow[columns] = reader
             return reader.get_batch(batch)
 
@@ -122,7 +122,7 @@ class IpcFile:
 
     def check_unchanged(self) -> None:
         """Refuse a file that was changed in place after it was opened."""
-        self._mapping.check_unchanged()
+        self.mapping.check_unchanged()
 
     def _validated(self) -> tuple[ChunkStatistics, ...]:
         with self._lock:
@@ -131,7 +131,7 @@ class IpcFile:
             return self._chunks
 
     def _load_or_measure(self) -> tuple[ChunkStatistics, ...]:
-        path, stat = self._mapping.path, self._mapping.stat
+        path, stat = self.mapping.path, self.mapping.stat
         chunks = statistics_file.load(path, stat, self.schema, self.rows)
         if chunks is None:
             chunks = tuple(self._measure(batch) for batch in range(len(self.rows)))

@@ -103,6 +103,9 @@ class Accelerator(Protocol):
     def registered(self, memory: memoryview) -> Registered:
         """Let the device read memory of the host by itself; whole pages."""
 
+    def reads(self, address: int, nbytes: int) -> bool:
+        """Tell whether the device reads this memory of the host by itself already."""
+
     def copy_in(self, target: int, source: int, nbytes: int) -> None:
         """Load bytes from an address of the host; of registered memory this returns at once."""
 
@@ -114,3 +117,9 @@ class Accelerator(Protocol):
 
     def after(self, event: Event) -> None:
         """Let launches from now on begin when `event` is over, without waiting here."""
+
+    def after_launches(self) -> None:
+        """Let what is loaded from now on begin when all launches until now are over.
+
+        To be called before memory that they read is loaded anew; `room` does so by itself.
+        """

@@ -64,11 +64,12 @@ _SENSELESS: dict[str, tuple[str, ...]] = {
 
 
 class Device(Table, frozen=True):
-    """Which device a profile is about."""
+    """Which device a profile is about; `models` is what drivers call it, if one of them is here."""
 
     name: str
     kind: DeviceKind
     title: str
+    models: tuple[str, ...] = ()
 
 
 class Cores(Table, frozen=True):

@@ -1,10 +1,15 @@
-"""The system `this-machine`: one cpu, measured when it is asked for, that holds every dataset."""
+"""The system `this-machine`: its cpu, measured when asked for, that holds every dataset; its cards.
+
+A card is another device of it, behind a link: planning decides whether rows go there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from wherry.devices.bandwidth import ARRAY_BYTES, read_gb_per_s
+from wherry.devices.cards import Facts, cards, link_to, profile_of
 from wherry.devices.figures import Count, Figure
 from wherry.devices.proc import cpu_clock_ghz, cpu_name, memory_bytes, usable_cores
 from wherry.devices.profile import (
@@ -35,14 +40,19 @@ def this_machine() -> System:
 
     Datasets live in its memory, so `cpu0` has no `[media]`. Measured once per machine (0.3 s).
     """
+    return machine_with(cards())
+
+
+def machine_with(found: Sequence[Facts]) -> System:
+    """Give this machine as a system that has these cards."""
     return System(
         name=THIS_MACHINE,
         title="This machine",
         host=_DEVICE,
         client=_DEVICE,
-        devices={_DEVICE: _profile()},
+        devices={_DEVICE: _profile(), **{card.name: profile_of(card) for card in found}},
         switches=(),
-        links=(),
+        links=tuple(link_to(_DEVICE, card) for card in found),
         datasets=(Dataset(name="*", devices=(_DEVICE,), layout="files"),),
     )
 

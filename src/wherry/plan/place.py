@@ -16,6 +16,7 @@ from wherry.plan.placement import (
     GATE,
     HOME,
     Placement,
+    Unable,
     homes_of,
     possible_sites,
     refusals,
@@ -87,12 +88,15 @@ class Wish(Struct, frozen=True):
         What is made small: time, unless `wherry.plan.objective.weights_of` says otherwise.
     load : tuple of (str, float)
         What other tenants keep busy, as `wherry.devices.altered.loaded` takes it.
+    unable : tuple
+        What devices have no programs for, as `wherry.plan.placement.refusals` takes it.
     """
 
     pins: tuple[tuple[str, str], ...] = ()
     cold: bool = False
     weights: Weights = TIME
     load: tuple[tuple[str, float], ...] = ()
+    unable: Unable = ()
 
     @classmethod
     def of(
@@ -165,10 +169,10 @@ def choose(query: Query, system: System, wish: Wish) -> Choice:
     pinned, costs = dict(wish.pins), Costs(query, system, cold=wish.cold)
     score = BY_TIME
     if wish.weights != TIME:
-        alone = Wish(tuple(host_only(query, system).items()), wish.cold)
+        alone = Wish(tuple(host_only(query, system).items()), wish.cold, unable=wish.unable)
         score = score_of(wish.weights, system, choose(query, system, alone).chosen.cost)
     also = frozenset(pinned.values())
-    refused = refusals(query, system, also)
+    refused = refusals(query, system, also, wish.unable)
     allowed = [
         [site for site in sites if site not in no and site == pinned.get(segment.kind, site)]
         for segment, sites, no in zip(

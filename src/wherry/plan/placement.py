@@ -205,21 +205,31 @@ def unlike(system: System, also: Collection[str] = ()) -> list[str]:
     return list(seen.values())
 
 
+Unable = tuple[tuple[str, int, str], ...]
+"""What devices have no programs for: the device, the segment's number, and why."""
+
+
 def refusals(
-    query: Query, system: System, also: Collection[str] = ()
+    query: Query, system: System, also: Collection[str] = (), unable: Unable = ()
 ) -> tuple[dict[str, tuple[str, ...]], ...]:
-    """Give, for each segment, the sites that cannot run it, each with every reason."""
+    """Give, for each segment, the sites that cannot run it, each with every reason.
+
+    Parameters
+    ----------
+    unable : tuple
+        What was found out of devices besides what their profiles say.
+    """
     homes = homes_of(query, system)
     schemas = segment_schemas(query.plan)
     found = []
-    for segment, schema, sites in zip(
-        query.segments, schemas, possible_sites(query, system, also), strict=True
-    ):
+    every = zip(query.segments, schemas, possible_sites(query, system, also), strict=True)
+    for number, (segment, schema, sites) in enumerate(every):
         families = type_families(segment.steps, schema) if segment.runs else frozenset()
         refused = {}
         for site in sites:
             names = dict.fromkeys(homes.device(site, home) for home in homes.devices)
             reasons = [r for n in names for r in _reasons(n, system, segment, families, query)]
+            reasons += [why for name, of, why in unable if of == number and name in names]
             if reasons:
                 refused[site] = tuple(dict.fromkeys(reasons))
         found.append(refused)

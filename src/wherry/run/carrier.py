@@ -34,6 +34,7 @@ from wherry.run.commands import (
     Send,
     Share,
 )
+from wherry.run.on_device import Loaded
 from wherry.run.worker import Hop, MissingBuild, MissingPlan, Worker
 
 
@@ -218,7 +219,6 @@ class Carrier(Struct):
         """Run a stage; its input pieces are let go, its result becomes a piece."""
         worker = self.workers[command.device]
         hop = self.hop(command.device, command.stage)
-        program = worker.program(hop)
         given = [self._taken(command, hop, piece) for piece in command.pieces]
         if command.chunk == ALL:
             pieces = [self._read(command, hop, piece) for piece in given]
@@ -256,7 +256,7 @@ class Carrier(Struct):
             stage=command.stage,
             chunk=command.chunk,
             time=execution.time,
-            residuals=(*program.residuals, *output.fallbacks),
+            residuals=(*worker.residuals(hop), *output.fallbacks),
         )
         self.evidence.append(found)
         return found
@@ -294,7 +294,7 @@ class Carrier(Struct):
         self._note_readings(command, [reading for _, reading in found if reading is not None])
         return several([batch for batch, _ in found])
 
-    def _note_readings(self, command: Run, readings: Iterable[Reading]) -> None:
+    def _note_readings(self, command: Run, readings: Iterable[Reading | Loaded]) -> None:
         for why, written in (pair for reading in readings for pair in reading.whys):
             self.ledger.append(LedgerEntry(command.stage, command.device, 0, written, why))
 

@@ -6,8 +6,7 @@ messages are opened with the key, datasets are looked up by name and must be wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -15,7 +14,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wherry.base.errors import CorruptError, InputError, Retryable
-from wherry.base.ids import digest
 from wherry.base.memo import Memo
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef
@@ -27,9 +25,8 @@ from wherry.data.source import Source
 from wherry.data.types import Plain, from_plain, value_type
 from wherry.devices.driver import Driver, Execution
 from wherry.ir.build import Build, Image, known_of
-from wherry.ir.codec import decode
 from wherry.ir.expr import Literal, Parameter
-from wherry.ir.literals import bind, parameters
+from wherry.ir.literals import bind
 from wherry.ir.stage import Order, Take
 from wherry.ir.types import build_type, is_build
 from wherry.ir.work import encoding_work, reading_work
@@ -42,18 +39,19 @@ from wherry.plan.fits import (
     check_written,
 )
 from wherry.plan.query import Plan, segment_schemas
-from wherry.plan.segments import stage_of
-from wherry.plan.verify import BYTES_MOST, Facts, verified
 from wherry.render.apart import apart
+from wherry.render.cuda.stage import CudaStage
 from wherry.render.dealt import continues
 from wherry.render.gather import Piece, batches_of, parts_of, piece_bytes
 from wherry.render.join_table import table_of
 from wherry.render.outcome import ChunkOutput, passed_on, together
-from wherry.render.program import Program, render
+from wherry.render.program import Program
 from wherry.render.share import Bound
 from wherry.render.share_top import BoundOrder
 from wherry.render.team import Team, alone, each
 from wherry.run.continuation import Continuation, thaw
+from wherry.run.installed import Installed, installed, on_card, program_of
+from wherry.run.on_device import Asked, Card, Loaded, run_batch, run_chunks
 from wherry.run.shares import units
 
 
@@ -75,53 +73,6 @@ _bounds = Memo(16)
 _fitting = Memo(256)
 """Of a source: chunks that a query needs, chunks bound for a program, and stored batches that a
 plan was found to fit."""
-
-
-class Installed(Struct, frozen=True):
-    """A plan with everything that follows from it, made when it is first needed.
-
-    Attributes
-    ----------
-    facts : Facts
-        What was found out when it was verified.
-    """
-
-    digest: bytes
-    plan: Plan
-    facts: Facts
-    literals: dict[str, tuple[Literal, ...]] = field(default_factory=dict)
-    programs: dict[tuple[int, int], Program] = field(default_factory=dict)
-    _read: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
-
-    def read(self, first: int, last: int) -> frozenset[int]:
-        """Give which parameters the segments first..last read."""
-        if (first, last) not in self._read:
-            here = parameters(self.plan.segments[first : last + 1])
-            self._read[first, last] = frozenset(parameter.index for parameter in here)
-        return self._read[first, last]
-
-    def place(self, segment: int) -> int:
-        """Give how many segments compute something before one: rows that go in are alike by it."""
-        return sum(bool(each.steps) for each in self.plan.segments[:segment])
-
-
-@lru_cache(maxsize=256)
-def installed(plan_bytes: bytes) -> Installed:
-    """Give the plan that bytes hold; whoever wrote them, programs may be made of it.
-
-    Raises
-    ------
-    CorruptError
-        If they hold none, or one that the planner could not have made.
-    Refused
-        If it calls a function that this process does not know.
-    """
-    if len(plan_bytes) > BYTES_MOST:
-        raise CorruptError(f"a plan of {len(plan_bytes)} bytes; possible: {BYTES_MOST}")
-    plan = decode(plan_bytes)
-    if not isinstance(plan, Plan):
-        raise CorruptError(f"{len(plan_bytes)} bytes encode a {type(plan).__name__}, no plan")
-    return Installed(digest(plan_bytes), plan, verified(plan))
 
 
 class Hop(Struct, frozen=True):
@@ -158,6 +109,8 @@ class Worker(Struct):
         Where results are written.
     plans, builds : dict
         What was installed, by digest.
+    card : callable, optional
+        Gives the device with memory of its own that programs run on, if they do.
     """
 
     driver: Driver
@@ -166,6 +119,7 @@ class Worker(Struct):
     pool: SegmentPool
     plans: dict[bytes, Installed] = field(default_factory=dict)
     builds: dict[bytes, Build] = field(default_factory=dict)
+    card: Callable[[], Card] | None = None
 
     def install(self, plan_bytes: bytes) -> None:
         """Keep a plan by the digest of its bytes.
@@ -369,16 +323,19 @@ class Worker(Struct):
 
         def task() -> ChunkOutput:
             # Of a share that nothing came of there is no part.
-            parts = parts_of([piece]) or [empty_batch(self.program(hop).schema)]
+            parts = parts_of([piece]) or [empty_batch(self._schema(hop))]
             outputs = [self._output(hop, part, reading) for part in parts]
             return self._encoded(hop, together(outputs))
 
         return self.driver.execute(task, lambda: piece_bytes(piece))
 
     def _output(self, hop: Hop, batch: pa.RecordBatch, reading: Reading | None) -> ChunkOutput:
-        program, defer = self.program(hop), self._defers(hop)
         self._check_written(hop, batch.num_rows)
-        output = program.run(batch, hop.literals, self.pool, defer=defer)
+        if self.card is not None:
+            output = run_batch(self.card(), self._on_card(hop), batch, hop.literals)
+        else:
+            program, defer = self.program(hop), self._defers(hop)
+            output = program.run(batch, hop.literals, self.pool, defer=defer)
         if reading is None:
             return output
         output = apart(output, batch, self.pool)
@@ -386,12 +343,14 @@ class Worker(Struct):
 
     def run_share(
         self, hop: Hop, refs: Sequence[ChunkRef], team: Team
-    ) -> tuple[Execution[ChunkOutput], list[Reading]]:
+    ) -> tuple[Execution[ChunkOutput], Sequence[Reading | Loaded]]:
         """Read chunks and run the continuation's segments over them, on all threads of `team`.
 
         Where chunks lie ready they are bound together, otherwise whoever runs a chunk reads it;
-        what reading came to is given too.
+        what reading came to is given too, and what was loaded onto a device.
         """
+        if self.card is not None:
+            return self._run_on_card(self.card(), hop, refs)
         program, readings = self.program(hop), dict[int, list[Reading]]()
 
         def task() -> ChunkOutput:
@@ -415,6 +374,26 @@ class Worker(Struct):
 
         execution = self.driver.execute(task, lambda: 0)
         return execution, [reading for number in sorted(readings) for reading in readings[number]]
+
+    def _run_on_card(
+        self, card: Card, hop: Hop, refs: Sequence[ChunkRef]
+    ) -> tuple[Execution[ChunkOutput], Sequence[Reading | Loaded]]:
+        readings, stage = list[Reading | Loaded](), self._on_card(hop)
+        source = self._source(hop)
+        self._check_written(hop, max((ref.rows for ref in refs), default=0))
+
+        def read(ref: ChunkRef) -> pa.RecordBatch:
+            batch, reading = self.decoded(hop, ref)
+            readings.extend([] if reading is None else [reading])
+            return batch
+
+        def task() -> ChunkOutput:
+            asked = Asked(stage, hop.literals, source, refs, read)
+            output, loaded = run_chunks(card, asked)
+            readings.append(loaded)
+            return self._encoded(hop, output)
+
+        return self.driver.execute(task, lambda: 0), readings
 
     def _units(
         self, hop: Hop, program: Program, refs: Sequence[ChunkRef]
@@ -466,7 +445,15 @@ class Worker(Struct):
     def run_gathered(
         self, hop: Hop, pieces: Sequence[Piece], team: Team = alone
     ) -> Execution[ChunkOutput]:
-        """Run the continuation's segments over everything that has come together."""
+        """Run the continuation's segments over everything that has come together.
+
+        Raises
+        ------
+        InputError
+            If the device has memory of its own: its programs take chunks.
+        """
+        if self.card is not None and hop.installed.runs_something(*hop.segments):
+            raise InputError(f"{self.driver.name} runs over chunks, not over what came of them")
         program = self.program(hop)
 
         def task() -> ChunkOutput:
@@ -506,6 +493,21 @@ class Worker(Struct):
             return step.buckets is None
         return isinstance(step, Take) or continues(before[-1] if before else None, step)
 
+    def residuals(self, hop: Hop) -> tuple[str, ...]:
+        """Give what of the continuation's segments has no native program here, and why."""
+        return () if self.card is not None else self.program(hop).residuals
+
+    def _schema(self, hop: Hop) -> pa.Schema:
+        """Give the columns that the continuation's segments take."""
+        return segment_schemas(hop.plan)[hop.continuation.first]
+
+    def _on_card(self, hop: Hop) -> CudaStage:
+        """Give the continuation's segments as a card runs them, planned once."""
+        stages = hop.installed.on_cards
+        if hop.segments not in stages:
+            stages[hop.segments] = on_card(hop.plan, *hop.segments)
+        return stages[hop.segments]
+
     def program(self, hop: Hop) -> Program:
         """Give the program of the continuation's segments, rendered once."""
         programs = hop.installed.programs
@@ -517,13 +519,3 @@ class Worker(Struct):
 def _needed(source: Source, hop: Hop) -> tuple[ChunkRef, ...]:
     steps = next((s.steps for s in hop.plan.segments if s.steps), ())
     return needed_chunks(source, bind(steps, hop.literals))
-
-
-def program_of(plan: Plan, first: int, last: int) -> Program:
-    """Give the program of the segments first..last of a plan.
-
-    Bounds speak of stored columns, so only the first segment that computes may use them.
-    """
-    begins = next(i for i, segment in enumerate(plan.segments) if segment.steps)
-    bounds = plan.bounds_map() if first == begins else {}
-    return render(stage_of(plan.segments[first : last + 1]), segment_schemas(plan)[first], bounds)

@@ -17,7 +17,7 @@ from wherry.data.source import Source
 from wherry.ir.build import Build, received
 from wherry.plan.query import Plan
 from wherry.render.join_table import table_of
-from wherry.run.worker import Installed, installed
+from wherry.run.installed import Installed, installed
 
 PLANS_MAX: Final = 256
 SOURCES_MAX: Final = 64

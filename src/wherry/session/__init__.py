@@ -132,7 +132,7 @@ def _explained(declared: Declared, given: System, options: Options) -> tuple[Que
 
     query = prepared(with_builds(declared, expect), system)
     choice = place(query, system, options)
-    left = residuals(query, choice)
+    left = residuals(query, choice, system)
     return query, explain_choice(
         query, system, choice, left, wish=wish(query, system, options), builds=builds
     )

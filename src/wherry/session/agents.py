@@ -19,8 +19,8 @@ from wherry.ir.build import Build
 from wherry.ops.operator import Declared
 from wherry.plan.query import Query
 from wherry.run.commands import ROUTING
+from wherry.run.installed import installed
 from wherry.run.shares import cut_by_home
-from wherry.run.worker import installed
 from wherry.serve.deadline import Overdue, within
 from wherry.serve.dial import dial
 from wherry.serve.dispatch import Dispatch

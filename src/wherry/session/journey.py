@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.base.errors import Refused
 from wherry.base.units import Measured, Time
@@ -27,10 +28,12 @@ from wherry.plan.query import Query, prepare
 from wherry.plan.replan import Decide, replanner
 from wherry.plan.sample import sampled
 from wherry.run.carrier import Carrier
+from wherry.run.installed import program_of
 from wherry.run.machine import Machine
 from wherry.run.orders import WHOLE, Leg, orders_of
-from wherry.run.worker import Worker, program_of
+from wherry.run.worker import Worker
 from wherry.serve.remote import RemoteCarrier
+from wherry.session.cards import card, card_names, unable
 from wherry.session.options import HOST_ONLY, Options
 from wherry.session.result import Result
 
@@ -55,18 +58,22 @@ def place(query: Query, system: System, options: Options) -> Choice:
 def wish(query: Query, system: System, options: Options) -> Wish:
     """Give what is asked of a placement."""
     pins = options.pins
-    return Wish.of(
+    found = Wish.of(
         host_only(query, system) if pins == HOST_ONLY else pins,
         cold=options.cold,
         weights=weights_of(options.objective),
         load=options.load,
     )
+    lacking = unable(query, system)
+    return replace(found, unable=lacking) if lacking else found
 
 
-def residuals(query: Query, choice: Choice) -> list[tuple[str, ...]]:
-    """Give what of each stage has no native program."""
-    stages = stages_of(query.segments, choice.chosen.placement)
-    return [program_of(query.plan, stage.first, stage.last).residuals for stage in stages]
+def residuals(query: Query, choice: Choice, system: System) -> list[tuple[str, ...]]:
+    """Give what of each stage has no native program; cards run nothing else."""
+    stages, own = stages_of(query.segments, choice.chosen.placement), card_names(system)
+    return [
+        () if s.site in own else program_of(query.plan, s.first, s.last).residuals for s in stages
+    ]
 
 
 class Before(Struct, frozen=True):
@@ -145,7 +152,7 @@ def planned(
     """
     choice = place(query, system, options)
     if options.strict:
-        left = [reason for stage in residuals(query, choice) for reason in stage]
+        left = [reason for stage in residuals(query, choice, system) for reason in stage]
         if left:
             raise Refused("strict: part of the query has no native program", left)
     anew = replanner(query, system, choice, wish(query, system, options))
@@ -194,13 +201,14 @@ def workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
     """Give a worker for every device; all read the same datasets and share a fresh key."""
     key = os.urandom(32)
     datasets = tuple({(s.name, s.fingerprint): s for s in sources}.values())
-    real = system.name == THIS_MACHINE
+    real, own = system.name == THIS_MACHINE, card_names(system)
     return {
         name: Worker(
             HereDriver(name, profile) if real else EmulatedDriver(name, profile),
             datasets,
             key,
             segments(),
+            card=partial(card, name) if name in own else None,
         )
         for name, profile in system.devices.items()
     }

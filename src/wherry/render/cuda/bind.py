@@ -44,32 +44,28 @@ class Layout(Struct, frozen=True):
         Of each slot the number of its word.
     columns : tuple
         The words that columns fill: their number, the column, and the field of `DeviceColumn`.
+    read : dict
+        What is read of which columns, of `USES`.
     """
 
     places: dict[Slot, int]
     columns: tuple[tuple[int, str, str], ...]
+    read: dict[str, frozenset[str]]
     packed: struct.Struct
-
-    @property
-    def uses(self) -> dict[str, frozenset[str]]:
-        """Give what is read of each column, of `USES`."""
-        fields = {field: kind for kind, field in USES.items()}
-        found: dict[str, frozenset[str]] = {}
-        for _, name, field in self.columns:
-            found[name] = found.get(name, frozenset()) | {fields[field]}
-        return found
 
 
 def layout_of(program: CudaProgram) -> Layout:
     """Give where a program's context holds what."""
     slots = [slot for slot, _ in program.slots]
-    columns = [
-        (place, _column_of(name), USES[kind])
-        for place, (kind, name) in enumerate(slots)
-        if kind in USES
+    filled = [
+        (place, _column_of(name), kind) for place, (kind, name) in enumerate(slots) if kind in USES
     ]
+    read: dict[str, frozenset[str]] = {}
+    for _, name, kind in filled:
+        read[name] = read.get(name, frozenset()) | {kind}
     places = {slot: place for place, slot in enumerate(slots)}
-    return Layout(places, tuple(columns), struct.Struct(f"<{len(slots)}Q"))
+    columns = tuple((place, name, USES[kind]) for place, name, kind in filled)
+    return Layout(places, columns, read, struct.Struct(f"<{len(slots)}Q"))
 
 
 def _column_of(name: str) -> str:
@@ -88,6 +84,8 @@ class Bound(Struct, frozen=True):
         Of dictionary columns: their texts, on the host.
     blocks : list of Block
         What keeps the constants there.
+    learned : dict
+        What one run found out and the next may begin with; no answer depends on it.
     """
 
     device: Accelerator
@@ -96,6 +94,7 @@ class Bound(Struct, frozen=True):
     words: list[int]
     dictionaries: dict[str, pa.Array]
     blocks: list[Block]
+    learned: dict[str, int]
 
     def launch(self, entry: str, grid: int, block: int, context: bytes, *, shared: int = 0) -> None:
         """Run a kernel of the program."""
@@ -249,7 +248,7 @@ def bound_to(plan: CudaPass, program: CudaProgram, given: Given, constants: Cons
         else:
             word = 0
         words.append(word & _WORD)
-    return Bound(constants.device, program, layout_of(program), words, dictionaries, blocks)
+    return Bound(constants.device, program, layout_of(program), words, dictionaries, blocks, {})
 
 
 def _table(table: Table, kind: str) -> Bytes:

@@ -52,7 +52,12 @@ class Cubin(Struct, frozen=True):
 
 
 def compile_program(program: CudaProgram, arch: str, folder: Path) -> Cubin:
-    """Give the machine code of a program for an architecture such as "sm_90".
+    """Give the machine code of a program, as `compile_text` does of its text."""
+    return compile_text(program.text, arch, folder)
+
+
+def compile_text(text: str, arch: str, folder: Path) -> Cubin:
+    """Give the machine code of a program's text for an architecture such as "sm_90".
 
     Parameters
     ----------
@@ -67,10 +72,10 @@ def compile_program(program: CudaProgram, arch: str, folder: Path) -> Cubin:
         If the text does not compile; with NVRTC's own words.
     """
     version = ".".join(map(str, nvrtc_version()))
-    parts = (program.text, arch, version, *OPTIONS)
+    parts = (text, arch, version, *OPTIONS)
     path = object_path(folder, sha256("\0".join(parts).encode()).hexdigest())
     kept = read_object(path)
-    whole = _compiled(program.text, arch) if kept is None else kept
+    whole = _compiled(text, arch) if kept is None else kept
     if kept is None:
         write_object(path, whole)
     size = _HEAD + int.from_bytes(whole[:_HEAD], "little")

@@ -32,14 +32,15 @@ from wherry.ir.expr import (
 from wherry.ir.resolve import type_of
 from wherry.ir.types import DAY_NS
 from wherry.render.cuda.casts import cast_text
-from wherry.render.cuda.values import Body, Value, both, ctype_of, stored_ctype, text_of
+from wherry.render.cuda.values import ROW, Body, Value, both, ctype_of, stored_ctype, text_of
 from wherry.render.intervals import nanoseconds
 from wherry.render.loop import codes_name
 from wherry.render.lower import like_pattern
 from wherry.render.split import Lookup, tests_text
 
-_LOADED: Final = "__ldg({} + {})"
-"""Through the read-only cache: no kernel writes what it reads."""
+_LOADED: Final = "load({} + row)"
+_FOUND: Final = "__ldg({} + {})"
+"""In a table, through the read-only cache."""
 
 
 def value(node: Node, body: Body) -> Value:
@@ -65,18 +66,18 @@ def _value(node: Node, body: Body) -> Value:  # noqa: ARG001
 @_value.register
 def _(node: Column, body: Body) -> Value:
     t, entry = type_of(node), body.frame.entry
+    if node == ROW:
+        return Value("(u32)row")
     if pa.types.is_boolean(t):
-        place = f"{entry('begin', node.name, 'i64')} + row"
-        return Value(
-            f"bit_at({entry('values', node.name, 'const u8*')}, {place})", body.valid(node.name)
-        )
-    if t.bit_width == 128:
+        bits, place = entry("values", node.name, "const u8*"), entry("begin", node.name, "i64")
+        data = f"bit_at({bits}, {place} + row)"
+    elif t.bit_width == 128:
         words = entry("values", node.name, "const i64*")
         narrow = ctype_of(node, body.variant) == "i64"
-        data = f"__ldg({words} + 2 * row)" if narrow else f"wide_at({words}, row)"
-        return Value(data, body.valid(node.name))
-    address = entry("values", node.name, f"const {stored_ctype(t)}*")
-    return Value(_LOADED.format(address, "row"), body.valid(node.name))
+        data = f"load({words} + 2 * row)" if narrow else f"wide_at({words}, row)"
+    else:
+        data = _LOADED.format(entry("values", node.name, f"const {stored_ctype(t)}*"))
+    return Value(body.read(ctype_of(node, body.variant), data), body.valid(node.name))
 
 
 @_value.register
@@ -98,7 +99,7 @@ def stored_code(column: str, codes: pa.DataType, body: Body) -> Value:
     """Give the code of a dictionary column as it is stored."""
     address = body.frame.entry("values", codes_name(column), f"const {stored_ctype(codes)}*")
     ctype = stored_ctype(codes)
-    return Value(body.name(ctype, _LOADED.format(address, "row")), body.valid(column))
+    return Value(body.read(ctype, _LOADED.format(address)), body.valid(column))
 
 
 def _looked_up(node: Lookup, body: Body, at: str) -> Value:
@@ -112,7 +113,7 @@ def _looked_up(node: Lookup, body: Body, at: str) -> Value:
         narrow = ctype_of(node, body.variant) == "i64"
         return Value(f"__ldg({table} + 2 * {at})" if narrow else f"wide_at({table}, {at})", known)
     table = entry("table", number, f"const {stored_ctype(node.type)}*")
-    return Value(_LOADED.format(table, at), known)
+    return Value(_FOUND.format(table, at), known)
 
 
 @_value.register

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,10 +10,9 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Refused
-from wherry.devices.accelerator import ALIGNED, Block
+from wherry.devices.accelerator import ALIGNED, Accelerator, Block
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import output_schema
 from wherry.render.cuda.bind import Piece
 from wherry.render.cuda.columns import Bytes
 from wherry.render.cuda.expressions import stored_code, value
@@ -22,13 +21,16 @@ from wherry.render.cuda.values import Body, Frame, ctype_of, stored_ctype
 from wherry.render.loop import Slot, Variant
 
 BLOCK: Final = 256
+SCANNING: Final = 1024
 TILE: Final = 2048
-"""Rows of a block; both as in filter.cu."""
+"""Rows of a block; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
-_FEW: Final = 4
-"""Outputs whose loads are under way for several rows at once; of 15 NVRTC took 3 s."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
+_OFFSETS: Final[Slot] = ("offsets", "")
+_LITTLE: Final = 256 << 10
+"""Bytes that are copied sooner than another copy is waited for."""
 _NOTHING: Final = np.empty(0, np.uint8)
+Sizes = dict[Slot, int]
 Outputs = tuple[tuple[int | None, int | None], ...]
 
 
@@ -80,7 +82,6 @@ def given_text(frame: Frame, outputs: Outputs, *, tested: bool) -> list[str]:
         _bitmap_text(frame, bitmaps),
         f"constexpr bool TESTED = {str(tested).lower()};",
         f"constexpr int BITMAPS = {bitmaps};",
-        f"constexpr int AT_ONCE = {1 if len(outputs) > _FEW else 8};",
     ]
 
 
@@ -116,8 +117,9 @@ def write_text(
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
     body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
-    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at) {\n"
-    return f"{head}{body.text}}}", tuple(outputs)
+    rows = f"constexpr int AT_ONCE = {body.at_once};"
+    head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at, const Read_write& r) {"
+    return f"{body.reader('write')}\n{head}\n{body.text}}}\n{rows}", tuple(outputs)
 
 
 def _stores(frame: Frame, number: int, t: pa.DataType, data: str, ctype: str) -> list[str]:
@@ -143,17 +145,15 @@ class FilterWork:
 
     def __init__(self, made: FilterProgram, plan: CudaPass) -> None:
         self._made, self._plan = made, plan
-        self._schema = output_schema(plan.step, plan.schema)
+        self._schema = plan.output
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Write what passes of a piece; when this returns it has left the device."""
         kept = keep_rows(self._made, piece, self._schema, self._plan.roots)
-        if kept.columns:
-            batch = pa.RecordBatch.from_arrays(kept.columns, schema=self._schema)
-        else:
-            batch = pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
-        self._batches.append(batch)
+        self._batches.append(batch_of(kept, self._schema))
+        self.selected += kept.rows
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""
@@ -168,6 +168,13 @@ class Kept(Struct, frozen=True):
     beside: Bytes
 
 
+def batch_of(kept: Kept, schema: pa.Schema) -> pa.RecordBatch:
+    """Give rows that were kept as a batch; there may be no columns."""
+    if kept.columns:
+        return pa.RecordBatch.from_arrays(kept.columns, schema=schema)
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * kept.rows, pa.struct([])))
+
+
 def keep_rows(
     made: FilterProgram,
     piece: Piece,
@@ -177,55 +184,117 @@ def keep_rows(
 ) -> Kept:
     """Give the rows of a piece that `test_rows` keeps.
 
-    Two launches more where there is a test: the number of rows comes back in between.
-
     Parameters
     ----------
     beside : tuple, optional
         The entry for what else `write` writes, and how many bytes of it are a row's.
     """
-    device, rows, tiles = piece.bound.device, piece.rows, -(-piece.rows // TILE)
-    kept = list[Block]()
-    if rows and made.tested:
-        sizes = {"bits": -(-rows // 32) * 4, "counts": tiles * 4, "offsets": (tiles + 1) * 8}
-        for kind, size in sizes.items():
-            kept.append(device.room(size))
-            piece.put(kind, kept[-1].address)
-        # Nothing is written yet: the first kernels are given no place for outputs.
-        context = piece.context
-        piece.bound.launch("mask_pass", tiles, BLOCK, context)
-        piece.bound.launch("scan_pass", 1, BLOCK, context)
-        end = device.get(kept[-1].address + tiles * 8, 8)
-        rows = int(end.view(np.uint64)[0])
-    places = _sizes(made, schema, rows)
-    if beside is not None:
-        places[beside[0]] = rows * beside[1]
-    found = _written(piece, places, tiles) if rows else dict.fromkeys(places, _NOTHING)
-    columns = [_column(made, number, t, found, rows) for number, t in enumerate(schema.types)]
-    texts = piece.bound.dictionaries
-    columns = [_coded(*each, texts) for each in zip(columns, roots, schema.types, strict=False)]
+    rows, found = _found(made, piece, lambda rows: written_sizes(made, schema, rows, beside))
+    outputs = list(zip(schema.types, roots, strict=False))
+    columns = columns_of(made, outputs, found, rows, piece.bound.dictionaries)
     return Kept(rows, columns, _NOTHING if beside is None else found[beside[0]])
 
 
-def _written(piece: Piece, sizes: dict[Slot, int], tiles: int) -> dict[Slot, Bytes]:
-    """Give what `write` writes, by entry: it lies in one block, and leaves in one copy."""
-    device, begins, end = piece.bound.device, dict[Slot, int](), 0
+def columns_of(
+    made: FilterProgram,
+    outputs: Sequence[tuple[pa.DataType, Node]],
+    found: Mapping[Slot, Bytes],
+    rows: int,
+    dictionaries: Mapping[str, pa.Array],
+) -> list[pa.Array]:
+    """Give what `write` wrote of `rows` rows as columns; `outputs` are their types and roots."""
+    columns = [_column(made, number, t, found, rows) for number, (t, _) in enumerate(outputs)]
+    together = zip(columns, outputs, strict=True)
+    return [_coded(column, root, t, dictionaries) for column, (t, root) in together]
+
+
+def _found(
+    made: FilterProgram, piece: Piece, sizes: Callable[[int], Sizes]
+) -> tuple[int, dict[Slot, Bytes]]:
+    """Give how many rows are kept, and what is written of them.
+
+    Their number comes back first, so that what is written has exactly as much memory as it needs;
+    unless memory for all rows is little to copy, and one copy is waited for instead of two.
+    """
+    bound, rows, tiles = piece.bound, piece.rows, -(-piece.rows // TILE)
+    most = sizes(rows)
+    if not rows:
+        return 0, dict.fromkeys(most, _NOTHING)
+    if not made.tested:
+        return rows, _written(piece, place(piece, most), tiles)
+    scratch, at_once = scratch_sizes(rows), room_of(most) <= _LITTLE
+    if at_once:
+        placed = place(piece, most | {_OFFSETS: scratch.pop(_OFFSETS)})
+    blocks = [bound.device.room(size) for size in scratch.values()]
+    for (kind, _), block in zip(scratch, blocks, strict=True):
+        piece.put(kind, block.address)
+    _count(piece, tiles)
+    if at_once:
+        got = _written(piece, placed, tiles)
+        rows = int(got[_OFFSETS].view(np.uint64)[-1])
+        # Nothing keeps the memory of rows that are not there.
+        return rows, {slot: got[slot][:size].copy() for slot, size in sizes(rows).items()}
+    end = bound.device.get(blocks[-1].address + tiles * 8, 8)
+    rows = int(end.view(np.uint64)[0])
+    exact = sizes(rows)
+    if not rows:
+        return 0, dict.fromkeys(exact, _NOTHING)
+    return rows, _written(piece, place(piece, exact), tiles)
+
+
+def _count(piece: Piece, tiles: int) -> None:
+    """Queue what finds which rows are kept, and where those of each tile go."""
+    context = piece.context
+    piece.bound.launch("mask_pass", tiles, BLOCK, context)
+    piece.bound.launch("scan_pass", 1, SCANNING, context)
+
+
+class Placed(Struct, frozen=True):
+    """A block for what leaves the device in one copy, and where in it each entry's bytes lie."""
+
+    block: Block
+    begins: dict[Slot, int]
+    sizes: Sizes
+
+    def read(self, device: Accelerator) -> dict[Slot, Bytes]:
+        """Give the bytes of each, once all launches before have ended."""
+        got = device.get(self.block.address, self.block.nbytes)
+        return {slot: got[at : at + self.sizes[slot]] for slot, at in self.begins.items()}
+
+
+def place(piece: Piece, sizes: Sizes) -> Placed:
+    """Give room for what a piece's kernels write, which know it by its entries."""
+    begins, end = dict[Slot, int](), 0
     for slot, size in sizes.items():
         begins[slot] = end
-        end += -(-size // ALIGNED) * ALIGNED
+        end += _aligned(size)
     # Bits are set one by one.
     bits = any(kind == "bitmap" for kind, _ in sizes)
-    block = device.zeros(end) if bits else device.room(end)
+    device = piece.bound.device
+    block = device.zeros(max(end, ALIGNED)) if bits else device.room(max(end, ALIGNED))
     for (kind, name), begin in begins.items():
         piece.put(kind, block.address + begin, name)
+    return Placed(block, begins, sizes)
+
+
+def _written(piece: Piece, placed: Placed, tiles: int) -> dict[Slot, Bytes]:
+    """Give what `write` writes, by entry."""
     piece.bound.launch("write_pass", tiles, BLOCK, piece.context)
-    got = device.get(block.address, end)
-    return {slot: got[begin : begin + sizes[slot]] for slot, begin in begins.items()}
+    return placed.read(piece.bound.device)
 
 
-def _sizes(made: FilterProgram, schema: pa.Schema, rows: int) -> dict[tuple[str, str], int]:
-    """Give the bytes of each output and bitmap."""
-    sizes = {}
+def scratch_sizes(rows: int) -> Sizes:
+    """Give the bytes of what is written on the way, by entry; the offsets last."""
+    tiles = -(-rows // TILE)
+    sizes = {"bits": -(-rows // 32) * 4, "counts": tiles * 4}
+    return {(kind, ""): size for kind, size in sizes.items()} | {_OFFSETS: (tiles + 1) * 8}
+
+
+def written_sizes(
+    made: FilterProgram, schema: pa.Schema, rows: int, beside: tuple[Slot, int] | None = None
+) -> Sizes:
+    """Give the bytes of each output and bitmap, and of what else is written, by entry."""
+    sizes: Sizes = {}
     for number, (t, pair) in enumerate(zip(schema.types, made.outputs, strict=True)):
         if pair[0] is None:
             width = t.index_type.bit_width if pa.types.is_dictionary(t) else t.bit_width
@@ -233,11 +302,20 @@ def _sizes(made: FilterProgram, schema: pa.Schema, rows: int) -> dict[tuple[str,
         for bitmap in pair:
             if bitmap is not None:
                 sizes["bitmap", str(bitmap)] = -(-rows // 32) * 4
-    return sizes
+    return sizes if beside is None else sizes | {beside[0]: rows * beside[1]}
+
+
+def room_of(sizes: Sizes) -> int:
+    """Give the bytes of a block for all of it."""
+    return sum([_aligned(size) for size in sizes.values()])
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED
 
 
 def _column(
-    made: FilterProgram, number: int, t: pa.DataType, found: dict[Slot, Bytes], rows: int
+    made: FilterProgram, number: int, t: pa.DataType, found: Mapping[Slot, Bytes], rows: int
 ) -> pa.Array:
     """Give what was written of an output; of a dictionary the codes."""
     pair = made.outputs[number]
@@ -248,7 +326,7 @@ def _column(
 
 
 def _coded(
-    column: pa.Array, root: Node, t: pa.DataType, dictionaries: dict[str, pa.Array]
+    column: pa.Array, root: Node, t: pa.DataType, dictionaries: Mapping[str, pa.Array]
 ) -> pa.Array:
     """Give codes with the dictionary that they are of, and any other column as it is."""
     if not pa.types.is_dictionary(t):

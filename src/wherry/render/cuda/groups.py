@@ -13,23 +13,23 @@ from msgspec import Struct
 from wherry.base.errors import CorruptError, Refused
 from wherry.ir.expr import Column, Node
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, output_schema
+from wherry.ir.stage import Groups
 from wherry.ir.text import to_text
+from wherry.render.cuda.answers import read_cells, stored
 from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
-from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.state import State, state_of
 from wherry.render.cuda.totals import SPAN, whole
 from wherry.render.cuda.values import Body, Frame
 from wherry.render.domains import addresses
 from wherry.render.encode import are_codes
 from wherry.render.loop import Slot, Variant
 
-ON_CHIP: Final = 48 << 10
-"""Bytes of memory on chip that every block may have without asking."""
 _THREADS: Final = (128, 64, 32)
-_GRID: Final = 1024
-"""Blocks that run at once, at most; the answer does not depend on it."""
+_CORE: Final = 228 << 10
+_OF_A_BLOCK: Final = 1024
+"""Bytes of memory on chip: of a core of sm_90; and of a block besides what it asks for."""
 _FLAG: Final = 16
 """Bytes of what says that a key was in no domain; states take a multiple of as many at most."""
 
@@ -48,12 +48,19 @@ class Domain(Struct, frozen=True):
 
 
 class GroupsProgram(Struct, frozen=True):
-    """A program that groups: what its states hold, how many groups and threads, of what keys."""
+    """A program that groups: what its states hold, how many groups and threads, of what keys.
+
+    Attributes
+    ----------
+    shared : int
+        Bytes of memory on chip that a launch of `group_pass` asks for.
+    """
 
     program: CudaProgram
     state: State
     groups: int
     threads: int
+    shared: int
     domains: tuple[Domain, ...]
 
 
@@ -95,19 +102,36 @@ def _domain(node: Node, variant: Variant, sizes: dict[str, int]) -> Domain | Non
     return Domain(low, high - low + 1, node.name in variant.nullable)
 
 
-def fits_on_chip(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> bool:
+def fits_on_chip(
+    plan: CudaPass, variant: Variant, sizes: dict[str, int], shared_bytes: int
+) -> bool:
     """Tell whether all keys have known domains, and the groups of 32 threads fit on chip."""
     try:
-        render_groups(plan, variant, domains_of(plan, variant, sizes))
+        render_groups(plan, variant, domains_of(plan, variant, sizes), shared_bytes)
     except Refused:
         return False
     return True
 
 
-def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> GroupsProgram:
+def most_groups(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> int | None:
+    """Give how many groups there can be, or None if the domain of a key is not known."""
+    try:
+        return prod(domain.slots for domain in domains_of(plan, variant, sizes))
+    except Refused:
+        return None
+
+
+def render_groups(
+    plan: CudaPass, variant: Variant, domains: tuple[Domain, ...], shared_bytes: int
+) -> GroupsProgram:
     """Give the program of a pass whose sink is Groups.
 
     Its text depends on how many groups there are, not on what they are.
+
+    Parameters
+    ----------
+    shared_bytes : int
+        Memory on chip that a block may have if it asks.
 
     Raises
     ------
@@ -122,16 +146,33 @@ def render_groups(plan: CudaPass, variant: Variant, domains: tuple[Domain, ...])
     slot = _slot_text(frame, plan, variant, domains)
     state = state_of(frame, variant, called(plan), ordered=True)
     groups = prod(domain.slots for domain in domains)
-    # Of each thread a state for every group, and one of each warp.
-    need = {n: state.nbytes * (groups * n + n // 32) for n in _THREADS}
-    fitting = [threads for threads, nbytes in need.items() if nbytes <= ON_CHIP]
-    if not fitting:
-        text = f"{groups} groups of {state.nbytes} bytes need {min(need.values())} bytes on chip"
-        raise Refused(f"{text}; a block has {ON_CHIP}")
-    sizes = f"constexpr int GROUPS = {groups}, THREADS = {fitting[0]};"
-    parts = [tests, state.text, slot, sizes]
-    program = program_of(frame, parts, ["reduce", "groups"])
-    return GroupsProgram(program, state, groups, fitting[0], domains)
+    threads = _threads(groups, state.nbytes)
+    need = _needed(groups, state.nbytes, threads)
+    if need > shared_bytes:
+        text = f"{groups} groups of {state.nbytes} bytes need {need} bytes on chip"
+        raise Refused(f"{text}; a block has {shared_bytes}")
+    sizes = f"constexpr u32 GROUPS = {groups}, THREADS = {threads};"
+    program = program_of(frame, [tests, state.text, slot, sizes], ["reduce", "groups"])
+    shared = (groups + 1) * state.nbytes * threads
+    return GroupsProgram(program, state, groups, threads, shared, domains)
+
+
+def _needed(groups: int, state_bytes: int, threads: int) -> int:
+    """Give the bytes on chip of a block.
+
+    Of each thread there is a state for every group and one more, and one of each warp.
+    """
+    return state_bytes * ((groups + 1) * threads + threads // 32)
+
+
+def _threads(groups: int, state_bytes: int) -> int:
+    """Give how many threads a block has: many, if a core then has nearly as many as it can.
+
+    This is so on every device alike, because sums depend on it.
+    """
+    of_core = {n: _CORE // (_needed(groups, state_bytes, n) + _OF_A_BLOCK) * n for n in _THREADS}
+    most = max(of_core.values())
+    return next(n for n in _THREADS if 10 * of_core[n] >= 9 * most)
 
 
 def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Domain, ...]) -> str:
@@ -155,7 +196,8 @@ def _slot_text(frame: Frame, plan: CudaPass, variant: Variant, domains: tuple[Do
         terms.append(f"{digit} * {stride}")
         fits.append(fit)
     body.lines.append(f"return {' & '.join(fits)} ? {' + '.join(terms)} : ~0ull;")
-    return f"DEVICE u64 slot(const Context& c, const i64 row) {{\n{body.text}}}"
+    head = "DEVICE u64 slot(const Context& c, const i64 row, const Read_slot& r) {"
+    return f"{body.reader('slot')}\n{head}\n{body.text}}}"
 
 
 def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
@@ -167,6 +209,11 @@ def domain_numbers(domains: tuple[Domain, ...]) -> dict[Slot, int]:
         found["stride", str(number)] = stride
         stride *= domain.slots
     return found
+
+
+def groups_bytes(made: GroupsProgram, spans: int) -> int:
+    """Give the bytes of partial states, those of all rows, and whether a key was in no domain."""
+    return (spans + 1) * made.groups * made.state.nbytes + _FLAG
 
 
 class GroupsWork:
@@ -181,9 +228,9 @@ class GroupsWork:
     def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._folded = made.groups * made.state.nbytes
-        # Partial states, behind them those of all rows, and whether a key was in no domain.
-        self._states = bound.device.zeros((spans + 1) * self._folded + _FLAG)
+        self._states = bound.device.zeros(groups_bytes(made, spans))
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -193,7 +240,8 @@ class GroupsWork:
         piece.put("first", piece.first)
         self._done += spans
         if spans:
-            self._bound.launch("group_pass", min(spans, _GRID), threads, piece.context)
+            shared = self._made.shared
+            self._bound.launch("group_pass", spans, threads, piece.context, shared=shared)
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give one batch.
@@ -210,34 +258,31 @@ class GroupsWork:
         self._bound.launch("fold_pass", made.groups, made.threads, context)
         end = self._states.address + self._spans * self._folded
         got = self._bound.device.get(end, self._folded + _FLAG)
-        if got[self._folded :].any():
+        if got[self._folded]:
             raise CorruptError("a key is not within the bounds that statistics give it")
-        found = got[: self._folded].reshape(made.groups, made.state.nbytes)
-        present = np.flatnonzero(made.state.column(found, "rows"))
-        order = np.argsort(made.state.column(found, "first")[present], kind="stable")
-        rest = slots = present[order]
-        columns = []
+        found = made.state.read(got[: self._folded])
+        self.selected = int(found["rows"].sum())
+        present = found["rows"].nonzero()[0]
+        rest = slots = present[found["first"][present].argsort()]
+        columns = list[pa.Array]()
         for node, domain in zip(plan.roots, made.domains, strict=False):
             columns.append(_keys(node, self._bound, domain, rest % domain.slots))
             rest = rest // domain.slots
-        columns += [read_cell(cell, made.state, found[slots]) for cell in made.state.cells]
-        schema = output_schema(plan.step, plan.schema)
-        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+        columns += read_cells(made.state.cells, found[slots])
+        return [pa.RecordBatch.from_arrays(columns, schema=plan.output)]
 
 
 def _keys(node: Node, bound: Bound, domain: Domain, digits: np.ndarray[Any, Any]) -> pa.Array:
-    t, none = type_of(node), digits == domain.size
-    stored = np.where(none, 0, digits + domain.low)
-    if pa.types.is_dictionary(t):
-        assert isinstance(node, Column)
-        codes = pa.array(stored, t.index_type, mask=none)
-        texts = bound.dictionaries[node.name]
-        return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered)
+    t, numbers = type_of(node), digits + domain.low
+    known = digits != domain.size if domain.nullable else None
     if pa.types.is_boolean(t):
-        return pa.array(stored.astype(bool), t, mask=none)
-    if pa.types.is_integer(t):
-        return pa.array(stored, t, mask=none)
-    return pa.array(stored, pa.int32() if t.bit_width == 32 else pa.int64(), mask=none).view(t)
+        return pa.array(numbers.astype(bool), t, mask=None if known is None else ~known)
+    if not pa.types.is_dictionary(t):
+        return stored(numbers, t, known)
+    assert isinstance(node, Column)
+    codes, texts = stored(numbers, t.index_type, known), bound.dictionaries[node.name]
+    # They were found to be in the domain, which is the dictionary's.
+    return pa.DictionaryArray.from_arrays(codes, texts, ordered=t.ordered, safe=False)
 
 
 def dictionary_sizes(plan: CudaPass, dictionaries: Mapping[str, pa.Array]) -> dict[str, int]:

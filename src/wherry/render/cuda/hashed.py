@@ -10,11 +10,14 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.base.errors import Refused
+from wherry.devices.accelerator import Block
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
-from wherry.ir.stage import Groups, output_schema
+from wherry.ir.stage import Groups
 from wherry.ir.text import call_text
-from wherry.render.cuda.bind import Piece
+from wherry.render.cuda.answers import read_cells
+from wherry.render.cuda.bind import Bound, Piece
+from wherry.render.cuda.columns import Bytes
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.filter import (
     BLOCK,
@@ -30,23 +33,29 @@ from wherry.render.cuda.program import (
     program_of,
     tests_text,
 )
-from wherry.render.cuda.state import Cell, argument, read_cell
+from wherry.render.cuda.state import Cell, argument
 from wherry.render.cuda.values import Body, Frame, Value, ctype_of
 from wherry.render.loop import Variant
 
-_GRID: Final = 1024
 _OWN: Final = (
     ("rows", "i64"),
     ("bits", "u32*"),
     ("counts", "u32*"),
     ("offsets", "u64*"),
     ("mask", "u64"),
+    ("probes", "u64"),
+    ("full", "u32*"),
     ("owners", "u64*"),
     ("firsts", "u64*"),
     ("places", "i64*"),
     ("states", "u64*"),
     ("made", "u64*"),
 )
+_BEGIN: Final = 1 << 18
+"""Places of a table for keys of which nothing is known: it lies in a cache."""
+_GROWTH: Final = 8
+_PROBES: Final = 128
+"""Places looked at before a table that may be too small is; of one half full few need so many."""
 _SIGN: Final = np.uint64(1 << 63)
 
 
@@ -65,15 +74,23 @@ class Words(Struct, frozen=True):
     words: dict[str, Word]
     cells: tuple[Cell, ...]
 
-    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-        """Give one value of all states, which are rows of uint8."""
+    def read(self, states: Bytes) -> Read:
+        """Give states, which are bytes, by the names of what they hold."""
+        return Read(self.words, states.view(np.uint64).reshape(-1, self.size))
+
+
+class Read(Struct, frozen=True):
+    """States, which are rows of words."""
+
+    words: dict[str, Word]
+    states: np.ndarray[Any, np.dtype[np.uint64]]
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        """Give one value of all states; of 128 bits two uint64."""
         word = self.words[name]
-        whole = np.ascontiguousarray(states).view(np.uint64)
         if word.ctype == "i128":
-            return (
-                np.ascontiguousarray(whole[:, word.begin : word.begin + 2]).view("V16").reshape(-1)
-            )
-        held = np.ascontiguousarray(whole[:, word.begin])
+            return self.states[:, word.begin : word.begin + 2]
+        held = self.states[:, word.begin]
         if word.kind == "sum":
             return held.view(np.int64) if word.ctype == "i64" else held
         held = ~held if word.kind == "min" else held
@@ -85,10 +102,17 @@ class Words(Struct, frozen=True):
 
 
 class HashedProgram(Struct, frozen=True):
-    """A program that groups: what it writes of keys, and what its states hold."""
+    """A program that groups: what it writes of keys, and what its states hold.
+
+    Attributes
+    ----------
+    most : int or None
+        How many groups there can be as statistics have it, if they say it.
+    """
 
     filter: FilterProgram
     words: Words
+    most: int | None
 
     @property
     def program(self) -> CudaProgram:
@@ -96,7 +120,7 @@ class HashedProgram(Struct, frozen=True):
         return self.filter.program
 
 
-def render_hashed(plan: CudaPass, variant: Variant) -> HashedProgram:
+def render_hashed(plan: CudaPass, variant: Variant, most: int | None = None) -> HashedProgram:
     """Give the program of a pass whose sink is Groups, of keys of any number.
 
     Raises
@@ -124,7 +148,7 @@ def render_hashed(plan: CudaPass, variant: Variant) -> HashedProgram:
     sizes = f"constexpr int STATE_WORDS = {words.size};"
     parts = [tests, key, sizes, collect, write, *given]
     program = program_of(frame, parts, ["hashed", "filter"])
-    return HashedProgram(FilterProgram(program, outputs, tested=True), words)
+    return HashedProgram(FilterProgram(program, outputs, tested=True), words, most)
 
 
 def _refuse(call: Call, node: Node | None, variant: Variant) -> str | None:
@@ -154,7 +178,9 @@ def _key_text(frame: Frame, variant: Variant, keys: Sequence[Node]) -> str:
     return "\n".join(
         [
             f"struct Key {{\n  u64 words[{len(words)}];\n}};",
-            f"DEVICE Key key_at(const Context& c, const i64 row) {{\n{body.text}}}",
+            body.reader("key"),
+            "DEVICE Key key_of(const Context& c, const i64 row, const Read_key& r) {",
+            f"{body.text}}}",
             "DEVICE bool same(const Key& a, const Key& b) {",
             f"  return {' && '.join(f'a.words[{k}] == b.words[{k}]' for k in every)};\n}}",
             "DEVICE u64 hash(const Key& key) {\n  u64 found = 0;",
@@ -204,8 +230,11 @@ def _collect_text(
             size += 2 if word.ctype == "i128" else 1
         cells.append(Cell(call, call_type(call), held, count))
     text = "\n".join(f"  {line}" for line in [*body.lines, *lines])
-    head = "DEVICE void collect(const Context& c, const i64 row, u64* state) {"
-    return Words(size, words, tuple(cells)), f"{head}\n{text}\n}}"
+    head = (
+        "DEVICE void collect(const Context& c, const i64 row, const Read_collect& r, u64* state) {"
+    )
+    whole = f"{body.reader('collect')}\n{head}\n{text}\n}}"
+    return Words(size, words, tuple(cells)), whole
 
 
 def _word(begin: int, call: Call, node: Node, ctype: str) -> Word:
@@ -230,15 +259,17 @@ def _changed(word: Word, data: str) -> str:
 class HashedWork:
     """A row for each group of the rows of each piece that pass, in order of first appearance.
 
-    The table has at least twice as many places as a piece has rows: 16 bytes each, and a state.
+    A table begins as large as groups were before, or may be; it grows, and all is done again, while
+    it is too small. At most it has twice as many places as there are rows, or four times.
     """
 
-    def __init__(self, made: HashedProgram, plan: CudaPass) -> None:
-        self._made, self._plan = made, plan
-        self._schema = output_schema(plan.step, plan.schema)
+    def __init__(self, made: HashedProgram, plan: CudaPass, bound: Bound) -> None:
+        self._made, self._plan, self._bound = made, plan, bound
         assert isinstance(plan.step.sink, Groups)
-        self._keys = pa.schema([self._schema.field(k) for k in range(len(plan.step.sink.keys))])
+        keys = range(len(plan.step.sink.keys))
+        self._keys = pa.schema([plan.output.field(k) for k in keys])
         self._batches: list[pa.RecordBatch] = []
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Group a piece; when this returns its groups have left the device.
@@ -248,23 +279,57 @@ class HashedWork:
         InputError
             If a sum of decimals needs more than 38 digits.
         """
-        device, words, rows = piece.bound.device, self._made.words, piece.rows
-        places, size = 2 << max(rows - 1, 0).bit_length(), words.size * 8
-        table = {kind: device.zeros(places * 8) for kind in ("owners", "firsts")}
-        table["states"] = device.zeros(places * size)
-        table["places"] = device.room(max(rows, 1) * 8)
-        for kind, block in table.items():
-            piece.put(kind, block.address)
-        piece.put("mask", places - 1)
-        if rows:
-            grid = min(-(-rows // (BLOCK * 4)), _GRID)
-            piece.bound.launch("insert_pass", grid, BLOCK, piece.context)
+        words, known, full = self._made.words, self._bound.learned, most_places(piece.rows)
+        places = min(full, known.get("places") or places_for(self._made.most))
+        table = self._inserted(piece, places, full)
+        while table is None:
+            places = min(places * _GROWTH, full)
+            table = self._inserted(piece, places, full)
+        known["places"] = places
         made, roots = self._made.filter, self._plan.roots
-        kept = keep_rows(made, piece, self._keys, roots, (("made", ""), size))
-        states = kept.beside.reshape(kept.rows, size)
-        columns = [*kept.columns, *(read_cell(c, words, states) for c in words.cells)]
-        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        kept = keep_rows(made, piece, self._keys, roots, (("made", ""), words.size * 8))
+        states = words.read(kept.beside)
+        self.selected += int(states["rows"].sum())
+        columns = [*kept.columns, *read_cells(words.cells, states)]
+        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._plan.output))
+
+    def _inserted(self, piece: Piece, places: int, full: int) -> list[Block] | None:
+        """Give the table with all rows in it, or None if it is too small for them."""
+        device, rows, blocks = self._bound.device, piece.rows, list[Block]()
+        for kind, size in table_sizes(self._made, rows, places).items():
+            blocks.append(device.room(size) if kind == "places" else device.zeros(size))
+            piece.put(kind, blocks[-1].address)
+        flag = blocks[-1]
+        piece.put("mask", places - 1)
+        piece.put("probes", places if places == full else _PROBES)
+        if rows:
+            grid = -(-rows // (BLOCK * 8))
+            self._bound.launch("insert_pass", grid, BLOCK, piece.context)
+        if places < full and device.get(flag.address, flag.nbytes).any():
+            return None
+        return blocks
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give the batches, in order."""
         return self._batches
+
+
+def places_for(groups: int | None) -> int:
+    """Give the places of a table for so many groups, or for any number."""
+    return _BEGIN if groups is None else 2 << max(groups - 1, 0).bit_length()
+
+
+def most_places(rows: int) -> int:
+    """Give the places of a table that is large enough for any rows."""
+    return places_for(rows)
+
+
+def table_sizes(made: HashedProgram, rows: int, places: int) -> dict[str, int]:
+    """Give the bytes of a table's parts, by entry; the last says that it is too small."""
+    return {
+        "owners": places * 8,
+        "firsts": places * 8,
+        "states": places * made.words.size * 8,
+        "places": max(rows, 1) * 8,
+        "full": 8,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from msgspec import Struct
@@ -14,16 +14,18 @@ import wherry.kernels
 from wherry.base.errors import Refused
 from wherry.ir.expr import Apply, Call, Column, Member, Node, Shard, conjuncts, walk
 from wherry.ir.resolve import type_of
-from wherry.ir.stage import Groups, Pass, Rows, Sink, Totals
+from wherry.ir.stage import Groups, Order, Pass, Rows, Sink, Totals, output_schema
 from wherry.ir.text import to_text
 from wherry.render.cuda.expressions import is_computed, value
 from wherry.render.cuda.state import refuse_call
-from wherry.render.cuda.values import MOST_WORDS, Body, Frame, both
+from wherry.render.cuda.values import MOST_WORDS, ROW, Body, Frame, both
 from wherry.render.functions import by_columns
 from wherry.render.intervals import Bounds
 from wherry.render.loop import Slot, Variant
 from wherry.render.split import Lookup, Split
 
+MOST_FIRST: Final = 1024
+"""First rows: half of what a block of top.cu has room for, so that sorting pays."""
 _APART = (Apply, Member, Shard)
 """What other devices run natively, and CUDA does not yet."""
 
@@ -52,6 +54,8 @@ class CudaPass(Struct, frozen=True, dict=True):
         The test, if there is one, and what the sink computes, in its order.
     lookups : dict
         What is found by a dictionary's code, by what it stands for.
+    top : Order or None
+        Which of its rows are wanted, if not all.
     """
 
     step: Pass
@@ -60,6 +64,7 @@ class CudaPass(Struct, frozen=True, dict=True):
     predicate: Node | None
     roots: tuple[Node, ...]
     lookups: dict[Node, Lookup]
+    top: Order | None
 
     @cached_property
     def columns(self) -> frozenset[str]:
@@ -67,12 +72,17 @@ class CudaPass(Struct, frozen=True, dict=True):
         nodes = (*self.roots, *(() if self.predicate is None else (self.predicate,)))
         found = {n.name for root in nodes for n in walk(root) if isinstance(n, Column)}
         looked = {n.column for root in nodes for n in walk(root) if isinstance(n, Lookup)}
-        return frozenset(found | looked)
+        return frozenset((found | looked) - {ROW.name})
 
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Give the columns in an order that stays."""
         return tuple(sorted(self.columns))
+
+    @cached_property
+    def output(self) -> pa.Schema:
+        """Give the schema of what it makes."""
+        return output_schema(self.step, self.schema)
 
     @cached_property
     def rendered(self) -> dict[Any, Any]:
@@ -84,7 +94,7 @@ class CudaPass(Struct, frozen=True, dict=True):
         return Variant(self.bounds, nullable & self.columns)
 
 
-def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
+def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, top: Order | None = None) -> CudaPass:
     """Give a pass as kernels run it.
 
     Parameters
@@ -93,11 +103,14 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
         Lifted: its literals are parameters.
     bounds : mapping
         What statistics say of columns: low and high, as stored integers.
+    top : Order, optional
+        What follows the pass: of each piece only the rows are made that may be among the first,
+        in their order. Pieces still have to be put in order together.
 
     Raises
     ------
     Refused
-        If an expression or the sink has no CUDA form; with every reason.
+        If an expression, the sink or the order has no CUDA form; with every reason.
     """
     split, reasons = Split(bounds), list[str]()
     predicate = None if step.predicate is None else split.value(step.predicate)
@@ -112,9 +125,25 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds) -> CudaPass:
     for call, argument in _called(step.sink, roots):
         reason = refuse_call(call, argument, bounds)
         reasons += [] if reason is None else [reason]
+    reasons += [] if top is None else _refuse_top(top, step)
     if reasons:
         raise Refused("the pass cannot run on a CUDA device", tuple(dict.fromkeys(reasons)))
-    return CudaPass(step, schema, bounds, predicate, roots, lookups)
+    return CudaPass(step, schema, bounds, predicate, roots, lookups, top)
+
+
+def _refuse_top(top: Order, step: Pass) -> list[str]:
+    """Give why the first rows in an order have no CUDA form."""
+    if top.count is None or top.buckets is not None or not isinstance(step.sink, Rows):
+        return ["an order of all rows, or of groups, has no CUDA form"]
+    reasons, outputs = list[str](), dict(step.sink.outputs)
+    if top.count > MOST_FIRST:
+        reasons.append(f"the first {top.count} rows: {MOST_FIRST} at most are found on chip")
+    for key in top.by:
+        node = outputs.get(key.column)
+        if node is None or not is_computed(type_of(node)):
+            what = "what the host adds" if node is None else type_of(node)
+            reasons.append(f"{key.column}: an order by {what} has no CUDA form")
+    return reasons
 
 
 def _is_struct(schema: pa.Schema, name: str, roots: Sequence[Node]) -> bool:
@@ -133,6 +162,12 @@ def _computed(step: Pass, reasons: list[str]) -> tuple[tuple[str, Node], ...]:
             return (*(("key", node) for _, node in keys), *_arguments(calls))
     reasons.append(f"{type(step.sink).__name__} have no CUDA form")
     return ()
+
+
+def can_leave(node: Node) -> bool:
+    """Tell whether the values of an output can be written on a device."""
+    coded = isinstance(node, Column) and pa.types.is_dictionary(type_of(node))
+    return coded or is_computed(type_of(node))
 
 
 def _arguments(calls: Sequence[tuple[str, Call]]) -> tuple[tuple[str, Node], ...]:
@@ -187,26 +222,43 @@ def skeleton(name: str) -> str:
 
 
 def tests_text(frame: Frame, variant: Variant, predicate: Node | None, function: str) -> str:
-    """Give `function(c, first, step, live)`, which clears the rows that do not pass.
+    """Give `function(c, first, step, live)`: which rows of a thread pass, of those in `live`.
 
-    Conjuncts are tested in their order, those of the same columns together. All rows of a thread
-    are tested by one before the next, so that their loads are under way at once; and columns are
-    read for rows that are left only.
+    Conjuncts are tested in their order, those of the same columns together. What one needs of all
+    rows of a thread is asked for before any is tested, and of the next only if a row is left.
     """
     terms = [] if predicate is None else by_columns(conjuncts(predicate))
-    parts, lines = [], []
+    parts, stages = [], []
     for number, together in enumerate(terms):
         body, found = Body(frame, variant), None
         for term in together:
             tested = value(term, body)
             found = both(found, both(tested.data, tested.valid))
-        head = f"DEVICE bool test_{number}(const Context& c, const i64 row) {{\n"
-        parts.append(f"{head}{body.text}  return {found};\n}}")
-        lines.append(
-            "#pragma unroll\n"
-            "  for (int k = 0; k < N; ++k)\n"
-            f"    live[k] = live[k] && test_{number}(c, first + k * step);\n"
-        )
-    arguments = "const Context& c, const i64 first, const i64 step, bool (&live)[N]"
-    parts.append(f"template <int N>\nDEVICE void {function}({arguments}) {{\n{''.join(lines)}}}")
-    return "\n".join(parts)
+        named = f"test_{number}"
+        head = f"DEVICE bool {named}(const Context& c, const i64 row, const Read_{named}& r) {{\n"
+        parts += [body.reader(named), f"{head}{body.text}  return {found};\n}}"]
+        stages.append(_stage_text(named, body))
+    arguments = "const Context& c, const i64 first, const i64 step, u32 live"
+    whole = "  if (!any(live)) return 0;\n".join(stages)
+    return "\n".join([*parts, f"DEVICE u32 {function}({arguments}) {{\n{whole}  return live;\n}}"])
+
+
+def _stage_text(test: str, body: Body) -> str:
+    # What is cheap is tested without a branch: behind one, loads were put off and waited for one by
+    # one. A row that is not left reads row 0 instead, which lies in the cache.
+    left = "live >> (j + k) & 1 && " if body.reads_texts else ""
+    return f"""\
+#pragma unroll 1
+  for (int j = 0; j < ITEMS; j += {body.at_once}) {{
+    Read_{test} r[{body.at_once}];
+#pragma unroll
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      r[k] = read_{test}(c, live >> (j + k) & 1 ? first + (j + k) * step : 0);
+    }}
+    all_asked_for();
+#pragma unroll
+    for (int k = 0; k < {body.at_once}; ++k) {{
+      if ({left}!{test}(c, first + (j + k) * step, r[k])) live &= ~(1u << (j + k));
+    }}
+  }}
+"""

@@ -27,17 +27,24 @@ from wherry.render.cuda.groups import (
     domain_numbers,
     domains_of,
     fits_on_chip,
+    most_groups,
     render_groups,
 )
 from wherry.render.cuda.hashed import HashedProgram, HashedWork, render_hashed
 from wherry.render.cuda.program import CudaPass
+from wherry.render.cuda.top import TopProgram, TopWork, render_top
 from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_totals
 
-Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram
+Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram | TopProgram
 
 
 class _Work(Protocol):
-    """What is done with pieces, by what a pass gives its rows to."""
+    """What is done with pieces, by what a pass gives its rows to.
+
+    `selected` is how many rows passed, once it is finished.
+    """
+
+    selected: int
 
     def add(self, piece: Piece) -> None:
         """Queue a piece."""
@@ -52,24 +59,28 @@ class Share:
     def __init__(
         self, bound: Bound, work: _Work, facts: Mapping[str, ColumnFacts], runs: Sequence[int]
     ) -> None:
-        self._bound, self._work = bound, work
-        self._read = [(n, facts[n]) for n in dict.fromkeys(n for _, n, _ in bound.layout.columns)]
+        self._bound, self._work, self._facts = bound, work, facts
         self._left = [rows for rows in runs if rows]
         self._left.reverse()
         self._added = 0
-        self._kept: list[Mapping[str, DeviceColumn]] = []
         self._ones: Block | None = None
 
     @property
     def uses(self) -> dict[str, frozenset[str]]:
         """Give what the program reads of which columns, as `put_column` has it."""
-        return self._bound.layout.uses
+        return self._bound.layout.read
+
+    @property
+    def selected(self) -> int:
+        """Give how many rows passed, once it is finished."""
+        return self._work.selected
 
     def add(self, columns: Mapping[str, DeviceColumn], rows: int) -> None:
         """Queue the next `rows` rows; `columns` has those that the program reads.
 
-        Of totals and groups of known keys nothing is waited for, and the columns are kept until
-        `finish`. Of rows and other groups all is done when this returns.
+        Of totals and groups of known keys nothing is waited for; of rows and other groups all is
+        done when this returns. Columns may be let go of then: a device uses memory anew only for
+        what it is asked for later.
 
         Raises
         ------
@@ -83,10 +94,9 @@ class Share:
         if rows > left or (rows != left and rows % SPAN):
             text = f"a piece of {rows} rows, of a run that has {left} left"
             raise WherryError(f"{text}; all but the last are a multiple of {SPAN}")
-        for name, facts in self._read:
-            _check(name, columns[name], facts, rows)
+        for name, uses in self.uses.items():
+            _check(name, columns[name], uses, self._facts[name], rows)
         piece = self._bound.piece(columns, rows, self._added, lambda: self._all_valid(rows))
-        self._kept.append(columns)
         self._work.add(piece)
         self._added += rows
         if rows == left:
@@ -105,7 +115,7 @@ class Share:
         """Give what came of all rows, once it has left the device.
 
         Totals and groups of known keys give one batch, rows and other groups one of each piece;
-        groups come in order of their first rows.
+        groups come in order of their first rows, rows in key order if only the first are wanted.
 
         Raises
         ------
@@ -118,19 +128,19 @@ class Share:
         """
         if self._left:
             raise WherryError(f"{sum(self._left)} rows of a share were not added")
-        found = self._work.finish()
-        self._kept.clear()
-        return found
+        return self._work.finish()
 
 
-def _check(name: str, column: DeviceColumn, facts: ColumnFacts, rows: int) -> None:
+def _check(
+    name: str, column: DeviceColumn, uses: frozenset[str], facts: ColumnFacts, rows: int
+) -> None:
     """See that a column is what programs take for granted."""
     if column.rows != rows:
         raise WherryError(f"column {name!r} has {column.rows} rows in a piece of {rows}")
     if column.nulls and not facts.nulls:
         raise WherryError(f"column {name!r} has nulls in a share that was begun without")
     texts, known = column.dictionary, facts.dictionary
-    if texts is known:
+    if texts is known or "values" not in uses:
         return
     if texts is None or known is None or not texts.equals(known[: len(texts)]):
         raise WherryError(f"column {name!r} has a dictionary that is not the share's")
@@ -165,16 +175,13 @@ def begin(
         be hashed.
     """
     of = [facts[name] for name in plan.order]
-    known = tuple([(fact.nulls, id(fact.dictionary)) for fact in of])
-    key = (id(plan), id(literals), known)
+    key = (id(plan), id(literals), tuple([(fact.nulls, id(fact.dictionary)) for fact in of]))
 
     def make() -> tuple[Rendered, Bound]:
-        nullable = frozenset(name for name in plan.columns if facts[name].nulls)
-        texts = {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
-        sizes = dictionary_sizes(plan, texts) if isinstance(plan.step.sink, Groups) else {}
-        made = render(plan, nullable, sizes)
+        made = rendered_for(plan, facts, constants.device.shared_bytes)
         numbers = domain_numbers(made.domains) if isinstance(made, GroupsProgram) else {}
-        return made, bound_to(plan, made.program, Given(literals, texts, numbers), constants)
+        given = Given(literals, _dictionaries(plan, facts), numbers)
+        return made, bound_to(plan, made.program, given, constants)
 
     made, bound = constants.kept(key, (plan, literals, of), make)
     return Share(bound, _work(made, plan, bound, runs), facts, runs)
@@ -183,15 +190,37 @@ def begin(
 def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> _Work:
     if isinstance(made, FilterProgram):
         return FilterWork(made, plan)
+    if isinstance(made, TopProgram):
+        return TopWork(made, plan, bound)
     if isinstance(made, HashedProgram):
-        return HashedWork(made, plan)
+        return HashedWork(made, plan, bound)
     spans = sum([-(-rows // SPAN) for rows in runs])
     if isinstance(made, GroupsProgram):
         return GroupsWork(made, plan, bound, spans)
     return TotalsWork(made, plan, bound, spans)
 
 
-def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -> Rendered:
+def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts], shared_bytes: int) -> Rendered:
+    """Give the program of a pass over columns of which that is so.
+
+    Raises
+    ------
+    Refused
+        As `begin` does.
+    """
+    nullable = frozenset(name for name in plan.columns if facts[name].nulls)
+    grouped = isinstance(plan.step.sink, Groups)
+    sizes = dictionary_sizes(plan, _dictionaries(plan, facts)) if grouped else {}
+    return render(plan, nullable, sizes, shared_bytes)
+
+
+def _dictionaries(plan: CudaPass, facts: Mapping[str, ColumnFacts]) -> dict[str, pa.Array]:
+    return {n: d for n in plan.order if (d := facts[n].dictionary) is not None}
+
+
+def render(
+    plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int], shared_bytes: int
+) -> Rendered:
     """Give the program of a pass over pieces of one kind; each is made once for a plan.
 
     Parameters
@@ -200,26 +229,32 @@ def render(plan: CudaPass, nullable: frozenset[str], sizes: Mapping[str, int]) -
         The columns with nulls.
     sizes : dict
         By column: how many entries the dictionary of a key has.
+    shared_bytes : int
+        Memory on chip that a block of the device may have.
 
     Raises
     ------
     Refused
         As `begin` does.
     """
-    key = (nullable & plan.columns, *sorted(sizes.items()))
+    key = (nullable & plan.columns, shared_bytes, *sorted(sizes.items()))
     if key not in plan.rendered:
-        plan.rendered[key] = _rendered(plan, nullable, dict(sizes))
+        plan.rendered[key] = _rendered(plan, nullable, dict(sizes), shared_bytes)
     made: Rendered = plan.rendered[key]
     return made
 
 
-def _rendered(plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int]) -> Rendered:
+def _rendered(
+    plan: CudaPass, nullable: frozenset[str], sizes: dict[str, int], shared_bytes: int
+) -> Rendered:
     variant = plan.variant(nullable)
     match plan.step.sink:
         case Totals():
             return render_totals(plan, variant)
         case Groups():
-            if not fits_on_chip(plan, variant, sizes):
-                return render_hashed(plan, variant)
-            return render_groups(plan, variant, domains_of(plan, variant, sizes))
+            if not fits_on_chip(plan, variant, sizes, shared_bytes):
+                return render_hashed(plan, variant, most_groups(plan, variant, sizes))
+            return render_groups(plan, variant, domains_of(plan, variant, sizes), shared_bytes)
+    if plan.top is not None:
+        return render_top(plan, plan.top, variant, shared_bytes)
     return render_filter(plan, variant)

@@ -7,14 +7,13 @@ each aggregate its value and, where its argument may be null, how many values th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Context, Decimal
-from typing import Any, Final, Protocol
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import InputError
 from wherry.ir.expr import Call, Column, Node
 from wherry.ir.resolve import call_type, type_of
 from wherry.ir.text import call_text
@@ -27,10 +26,8 @@ from wherry.render.state import values_range
 _ROWS: Final = 1 << 40
 """No chunk has more."""
 _INT128: Final = (-(1 << 127), (1 << 127) - 1)
-_DIGITS: Final = 38
-_EXACT: Final = Context(prec=80)
 _KINDS: Final = frozenset({"sum", "min", "max", "count"})
-_NUMPY: Final = {"i64": "<i8", "u64": "<u8", "double": "<f8", "i128": "V16"}
+_NUMPY: Final = {"i64": "<i8", "u64": "<u8", "double": "<f8", "i128": ("<u8", (2,))}
 
 
 class Field(Struct, frozen=True):
@@ -56,34 +53,31 @@ class Cell(Struct, frozen=True):
     count: str | None
 
 
-class Fields(Protocol):
-    """What states hold, by name."""
-
-    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-        """Give one value of all states, which are rows of uint8."""
-
-
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, dict=True):
     """The fields of a state in memory, the widest first, and the aggregates they are of."""
 
     fields: tuple[Field, ...]
     cells: tuple[Cell, ...]
     text: str
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Give the size of a state."""
         return nbytes_of(self.fields)
 
-    def column(self, states: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-        """Give one field of all states, which are rows of uint8."""
-        begin = 0
-        for field in self.fields:
-            if field.name == name:
-                found = np.ascontiguousarray(states[:, begin : begin + field.nbytes])
-                return found.view(_NUMPY[field.ctype]).reshape(-1)
-            begin += field.nbytes
-        raise KeyError(name)
+    @cached_property
+    def stored(self) -> np.dtype[np.void]:
+        """Give how a state lies in memory."""
+        sizes = [field.nbytes for field in self.fields]
+        begins = [sum(sizes[:k]) for k in range(len(sizes))]
+        formats = [_NUMPY[field.ctype] for field in self.fields]
+        names = [field.name for field in self.fields]
+        layout = {"names": names, "formats": formats, "offsets": begins, "itemsize": self.nbytes}
+        return np.dtype(layout)  # type: ignore[call-overload]
+
+    def read(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Give states, which are bytes, by the names of their fields; 128 bits are two uint64."""
+        return states.view(self.stored)
 
 
 def nbytes_of(fields: Sequence[Field]) -> int:
@@ -128,7 +122,9 @@ def state_of(
         making.adds.append(f"state.first = lesser(state.first, {begun} + row);")
     cells = tuple(making.cell(*found) for found in calls)
     fields = sorted(making.fields, key=lambda f: -f.nbytes)
-    return State(tuple(fields), cells, _text(fields, making.body, making.adds))
+    text = _text(fields, making.body, making.adds)
+    rows = f"constexpr int AT_ONCE = {making.body.at_once};"
+    return State(tuple(fields), cells, f"{text}\n{rows}")
 
 
 class _Making:
@@ -220,6 +216,7 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
     downs = [f"other.{f.name} = down(state.{f.name}, by);" for f in fields]
     return "\n".join(
         [
+            body.reader("add"),
             *("struct State {", *members, "};"),
             f"static_assert(sizeof(State) == {nbytes_of(fields)});",
             function("State zero()", ["State state;", *begins, "return state;"]),
@@ -229,41 +226,8 @@ def _text(fields: Sequence[Field], body: Body, adds: Sequence[str]) -> str:
                 ["State other;", *downs, "return other;"],
             ),
             function(
-                "void add(const Context& c, const i64 row, State& state)", [*body.lines, *adds]
+                "void add(const Context& c, const i64 row, const Read_add& r, State& state)",
+                [*body.lines, *adds],
             ),
         ]
     )
-
-
-def read_cell(cell: Cell, state: Fields, states: np.ndarray[Any, Any]) -> pa.Array:
-    """Give an aggregate of every state, which are rows of uint8.
-
-    Raises
-    ------
-    InputError
-        If a sum needs more than 38 digits.
-    """
-    counts = state.column(states, cell.count or "rows")
-    if cell.value is None:
-        return pa.array(counts, pa.int64())
-    values, none = state.column(states, cell.value), counts == 0
-    if pa.types.is_decimal(cell.t):
-        return pa.array(_decimals(cell, values, none), cell.t)
-    if pa.types.is_floating(cell.t):
-        return pa.array(values, pa.float64(), mask=none).cast(cell.t)
-    width = cell.t.bit_width // 8
-    stored = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 8)[:, :width])
-    bits = pa.py_buffer(np.packbits(~none, bitorder="little"))
-    return pa.Array.from_buffers(cell.t, len(values), [bits, pa.py_buffer(stored)])
-
-
-def _decimals(
-    cell: Cell, values: np.ndarray[Any, Any], none: np.ndarray[Any, Any]
-) -> list[Decimal | None]:
-    found: list[Decimal | None] = []
-    for held, missing in zip(values, none.tolist(), strict=True):
-        whole = int.from_bytes(held.tobytes(), "little", signed=True)
-        if not missing and abs(whole) >= 10**_DIGITS:
-            raise InputError(f"{call_text(cell.call)} needs more than {_DIGITS} digits")
-        found.append(None if missing else Decimal(whole).scaleb(-cell.t.scale, _EXACT))
-    return found

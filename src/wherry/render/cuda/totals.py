@@ -8,10 +8,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from wherry.devices.accelerator import Block
-from wherry.ir.stage import output_schema
+from wherry.render.cuda.answers import read_cells
 from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
-from wherry.render.cuda.state import State, read_cell, state_of
+from wherry.render.cuda.state import State, state_of
 from wherry.render.cuda.values import Frame
 from wherry.render.loop import Variant
 
@@ -20,8 +20,6 @@ SPAN: Final = 32_768
 """Rows of a partial state; both as in totals.cu and reduce.cu."""
 _SMALL: Final = 64
 """Bytes of a state that leaves room on a core for two blocks."""
-_GRID: Final = 1024
-"""Blocks that run at once; the answer does not depend on it."""
 
 
 class TotalsProgram(Struct, frozen=True):
@@ -38,9 +36,14 @@ def render_totals(plan: CudaPass, variant: Variant) -> TotalsProgram:
     frame.entry("states", "", "State*")
     tests = tests_text(frame, variant, plan.predicate, "test_rows")
     state = state_of(frame, variant, called(plan))
-    blocks = f"constexpr int AT_ONCE = {2 if state.nbytes <= _SMALL else 1};"
+    blocks = f"constexpr int BLOCKS = {2 if state.nbytes <= _SMALL else 1};"
     program = program_of(frame, [tests, state.text, blocks], ["reduce", "totals"])
     return TotalsProgram(program, state)
+
+
+def totals_bytes(made: TotalsProgram, spans: int) -> int:
+    """Give the bytes of partial states, and behind them of the state of all rows."""
+    return (spans + 1) * made.state.nbytes
 
 
 class TotalsWork:
@@ -54,8 +57,9 @@ class TotalsWork:
 
     def __init__(self, made: TotalsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
-        self._states = bound.device.room((spans + 1) * made.state.nbytes)
+        self._states = bound.device.room(totals_bytes(made, spans))
         self._done = 0
+        self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
@@ -63,7 +67,7 @@ class TotalsWork:
         piece.put("states", self._states.address + self._done * self._made.state.nbytes)
         self._done += spans
         if spans:
-            self._bound.launch("total_pass", min(spans, _GRID), BLOCK, piece.context)
+            self._bound.launch("total_pass", spans, BLOCK, piece.context)
 
     def finish(self) -> list[pa.RecordBatch]:
         """Give one row.
@@ -76,10 +80,10 @@ class TotalsWork:
         size, state = self._made.state.nbytes, self._made.state
         self._bound.launch("fold_pass", 1, BLOCK, whole(self._bound, self._spans, self._states))
         end = self._states.address + self._spans * size
-        found = self._bound.device.get(end, size).reshape(1, size)
-        columns = [read_cell(cell, state, found) for cell in state.cells]
-        schema = output_schema(self._plan.step, self._plan.schema)
-        return [pa.RecordBatch.from_arrays(columns, schema=schema)]
+        found = state.read(self._bound.device.get(end, size))
+        self.selected = int(found["rows"][0])
+        columns = read_cells(state.cells, found)
+        return [pa.RecordBatch.from_arrays(columns, schema=self._plan.output)]
 
 
 def whole(bound: Bound, spans: int, states: Block) -> bytes:

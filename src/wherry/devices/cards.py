@@ -1,0 +1,83 @@
+"""Which CUDA cards this process may use, and what planning believes of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from wherry.base.errors import InputError
+from wherry.devices.cuda import Card, cuda_devices
+from wherry.devices.figures import Count, Figure
+from wherry.devices.proc import ROOT
+from wherry.devices.profile import Profile, load_profile, profile_names
+from wherry.devices.routes import Link
+
+_NEAREST = "h100-pcie"
+"""The profile whose rates a card is given that none is about."""
+
+
+@cache
+def cards(root: Path = ROOT) -> tuple[Card, ...]:
+    """Give the cards, without beginning to use one; none where cupy or a driver is missing.
+
+    What is missing is `wherry doctor`'s to say: a machine without a card is no less of a machine.
+    """
+    if not (root / "dev/nvidia0").exists() or find_spec("cupy") is None:
+        return ()
+    try:
+        return cuda_devices()
+    except InputError:
+        return ()
+
+
+class Facts(Protocol):
+    """What is known of a card, as `wherry.devices.cuda.Card` has it."""
+
+    @property
+    def name(self) -> str:
+        """As systems call it, such as "gpu0"."""
+
+    @property
+    def model(self) -> str:
+        """What CUDA calls its kind, such as "NVIDIA H200"."""
+
+    @property
+    def cores(self) -> int:
+        """Multiprocessors."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that it has."""
+
+
+def profile_of(card: Facts) -> Profile:
+    """Give the shipped profile of a card's model, with the cores and memory that it really has."""
+    shipped = [load_profile(name) for name in profile_names()]
+    found = next((p for p in shipped if card.model in p.device.models), None)
+    base = load_profile(_NEAREST) if found is None else found
+    assert base.cores is not None
+    assert base.memory is not None
+    text = f"measured: what CUDA says of {card.model}"
+    guess = "" if found is not None else f"; all else is estimated as of {_NEAREST}"
+    return replace(
+        base,
+        device=replace(base.device, title=f"{card.model}{guess}"),
+        cores=replace(base.cores, count=Count(card.cores, text)),
+        memory=replace(base.memory, capacity_bytes=Count(card.memory_bytes, text)),
+    )
+
+
+def link_to(host: str, card: Facts) -> Link:
+    """Give what connects a card with the host."""
+    return Link(
+        ends=(host, card.name),
+        bandwidth_gb_per_s=Figure(
+            50.0, "estimate: PCIe 5 x16 usable one way, from kvikio 49.0 and fio 52.5 GB/s"
+        ),
+        latency_us=Figure(0.6, "estimate: half of 1.21 us, from one measured RDMA hop"),
+        duplex="full",
+    )

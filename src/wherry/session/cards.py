@@ -1,0 +1,92 @@
+"""The devices with memory of their own that queries of this process run on, begun when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from wherry.base.errors import Refused
+from wherry.devices.cards import cards
+from wherry.devices.cuda import CudaDevice
+from wherry.devices.pinned import PinnedReader
+from wherry.devices.system import System
+from wherry.devices.this_machine import THIS_MACHINE
+from wherry.kernels.objects import object_folder
+from wherry.plan.placement import Unable
+from wherry.plan.query import Query
+from wherry.render.cuda.compile import compile_text
+from wherry.run.installed import on_card
+from wherry.run.on_device import Card, card_of
+
+_begun: dict[str, Card] = {}
+_lock = Lock()
+
+
+def card(name: str) -> Card:
+    """Give a card of this machine; from the first time on this process uses it."""
+    with _lock:
+        if name not in _begun:
+            found = next(each for each in cards() if each.name == name)
+            device = CudaDevice(found, _compiled)
+            _begun[name] = card_of(device, PinnedReader(device))
+        return _begun[name]
+
+
+def _compiled(text: str, arch: str) -> bytes:
+    return compile_text(text, arch, object_folder()).image
+
+
+@contextmanager
+def using(*given: Card) -> Iterator[None]:
+    """Use these devices by their names as if they were this machine's."""
+    before = dict(_begun)
+    _begun.update({each.device.name: each for each in given})
+    try:
+        yield
+    finally:
+        _begun.clear()
+        _begun.update(before)
+
+
+def card_names(system: System) -> tuple[str, ...]:
+    """Give the devices of this machine that have memory of their own; of another system none."""
+    if system.name != THIS_MACHINE:
+        return ()
+    return tuple(name for name in system.devices if name != system.host)
+
+
+def unable(query: Query, system: System) -> Unable:
+    """Give what the cards of a machine have no programs for, segment by segment."""
+    names = card_names(system)
+    reasons = _reasons(query) if names else ()
+    return tuple((name, number, reason) for number, reason in reasons for name in names)
+
+
+def _reasons(query: Query) -> list[tuple[int, str]]:
+    """Give the segments that have no CUDA form, with every reason."""
+    if "cuda" not in query.known:
+        query.known["cuda"] = list(_found(query))
+    found: list[tuple[int, str]] = query.known["cuda"]
+    return found
+
+
+def _found(query: Query) -> Iterator[tuple[int, str]]:
+    near: int | None = None
+    for number, segment in enumerate(query.segments):
+        if segment.kind not in {"near", "partial"}:
+            yield number, f"{segment.kind} runs on the host of a CUDA device"
+            continue
+        # By itself, and as one program with what runs before it.
+        firsts = (number,) if near is None else (number, near)
+        reasons = [reason for first in firsts for reason in _lacking(query, first, number)]
+        yield from ((number, reason) for reason in dict.fromkeys(reasons))
+        near = number if segment.kind == "near" and not reasons else near
+
+
+def _lacking(query: Query, first: int, last: int) -> tuple[str, ...]:
+    try:
+        on_card(query.plan, first, last)
+    except Refused as refused:
+        return refused.reasons
+    return ()
