@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo bench test lint types layers unit coverage fuzz simulate chaos soak golden clean
+.PHONY: help demo bench test lint types layers unit coverage fuzz simulate chaos soak gpu golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -58,6 +58,15 @@ chaos: $(VENV)/ready  ## agents as processes, killed, stopped, cut off and starv
 
 soak: $(VENV)/ready  ## long: 10,000 new random programs and pipelines of each kind; prints how many ran and what failed
 	$(BIN)/python -m pytest tests/conformance --hypothesis-profile=soak --hypothesis-show-statistics
+
+# GPU_PYTHON: of a host that has the packages and no network; then nothing is installed.
+GPU_PYTHON ?=
+gpu: $(if $(GPU_PYTHON),,$(VENV)/gpu)  ## on a CUDA host: the tests that need a card, compute-sanitizer, `wherry bench gpu`
+	PYTHONPATH=tests:$$PYTHONPATH $(or $(GPU_PYTHON),$(BIN)/python) -m gpu $(GPU_OPTIONS)
+
+$(VENV)/gpu: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[dev,gpu]'
+	touch $@
 
 golden: $(VENV)/ready  ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/python -m pytest tests/golden --update-golden

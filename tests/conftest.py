@@ -1,7 +1,14 @@
-"""Two profiles for properties: the same examples in every run, or (`make soak`) ever new ones."""
+"""Two profiles for properties: the same examples in every run, or (`make soak`) ever new ones.
+
+Tests marked `gpu` are skipped where there is no CUDA card; with REQUIRE_GPU=1 they fail there.
+"""
+
+import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from wherry.devices.gpu_paths import gpu_paths
 
 settings.register_profile(
     "wherry",
@@ -22,3 +29,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    on_cards = [item for item in items if item.get_closest_marker("gpu")]
+    if on_cards and os.environ.get("REQUIRE_GPU") != "1":
+        found = gpu_paths()["pinned"]
+        if not found.present:
+            skipped = pytest.mark.skip(reason=f"no CUDA card: {found.detail}")
+            for item in on_cards:
+                item.add_marker(skipped)

@@ -1,11 +1,12 @@
-"""CUDA programs without a CUDA device: what they compute, on a CPU, and that NVRTC compiles them.
+"""CUDA programs: what they compute, on a CPU and on a card, and that NVRTC compiles them.
 
-Each program runs as it is, on a shim (`support/cuda_shim.hpp`), against the slow interpreter; and
-NVRTC compiles each for two architectures. Only a device shows races and how fast they are.
+Each program runs as it is, on a shim (`support/cuda_shim.hpp`) and where there is one on a card,
+against the slow interpreter; and NVRTC compiles each for two architectures. Only a card shows races
+and how fast they are.
 """
 
 import math
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, calls_of, rows_of, same, staged, where
 from support.cuda_cases import (
     FILTERS,
@@ -54,10 +56,16 @@ WIDE = [totals, extremes, by_date]
 CHUNKS = [(0, 0.0, 0), (1, 0.0, 0), (63, 0.3, 3), (2048, 0.0, 5), (5000, 0.3, 3), (300, 1.0, 0)]
 
 
-def checked(case, batch, blocks=3):
+@pytest.fixture(scope="module", params=ACCELERATORS)
+def new(request):
+    """Give what makes a device of one kind; it may be given the most blocks of a grid."""
+    return partial(accelerator, request.param)
+
+
+def checked(case, batch, device):
     stage, literals = case()
     plan = plan_pass(stage.steps[0], batch.schema, NARROW)
-    found = run_pass(plan, batch, literals, Constants(ShimDevice(blocks)))
+    found = run_pass(plan, batch, literals, Constants(device))
     same(found, run_reference(stage, batch, literals))
     return found
 
@@ -67,15 +75,16 @@ def name(case):
 
 
 @pytest.mark.parametrize("case", FILTERS, ids=name)
-def test_filters(case):
-    passed = [checked(case, batch_of(rows, nulls, 3, at)).num_rows for rows, nulls, at in CHUNKS]
+def test_filters(case, new):
+    batches = [batch_of(rows, nulls, 3, at) for rows, nulls, at in CHUNKS]
+    passed = [checked(case, batch, new()).num_rows for batch in batches]
     assert passed[3] > 0
 
 
 @pytest.mark.parametrize("case", [*TOTALS, *GROUPS], ids=name)
-def test_aggregates(case):
+def test_aggregates(case, new):
     for rows, nulls, at in CHUNKS:
-        checked(case, batch_of(rows, nulls, 3, at))
+        checked(case, batch_of(rows, nulls, 3, at), new())
 
 
 def runnable(make):
@@ -97,14 +106,14 @@ SOAK = settings().max_examples > 1000
     st.lists(tests, min_size=1, max_size=2),
     st.lists(st.one_of(tests, numbers), min_size=4, max_size=12),
 )
-def test_random_expressions(batch, conditions, outputs):
+def test_random_expressions(new, batch, conditions, outputs):
     terms = [e for e in conditions if runnable(lambda e=e: Pass(where(e), rows_of(k=col("i8"))))]
     known = [e for e in outputs if runnable(lambda e=e: Pass(None, rows_of(k=e)))]
     predicate = where(reduce(and_, terms)) if terms else None
     named = {f"o{number}": e for number, e in enumerate(known)} or {"k": col("i8")}
-    checked(lambda: staged(Pass(predicate, rows_of(**named))), batch)
+    checked(lambda: staged(Pass(predicate, rows_of(**named))), batch, new())
     summed = {n: e.sum() for n, e in named.items() if runnable(lambda e=e: totals_of(e))}
-    checked(lambda: staged(Pass(predicate, Totals(calls_of(**summed, n=count())))), batch)
+    checked(lambda: staged(Pass(predicate, Totals(calls_of(**summed, n=count())))), batch, new())
 
 
 def totals_of(expr):
@@ -144,14 +153,14 @@ def special_outputs():
     return outputs | quotients | parts
 
 
-def test_special_values():
+def test_special_values(new):
     batch = special()
     outputs = special_outputs()
     for names in (list(outputs)[:24], list(outputs)[24:]):
         sink = Rows(tuple((n, resolve(outputs[n].node, batch.schema)) for n in names))
         stage, literals = lift(Stage((Pass(None, sink),)))
         plan = plan_pass(stage.steps[0], batch.schema, {})
-        found = run_pass(plan, batch, literals, Constants(ShimDevice()))
+        found = run_pass(plan, batch, literals, Constants(new()))
         wanted = run_reference(stage, batch, literals)
         same(found, wanted)
         for name, t in zip(found.schema.names, found.schema.types, strict=True):
@@ -162,20 +171,20 @@ def test_special_values():
                 assert (bits[0] == bits[1])[numbers].all(), name
 
 
-def test_special_extremes():
+def test_special_extremes(new):
     batch = special()
     kinds = {f"{n} {k}": getattr(col(n), k)() for n in "xyib" for k in ("min", "max", "sum")}
     calls = tuple((n, resolve_call(e.call, batch.schema)) for n, e in kinds.items())
     stage, literals = lift(Stage((Pass(None, Totals(calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {})
     same(
-        run_pass(plan, batch, literals, Constants(ShimDevice())),
+        run_pass(plan, batch, literals, Constants(new())),
         run_reference(stage, batch, literals),
     )
 
 
 @pytest.mark.parametrize("keys", ["x", "yu", "ib", "d"])
-def test_special_keys(keys):
+def test_special_keys(keys, new):
     """Zeros of both signs are one key, and so are all NaN; groups come as they first appear."""
     batch = special()
     kinds = {f"{n} {k}": getattr(col(f"{n}2"), k)() for n in "xiu" for k in ("min", "max")}
@@ -185,7 +194,7 @@ def test_special_keys(keys):
     stage, literals = lift(Stage((Pass(None, Groups(named, calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {})
     same(
-        run_pass(plan, batch, literals, Constants(ShimDevice())),
+        run_pass(plan, batch, literals, Constants(new())),
         run_reference(stage, batch, literals),
     )
 
@@ -198,25 +207,25 @@ def floats(rows):
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["totals", "groups"])
-def test_sums_are_the_same_bit_for_bit(grouped):
+def test_sums_are_the_same_bit_for_bit(grouped, new):
     batch = floats(150_000)
     calls = (("s", resolve_call(col("x").sum().call, batch.schema)),)
     keys = (("k", resolve(col("k").node, batch.schema)),)
     stage, literals = lift(Stage((Pass(None, Groups(keys, calls) if grouped else Totals(calls)),)))
     plan = plan_pass(stage.steps[0], batch.schema, {"k": (0, 2)})
-    found = [run_pass(plan, batch, literals, Constants(ShimDevice(blocks))) for blocks in (1, 2, 5)]
+    found = [run_pass(plan, batch, literals, Constants(new(blocks))) for blocks in (1, 2, 5)]
     assert found[0].equals(found[1])
     assert found[0].equals(found[2])
     same(found[0], run_reference(stage, batch, literals))
 
 
-def test_keys_outside_their_bounds_are_found():
+def test_keys_outside_their_bounds_are_found(new):
     batch = floats(100)
     keys = (("k", resolve(col("k").node, batch.schema)),)
     stage, literals = lift(Stage((Pass(None, Groups(keys, ())),)))
     plan = plan_pass(stage.steps[0], batch.schema, {"k": (0, 1)})
     with pytest.raises(CorruptError, match="bounds"):
-        run_pass(plan, batch, literals, Constants(ShimDevice()))
+        run_pass(plan, batch, literals, Constants(new()))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Shares of a source on a device: however runs are cut into pieces, the answer is the same."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, same
 from support.cuda_cases import (
     FILTERS,
@@ -62,6 +63,12 @@ def summed(*keys):
     return stage, literals, plan_pass(stage.steps[0], schema, {"k": (0, 9)})
 
 
+@pytest.fixture(scope="module", params=ACCELERATORS)
+def new(request):
+    """Give what makes a device of one kind; it may be given the most blocks of a grid."""
+    return partial(accelerator, request.param)
+
+
 def shared(plan, literals, pieces, runs, device, facts=None):
     """Give what a share gives of pieces, which are batches; each is put and let go of."""
     constants = Constants(device)
@@ -88,10 +95,10 @@ RUNS = st.sampled_from([(ROWS,), (SPAN + 5, ROWS - SPAN - 5), (7, 2 * SPAN, ROWS
 
 @settings(max_examples=6, deadline=None)
 @given(RUNS, st.sets(st.integers(1, 5)), st.sampled_from([(), ("k",)]), st.integers(1, 4))
-def test_sums_are_the_same_however_runs_are_cut(runs, cuts, keys, blocks):
+def test_sums_are_the_same_however_runs_are_cut(new, runs, cuts, keys, blocks):
     stage, literals, plan = summed(*keys)
     facts = facts_of({n: table().column(n) for n in plan.columns})
-    (found,) = shared(plan, literals, cut(table(), runs, cuts), runs, ShimDevice(blocks), facts)
+    (found,) = shared(plan, literals, cut(table(), runs, cuts), runs, new(blocks), facts)
     assert found.equals(whole(runs, keys))
     same(found, run_reference(stage, table(), literals))
 
@@ -110,9 +117,9 @@ def resident(batch, uses, device):
 
 
 @pytest.mark.parametrize("keys", [(), ("k",)], ids=["totals", "groups"])
-def test_resident_columns_are_sliced(keys):
+def test_resident_columns_are_sliced(keys, new):
     _, literals, plan = summed(*keys)
-    device, runs = ShimDevice(), (SPAN + 5, ROWS - SPAN - 5)
+    device, runs = new(), (SPAN + 5, ROWS - SPAN - 5)
     share = begin(
         plan,
         facts_of({n: table().column(n) for n in plan.columns}),

@@ -30,7 +30,7 @@ def questions(_: Data) -> dict[str, Question]:
 
 def _over(table: str, *, exact: bool) -> Question:
     def polars(pl: Any, tables: Mapping[str, Any]) -> Any:
-        return _polars(pl, tables, exact=exact)
+        return polars_plan(pl, tables, exact=exact)
 
     def arrow(tables: Mapping[str, Any]) -> Mapping[str, Ask]:
         return {"acero": _acero(tables["t"], exact=exact)}
@@ -52,7 +52,8 @@ def _wherry(scan: Scan) -> Ask:
     return scan("t").filter(col("l_shipdate") <= UNTIL).group_by(*KEYS).agg(**aggregates()).collect
 
 
-def _polars(pl: Any, tables: Mapping[str, Any], *, exact: bool) -> Any:
+def polars_plan(pl: Any, tables: Mapping[str, Any], *, exact: bool) -> Any:
+    """Give Q1 over the lazy frame `t`, for amounts that are decimals (`exact`) or floats."""
     price, taxed = pl.col("l_extendedprice"), 1 + pl.col("l_tax")
     discounted = price * (1 - pl.col("l_discount"))
     charge = discounted * taxed

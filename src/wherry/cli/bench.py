@@ -16,7 +16,14 @@ from wherry.benchmarks.kernels.report import check_chart, draw, mean_ratio, runs
 from wherry.benchmarks.kernels.row import Row
 from wherry.benchmarks.kernels.runs import machine, possible_threads, run
 from wherry.benchmarks.tpchgen import checked
-from wherry.cli import bench_agents, bench_continuations, bench_load, bench_systems, growth
+from wherry.cli import (
+    bench_agents,
+    bench_continuations,
+    bench_gpu,
+    bench_load,
+    bench_systems,
+    growth,
+)
 from wherry.cli.options import Json
 from wherry.cli.output import counted, grid, heading, say, show_json
 from wherry.cli.progress import progress
@@ -43,6 +50,7 @@ def app() -> typer.Typer:
     found = typer.Typer(rich_markup_mode=None)
     found.callback(invoke_without_command=True, epilog=_EXAMPLES)(_root)
     found.command("kernels", epilog=_EXAMPLES)(kernels_command)
+    found.command("gpu", epilog=bench_gpu.EXAMPLES)(bench_gpu.command)
     found.command("growth", epilog=growth.EXAMPLES)(growth.command)
     found.command("continuations", epilog=bench_continuations.EXAMPLES)(bench_continuations.command)
     found.command("agents", epilog=bench_agents.EXAMPLES)(bench_agents.command)

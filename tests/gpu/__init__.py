@@ -1,0 +1,1 @@
+"""Tests of CUDA cards, and what `make gpu` runs."""
