@@ -208,6 +208,9 @@ def test_every_workload_runs(stand_in, capsys, tmp_path):
     resident = [row for row in said["rows"] if row["workload"] in questions()]
     assert all({"cupy", "torch", "duckdb", "polars"} <= set(row["peers"]) for row in resident)
     assert all(row["card_ms"] > 0 for row in resident)
+    loaded = [row for row in said["rows"] if row["workload"].startswith(("pinned", "ca", "cold"))]
+    assert [set(row["peers"]) for row in loaded] == [{"cupy", "duckdb"}] * 5
+    assert all(sum(row["ways"].values()) > 0 for row in loaded)
     assert said["dropped"] == []
 
 
