@@ -235,6 +235,27 @@ class Pipeline(Struct, frozen=True):
         """
         return self._then(Respond(Encoding(check_compression(compression))))
 
+    def to(self, device: str, system: SystemLike = THIS_MACHINE) -> Pipeline:
+        """Load the stored columns that the pipeline reads onto a card, and give the pipeline.
+
+        They stay there as long as the scanned source is referred to; queries that read no others
+        are planned as what they are: near their data.
+
+        Parameters
+        ----------
+        device : str
+            Such as "gpu0".
+
+        Raises
+        ------
+        InputError
+            If there is no such card, or what is scanned is decoded when it is read, as Parquet is.
+        Retryable
+            If the columns have no room there; with how much they need.
+        """
+        _session().load(self, device, system)
+        return self
+
     def explain(
         self,
         system: SystemLike = THIS_MACHINE,

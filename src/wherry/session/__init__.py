@@ -29,7 +29,8 @@ from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.commands import BEFORE
 from wherry.run.orders import Leg
-from wherry.session import agents
+from wherry.session import agents, cards
+from wherry.session.cards import where_it_lies
 from wherry.session.journey import (
     Ask,
     Journey,
@@ -59,8 +60,14 @@ from wherry.trace.analysis import analysis
 
 __all__ = [
     "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "explain", "leave", "names_at", "record", "run", "run_many", "source_at", "stream", "write",
+    "explain", "leave", "load", "names_at", "record", "run", "run_many", "source_at", "stream",
+    "write",
 ]  # fmt: skip
+
+
+def load(declared: Declared, device: str, system: SystemLike = THIS_MACHINE) -> None:
+    """Load the stored columns that a pipeline reads onto a card of this machine, to stay there."""
+    cards.load(query_of(declared), device, _system(system))
 
 
 def explain(
@@ -131,6 +138,7 @@ def _explained(declared: Declared, given: System, options: Options) -> tuple[Que
         return known
 
     query = prepared(with_builds(declared, expect), system)
+    system = where_it_lies(query, system)
     choice = place(query, system, options)
     left = residuals(query, choice, system)
     return query, explain_choice(

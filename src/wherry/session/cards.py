@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from wherry.base.errors import Refused
+import pyarrow as pa
+from msgspec.structs import replace
+
+from wherry.base.errors import InputError, Refused
 from wherry.devices.cards import cards
 from wherry.devices.cuda import CudaDevice
 from wherry.devices.pinned import PinnedReader
-from wherry.devices.system import System
+from wherry.devices.system import Dataset, System
 from wherry.devices.this_machine import THIS_MACHINE
 from wherry.kernels.objects import object_folder
 from wherry.plan.placement import Unable
 from wherry.plan.query import Query
 from wherry.render.cuda.compile import compile_text
 from wherry.run.installed import on_card
-from wherry.run.on_device import Card, card_of
+from wherry.run.on_device import Card, card_of, hold
 
 _begun: dict[str, Card] = {}
 _lock = Lock()
@@ -54,6 +57,50 @@ def card_names(system: System) -> tuple[str, ...]:
     if system.name != THIS_MACHINE:
         return ()
     return tuple(name for name in system.devices if name != system.host)
+
+
+def load(query: Query, device: str, system: System) -> None:
+    """Load the stored columns that a query reads onto a card, where they stay with their source.
+
+    Raises
+    ------
+    InputError
+        If there is no such card, or the columns are decoded when they are read.
+    Retryable
+        If they have no room there.
+    """
+    if device not in card_names(system):
+        known = ", ".join(card_names(system)) or "none (wherry doctor says why)"
+        raise InputError(f"{device} is no card of this machine; cards: {known}")
+    source = query.scan.source
+    hold(card(device), source, _kept(query), lambda ref: source.read(ref, _kept(query)))
+
+
+def _kept(query: Query) -> tuple[str, ...]:
+    """Give the columns of a query that a card can hold."""
+    return tuple(name for name, t in query.plan.fields if not pa.types.is_struct(t))
+
+
+def where_it_lies(query: Query, system: System) -> System:
+    """Give a machine as it is to a query: a card is the home of what was loaded there."""
+    for name in card_names(system):
+        begun = _begun.get(name)
+        if begun is not None and begun.held.stays(query.scan.source, _kept(query)):
+            return _with_home(system, name)
+    return system
+
+
+_homes: dict[tuple[int, str], tuple[System, System]] = {}
+
+
+def _with_home(system: System, device: str) -> System:
+    """Give a system in which a device stores every dataset; the same one whenever it is asked."""
+    key = id(system), device
+    if key not in _homes:
+        everything = Dataset(name="*", devices=(device,), layout="files")
+        # The system is kept, so that its id does not come again.
+        _homes[key] = system, replace(system, datasets=(everything,))
+    return _homes[key][1]
 
 
 def unable(query: Query, system: System) -> Unable:

@@ -33,7 +33,7 @@ from wherry.run.machine import Machine
 from wherry.run.orders import WHOLE, Leg, orders_of
 from wherry.run.worker import Worker
 from wherry.serve.remote import RemoteCarrier
-from wherry.session.cards import card, card_names, unable
+from wherry.session.cards import card, card_names, unable, where_it_lies
 from wherry.session.options import HOST_ONLY, Options
 from wherry.session.result import Result
 
@@ -184,7 +184,7 @@ def placed(
     leg: Leg = WHOLE,
 ) -> Journey:
     """Give a query ready to run in this process."""
-    system, workers = where
+    system, workers = where_it_lies(query, where[0]), where[1]
     if not options.cold:
         for worker in workers.values():
             worker.install(query.plan_bytes)
