@@ -309,7 +309,10 @@ class CudaDevice:
 
     @_told
     def reads(self, address: int, nbytes: int) -> bool:
-        """Tell whether memory of the host is registered, or was allocated to be."""
+        """Tell whether memory of the host is registered, or was allocated to be.
+
+        Its ends are asked for. Of a range with a hole CUDA refuses the copy.
+        """
         ends = (address, address + nbytes - 1)
         kinds = {self.runtime.pointerGetAttributes(end).type for end in ends}
         return kinds == {self.runtime.memoryTypeHost}
