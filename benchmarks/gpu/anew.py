@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from wherry.benchmarks.gpu.measure import OURS, several
 from wherry.benchmarks.gpu.questions import Question, differs, wanted
 from wherry.benchmarks.gpu.row import Row, row_of
 from wherry.benchmarks.gpu.world import World
+from wherry.devices.pinned import PinnedReader
 from wherry.devices.proc import usable_cores
+from wherry.run.on_device import card_of
+from wherry.session.cards import using
 from wherry.session.result import Result
 
 
@@ -37,19 +40,22 @@ def pinned(question: Question, world: World) -> Row:
 
 def cached(question: Question, world: World) -> Row:
     """Ask of a file whose pages lie in the page cache."""
-    _read_all(world.file)
+    read_all(world.file)
     name, source = f"cached-{question.name}", lambda: world.file
     return _loaded(name, question, world, source=source, limit="page cache and link")
 
 
 def cold(question: Question, world: World) -> Row:
-    """Ask of a file that the page cache has nothing of."""
+    """Ask of a file that the page cache has nothing of, and that is read past it."""
 
     def source() -> Path:
-        _forget(world.file)
+        forget(world.file)
         return world.file
 
-    return _loaded(f"cold-{question.name}", question, world, source=source, limit="drive")
+    name = f"cold-{question.name}"
+    reader = PinnedReader(world.device, way="either")
+    with closing(reader), using(card_of(world.device, reader)):
+        return _loaded(name, question, world, source=source, limit="drive")
 
 
 def _loaded(
@@ -125,14 +131,15 @@ def _median(ask: Callable[[Any], Any], source: Callable[[], Any], patience_s: fl
     return several(lambda: _once(ask, source)[0], patience_s)[0]
 
 
-def _read_all(path: Path) -> None:
+def read_all(path: Path) -> None:
+    """Bring a file into the page cache."""
     with path.open("rb", buffering=0) as file:
         room = bytearray(16 << 20)
         while file.readinto(room):
             pass
 
 
-def _forget(path: Path) -> None:
+def forget(path: Path) -> None:
     """Let go of a file's pages in the page cache."""
     file = os.open(path, os.O_RDONLY)
     try:

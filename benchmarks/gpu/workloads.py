@@ -23,6 +23,7 @@ from wherry.benchmarks.gpu.engines import (
 )
 from wherry.benchmarks.gpu.goals import GOALS, described, met
 from wherry.benchmarks.gpu.lineitem import Lineitem
+from wherry.benchmarks.gpu.loads import LOADS, load
 from wherry.benchmarks.gpu.measure import asked, median_ms, percentiles
 from wherry.benchmarks.gpu.questions import Question, differs, questions, wanted
 from wherry.benchmarks.gpu.row import Row, row_of
@@ -45,6 +46,7 @@ def workloads() -> dict[str, Workload]:
         **{f"pinned-{q.name}": partial(pinned, q) for q in (q6, q1)},
         **{f"cached-{q.name}": partial(cached, q) for q in (q6, q1)},
         "cold-q6": partial(cold, q6),
+        **{name: partial(load, name) for name in LOADS},
         **{f"compile-{q.name}": partial(_compile, q) for q in (q6, q1)},
         **{f"kept-{q.name}": partial(_kept, q) for q in (q6, q1)},
     }
