@@ -19,8 +19,11 @@ from wherry.base.errors import InputError, WherryError
 from wherry.kernels.objects import object_path, read_object, write_object
 from wherry.render.cuda.program import CudaProgram
 
-OPTIONS: Final = ("--std=c++17", "--device-int128", "--fmad=false", "--ptxas-options=-v")
-"""Without contraction: a fused multiply-add rounds once where the reference rounds twice."""
+OPTIONS: Final = (
+    "--std=c++17", "--device-int128", "--fmad=false", "--minimal", "--ptxas-options=-v"
+)  # fmt: skip
+"""Without contraction: a fused multiply-add rounds once where the reference rounds twice. Without
+textures and the like: NVRTC reads 5 ms less."""
 _ENTRY: Final = re.compile(r"Compiling entry function '(\w+)'")
 _USED: Final = re.compile(r"Used (\d+) registers")
 _SPILLS: Final = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
