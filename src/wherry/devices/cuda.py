@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
@@ -375,16 +376,22 @@ class _Event(Struct, frozen=True, eq=False):
         self.device.wait(self.event)
 
 
-class _Registered(Struct, frozen=True, eq=False):
-    """Memory of the host that a card reads by itself."""
+class _Registered:
+    """Memory of the host that a card reads by itself, until this is closed or gone."""
 
-    device: CudaDevice
-    address: int
-    memory: memoryview
+    def __init__(self, device: CudaDevice, address: int, memory: memoryview) -> None:
+        self._closing = weakref.finalize(self, _unregister, device, address, memory)
+        # When the process ends there may be no driver left to tell.
+        self._closing.atexit = False
 
     def close(self) -> None:
         """Let go of it, once no copy of it is under way."""
-        self.device.unregister(self.address)
+        self._closing()
+
+
+def _unregister(device: CudaDevice, address: int, memory: memoryview) -> None:
+    device.unregister(address)
+    del memory
 
 
 class _Halves:

@@ -54,7 +54,8 @@ class Loaded(Struct, frozen=True):
     def whys(self) -> tuple[tuple[str, int], ...]:
         """Give the bytes by the ledger's reasons."""
         found = ((way, getattr(self.evidence, way)) for way in WAYS)
-        return tuple((f"loaded onto {self.device}: {way}", n) for way, n in found if n)
+        why = f" ({self.evidence.why})" if self.evidence.why else ""
+        return tuple((f"loaded onto {self.device}: {way}{why}", n) for way, n in found if n)
 
 
 class Card(Struct):

@@ -49,7 +49,7 @@ from wherry.session.options import (
     Options,
     Pins,
     SystemLike,
-    check_deadline,
+    check_options,
     for_builds,
 )
 from wherry.session.result import Result
@@ -184,10 +184,11 @@ def _runs(
     declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
 ) -> list[tuple[Journey, Result]]:
     chosen = options or Options()
-    check_deadline(chosen, system)
+    check_options(chosen, system)
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
-    mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
+    mine = workers(system, [d.source for d in declared], chosen)
+    ask = _asking(system, chosen)
     journeys = [journey_of(d, system, chosen, mine, ask) for d in declared]
     if system.name == THIS_MACHINE:
         ended = [measured(journey) for journey in journeys]
@@ -219,7 +220,7 @@ def stream(
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
     found, chosen = _system(system), options or Options()
-    check_deadline(chosen, found)
+    check_options(chosen, found)
     if found.name != THIS_MACHINE:
         yield from run(declared, found, chosen).table.to_batches()
         return
@@ -250,7 +251,7 @@ def write(
 
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
-    mine = workers(system, [declared.source])
+    mine = workers(system, [declared.source], options)
     found = journey_of(declared, system, options, mine, _asking(system, options))
     for piece in executor_of(found, stream_rows(found.query)).answer(found.machine):
         yield from batches_of(piece)
@@ -338,8 +339,8 @@ def carry(
             f"a query cannot be suspended on {found.name}, whose devices are agents; possible: an "
             "emulated system, or this machine"
         )
-    check_deadline(options, found)
-    mine = workers(found, [declared.source])
+    check_options(options, found)
+    mine = workers(found, [declared.source], options)
     ready, before = with_answers(declared, found, _asking(found, options))
     ready = as_received(ready)
     query = prepared(ready, found)
