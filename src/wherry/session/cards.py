@@ -9,9 +9,8 @@ from threading import Lock
 import pyarrow as pa
 from msgspec.structs import replace
 
-from wherry.base.errors import InputError, Refused
-from wherry.devices.cards import cards
-from wherry.devices.cuda import CudaDevice
+from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.cuda import CudaDevice, cuda_devices
 from wherry.devices.device_readers import open_reader
 from wherry.devices.gpu_paths import gpu_paths
 from wherry.devices.loading import DeviceReader
@@ -47,7 +46,10 @@ def card(name: str, reader: str | None = None, *, strict: bool = False) -> Card:
     """
     with _lock:
         if name not in _begun:
-            found = next(each for each in cards() if each.name == name)
+            there = {each.name: each for each in cuda_devices()}
+            if name not in there:
+                raise unknown_name("card", name, there)
+            found = there[name]
             device = CudaDevice(found, _compiled)
             _begun[name] = card_of(device, PinnedReader(device))
         made = _begun[name]
