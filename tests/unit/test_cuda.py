@@ -8,7 +8,7 @@ from support.cuda_cases import NARROW, every_type, forecast
 from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col
-from wherry.base.errors import Refused, WherryError
+from wherry.base.errors import InputError, Refused, WherryError
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve
 from wherry.ir.stage import Groups, Pass, Rows, Stage
@@ -52,6 +52,11 @@ def test_any_number_of_partial_states_is_folded(spans):
     found = device.get(block.address, (spans + 1) * kept.itemsize).view(kept)[spans]
     assert found["rows"] == states["rows"][:spans].sum()
     assert found["value"] == states["value"][:spans].sum()
+
+
+def test_older_cards_are_refused(tmp_path):
+    with pytest.raises(InputError, match="sm_80 and later, not on sm_75"):
+        compile_program(rendered(forecast), "sm_75", tmp_path)
 
 
 def test_cubins_are_kept(tmp_path):
