@@ -50,9 +50,19 @@ def asked(question: Question, source: Any, system: SystemLike, site: str) -> Cal
         This machine, and which device of it runs what a card can.
     """
     pipeline = question.pipeline(scan(source))
-    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
-    pins = {kind: site for kind in kinds if kind in _NEAR}
+    pins = _pins(pipeline, site)
     return lambda: pipeline.run(system, placement=pins, strict=True)
+
+
+def ready(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], pa.Table]:
+    """Give what asks Wherry for an answer alone, planned once; parameters as of `asked`."""
+    pipeline = question.pipeline(scan(source))
+    return pipeline.prepare(system, placement=_pins(pipeline, site), strict=True).collect
+
+
+def _pins(pipeline: Pipeline, site: str) -> dict[str, str]:
+    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
+    return {kind: site for kind in kinds if kind in _NEAR}
 
 
 def ways_of(result: Result) -> dict[str, int]:
