@@ -127,12 +127,14 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
         If the device has no room for a few cells of the columns.
     """
     with card.held.lock:
-        ways = list(_ways(card.cell_rows))
-        for way in ways:
+        ways = _ways(card.cell_rows)
+        way: _Way | None = next(ways)
+        while way is not None:
             try:
                 return _Running(card, asked, way).run()
             except Retryable:
-                if way is ways[-1]:
+                way = next(ways, None)
+                if way is None:
                     raise
                 # There was no room: whatever else lies there goes, and it is begun anew.
                 card.held.clear()
@@ -167,7 +169,7 @@ def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Load
                 cells=each.cells,
                 facts=given.facts(each),
                 read=given.arrays,
-                spare=0,
+                spare=int,
                 keeps=True,
                 ahead=AHEAD,
             )
@@ -230,9 +232,8 @@ class _Running:
             Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(
-            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
-        )
+        rows, chip = self.way.cell_rows, self.card.device.shared_bytes
+        spare = partial(room_bytes, self.plan, facts, each.runs, rows, chip)
         return Feed(
             held=held,
             reader=self.card.reader,
