@@ -87,3 +87,26 @@ def test_cells_of_tiny_batches_are_found_in_one_go():
     small = cells_of(source, source.chunks()[5:], SPAN)
     assert [cell.begin for cell in small] == [15, SPAN, 2 * SPAN]
     assert all(sum(part.rows for part in cell.parts) == cell.rows for cell in small)
+
+
+def test_what_has_no_cuda_form_is_named_as_it_was_asked_for():
+    coded = pa.array(["a", "b", "a"]).dictionary_encode()
+    scan = wh.scan(pa.table({"c": coded, "m": [1, 2, 3]}))
+    side = wh.scan(pa.table({"n": [0, 1], "m": [2, 3]}))
+    starts = col("c").str.starts_with("a").cast(pa.int64())
+    q = scan.with_columns(n=starts).join(side, on=["n", "m"], how="semi")
+    with card() as (system, _), pytest.raises(wh.Refused) as refused:
+        q.run(system, placement=ON_CARD)
+    assert any("starts_with(c, " in reason for reason in refused.value.reasons)
+    with card() as (system, _):
+        same_again(q, system, {})
+
+
+def test_dictionaries_of_the_host_may_have_equal_entries():
+    codes = pa.array([0, 1, 2, 2, None, 1], pa.int8())
+    odd = pa.DictionaryArray.from_arrays(codes, pa.array(["x", "y", "x"]))
+    table = pa.table({"c": odd, "x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    q = wh.scan(table).group_by("c").agg(x=col("x").sum(), n=wh.count())
+    with card() as (system, _):
+        for pins in (WHOLE, {"near": "home", "partial": "gpu0"}, {"near": "gpu0"}):
+            same_again(q, system, pins)
