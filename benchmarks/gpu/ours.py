@@ -40,6 +40,8 @@ _LOADED: Final = "loaded onto "
 def asked(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], Result]:
     """Give what asks Wherry by its public face, of a source that is opened once.
 
+    What it reads is kept on the card from the first answer on.
+
     Parameters
     ----------
     source : pyarrow.Table or path
@@ -48,9 +50,19 @@ def asked(question: Question, source: Any, system: SystemLike, site: str) -> Cal
         This machine, and which device of it runs what a card can.
     """
     pipeline = question.pipeline(scan(source))
-    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
-    pins = {kind: site for kind in kinds if kind in _NEAR}
+    pins = _pins(pipeline, site)
     return lambda: pipeline.run(system, placement=pins, strict=True)
+
+
+def ready(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], pa.Table]:
+    """Give what asks Wherry for an answer alone, planned once; parameters as of `asked`."""
+    pipeline = question.pipeline(scan(source))
+    return pipeline.prepare(system, placement=_pins(pipeline, site), strict=True).collect
+
+
+def _pins(pipeline: Pipeline, site: str) -> dict[str, str]:
+    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
+    return {kind: site for kind in kinds if kind in _NEAR}
 
 
 def ways_of(result: Result) -> dict[str, int]:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from wherry.devices.system import System
     from wherry.plan.explain import Explanation
     from wherry.plan.objective import Objective
-    from wherry.session import Options, Pins, Result, SystemLike
+    from wherry.session import Options, Pins, Prepared, Result, SystemLike
     from wherry.suspension import Suspended
 
 _SHARDS_MAX = 4096
@@ -290,6 +290,7 @@ class Pipeline(Struct, frozen=True):
         objective: Objective = "time",
         load: Mapping[str, float] | None = None,
         deadline_s: float | None = None,
+        reader: str | None = None,
     ) -> Result:
         """Run the pipeline and give the answer with the account of how it was made.
 
@@ -312,6 +313,8 @@ class Pipeline(Struct, frozen=True):
             `{"csd0": 0.7, "link csd1->pcie0": 0.2}`; the planner counts on what is left.
         deadline_s : float, optional
             On a system with agents, give the answer or an error within so many seconds.
+        reader : "pinned", "kvikio" or "gds", optional
+            What brings stored bytes onto a card; the ledger says which way they took.
 
         Raises
         ------
@@ -319,13 +322,42 @@ class Pipeline(Struct, frozen=True):
             If no placement is possible, with every reason, or if devices of the system lack the
             figures that the objective needs.
         InputError
-            If there is a deadline, and no device of the system is an agent.
+            If there is a deadline, and no device of the system is an agent; a reader, and no card.
         Retryable
             If agents were lost, or the deadline is over: the device and its part are named.
         """
         session = _session()
-        options = session.Options(placement or {}, strict, cold, objective, load or {}, deadline_s)
+        options = session.Options(
+            placement or {}, strict, cold, objective, load or {}, deadline_s, reader
+        )
         return session.run(self, system, options)
+
+    def prepare(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        reader: str | None = None,
+    ) -> Prepared:
+        """Run the pipeline here, and give it ready to be answered again by its programs alone.
+
+        For queries so small that planning them is most of their time. Parameters are those of
+        `run`.
+
+        Raises
+        ------
+        InputError
+            If the system is not this machine, or the pipeline has joins.
+
+        Examples
+        --------
+        >>> soon = wh.scan("orders.arrow").agg(n=wh.count()).prepare()
+        >>> soon.collect()
+        """
+        session = _session()
+        options = session.Options(placement or {}, strict, reader=reader)
+        return session.prepare(self, system, options)
 
     def suspend(
         self,

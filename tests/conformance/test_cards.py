@@ -275,3 +275,22 @@ def test_what_cannot_be_loaded_to_stay(tmp_path):
             parquet.to("gpu0", system)
     with pytest.raises(InputError, match="gpu0 is no card of this machine; cards: none"):
         q.to("gpu0")
+
+
+def test_another_reader_is_told_or_refused(file):
+    q = wh.scan(file).agg(x=col("f64").sum())
+    with card() as (system, _):
+        result = q.run(system, placement=ON_CARD, reader="kvikio")
+        whys = [e.why for e in result.ledger.entries if e.why.startswith("loaded")]
+        # Values as they are stored, bitmaps put together.
+        assert {why.split(" (")[0] for why in whys} == {
+            "loaded onto gpu0: cached", "loaded onto gpu0: staged",
+        }  # fmt: skip
+        assert all("(gpu0 has no reader 'kvikio': no device" in why for why in whys)
+    with card() as (system, _):
+        with pytest.raises(InputError, match="gpu0 has no reader 'gds': "):
+            q.run(system, placement=ON_CARD, reader="gds", strict=True)
+        with pytest.raises(InputError, match="no reader 'gsd'; did you mean 'gds'"):
+            q.run(system, placement=ON_CARD, reader="gsd")
+    with pytest.raises(InputError, match="a reader 'gds' on this-machine, which has no card"):
+        q.run(reader="gds")

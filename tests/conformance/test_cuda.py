@@ -6,7 +6,8 @@ and how fast they are.
 """
 
 import math
-from functools import partial, reduce
+from decimal import Decimal
+from functools import reduce
 from operator import and_
 
 import numpy as np
@@ -14,7 +15,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, calls_of, rows_of, same, staged, where
 from support.cuda_cases import (
     FILTERS,
@@ -54,12 +54,6 @@ REGISTERS_MOST = 128
 WIDE = [totals, extremes, by_date]
 """Of very many aggregates, whose states are kept in registers all the same."""
 CHUNKS = [(0, 0.0, 0), (1, 0.0, 0), (63, 0.3, 3), (2048, 0.0, 5), (5000, 0.3, 3), (300, 1.0, 0)]
-
-
-@pytest.fixture(scope="module", params=ACCELERATORS)
-def new(request):
-    """Give what makes a device of one kind; it may be given the most blocks of a grid."""
-    return partial(accelerator, request.param)
 
 
 def checked(case, batch, device):
@@ -197,6 +191,37 @@ def test_special_keys(keys, new):
         run_pass(plan, batch, literals, Constants(new())),
         run_reference(stage, batch, literals),
     )
+
+
+MOST = 10**38 - 1
+
+
+@pytest.mark.parametrize("key", [None, "few", "any"])
+def test_sums_of_decimals_of_which_nothing_is_known(key, new, tmp_path):
+    """Some of their sums on the way need more than 128 bits."""
+    values = [MOST, MOST, MOST, -MOST, -MOST, -MOST, None, 7, -(2**64), 2**64 - 1, -1, 2**100]
+    columns = {
+        "w": pa.array(list(map(whole, values * 3)), pa.decimal128(38, 0)),
+        "few": pa.array([0] * 24 + [1] * 12, pa.int8()),
+        "any": pa.array([0] * 24 + [1] * 12, pa.int64()),
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    calls = (("s", resolve_call(col("w").sum().call, batch.schema)),)
+    keys = () if key is None else ((key, resolve(col(key).node, batch.schema)),)
+    stage, literals = lift(Stage((Pass(None, Groups(keys, calls) if keys else Totals(calls)),)))
+    plan = plan_pass(stage.steps[0], batch.schema, {"few": (0, 1)})
+    constants = Constants(new())
+    same(run_pass(plan, batch, literals, constants), run_reference(stage, batch, literals))
+    compiled(render(plan, frozenset({"w"}), {}, SHARED).program, tmp_path)
+    for rows in (2, 3):
+        with pytest.raises(InputError, match="38"):
+            run_pass(plan, batch.slice(0, rows), literals, constants)
+        with pytest.raises(InputError, match="38"):
+            run_pass(plan, batch.slice(5 - rows, rows + 1), literals, constants)
+
+
+def whole(value):
+    return None if value is None else Decimal(value)
 
 
 def floats(rows):

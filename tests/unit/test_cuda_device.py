@@ -109,12 +109,12 @@ def test_memory_on_chip_is_asked_for(cupy, device, monkeypatch):
     monkeypatch.setattr(
         cupy.cuda.driver,
         "funcSetAttribute",
-        lambda f, attribute, value: (asked.append(value), real(f, attribute, value)),
+        lambda f, attribute, value: (asked.append((attribute, value)), real(f, attribute, value)),
     )
     block = device.put(number(0))
     for shared in (0, 100_000, 50_000, 100_000, 227 << 10):
         add(device, block, 1, shared)
-    assert asked == [100_000, 227 << 10]
+    assert asked == [(8, 100_000), (9, 100), (8, 227 << 10), (9, 100)]
     assert word(device, block) == 5
     with pytest.raises(WherryError, match="gpu1"):
         add(device, block, 1, 1 << 20)

@@ -1,6 +1,7 @@
 """Loading into a device through registered memory: every byte, every fault, nothing left behind."""
 
 import errno
+import gc
 import os
 import signal
 import threading
@@ -330,6 +331,21 @@ def test_a_reader_that_is_closed_ends_its_loads(device, file, reader, monkeypatc
             loading.wait()
     with pytest.raises(WherryError, match="the reader of gpu1 was closed"):
         one.begin(source)
+
+
+def test_a_reader_that_nobody_has_is_let_go_of_when_its_loads_are_over(cupy, device, file):
+    source, targets, offsets = whole(device, file)
+    loading = PinnedReader(device, threads=2, slot_bytes=PAGE).begin(source)
+    loading.close()
+    event = PinnedReader(device, threads=2, slot_bytes=PAGE).begin(source).event()
+    device.after(event)
+    targets.check(content(), offsets)
+    del loading
+    end = time.monotonic() + 20
+    while len(cupy.pinned) > 2 and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert len(cupy.pinned) == 2
 
 
 def test_an_interrupt_leaves_nothing_behind(device, file, reader, monkeypatch):

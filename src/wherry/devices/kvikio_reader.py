@@ -84,12 +84,13 @@ class KvikioReader:
         device.loaded().wait()
         self._ring = Ring(device, [Slot(base, None), Slot(base + slot_bytes, None)], threads=1)
         self._memory: PinnedReader | None = None
+        self._lock = threading.Lock()
 
     def begin(self, source: FileRanges | HostRanges, keep: object = None) -> Loading:
         """Begin to load ranges of a file, or through a `PinnedReader` ranges of memory."""
         if isinstance(source, HostRanges):
-            if self._memory is None:
-                self._memory = PinnedReader(self._device)
+            with self._lock:
+                self._memory = self._memory or PinnedReader(self._device)
             return self._memory.begin(source, keep)
         job = _Job(self._device, self._kvikio, source, self._slot_bytes)
         return self._ring.begin(job, (keep, self._block))

@@ -56,7 +56,8 @@ class Loaded(Struct, frozen=True):
     def whys(self) -> tuple[tuple[str, int], ...]:
         """Give the bytes by the ledger's reasons."""
         found = ((way, getattr(self.evidence, way)) for way in WAYS)
-        return tuple((f"loaded onto {self.device}: {way}", n) for way, n in found if n)
+        why = f" ({self.evidence.why})" if self.evidence.why else ""
+        return tuple((f"loaded onto {self.device}: {way}{why}", n) for way, n in found if n)
 
 
 class Card(Struct):
@@ -138,12 +139,14 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
         If the device has no room for a few cells of the columns.
     """
     with card.held.lock:
-        ways = list(_ways(card.cell_rows))
-        for way in ways:
+        ways = _ways(card.cell_rows)
+        way: _Way | None = next(ways)
+        while way is not None:
             try:
                 return _Running(card, asked, way).run()
             except Retryable:
-                if way is ways[-1]:
+                way = next(ways, None)
+                if way is None:
                     raise
                 # There was no room: whatever else lies there goes, and it is begun anew.
                 card.held.clear()
@@ -178,7 +181,7 @@ def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Load
                 cells=each.cells,
                 facts=given.facts(each),
                 read=given.arrays,
-                spare=0,
+                spare=int,
                 keeps=True,
                 ahead=AHEAD,
             )
@@ -241,9 +244,8 @@ class _Running:
             Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(
-            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
-        )
+        rows, chip = self.way.cell_rows, self.card.device.shared_bytes
+        spare = partial(room_bytes, self.plan, facts, each.runs, rows, chip)
         return Feed(
             held=held,
             reader=self.card.reader,

@@ -49,9 +49,10 @@ from wherry.session.options import (
     Options,
     Pins,
     SystemLike,
-    check_deadline,
+    check_options,
     for_builds,
 )
+from wherry.session.ready import Prepared, prepared_of
 from wherry.session.result import Result
 from wherry.session.running import executor_of, measured, modelled, stream_rows
 from wherry.sim.recorded import Counts
@@ -59,9 +60,9 @@ from wherry.sim.recorded import record as counts_of
 from wherry.trace.analysis import analysis
 
 __all__ = [
-    "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "explain", "leave", "load", "names_at", "record", "run", "run_many", "source_at", "stream",
-    "write",
+    "HOST_ONLY", "Carried", "Options", "Pins", "Prepared", "Result", "SystemLike", "answers_at",
+    "carry", "explain", "leave", "load", "names_at", "prepare", "record", "run", "run_many",
+    "source_at", "stream", "write",
 ]  # fmt: skip
 
 
@@ -184,10 +185,11 @@ def _runs(
     declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
 ) -> list[tuple[Journey, Result]]:
     chosen = options or Options()
-    check_deadline(chosen, system)
+    check_options(chosen, system)
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
-    mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
+    mine = workers(system, [d.source for d in declared], chosen)
+    ask = _asking(system, chosen)
     journeys = [journey_of(d, system, chosen, mine, ask) for d in declared]
     if system.name == THIS_MACHINE:
         ended = [measured(journey) for journey in journeys]
@@ -214,12 +216,26 @@ def _for_side(side: Declared, system: System) -> System:
     return agents.beside(system) if here else system
 
 
+def prepare(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Prepared:
+    """Run a pipeline on this machine, and give it ready to be answered again."""
+    found, chosen = _system(system), options or Options()
+    check_options(chosen, found)
+    if found.name != THIS_MACHINE:
+        raise InputError(
+            f"a pipeline is prepared for {THIS_MACHINE}, not for {found.name}; `run` it there"
+        )
+    mine = workers(found, [declared.source], chosen)
+    return prepared_of(journey_of(declared, found, chosen, mine, _asking(found, chosen)))
+
+
 def stream(
     declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
     found, chosen = _system(system), options or Options()
-    check_deadline(chosen, found)
+    check_options(chosen, found)
     if found.name != THIS_MACHINE:
         yield from run(declared, found, chosen).table.to_batches()
         return
@@ -250,7 +266,7 @@ def write(
 
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
-    mine = workers(system, [declared.source])
+    mine = workers(system, [declared.source], options)
     found = journey_of(declared, system, options, mine, _asking(system, options))
     for piece in executor_of(found, stream_rows(found.query)).answer(found.machine):
         yield from batches_of(piece)
@@ -338,8 +354,8 @@ def carry(
             f"a query cannot be suspended on {found.name}, whose devices are agents; possible: an "
             "emulated system, or this machine"
         )
-    check_deadline(options, found)
-    mine = workers(found, [declared.source])
+    check_options(options, found)
+    mine = workers(found, [declared.source], options)
     ready, before = with_answers(declared, found, _asking(found, options))
     ready = as_received(ready)
     query = prepared(ready, found)

@@ -9,12 +9,14 @@ from threading import Lock
 import pyarrow as pa
 from msgspec.structs import replace
 
-from wherry.base.errors import InputError, Refused
-from wherry.devices.cards import cards
-from wherry.devices.cuda import CudaDevice
+from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.cuda import CudaDevice, cuda_devices
+from wherry.devices.device_readers import open_reader
+from wherry.devices.gpu_paths import gpu_paths
+from wherry.devices.loading import DeviceReader
 from wherry.devices.pinned import PinnedReader
 from wherry.devices.system import Dataset, System
-from wherry.devices.this_machine import THIS_MACHINE
+from wherry.devices.this_machine import card_names
 from wherry.kernels.objects import object_folder
 from wherry.plan.placement import Unable
 from wherry.plan.query import Query
@@ -23,17 +25,40 @@ from wherry.run.installed import on_card
 from wherry.run.on_device import Card, card_of, hold
 
 _begun: dict[str, Card] = {}
+_readers: dict[tuple[str, str, bool], DeviceReader] = {}
 _lock = Lock()
 
 
-def card(name: str) -> Card:
-    """Give a card of this machine; from the first time on this process uses it."""
+def card(name: str, reader: str | None = None, *, strict: bool = False) -> Card:
+    """Give a card of this machine; from the first time on this process uses it.
+
+    Parameters
+    ----------
+    reader : str, optional
+        "pinned", "kvikio" or "gds": what brings stored bytes there; `pinned` unless given.
+    strict : bool
+        Whether to refuse a reader that cannot be, or bytes that take another way.
+
+    Raises
+    ------
+    InputError
+        If there is no such reader, or it is refused.
+    """
     with _lock:
         if name not in _begun:
-            found = next(each for each in cards() if each.name == name)
+            there = {each.name: each for each in cuda_devices()}
+            if name not in there:
+                raise unknown_name("card", name, there)
+            found = there[name]
             device = CudaDevice(found, _compiled)
             _begun[name] = card_of(device, PinnedReader(device))
-        return _begun[name]
+        made = _begun[name]
+        if reader is None or reader == made.reader.name:
+            return made
+        key = name, reader, strict
+        if key not in _readers:
+            _readers[key] = open_reader(made.device, reader, gpu_paths(), strict=strict)
+        return replace(made, reader=_readers[key])
 
 
 def _compiled(text: str, arch: str) -> bytes:
@@ -44,19 +69,14 @@ def _compiled(text: str, arch: str) -> bytes:
 def using(*given: Card) -> Iterator[None]:
     """Use these devices by their names as if they were this machine's."""
     before = dict(_begun)
+    _readers.clear()
     _begun.update({each.device.name: each for each in given})
     try:
         yield
     finally:
         _begun.clear()
         _begun.update(before)
-
-
-def card_names(system: System) -> tuple[str, ...]:
-    """Give the devices of this machine that have memory of their own; of another system none."""
-    if system.name != THIS_MACHINE:
-        return ()
-    return tuple(name for name in system.devices if name != system.host)
+        _readers.clear()
 
 
 def load(query: Query, device: str, system: System) -> None:

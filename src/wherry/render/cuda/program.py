@@ -124,8 +124,8 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, top: Order | None =
             asked = transform(node, lambda n: meant.get(n, n))
             reasons.append(f"{to_text(asked)}: {type(node).__name__} has no CUDA form")
     reasons += [f"{name}: a struct" for name in schema.names if _is_struct(schema, name, used)]
-    for call, argument in _called(step.sink, roots):
-        reason = refuse_call(call, argument, bounds)
+    for call, _ in _called(step.sink, roots):
+        reason = refuse_call(call)
         reasons += [] if reason is None else [reason]
     reasons += [] if top is None else _refuse_top(top, step)
     if reasons:
@@ -213,9 +213,10 @@ def program_of(frame: Frame, parts: Sequence[str], skeletons: Sequence[str]) -> 
     if len(frame.types) > MOST_WORDS:
         text = f"a kernel takes {MOST_WORDS} addresses and numbers, not {len(frame.types)}"
         raise Refused(text)
-    texts = [skeleton("prelude"), skeleton("texts"), "struct State;", frame.text, *parts]
-    texts += map(skeleton, skeletons)
-    return CudaProgram("\n".join(texts), tuple(frame.types.items()))
+    texts = [skeleton("texts")] if any("Text" in part for part in parts) else []
+    whole = [skeleton("prelude"), *texts, "struct State;", frame.text, *parts]
+    whole += map(skeleton, skeletons)
+    return CudaProgram("\n".join(whole), tuple(frame.types.items()))
 
 
 @cache
