@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
@@ -19,6 +19,7 @@ from wherry.ir.stage import Order, Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
+from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
@@ -33,7 +34,23 @@ from wherry.run.held import Held, Wanted
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
 
+M = TypeVar("M")
+T = TypeVar("T")
 Read = Callable[[ChunkRef], pa.RecordBatch]
+
+
+class Begin(Protocol[M]):
+    """Begins shares, as `wherry.render.cuda.share.begin` does."""
+
+    def __call__(
+        self,
+        plan: CudaPass,
+        facts: Mapping[str, ColumnFacts],
+        literals: tuple[Literal, ...],
+        constants: Constants,
+        runs: Sequence[int],
+    ) -> Share[M]:
+        """Give a share that is ready for its first piece."""
 
 
 class Loaded(Struct, frozen=True):
@@ -124,11 +141,16 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
     Retryable
         If the device has no room for a few cells of the columns.
     """
+    return in_some_way(card, asked, lambda running: running.run())
+
+
+def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
+    """Give what comes of a stage over chunks, done in whichever way there is memory for."""
     with card.held.lock:
         ways = list(_ways(card.cell_rows))
         for way in ways:
             try:
-                return _Running(card, asked, way).run()
+                return run(Running(card, asked, way))
             except Retryable:
                 if way is ways[-1]:
                     raise
@@ -155,38 +177,49 @@ def _ways(cell_rows: int) -> Iterator[_Way]:
     yield _Way(False, SPAN, 0)
 
 
-class _Running:
-    """Chunks on their way through a device."""
+class Running:
+    """Chunks on their way through a device.
+
+    Attributes
+    ----------
+    evidence : Evidence
+        What was loaded until now.
+    """
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
         self.plan = asked.stage.plan
         self.cells = cells_of(asked.source, asked.refs, way.cell_rows)
         self.texts = 0
+        self.evidence = Evidence()
         self._last: tuple[ChunkRef, pa.RecordBatch] | None = None
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
         """Run the share."""
+        batches, selected = list[pa.RecordBatch](), 0
+        for share, pieces in self.shares(begin):
+            batches += self._whole(share.finish(), pieces)
+            selected += share.selected
+        made = _cut(batches, self.asked.stage)
+        given = sum(ref.rows for ref in self.asked.refs)
+        work = _counted(self.asked.stage, given, selected, self.texts)
+        return _output(self.card, made, work), Loaded(self.card.device.name, self.evidence)
+
+    def shares(self, start: Begin[M]) -> Iterator[tuple[Share[M], list[tuple[Cell, ...]]]]:
+        """Give shares, each once all of its rows are added; and the cells of each piece."""
         groups = [[cell] for cell in self.cells] if self.asked.source.decodes else [self.cells]
-        batches, selected, evidence = list[pa.RecordBatch](), 0, Evidence()
         for cells in groups or [()]:
             facts = self._facts(cells)
-            share = begin(
-                self.plan, facts, self.asked.literals, self.card.constants, runs_of(cells)
-            )
+            literals, constants = self.asked.literals, self.card.constants
+            share = start(self.plan, facts, literals, constants, runs_of(cells))
             feed = self._feed(share, cells, facts)
             pieces = list[tuple[Cell, ...]]()
             with closing(feed.rows(self._most_rows(cells, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
                     pieces.append(rows.cells)
-            batches += self._whole(share.finish(), pieces)
-            selected += share.selected
-            evidence += feed.evidence()
-        made = _cut(batches, self.asked.stage)
-        given = sum(ref.rows for ref in self.asked.refs)
-        work = _counted(self.asked.stage, given, selected, self.texts)
-        return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
+            yield share, pieces
+            self.evidence += feed.evidence()
 
     def _whole(
         self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
@@ -207,7 +240,9 @@ class _Running:
         for part in cell.parts:
             yield self._chunk(part.ref).slice(part.offset, part.rows)
 
-    def _feed(self, share: Share, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> Feed:
+    def _feed(
+        self, share: Share[Any], cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]
+    ) -> Feed:
         wanted = tuple(
             Wanted(name, whole=bool(kinds - {"valid", "from"}))
             for name, kinds in share.uses.items()
