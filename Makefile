@@ -32,11 +32,12 @@ types: $(VENV)/ready  ## mypy --strict on src
 layers: $(VENV)/ready  ## imports run one way
 	$(BIN)/lint-imports
 
-# In three processes: code that was made is never unloaded, and that for other processors lies far from ours.
+# Two processes: most tests keep one core busy, and those of conformance are half of them.
 unit: $(VENV)/ready  ## the tests
-	$(BIN)/python -m pytest tests/conformance --ignore=tests/conformance/test_targets.py
-	$(BIN)/python -m pytest tests/conformance/test_targets.py
-	$(BIN)/python -m pytest --ignore=tests/conformance
+	@$(BIN)/python -m pytest tests/conformance -p no:cacheprovider >$(VENV)/conformance.log 2>&1 & \
+	first=$$!; trap "kill $$first" INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/conformance; second=$$?; \
+	wait $$first; first=$$?; cat $(VENV)/conformance.log; exit $$((first + second))
 
 coverage: $(VENV)/ready  ## the tests, half as fast again, and which branches they take
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -1,13 +1,12 @@
 """Text of LLVM IR becomes addresses of functions, by way of the object cache.
 
-MCJIT takes the target machine it is given, so compiling and linking have one each. All objects of a
-process live in one engine, therefore symbols carry the digest of what they belong to.
+MCJIT takes the target machine it is given, so compiling and linking have one each. Objects of a
+process lie beside each other, therefore symbols carry the digest of what they belong to.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import re
 import threading
@@ -23,10 +22,8 @@ import llvmlite.binding as llvm
 from msgspec import Struct
 from msgspec.structs import replace
 
+from wherry.kernels.linker import Linker, check_room
 from wherry.kernels.objects import object_path, read_object, write_object
-
-_ROOM_BYTES: Final = 32 << 20
-"""What compiling and linking takes besides the code, generously."""
 
 _CALLEE: Final = re.compile(r'@"([^"]*)"\(')
 """A function where IR names it: defined, declared or called."""
@@ -88,10 +85,9 @@ class Engine:
         self._folder = folder
         self._lock = threading.RLock()
         self._target = target or this_processor()
-        self._linker: Any = None
+        self._linkers: list[Linker] = []
         self._compiler: Any = None
         self._loaded: dict[str, Compiled] = {}
-        self._objects: list[Any] = []
 
     def functions(self, text: str, names: tuple[str, ...]) -> Compiled:
         """Give the functions `names` that the IR `text` defines.
@@ -107,7 +103,7 @@ class Engine:
             symbols = {name: symbol(key, name) for name in names}
             # In one pass: a program of a thousand columns has a thousand functions.
             renamed = _CALLEE.sub(lambda m: f'@"{symbols.get(m[1], m[1])}"(', text)
-            _check_room(len(renamed))
+            check_room(4 * len(renamed))
             module = llvm.parse_assembly(renamed)
             module.verify()
             return self.object_of(module)
@@ -142,7 +138,7 @@ class Engine:
 
     def object_of(self, module: Any) -> bytes:
         """Give a module of llvmlite as an object for the processor."""
-        _check_room()
+        check_room(0)
         if self._compiler is None:
             self._compiler = self._machine()
         # Only what is compiled needs it, and a warm process compiles nothing.
@@ -169,14 +165,9 @@ class Engine:
 
     def addresses(self, code: bytes, symbols: Sequence[str]) -> list[int]:
         """Link an object into the process; give where its functions lie."""
-        _check_room(len(code))
-        if self._linker is None:
-            self._linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine())
-        reference = llvm.ObjectFileRef.from_data(code)
-        self._linker.add_object_file(reference)
-        self._linker.finalize_object()
-        self._objects.append((reference, code))
-        return [int(self._linker.get_function_address(name)) for name in symbols]
+        if not self._linkers or not self._linkers[-1].fits(len(code)):
+            self._linkers.append(Linker(self._machine, code))
+        return self._linkers[-1].addresses(code, symbols)
 
     def function(self, address: int, arguments: int) -> Any:
         """Give a function of so many int64 as Python calls it, with its `address`.
@@ -211,17 +202,3 @@ def symbol(key: str, name: str) -> str:
 def engine(folder: Path) -> Engine:
     """Give the engine of this process for a folder."""
     return Engine(folder)
-
-
-def _check_room(nbytes: int = 0) -> None:
-    """Refuse to make code of so much text or object without memory: LLVM would end the process.
-
-    Raises
-    ------
-    MemoryError
-        If there is none now.
-    """
-    try:
-        mmap.mmap(-1, _ROOM_BYTES + 4 * nbytes).close()
-    except OSError:
-        raise MemoryError("no memory for machine code") from None

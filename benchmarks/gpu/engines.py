@@ -6,13 +6,15 @@ as a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.ipc
 
 from wherry.benchmarks.gpu import arrays
 from wherry.benchmarks.gpu.arrays import Arrays
@@ -72,6 +74,52 @@ def _fused_ask(cp: Any, columns: Arrays) -> Ask:
         return arrays.revenue(cp, days, discount, quantity, price)
 
     return lambda: hosted(cp, [fused(*arrays.q6_columns(columns))])
+
+
+def brought(cp: Any, question: Question, source: pa.Table | Path) -> list[Any]:
+    """Give CuPy's answer over rows of the host, which are brought to the card for it.
+
+    Parameters
+    ----------
+    source : pyarrow.Table or Path
+        Rows in memory, or an Arrow file, which is mapped.
+    """
+    table = _opened(source)
+    columns = {
+        name: cp.concatenate([cp.asarray(_stored(chunk)) for chunk in table[name].chunks])
+        for name in question.columns
+    }
+    return hosted(cp, question.arrays(cp, columns))
+
+
+def _opened(source: pa.Table | Path) -> pa.Table:
+    if isinstance(source, pa.Table):
+        return source
+    return pa.ipc.open_file(pa.memory_map(str(source))).read_all()
+
+
+def _stored(array: pa.Array) -> Any:
+    """Give the values of an array as they lie: codes, days, numbers."""
+    if pa.types.is_dictionary(array.type):
+        array = array.indices
+    if pa.types.is_date32(array.type):
+        array = array.view(pa.int32())
+    return array.to_numpy()
+
+
+@contextmanager
+def scanning(question: Question, threads: int) -> Iterator[dict[str, Callable[[Any], pa.Table]]]:
+    """Give how DuckDB, if it is installed, answers over rows of the host that it is given."""
+    if versions()["duckdb"] == ABSENT:
+        yield {}
+        return
+    with import_module("duckdb").connect(config={"threads": threads}) as connection:
+
+        def ask(source: pa.Table | Path) -> pa.Table:
+            connection.register("t", _opened(source))
+            return connection.sql(question.sql).to_arrow_table()
+
+        yield {"duckdb": ask}
 
 
 def hosted(cp: Any, found: list[Any]) -> list[Any]:

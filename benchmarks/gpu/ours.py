@@ -40,6 +40,8 @@ _LOADED: Final = "loaded onto "
 def asked(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], Result]:
     """Give what asks Wherry by its public face, of a source that is opened once.
 
+    What it reads is kept on the card from the first answer on.
+
     Parameters
     ----------
     source : pyarrow.Table or path

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from wherry.benchmarks.gpu.goals import Limit
+from wherry.benchmarks.gpu.lineitem import Lineitem
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,3 +69,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def right(self) -> bool:
         """Whether no answer differs, and none changes."""
         return self.answers in {"equal", "none"} and self.same_bits is not False
+
+
+def row_of(workload: str, data: Lineitem, limit: Limit = "", nbytes: float = 0) -> Row:
+    """Give the row of a workload over `data` that has to move so many bytes."""
+    return Row(
+        workload=workload,
+        scale_factor=data.scale_factor,
+        rows=data.rows,
+        limit=limit,
+        bytes=round(nbytes),
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,19 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from wherry.benchmarks.gpu import ours
-from wherry.benchmarks.gpu.engines import hosted, on_the_card, on_the_host, uploaded
-from wherry.benchmarks.gpu.goals import GOALS, Limit, described, met
+from wherry.benchmarks.gpu.anew import cached, cold, pinned
+from wherry.benchmarks.gpu.engines import (
+    hosted,
+    on_the_card,
+    on_the_host,
+    uploaded,
+)
+from wherry.benchmarks.gpu.goals import GOALS, described, met
 from wherry.benchmarks.gpu.lineitem import Lineitem
-from wherry.benchmarks.gpu.measure import asked, median_ms, percentiles, several
+from wherry.benchmarks.gpu.loads import LOADS, load
+from wherry.benchmarks.gpu.measure import asked, median_ms, percentiles
 from wherry.benchmarks.gpu.questions import Question, differs, questions, wanted
-from wherry.benchmarks.gpu.row import Row
+from wherry.benchmarks.gpu.row import Row, row_of
 from wherry.benchmarks.gpu.world import SMALL_ROWS, World
 from wherry.devices.proc import usable_cores
 from wherry.render.cuda.bind import Constants
@@ -38,9 +43,10 @@ def workloads() -> dict[str, Workload]:
         **{name: partial(_resident, question) for name, question in named.items()},
         "small": partial(_small, q6),
         "small-pass": partial(_small_pass, q6),
-        **{f"pinned-{q.name}": partial(_pinned, q) for q in (q6, q1)},
-        **{f"cached-{q.name}": partial(_cached, q) for q in (q6, q1)},
-        "cold-q6": partial(_cold, q6),
+        **{f"pinned-{q.name}": partial(pinned, q) for q in (q6, q1)},
+        **{f"cached-{q.name}": partial(cached, q) for q in (q6, q1)},
+        "cold-q6": partial(cold, q6),
+        **{name: partial(load, name) for name in LOADS},
         **{f"compile-{q.name}": partial(_compile, q) for q in (q6, q1)},
         **{f"kept-{q.name}": partial(_kept, q) for q in (q6, q1)},
     }
@@ -66,20 +72,10 @@ def judged(name: str, row: Row, world: World) -> Row:
     )
 
 
-def _row(name: str, data: Lineitem, limit: Limit = "", nbytes: float = 0) -> Row:
-    return Row(
-        workload=name,
-        scale_factor=data.scale_factor,
-        rows=data.rows,
-        limit=limit,
-        bytes=round(nbytes),
-    )
-
-
 def _resident(question: Question, world: World) -> Row:
     """Ask of rows that the card holds: Wherry, array code there, engines on the processor."""
     data = world.data
-    row = _row(question.name, data, question.limit, question.row_bytes * data.rows)
+    row = row_of(question.name, data, question.limit, question.row_bytes * data.rows)
     right = wanted(question, data)
     found = ours.resident(question, data, world.device)
     card_ms = median_ms(ours.card_ms(found, world.device, world.cuda.wait))
@@ -136,90 +132,13 @@ def _often(
     said = differs(first, right, exact=False)
     half, most, rounds = percentiles(ask, world.patience_s)
     return replace(
-        _row(name, data, "read", question.row_bytes * data.rows),
+        row_of(name, data, "read", question.row_bytes * data.rows),
         answer_ms=half,
         p99_ms=most,
         answers=said or "equal",
         same_bits=all(map(np.array_equal, first, second)),
         rounds=rounds,
     )
-
-
-def _pinned(question: Question, world: World) -> Row:
-    """Ask of rows in memory that the card may read by itself; it holds none of them."""
-    data = world.data.first(world.file_rows)
-    table = data.table()
-    with ExitStack() as stack:
-        for name in question.columns:
-            stack.callback(world.device.registered(data.pages(name)).close)
-        name = f"pinned-{question.name}"
-        return _loaded(name, question, world, source=lambda: table, limit="to device")
-
-
-def _cached(question: Question, world: World) -> Row:
-    """Ask of a file whose pages lie in the page cache."""
-    _read_all(world.file)
-    name, source = f"cached-{question.name}", lambda: world.file
-    return _loaded(name, question, world, source=source, limit="page cache and link")
-
-
-def _cold(question: Question, world: World) -> Row:
-    """Ask of a file that the page cache has nothing of."""
-
-    def source() -> Path:
-        _forget(world.file)
-        return world.file
-
-    return _loaded(f"cold-{question.name}", question, world, source=source, limit="drive")
-
-
-def _loaded(
-    name: str,
-    question: Question,
-    world: World,
-    *,
-    source: Callable[[], Any],
-    limit: Limit,
-) -> Row:
-    """Ask anew each time, of a source that was never seen, so that nothing is held yet."""
-    data = world.data.first(world.file_rows)
-    right = wanted(question, data)
-    row = _row(name, data, limit, question.stored_bytes * data.rows)
-
-    def once() -> tuple[float, Result]:
-        where = source()
-        begun = time.perf_counter_ns()
-        found = ours.asked(question, where, world.system, world.site)()
-        return (time.perf_counter_ns() - begun) / 1e6, found
-
-    first, second = (once()[1] for _ in range(2))
-    said = differs(question.read(first.table), right, exact=question.gives == "rows")
-    half, rounds = several(lambda: once()[0], world.patience_s)
-    return replace(
-        row,
-        answer_ms=half,
-        answers=said or "equal",
-        same_bits=first.table.equals(second.table),
-        ways=ours.ways_of(first),
-        rounds=rounds,
-    )
-
-
-def _read_all(path: Path) -> None:
-    with path.open("rb", buffering=0) as file:
-        room = bytearray(16 << 20)
-        while file.readinto(room):
-            pass
-
-
-def _forget(path: Path) -> None:
-    """Let go of a file's pages in the page cache."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)  # Pages that are not written yet would stay.
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(file)
 
 
 def _compile(question: Question, world: World) -> Row:

@@ -30,13 +30,13 @@ DEVICE void keep_state(const u32 group, const State& state) {
 // grid: any. Writes c.states: GROUPS for each span; and c.outside, if a key is not in its domain.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     group_pass(const __grid_constant__ Context c) {
-  const i64 spans = (c.rows + SPAN - 1) / SPAN;
+  const i64 spans = spans_of(c);
   for (i64 span = blockIdx.x; span < spans; span += gridDim.x) {
 #pragma unroll 1
     for (u32 group = 0; group <= GROUPS; ++group) keep_state(group, zero());
     bool outside = false;
-    for (i64 step = 0; step < SPAN; step += THREADS * ITEMS) {
-      const i64 first = span * SPAN + step + threadIdx.x;
+    for (i64 step = 0; step < c.span; step += THREADS * ITEMS) {
+      const i64 first = span * c.span + step + threadIdx.x;
       const u32 live = test_rows(c, first, THREADS, rows_before(c.rows, first, THREADS));
       if (!any(live)) continue;
 #pragma unroll 1
@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 // grid: GROUPS. Writes c.states behind those of the spans: those of all rows.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     fold_pass(const __grid_constant__ Context c) {
-  const i64 spans = (c.rows + SPAN - 1) / SPAN;
+  const i64 spans = spans_of(c);
   const State state = folded<THREADS>(c.states + blockIdx.x, spans, GROUPS);
   if (threadIdx.x == 0) c.states[spans * GROUPS + blockIdx.x] = state;
 }

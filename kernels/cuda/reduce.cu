@@ -4,7 +4,9 @@
 // Before this stand: State, zero(), merge(state, other), and down(state, by).
 //
 // Loops are not unrolled: they run once for many rows, and made NVRTC take 1.3 to 1.7 times as long.
-constexpr i64 SPAN = 32768;  // Rows that one partial state is of.
+
+// Of how many spans of c.span rows, which have a partial state each, all rows are.
+DEVICE i64 spans_of(const Context& c) { return (c.rows + c.span - 1) / c.span; }
 
 // The state of a whole block, in its first thread. Every thread of the block must call this.
 template <int THREADS>
@@ -21,21 +23,22 @@ DEVICE State of_block(State state) {
   return state;
 }
 
-// Partial states of one group, `apart` from each other, as one; of small states several are under way.
+// Partial states of one group, `apart` from each other, as one, in the first thread; they are not what
+// they were then. In memory, not as above: what is there once takes NVRTC half as long as twice.
 template <int THREADS>
-DEVICE State folded(const State* partials, const i64 spans, const i64 apart) {
-  constexpr int TOGETHER = sizeof(State) <= 64 ? 4 : 1;
-  State state = zero();
+DEVICE State folded(State* partials, const i64 spans, const i64 apart) {
+  const i64 own = threadIdx.x;
+  if (own < spans) {
+    State state = partials[own * apart];
 #pragma unroll 1
-  for (i64 begin = threadIdx.x; begin < spans; begin += TOGETHER * THREADS) {
-    State parts[TOGETHER];
-#pragma unroll
-    for (int k = 0; k < TOGETHER; ++k) {
-      const i64 span = begin + k * THREADS;
-      parts[k] = span < spans ? partials[span * apart] : zero();
-    }
-#pragma unroll
-    for (int k = 0; k < TOGETHER; ++k) merge(state, parts[k]);
+    for (i64 span = own + THREADS; span < spans; span += THREADS)
+      merge(state, partials[span * apart]);
+    partials[own * apart] = state;
   }
-  return of_block<THREADS>(state);
+#pragma unroll 1
+  for (int by = THREADS / 2; by > 0; by /= 2) {
+    __syncthreads();
+    if (own < by && own + by < spans) merge(partials[own * apart], partials[(own + by) * apart]);
+  }
+  return spans ? partials[0] : zero();
 }

@@ -236,6 +236,27 @@ class Pipeline(Struct, frozen=True):
         """
         return self._then(Respond(Encoding(check_compression(compression))))
 
+    def to(self, device: str, system: SystemLike = THIS_MACHINE) -> Pipeline:
+        """Load the stored columns that the pipeline reads onto a card, and give the pipeline.
+
+        They stay there as long as the scanned source is referred to; queries that read no others
+        are planned as what they are: near their data.
+
+        Parameters
+        ----------
+        device : str
+            Such as "gpu0".
+
+        Raises
+        ------
+        InputError
+            If there is no such card, or what is scanned is decoded when it is read, as Parquet is.
+        Retryable
+            If the columns have no room there; with how much they need.
+        """
+        _session().load(self, device, system)
+        return self
+
     def explain(
         self,
         system: SystemLike = THIS_MACHINE,
@@ -270,6 +291,7 @@ class Pipeline(Struct, frozen=True):
         objective: Objective = "time",
         load: Mapping[str, float] | None = None,
         deadline_s: float | None = None,
+        reader: str | None = None,
     ) -> Result:
         """Run the pipeline and give the answer with the account of how it was made.
 
@@ -292,6 +314,8 @@ class Pipeline(Struct, frozen=True):
             `{"csd0": 0.7, "link csd1->pcie0": 0.2}`; the planner counts on what is left.
         deadline_s : float, optional
             On a system with agents, give the answer or an error within so many seconds.
+        reader : "pinned", "kvikio" or "gds", optional
+            What brings stored bytes onto a card; the ledger says which way they took.
 
         Raises
         ------
@@ -299,12 +323,14 @@ class Pipeline(Struct, frozen=True):
             If no placement is possible, with every reason, or if devices of the system lack the
             figures that the objective needs.
         InputError
-            If there is a deadline, and no device of the system is an agent.
+            If there is a deadline, and no device of the system is an agent; a reader, and no card.
         Retryable
             If agents were lost, or the deadline is over: the device and its part are named.
         """
         session = _session()
-        options = session.Options(placement or {}, strict, cold, objective, load or {}, deadline_s)
+        options = session.Options(
+            placement or {}, strict, cold, objective, load or {}, deadline_s, reader
+        )
         return session.run(self, system, options)
 
     def suspend(
@@ -365,7 +391,9 @@ class Pipeline(Struct, frozen=True):
         """Run the pipeline and give its answer."""
         return self.run(system).table
 
-    def collect_on(self, device: str, system: SystemLike = THIS_MACHINE) -> DeviceTable:
+    def collect_on(
+        self, device: str, system: SystemLike = THIS_MACHINE, *, reader: str | None = None
+    ) -> DeviceTable:
         """Run the pipeline on a CUDA card of this machine; its answer stays in the card's memory.
 
         Each of its `batches` is taken where it lies by whatever knows Arrow's device interface
@@ -376,17 +404,19 @@ class Pipeline(Struct, frozen=True):
         ----------
         device : str
             Such as "gpu0".
+        reader : "pinned", "kvikio" or "gds", optional
+            What brings stored bytes onto the card, as `run` has it.
 
         Raises
         ------
         InputError
-            If there is no such card.
+            If there is no such card or reader.
         Refused
             If more than filters and projections of columns that a card writes is asked for.
         Retryable
             If the answer has no room there.
         """
-        return _session().collect_on(self, device, system)
+        return _session().collect_on(self, device, system, reader)
 
     def collect_shards(self, system: SystemLike = THIS_MACHINE) -> list[pa.Table]:
         """Run a pipeline that ends in `route(shards=)` or `route(bounds=)`; give a table a shard.

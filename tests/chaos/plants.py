@@ -85,7 +85,7 @@ PLANTS: Final[dict[str, Plant]] = {
         UNIX,
         ("full memory",),
         "does not answer",
-        "wherry.serve.threads",
+        "wherry.base.threads",
         "    if not begun.wait(BEGIN_S):\n",
         "    if not begun.wait():\n",
     ),

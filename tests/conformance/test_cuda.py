@@ -6,7 +6,7 @@ and how fast they are.
 """
 
 import math
-from functools import partial, reduce
+from functools import reduce
 from operator import and_
 
 import numpy as np
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, calls_of, rows_of, same, staged, where
 from support.cuda_cases import (
     FILTERS,
@@ -54,12 +53,6 @@ REGISTERS_MOST = 128
 WIDE = [totals, extremes, by_date]
 """Of very many aggregates, whose states are kept in registers all the same."""
 CHUNKS = [(0, 0.0, 0), (1, 0.0, 0), (63, 0.3, 3), (2048, 0.0, 5), (5000, 0.3, 3), (300, 1.0, 0)]
-
-
-@pytest.fixture(scope="module", params=ACCELERATORS)
-def new(request):
-    """Give what makes a device of one kind; it may be given the most blocks of a grid."""
-    return partial(accelerator, request.param)
 
 
 def checked(case, batch, device):

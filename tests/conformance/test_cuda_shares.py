@@ -1,6 +1,6 @@
 """Shares of a source on a device: however runs are cut into pieces, the answer is the same."""
 
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.accelerators import ACCELERATORS, accelerator
 from support.chunks import SCHEMA, batch_of, same
 from support.cuda_cases import (
     FILTERS,
@@ -61,12 +60,6 @@ def summed(*keys):
     test = resolve((col("y") > -1.0).node, schema)
     stage, literals = lift(Stage((Pass(test, Groups(named, calls) if keys else Totals(calls)),)))
     return stage, literals, plan_pass(stage.steps[0], schema, {"k": (0, 9)})
-
-
-@pytest.fixture(scope="module", params=ACCELERATORS)
-def new(request):
-    """Give what makes a device of one kind; it may be given the most blocks of a grid."""
-    return partial(accelerator, request.param)
 
 
 def shared(plan, literals, pieces, runs, device, facts=None):

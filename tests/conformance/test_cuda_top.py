@@ -1,4 +1,4 @@
-"""The first rows in key order by CUDA programs, on a CPU, against the slow interpreter."""
+"""The first rows in key order by CUDA programs, against the slow interpreter."""
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +40,9 @@ def first(batch, keys, count, predicate=None):
     return stage, literals, plan_pass(stage.steps[0], batch.schema, bounds, stage.steps[1])
 
 
-def checked(batch, keys, count, predicate=None):
+def checked(device, batch, keys, count, predicate=None):
     stage, literals, plan = first(batch, keys, count, predicate)
-    found = run_pass(plan, batch, literals, Constants(ShimDevice()))
+    found = run_pass(plan, batch, literals, Constants(device))
     same(found, run_reference(stage, batch, literals))
     return found
 
@@ -51,12 +51,12 @@ KEYS = ["i64", "-f64 i8", "w -d", "f32", "-t b", "m -u16"]
 
 
 @pytest.mark.parametrize("keys", KEYS)
-def test_first_rows(keys):
+def test_first_rows(keys, new):
     """Few and many, ties in the order of rows, and more than there are."""
     for rows, nulls, at in CHUNKS:
         batch = batch_of(rows, nulls, 3, at)
         for count in (1, 7, 1000):
-            found = checked(batch, keys, count, where(col("i64") != 0))
+            found = checked(new(), batch, keys, count, where(col("i64") != 0))
             assert found.num_rows <= count
 
 
@@ -69,7 +69,7 @@ WIDE = [10**37, -(10**37), None, 1, 0, -1, 10**37, 2**64, -(2**64), None, 2**64 
 
 
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_extreme_keys(sign):
+def test_extreme_keys(sign, new):
     columns = {
         "x": pa.array(FLOATS, pa.float64()),
         "i": pa.array(WHOLE, pa.int64()),
@@ -82,17 +82,17 @@ def test_extreme_keys(sign):
     batch = pa.RecordBatch.from_pydict(columns)
     for name in columns:
         for count in (3, 11, 12):
-            checked(batch, f"{sign}{name}", count)
-    checked(batch, f"{sign}b -x {sign}u", 12)
+            checked(new(), batch, f"{sign}{name}", count)
+    checked(new(), batch, f"{sign}b -x {sign}u", 12)
 
 
 @pytest.mark.parametrize("keys", ["n", "-n", "few", "-few n"])
-def test_more_than_a_block_has_room_for(keys):
+def test_more_than_a_block_has_room_for(keys, new):
     """Rows that come in order, or against it, are taken in until there is no more room, often."""
     rows = 20_000
     batch = pa.RecordBatch.from_pydict({"n": np.arange(rows), "few": np.arange(rows) // 5000})
     for count in (3, 1024):
-        checked(batch, keys, count)
+        checked(new(), batch, keys, count)
 
 
 def test_pieces_give_what_may_be_among_the_first():

@@ -176,6 +176,9 @@ def test_no_rows():
     q = wh.scan(table_of(100)).filter(col("i64") > 1000).select("i8", "c")
     with card(LARGE) as (system, _):
         found = q.collect_on("gpu0", system)
+    assert (
+        repr(found) == f"<0 rows of i8: int8, c: {q.schema.field('c').type} in 0 batches on gpu0>"
+    )
     assert (found.batches, found.num_rows, found.nbytes) == ((), 0, 0)
     assert found.to_arrow().equals(q.schema.empty_table())
 

@@ -116,7 +116,7 @@ def test_the_account_is_that_of_what_ran(rows, title):
 def test_the_executor_sends_shares_elsewhere_too(rows, title):
     """This machine is one device; a system of several, carried out here and now, is not."""
     pipeline, system = PIPELINES[title](rows), load_system("dpu-csd-host")
-    workers = journeys.workers(system, [pipeline.source])
+    workers = journeys.workers(system, [pipeline.source], Options())
     options = Options()
     ask = partial(run, system=system, options=options)
     journey = journeys.journey_of(pipeline, system, options, workers, ask)

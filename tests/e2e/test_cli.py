@@ -124,7 +124,7 @@ def test_profiles(wherry):
     rack = wherry("profiles", "show", "rack-16")
     assert "csd0-0 .. csd15-35 (576)" in rack.out
     assert len(rack.out.splitlines()) < 30
-    assert "csd0-0 .. csd15-35 (576)" in listed.out
+    assert "csd0-0 .. csd15-35" in listed.out
 
 
 def test_profiles_check_says_where_figures_come_from(wherry):

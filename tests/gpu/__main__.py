@@ -17,9 +17,11 @@ from pathlib import Path
 PARTS = ("tests", "sanitizer", "bench")
 ROOT = Path(__file__).parents[2]
 _TOOLS = ("memcheck", "racecheck")
-_CASES = "forecast or by_code or by_anything or every_type or texts or launches_follow"
+_CASES = (
+    "forecast or by_code or by_anything or every_type or texts or first_rows or launches_follow"
+)
 """One program of each kind: under the sanitizer they take a hundred times as long."""
-_FILES = ("tests/gpu", *(f"tests/conformance/{n}.py" for n in ("test_cuda", "test_cuda_shares")))
+_FILES = ("tests/gpu", *map(str, sorted((ROOT / "tests/conformance").glob("test_cuda*.py"))))
 """What has tests for cards; others want packages that a CUDA host may lack."""
 _SECONDS = 900
 

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(gpu_paths()["pinned"].present, reason="there is 
 
 
 def made(*words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "gpu", *words]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False

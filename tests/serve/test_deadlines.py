@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import time
 from functools import partial
 
@@ -12,8 +11,8 @@ from support.clusters import cluster, store
 
 import wherry as wh
 from wherry import InputError, Refused, WherryError, col, count
-from wherry.base.errors import Retryable
-from wherry.serve import links, requests, station, threads, unix, watchman
+from wherry.base import threads
+from wherry.serve import links, requests, station, unix, watchman
 from wherry.serve.deadline import Overdue, is_over, left_s, together, within, without
 from wherry.serve.flight_way import _Flight
 from wherry.serve.keyring import KeyRing
@@ -139,13 +138,6 @@ def test_together_gives_all_or_raises_and_keeps_the_deadline():
     with pytest.raises(ZeroDivisionError):
         together(lambda n: 1 // n, range(3))
     assert together(str, []) == {}
-
-
-def test_a_thread_that_has_no_memory_to_begin_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(threads, "BEGIN_S", 0.05)
-    monkeypatch.setattr(_thread, "start_new_thread", lambda *_: 0)
-    with pytest.raises(Retryable, match="no memory for another thread"):
-        threads.begin(list)
 
 
 def test_an_agent_without_memory_for_a_peer_serves_the_next(there, monkeypatch):

@@ -130,6 +130,7 @@ def test_a_mapped_file_is_handed_over_by_its_descriptor(tmp_path):
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     gc.collect()  # or what an earlier test left to the collector is closed meanwhile
+    gc.collect()  # what other tests left
     before = descriptors()
     mapped = map_file(path)
     opened = pa.ipc.open_file(mapped.buffer)
@@ -174,6 +175,7 @@ def test_types_that_wherry_does_not_read_are_refused():
 
 def test_the_reader_lets_go_once_and_nothing_stays():
     pool = SegmentPool(region_bytes=1 << 16)
+    gc.collect()  # what other tests left
     before = descriptors(), len(mapped_lines("memfd:wherry-segment"))
     batch = numbers(pool, 1000)
     made = there([batch, batch.slice(10)], pool=pool)

@@ -225,6 +225,7 @@ def test_what_was_taken_stays_as_it_is_when_the_connection_ends(agent):
 
 
 def test_nothing_stays_when_an_agent_is_killed(tmp_path):
+    gc.collect()  # what other tests left
     before = descriptors(), len(mapped_lines("memfd:wherry-segment"))
     with lender(tmp_path / "k.sock") as made:
         connection = made.connect()
@@ -424,6 +425,7 @@ def test_agents_that_lie_are_not_believed(tmp_path):
     liar = socket.socket(socket.AF_UNIX)
     liar.bind(path)
     liar.listen()
+    gc.collect()  # what other tests left
     before = descriptors()
     frames = [
         (HEADER.pack(b"WHRY", 2, 0, 0, 1) + b"x", 1),

@@ -24,8 +24,6 @@ from wherry.data.ledger import LedgerEntry
 from wherry.devices.system import System
 from wherry.devices.topology import Dataset
 from wherry.ops.join import Join
-from wherry.render import program
-from wherry.run import worker
 from wherry.serve import live
 from wherry.serve.agent import Agent, Asked
 from wherry.serve.far import FarSource
@@ -84,9 +82,6 @@ class Cluster:
         for agent in self.agents.values():
             agent.close()
         self._sockets.cleanup()
-        # Programs keep dictionaries that they have met, and with them what those are mapped from.
-        worker.installed.cache_clear()
-        program._rendered.cache_clear()
         gc.collect()
 
     def scan(self, name: str, system: System | None = None) -> Pipeline:

@@ -147,7 +147,7 @@ def totals():
 
 def extremes():
     calls = {}
-    for name in ("i8", "u16", "f32", "f64", "d", "w"):
+    for name in ("i8", "u16", "f32", "f64", "d", "w", "b"):
         calls |= {f"{name} least": col(name).min(), f"{name} most": col(name).max()}
     return staged(Pass(where(col("i64") != 5), Totals(calls_of(**calls))))
 
@@ -177,7 +177,7 @@ def by_code():
 
 
 def by_several():
-    return grouped("b", "u16", n=count(), least=col("d").min())
+    return grouped("b", "u16", n=count(), least=col("d").min(), most=col("b").max())
 
 
 def by_date():
@@ -193,7 +193,7 @@ def by_many():
 
 def by_anything():
     calls = {"n": count(), "texts": col("s").count(), "m": (col("m") * col("m")).sum()}
-    for name in ("i8", "u16", "f32", "f64", "d"):
+    for name in ("i8", "u16", "f32", "f64", "d", "b"):
         calls |= {f"{name} least": col(name).min(), f"{name} most": col(name).max()}
     return grouped("f64", "w", "c", u=col("u16").sum(), i=(col("i64") * 3).sum(), **calls)
 

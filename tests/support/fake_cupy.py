@@ -311,6 +311,7 @@ class Runtime:
 class Driver:
     CUDADriverError = CUDADriverError
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
+    CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT = 9
 
     def __init__(self, cupy):
         self._cupy, self._functions, self._running = cupy, {}, Counter()
@@ -339,6 +340,9 @@ class Driver:
 
     def funcSetAttribute(self, f, attribute, value):
         self._cupy.called("funcSetAttribute")
+        if attribute == self.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+            assert 0 <= value <= 100
+            return
         assert attribute == self.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         if value > 227 << 10:
             raise CUDADriverError(1)

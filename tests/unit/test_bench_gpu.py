@@ -13,7 +13,7 @@ from support.numpy_cupy import Arrays, Runtime
 from wherry import cli, scan
 from wherry.base.errors import InputError
 from wherry.benchmarks.gpu import card as card_module
-from wherry.benchmarks.gpu import engines, limits, lineitem
+from wherry.benchmarks.gpu import engines, limits, lineitem, loads
 from wherry.benchmarks.gpu import run as run_module
 from wherry.benchmarks.gpu import workloads as workloads_module
 from wherry.benchmarks.gpu import world as world_module
@@ -190,6 +190,10 @@ def stand_in(monkeypatch, card):
         monkeypatch.setattr(module, "versions", lambda: dict.fromkeys(engines.MODULES, "1"))
     monkeypatch.setattr(run_module, "import_module", lambda _: Arrays())
     monkeypatch.setattr(world_module, "_SAMPLE", 0.001)
+    absent = Found(present=False, detail="this is no card")
+    there = Found(present=True, detail="")
+    found = {"pinned": there, "kvikio": absent, "gds": absent}
+    monkeypatch.setattr(loads, "ways", lambda: found)
 
 
 def test_every_workload_runs(stand_in, capsys, tmp_path):
@@ -200,15 +204,21 @@ def test_every_workload_runs(stand_in, capsys, tmp_path):
     assert [row["workload"] for row in said["rows"]] == list(GOALS)
     assert not list(tmp_path.iterdir())
     for row in said["rows"]:
-        asked = not row["workload"].startswith(("compile", "kept"))
+        asked = not row["workload"].startswith(("compile", "kept", "load"))
         assert row["answers"] == ("equal" if asked else "none")
         assert row["same_bits"] is (True if asked else None)
-        assert row["answer_ms"] > 0
-        assert bool(row["limit"]) == asked
+        assert (row["answer_ms"] or 0) > 0 or row["workload"] in {"load-kvikio", "load-gds"}
+        assert bool(row["limit"]) == (asked or "load" in row["workload"])
     resident = [row for row in said["rows"] if row["workload"] in questions()]
     assert all({"cupy", "torch", "duckdb", "polars"} <= set(row["peers"]) for row in resident)
     assert all(row["card_ms"] > 0 for row in resident)
-    assert said["dropped"] == []
+    loaded = [row for row in said["rows"] if row["workload"].startswith(("pinned", "ca", "cold"))]
+    assert [set(row["peers"]) for row in loaded] == [{"cupy", "duckdb"}] * 5
+    assert all(sum(row["ways"].values()) > 0 for row in loaded)
+    assert [line.split(":")[0] for line in said["dropped"]] == ["load-kvikio", "load-gds"]
+    loads = {row["workload"]: set(row["ways"]) for row in said["rows"] if "load" in row["workload"]}
+    assert loads["load-cached"] == {"cached"}
+    assert loads["load-direct"] <= {"direct", "cached"}  # The last page may be a part of one.
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(stand_in, monkeypatch, capsys):

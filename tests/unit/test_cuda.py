@@ -8,11 +8,12 @@ from support.cuda_cases import NARROW, every_type, forecast
 from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col
-from wherry.base.errors import Refused, WherryError
+from wherry.base.errors import InputError, Refused, WherryError
 from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve
 from wherry.ir.stage import Groups, Pass, Rows, Stage
 from wherry.render.cuda.compile import compile_program
+from wherry.render.cuda.filter import SCANNING
 from wherry.render.cuda.program import CudaProgram, plan_pass
 from wherry.render.cuda.share import render
 
@@ -21,18 +22,18 @@ def rendered(case):
     return render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {}, SHARED).program
 
 
-def launched(program, device, entry, words):
+def launched(program, device, entry, words, block=256):
     found = [words.get(kind, 0) for (kind, _), _ in program.slots]
-    device.launch(program.text, entry, 1, 256, np.array(found, np.uint64).tobytes())
+    device.launch(program.text, entry, 1, block, np.array(found, np.uint64).tobytes())
 
 
-@pytest.mark.parametrize("tiles", [1, 255, 256, 257, 1000])
+@pytest.mark.parametrize("tiles", [1, 255, 1024, 16_384, 16_385, 40_000])
 def test_any_number_of_tiles_is_scanned(tiles):
     counts = np.random.default_rng(1).integers(0, 2049, tiles).astype(np.uint32)
     device = ShimDevice()
     offsets, put = device.room((tiles + 1) * 8), device.put(counts.view(np.uint8))
     words = {"rows": tiles * 2048, "offsets": offsets.address, "counts": put.address}
-    launched(rendered(every_type), device, "scan_pass", words)
+    launched(rendered(every_type), device, "scan_pass", words, SCANNING)
     found = device.get(offsets.address, (tiles + 1) * 8).view(np.uint64)
     assert found.tolist() == [0, *np.cumsum(counts, dtype=np.uint64).tolist()]
 
@@ -46,11 +47,16 @@ def test_any_number_of_partial_states_is_folded(spans):
     states["value"][:spans] = 2.0 ** (np.arange(spans) % 50)
     device = ShimDevice()
     block = device.put(states.view(np.uint8))
-    words = {"rows": spans * 32768, "states": block.address}
+    words = {"rows": spans * 32768, "span": 32768, "states": block.address}
     launched(rendered(forecast), device, "fold_pass", words)
     found = device.get(block.address, (spans + 1) * kept.itemsize).view(kept)[spans]
     assert found["rows"] == states["rows"][:spans].sum()
     assert found["value"] == states["value"][:spans].sum()
+
+
+def test_older_cards_are_refused(tmp_path):
+    with pytest.raises(InputError, match="sm_80 and later, not on sm_75"):
+        compile_program(rendered(forecast), "sm_75", tmp_path)
 
 
 def test_cubins_are_kept(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from support import fake_cupy
 from support.chunks import batch_of, same
 from support.cuda_cases import FILTERS, GROUPS, NARROW, TOTALS
+from support.device_sums import ADD, add, add_from, number, word
 from support.fake_cupy import CUDARuntimeError, FakeCupy, card
 
 from wherry.base.errors import InputError, Retryable, WherryError
@@ -18,13 +19,6 @@ from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.program import plan_pass
 from wherry.render.cuda.run import run_pass
 from wherry.render.reference import run_reference
-
-ADD = """
-struct Context { unsigned long long* at; unsigned long long by; };
-extern "C" __global__ void __launch_bounds__(32) add(const __grid_constant__ Context context) {
-  if (threadIdx.x == 0) *context.at += context.by;
-}
-"""
 
 
 @pytest.fixture
@@ -39,19 +33,6 @@ def device(cupy):
 
 def data(nbytes, seed=0):
     return np.random.default_rng(seed).integers(0, 256, nbytes, np.uint8)
-
-
-def add(device, block, by, shared=0):
-    context = np.array([block.address, by], np.uint64).tobytes()
-    device.launch(ADD, "add", 1, 32, context, shared=shared)
-
-
-def word(device, block):
-    return int(device.get(block.address, 8).view(np.uint64)[0])
-
-
-def number(value):
-    return np.array([value], np.uint64).view(np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +109,12 @@ def test_memory_on_chip_is_asked_for(cupy, device, monkeypatch):
     monkeypatch.setattr(
         cupy.cuda.driver,
         "funcSetAttribute",
-        lambda f, attribute, value: (asked.append(value), real(f, attribute, value)),
+        lambda f, attribute, value: (asked.append((attribute, value)), real(f, attribute, value)),
     )
     block = device.put(number(0))
     for shared in (0, 100_000, 50_000, 100_000, 227 << 10):
         add(device, block, 1, shared)
-    assert asked == [100_000, 227 << 10]
+    assert asked == [(8, 100_000), (9, 100), (8, 227 << 10), (9, 100)]
     assert word(device, block) == 5
     with pytest.raises(WherryError, match="gpu1"):
         add(device, block, 1, 1 << 20)
@@ -185,9 +166,7 @@ def test_a_block_is_not_loaded_anew_while_a_launch_reads_it(device):
     source = device.put(number(1000))
     device.after_launches()
     # The sum reads the block after this has let go of it.
-    text = ADD.replace("+= context.by", "+= *(unsigned long long*)context.by")
-    context = np.array([result.address, address], np.uint64).tobytes()
-    device.launch(text, "add", 1, 32, context)
+    add_from(device, result, address)
     del block
     fresh = device.room(8)
     assert fresh.address == address
@@ -199,13 +178,11 @@ def test_a_block_is_not_loaded_anew_while_a_launch_reads_it(device):
 def test_windows_are_loaded_anew_after_launches(device):
     window, result = device.put(number(3)), device.zeros(8)
     sources = [device.put(number(value)) for value in (10, 100)]
-    text = ADD.replace("+= context.by", "+= *(unsigned long long*)context.by")
-    context = np.array([result.address, window.address], np.uint64).tobytes()
     for source in sources:
         device.after_launches()
         device.copy_within(window.address, source.address, 8)
         device.after(device.loaded())
-        device.launch(text, "add", 1, 32, context)
+        add_from(device, result, window.address)
     device.loaded().wait()
     assert word(device, result) == 110
 
@@ -323,5 +300,6 @@ def test_the_stand_in_is_called_as_cupy_is():
         documented = getattr(real, name).__init__.__doc__ + str(getattr(real, name).__doc__)
         assert all(one in documented for one in made), name
     assert callable(real.alloc_pinned_memory)
+    assert "Event.ptr (intptr_t)" in real.Event.__doc__
     assert {"type"} <= set(names(real.runtime.PointerAttributes(0, 0, 0, 1)))
     assert str(CUDARuntimeError(35)).startswith("cudaError35")

@@ -1,6 +1,7 @@
 """Loading into a device through registered memory: every byte, every fault, nothing left behind."""
 
 import errno
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import fake_cupy
+from support.device_loads import BYTES, Targets, content, file_ranges, ints, opened, whole
 from support.fake_cupy import card
 
 from wherry.base.errors import CorruptError, InputError, WherryError
@@ -21,8 +23,6 @@ from wherry.data.ipc_footer import open_descriptor
 from wherry.devices.loading import Evidence, FileRanges, HostRanges
 from wherry.devices.pinned import PinnedReader
 from wherry.devices.windows import cut
-
-BYTES = 300_000
 
 
 @pytest.fixture
@@ -63,53 +63,6 @@ def reader(device):
     assert threading.active_count() == threads
     # What is left pinned is the device's own.
     assert len(device.runtime._cupy.pinned) == 2
-
-
-def opened():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def content(seed=1, nbytes=BYTES):
-    return np.random.default_rng(seed).integers(0, 256, nbytes, np.uint8)
-
-
-def ints(values):
-    return np.array(list(values), np.int64)
-
-
-class Targets:
-    """Places on a device for ranges of some sizes, with room between them that stays as it is."""
-
-    def __init__(self, device, sizes, apart=7):
-        self.device, self.sizes = device, sizes
-        steps = np.cumsum(ints([0, *(size + apart for size in sizes)]))
-        self.block = device.put(np.full(int(steps[-1]) + 1, 0xEE, np.uint8))
-        device.after_launches()
-        self.places = steps[:-1]
-
-    @property
-    def addresses(self):
-        return self.places + self.block.address
-
-    def check(self, source, offsets):
-        found = self.device.get(self.block.address, self.block.nbytes)
-        expected = np.full(self.block.nbytes, 0xEE, np.uint8)
-        for place, size, offset in zip(self.places, self.sizes, offsets, strict=True):
-            expected[place : place + size] = source[offset : offset + size]
-        assert np.array_equal(found, expected)
-
-
-def file_ranges(file, targets, offsets, gap=0):
-    sizes = ints(targets.sizes)
-    extents, places = plan_extents(ints(offsets), sizes, gap)
-    return FileRanges(file, extents, places, sizes, targets.addresses)
-
-
-def whole(device, file):
-    """Give ranges of all of the file, in steps of 5,000 bytes, and where they go."""
-    offsets = list(range(0, BYTES, 5000))
-    targets = Targets(device, [min(5000, BYTES - offset) for offset in offsets])
-    return file_ranges(file, targets, offsets), targets, offsets
 
 
 ranges = st.lists(
@@ -263,6 +216,7 @@ def test_what_cannot_be_read_ends_a_load(device, file, reader, monkeypatch, call
             for _ in range(2):
                 with pytest.raises(InputError, match=r"cannot be read at offset .*Input/output"):
                     loading.event()
+            assert not device._loading.asked
             with pytest.raises(InputError, match="Input/output"):
                 loading.wait()
     # The reader and the device go on.
@@ -351,8 +305,10 @@ def test_what_is_kept_lives_until_the_device_has_it(device, file, reader):
     alive = weakref.ref(kept)
     loading = reader().begin(source, keep=kept)
     del kept
+    loading.event()
     loading.close()
     assert alive() is None
+    assert not device._loading.asked
     # It is the load that was begun, not what tells of it, that keeps.
     kept = Kept()
     alive, gone = weakref.ref(kept), threading.Event()
@@ -377,6 +333,21 @@ def test_a_reader_that_is_closed_ends_its_loads(device, file, reader, monkeypatc
         one.begin(source)
 
 
+def test_a_reader_that_nobody_has_is_let_go_of_when_its_loads_are_over(cupy, device, file):
+    source, targets, offsets = whole(device, file)
+    loading = PinnedReader(device, threads=2, slot_bytes=PAGE).begin(source)
+    loading.close()
+    event = PinnedReader(device, threads=2, slot_bytes=PAGE).begin(source).event()
+    device.after(event)
+    targets.check(content(), offsets)
+    del loading
+    end = time.monotonic() + 20
+    while len(cupy.pinned) > 2 and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert len(cupy.pinned) == 2
+
+
 def test_an_interrupt_leaves_nothing_behind(device, file, reader, monkeypatch):
     gate = Gate(monkeypatch)
     source, _, _ = whole(device, file)
@@ -393,6 +364,18 @@ def test_an_interrupt_leaves_nothing_behind(device, file, reader, monkeypatch):
         loading.event()
     thread.join()
     assert loading._over.is_set()
+
+
+def test_slots_are_not_shared_with_forked_children(device, reader):
+    address, flags = reader()._ring._slots[0].address, None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        word = line.split()[0]
+        if "-" in word and not word.endswith(":"):
+            begin, end = (int(part, 16) for part in word.split("-"))
+            inside = begin <= address < end
+        elif word == "VmFlags:" and inside:
+            flags = line.split()
+    assert "dc" in flags
 
 
 def test_readers_that_cannot_be(device):

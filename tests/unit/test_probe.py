@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from wherry.base.errors import InputError
-from wherry.devices import bandwidth, proc
+from wherry.devices import bandwidth, machine_facts, proc
 from wherry.devices.probe import (
     Machine,
     find_cuda,
@@ -132,7 +132,7 @@ def test_a_module_is_found_with_the_version_of_its_distribution():
 
 
 def test_the_rate_of_memory_is_measured_once_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(bandwidth.platformdirs, "user_cache_dir", lambda _: str(tmp_path))
+    monkeypatch.setattr(machine_facts.platformdirs, "user_cache_dir", lambda _: str(tmp_path))
     measured = []
     rates = iter(({1: 10.0, 2: 20.0}, {1: 9.0, 2: 21.0}, {1: 11.0, 2: 22.0}))
     monkeypatch.setattr(bandwidth, "usable_cores", lambda: 2)

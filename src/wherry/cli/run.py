@@ -53,6 +53,7 @@ Examples:
   wherry run q6 --system dpu-csd-host --sf 0.1
   wherry run q1 --system dpu-csd-host --placement host-only
   wherry run q6 --system dpu-csd-host --trace q6.json
+  wherry run q6 --placement near=gpu0,partial=gpu0 --reader gds --strict
   wherry run my_query.py:late_orders --strict --json
   wherry run top_orders.py --arg customer=370 --dataset orders=data/orders.arrow
 """
@@ -72,6 +73,13 @@ def command(
     objective: ObjectiveText = "time",
     load: LoadText = None,
     deadline: DeadlineS = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="pinned|kvikio|gds",
+            help="What brings stored bytes onto a card; wherry doctor says which there are.",
+        ),
+    ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -127,14 +135,14 @@ def command(
     if isinstance(pipeline, Movable):
         others = {
             "--placement": placement, "--strict": strict, "--cold": cold, "--load": load,
-            "--output": output, "--data": data, "--deadline": deadline,
+            "--output": output, "--data": data, "--deadline": deadline, "--reader": reader,
         }  # fmt: skip
         refuse_options(others, f"{target} is a movable, which takes no")
         run_movable(pipeline, system, moves, trace=trace, rows=rows, as_json=as_json)
         return
     refuse_options(moves.options(), f"{target} is a pipeline, which takes no")
     if output is not None:
-        options = Options(pins or {}, strict, cold, chosen_by, busy, deadline)
+        options = Options(pins or {}, strict, cold, chosen_by, busy, deadline, reader)
         with progress() as begin:
             begin(f"{target} on {found.name}")
             written = write(
@@ -152,6 +160,7 @@ def command(
             objective=chosen_by,
             load=busy,
             deadline_s=deadline,
+            reader=reader,
         )
     if trace is not None:
         trace.write_bytes(result.trace)

@@ -44,7 +44,7 @@ class Registered(Protocol):
     """Memory of the host that a device reads by itself."""
 
     def close(self) -> None:
-        """Let go of it, once no copy of it is under way."""
+        """Let go of it, once no copy of it is under way; once is enough."""
 
 
 class Accelerator(Protocol):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
+from wherry.devices.machine_facts import keep_facts, kept_facts, kept_path
 from wherry.devices.proc import cpu_name, memory_bytes, usable_cores
 
 # Large against any core's own cache. The first touch of fresh memory costs more than all the
@@ -52,35 +48,16 @@ def read_gb_per_s(threads: int, *, anew: bool = False) -> float:
         Measure once more in this process; what is kept is the best of all.
     """
     counts = _counts(threads)
-    kept = _kept(_kept_path())
+    kept = kept_facts(_kept_path(), dict[str, float], {})
     if anew or not all(str(count) in kept for count in counts):
         for count, rate in _measured(counts).items():
             kept[str(count)] = max(rate, kept.get(str(count), 0.0))
-        _keep(_kept_path(), kept)
+        keep_facts(_kept_path(), kept)
     return kept[str(threads)]
 
 
 def _kept_path() -> Path:
-    name = f"{cpu_name()} {usable_cores()} {memory_bytes()}"
-    folder = Path(platformdirs.user_cache_dir("wherry")) / "machines"
-    return folder / f"{blake2b(name.encode(), digest_size=8).hexdigest()}.json"
-
-
-def _kept(path: Path) -> dict[str, float]:
-    """Give what is kept; nothing if the file is not there, or not as it was written."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
-    except (OSError, msgspec.MsgspecError):
-        return {}
-
-
-def _keep(path: Path, rates: dict[str, float]) -> None:
-    """Keep rates, all of them or none; a machine that cannot write measures again."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(msgspec.json.encode(rates))
-        Path(file.name).replace(path)
+    return kept_path(f"{cpu_name()} {usable_cores()} {memory_bytes()}")
 
 
 @cache

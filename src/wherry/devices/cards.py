@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ from msgspec.structs import replace
 from wherry.base.errors import InputError
 from wherry.devices.cuda import Card, cuda_devices
 from wherry.devices.figures import Count, Figure
+from wherry.devices.machine_facts import keep_facts, kept_facts, kept_path
 from wherry.devices.proc import ROOT
 from wherry.devices.profile import Profile, load_profile, profile_names
 from wherry.devices.routes import Link
@@ -22,16 +25,29 @@ _NEAREST = "h100-pcie"
 
 @cache
 def cards(root: Path = ROOT) -> tuple[Card, ...]:
-    """Give the cards, without beginning to use one; none where cupy or a driver is missing.
+    """Give the cards as planning sees them; none where cupy or a driver is missing.
 
     What is missing is `wherry doctor`'s to say: a machine without a card is no less of a machine.
+    To ask CUDA takes longer than many a query, so what it said is kept until the machine starts
+    anew; whoever uses a card asks again.
     """
     if not (root / "dev/nvidia0").exists() or find_spec("cupy") is None:
         return ()
+    path = kept_path(f"cards {_boot(root)} {os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getuid()}")
+    kept: tuple[Card, ...] = kept_facts(path, tuple[Card, ...], ())
+    if not kept:
+        with suppress(InputError):
+            kept = cuda_devices()
+            keep_facts(path, kept)
+    return kept
+
+
+def _boot(root: Path) -> str:
+    """Give what differs each time that the machine starts."""
     try:
-        return cuda_devices()
-    except InputError:
-        return ()
+        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(os.getpid())
 
 
 class Facts(Protocol):

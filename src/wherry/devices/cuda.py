@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,8 @@ _HALF: Final = 2 << 20
 """Bytes of pinned memory that one copy goes through; two are used in turn."""
 _LINE: Final = 64
 """Bytes of a cache line; what goes up together shares none."""
+_WHOLE: Final = 100
+"""Per cent."""
 _CONTEXT: Final = 4096
 """Bytes of arguments that every architecture takes."""
 _PROGRAMS: Final = 1024
@@ -285,11 +288,12 @@ class CudaDevice:
         """Run a kernel of a program; CUDA has copied its argument when this returns."""
         kernel = self._kernels.get((text, entry)) or self._kernel(text, entry)
         if shared > kernel.shared:
-            self._cuda.driver.funcSetAttribute(
-                kernel.function,
-                self._cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                shared,
-            )
+            driver = self._cuda.driver
+            most = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.funcSetAttribute(kernel.function, most, shared)
+            # Of what a core has on chip, blocks get all that they can, the cache the rest.
+            part = driver.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+            driver.funcSetAttribute(kernel.function, part, _WHOLE)
             kernel.shared = shared
         assert len(context) <= _CONTEXT
         ctypes.memmove(self._context, context, len(context))
@@ -338,7 +342,10 @@ class CudaDevice:
 
     @_told
     def reads(self, address: int, nbytes: int) -> bool:
-        """Tell whether memory of the host is registered, or was allocated to be."""
+        """Tell whether memory of the host is registered, or was allocated to be.
+
+        Its ends are asked for. Of a range with a hole CUDA refuses the copy.
+        """
         ends = (address, address + nbytes - 1)
         kinds = {self.runtime.pointerGetAttributes(end).type for end in ends}
         return kinds == {self.runtime.memoryTypeHost}
@@ -454,16 +461,22 @@ class _Lent:
                 self._device.given_back()
 
 
-class _Registered(Struct, frozen=True, eq=False):
-    """Memory of the host that a card reads by itself."""
+class _Registered:
+    """Memory of the host that a card reads by itself, until this is closed or gone."""
 
-    device: CudaDevice
-    address: int
-    memory: memoryview
+    def __init__(self, device: CudaDevice, address: int, memory: memoryview) -> None:
+        self._closing = weakref.finalize(self, _unregister, device, address, memory)
+        # When the process ends there may be no driver left to tell.
+        self._closing.atexit = False
 
     def close(self) -> None:
         """Let go of it, once no copy of it is under way."""
-        self.device.unregister(self.address)
+        self._closing()
+
+
+def _unregister(device: CudaDevice, address: int, memory: memoryview) -> None:
+    device.unregister(address)
+    del memory
 
 
 class _Halves:

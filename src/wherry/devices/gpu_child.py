@@ -103,7 +103,10 @@ def _kvikio() -> tuple[bool, str]:
 def _gds() -> tuple[bool, str]:
     driver = importlib.import_module("kvikio.cufile_driver")
     if driver.get("is_gds_available"):
-        return True, f"cuFile {driver.libcufile_version()} reads directly"
+        version = ".".join(map(str, driver.libcufile_version()))
+        hidden = driver.get("allow_compat_mode")
+        unless = ", unless it falls back without telling (allow_compat_mode)" if hidden else ""
+        return True, f"cuFile {version} reads directly{unless}"
     return False, "cuFile says that it is not available"
 
 

@@ -20,11 +20,11 @@ from wherry.devices.found import Found
 from wherry.devices.proc import ROOT
 
 WAYS = {
-    "pinned": "registered memory of the host",
-    "kvikio": "kvikio",
-    "gds": "GPUDirect Storage",
+    "pinned": "pinned: registered memory of the host",
+    "kvikio": "kvikio: its own copies",
+    "gds": "gds: GPUDirect Storage, by kvikio",
 }
-"""What the ways are called, and what they lead through."""
+"""What readers are called (`devices/device_readers.py`), and what they lead through."""
 
 _CHILD = Path(__file__).with_name("gpu_child.py")
 _SECONDS = 20.0

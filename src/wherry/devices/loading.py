@@ -93,8 +93,14 @@ class Evidence(Struct, frozen=True):
 
     def __add__(self, other: Evidence) -> Evidence:
         """Give the evidence of two loads; of reasons the first."""
-        sums = {way: getattr(self, way) + getattr(other, way) for way in WAYS}
-        return Evidence(**sums, why=self.why or other.why)
+        return Evidence(
+            self.gds + other.gds,
+            self.direct + other.direct,
+            self.cached + other.cached,
+            self.staged + other.staged,
+            self.registered + other.registered,
+            self.why or other.why,
+        )
 
 
 class Loading(Protocol):

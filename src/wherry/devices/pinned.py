@@ -18,7 +18,7 @@ from wherry.base.errors import InputError, unknown_name
 from wherry.data.extents import PAGE
 from wherry.data.file_reads import GAPS, OpenedFile, Piece, Way
 from wherry.data.file_reads import WAYS as FILE_WAYS
-from wherry.devices.accelerator import Accelerator, Registered
+from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import Evidence, FileRanges, HostRanges, Loading
 from wherry.devices.ring import Ring, Slot
 from wherry.devices.windows import cut
@@ -76,7 +76,7 @@ class PinnedReader:
         # A forked child would share the pages, and the first write after that would move them.
         memory.madvise(mmap.MADV_DONTFORK)
         view = memoryview(memory)
-        self._registered: Registered | None = device.registered(view)
+        self._registered = device.registered(view)
         address = int(np.frombuffer(memory, np.uint8).ctypes.data)
         ring = [
             Slot(address + at, view[at : at + slot_bytes])
@@ -91,14 +91,12 @@ class PinnedReader:
             if isinstance(source, FileRanges)
             else _HostJob(self._device, source, self._slot_bytes, self._why)
         )
-        return self._ring.begin(job, keep)
+        return self._ring.begin(job, (keep, self))
 
     def close(self) -> None:
         """Give up all loads and let go of the registered memory."""
         self._ring.close()
-        registered, self._registered = self._registered, None
-        if registered is not None:
-            registered.close()
+        self._registered.close()
 
 
 class _FileJob:

@@ -57,6 +57,13 @@ def machine_with(found: Sequence[Facts]) -> System:
     )
 
 
+def card_names(system: System) -> tuple[str, ...]:
+    """Give the devices of this machine that have memory of their own; of another system none."""
+    if system.name != THIS_MACHINE:
+        return ()
+    return tuple(name for name in system.devices if name != system.host)
+
+
 def _profile() -> Profile:
     cores = usable_cores()
     speed = read_gb_per_s(1) / load_reference().scan_gb_per_s.value

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.data.borrowed import is_borrowed
 from wherry.ir.expr import Literal, Node
 from wherry.ir.literals import bind
 from wherry.ir.reference import evaluate
@@ -41,7 +42,10 @@ class Prepared(Struct, frozen=True):
 
 
 class Preparer:
-    """Prepares chunks for one pass; keeps what it found of dictionaries that come again."""
+    """Prepares chunks for one pass; keeps what it found of dictionaries that come again.
+
+    They are kept with it, and so those in other processes' memory are not: it would stay theirs.
+    """
 
     def __init__(self, plan: PassPlan) -> None:
         self._plan = plan
@@ -95,7 +99,7 @@ class Preparer:
 
     def _codes(self, array: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Give what `codes_of` gives; whether a dictionary can be taken as it is is found once."""
-        if not pa.types.is_dictionary(array.type):
+        if not pa.types.is_dictionary(array.type) or is_borrowed(array.dictionary):
             return codes_of(array)
         key = _identity(array.dictionary)
         with self._lock:
@@ -127,6 +131,8 @@ class Preparer:
         self, node: Node, lookup: Lookup, array: pa.Array, literals: tuple[Literal, ...]
     ) -> Table:
         texts = array.dictionary
+        if is_borrowed(texts):
+            return tabulate(bind(node, literals), lookup.column, texts, array.type)
         key = (lookup.number, *_identity(texts), id(literals))
         with self._lock:
             kept = self._tables.get(key)

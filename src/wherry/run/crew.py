@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any
 
+from wherry.base.threads import begin
 from wherry.render.team import STOP, Work, new_counter
 
 Clock = Callable[[], int]
@@ -70,13 +71,14 @@ class Crew:
         return [busy for busy, _ in found]
 
     def _helpers(self) -> list[_Inbox]:
-        """Give the helpers on all cores but the one the caller is on: there it works itself."""
-        if len(self.cores) > 1 and not self._inboxes:
-            for number, core in enumerate(self.cores):
-                inbox = _Inbox()
-                arguments, name = (inbox, number + 1, core), f"wherry-{core}"
-                threading.Thread(target=_serve, args=arguments, name=name, daemon=True).start()
-                self._inboxes.append(inbox)
+        """Give the helpers on all cores but the one the caller is on: there it works itself.
+
+        Raises Retryable if there is no memory for one; those that have begun stay.
+        """
+        while len(self.cores) > 1 and len(self._inboxes) < len(self.cores):
+            inbox, number = _Inbox(), len(self._inboxes)
+            begin(partial(_serve, inbox, number + 1, self.cores[number]))
+            self._inboxes.append(inbox)
         here = _current_core()
         others = [i for i, core in zip(self._inboxes, self.cores, strict=False) if core != here]
         return others[: len(self.cores) - 1]

@@ -49,6 +49,9 @@ class DeviceArray(Struct, frozen=True, eq=False, dict=True):
     texts: Texts | None
     lender: Lender
 
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self)} of {self.type} on {self.lender.device.name}>"
+
     @property
     def type(self) -> pa.DataType:
         """What its values are."""
@@ -145,6 +148,10 @@ class DeviceBatch(Struct, frozen=True, eq=False):
     memory: Memory
     lender: Lender
 
+    def __repr__(self) -> str:
+        named = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
+        return f"<{self.num_rows} rows of {named} on {self.lender.device.name}>"
+
     @property
     def num_rows(self) -> int:
         """How many rows there are, one at least."""
@@ -225,6 +232,11 @@ class DeviceTable(Struct, frozen=True, eq=False):
     batches: tuple[DeviceBatch, ...]
     device: str
     ledger: Ledger
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
+        count = len(self.batches)
+        return f"<{self.num_rows} rows of {named} in {count} batches on {self.device}>"
 
     @property
     def num_rows(self) -> int:

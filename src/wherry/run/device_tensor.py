@@ -83,7 +83,7 @@ class DeviceTensor(Struct, frozen=True, eq=False):
             If another device, a copy, or a stream that there is not, is asked for.
         """
         del max_version
-        if dl_device not in {None, self.memory.kind}:
+        if dl_device is not None and tuple(dl_device) != self.memory.kind:
             text = f"values on device {self.memory.kind} were asked for on device {dl_device}"
             raise NotExported(f"{text}; possible: that one, or to_arrow(), a copy on the host")
         if copy:
@@ -92,7 +92,7 @@ class DeviceTensor(Struct, frozen=True, eq=False):
         self._order(stream)
         return tensor(self.address, self.rows, self.dtype, self.memory)
 
-    def _order(self, stream: int | None) -> None:
+    def _order(self, stream: object) -> None:
         """Let a consumer's stream wait for the values."""
         if self.memory.kind[0] == _HOST:
             if stream is not None:
@@ -100,10 +100,12 @@ class DeviceTensor(Struct, frozen=True, eq=False):
             return
         if stream == _UNORDERED:
             return
-        if stream is not None and (type(stream) is not int or stream <= 0):
+        if stream is None:
+            stream = _DEFAULT
+        if isinstance(stream, bool) or not isinstance(stream, int) or stream <= 0:
             text = "possible: None or 1, the default one; 2, each thread's own; the address of one"
             raise NotExported(f"stream is {stream!r}; {text}; -1: none is to wait")
-        self.device.follows(_DEFAULT if stream is None else stream, self.memory.ready)
+        self.device.follows(stream, self.memory.ready)
 
 
 def stored_as(t: pa.DataType, rows: int) -> tuple[np.dtype[Any], int]:

@@ -16,6 +16,8 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from wherry.base.errors import Retryable
+from wherry.base.units import format_bytes
 from wherry.data.assemble import (
     Extent,
     Spans,
@@ -94,23 +96,28 @@ class Feed(Struct):
     _loads: list[Loading] = field(default_factory=list)
     _put_bytes: int = 0
 
-    @property
-    def lies_there(self) -> bool:
-        """Whether nothing has to be loaded."""
-        return self.held.has(self.source, self.wanted, self.cells)
-
-    def rows(self, most_rows: int) -> Generator[Rows]:
+    def rows(self, most_rows: Callable[[], int]) -> Generator[Rows]:
         """Give the rows in order; whoever runs over them has queued that before asking for more.
 
         Parameters
         ----------
-        most_rows : int
-            Given at a time, if they lie there already; a cell at least.
+        most_rows : callable
+            How many are given at a time, if they lie there already; a cell at least.
         """
-        if self.lies_there:
-            yield from together(self._there(), most_rows)
+        texts = tuple(id(self.facts[each.name].dictionary) for each in self.wanted)
+        key = (id(self.source), self.wanted, id(self.cells), texts)
+        found = self.held.together.get(key)
+        if found is not None:
+            for each in self.wanted:
+                self.held.of(self.source, each)
+            yield from found[0]
+        elif self.held.has(self.source, self.wanted, self.cells):
+            whole = list(together(self._there(), most_rows()))
+            # What identities are of is kept, so that none comes again.
+            self.held.together[key] = whole, (self.cells, self.facts)
+            yield from whole
         else:
-            yield from self._loaded()
+            yield from self._loaded(self._rooms())
 
     def evidence(self) -> Evidence:
         """Give which ways bytes took, once all are there."""
@@ -132,11 +139,28 @@ class Feed(Struct):
         words = self.facts[name].dictionary
         return column if column.dictionary is words else replace(column, dictionary=words)
 
-    def _loaded(self) -> Iterator[Rows]:
+    def keep(self) -> None:
+        """Load what is not there yet, all of it to be kept.
+
+        Raises
+        ------
+        Retryable
+            If there is no room for it.
+        """
+        for _ in self._loaded(self._reserved()):
+            pass
+
+    def _rooms(self) -> _Kept | _Windows:
+        windows = _Windows(self.held.device, self.ahead + 1)
+        if not self.keeps or self.source.decodes:
+            return windows
+        try:
+            return self._reserved()
+        except Retryable:
+            return windows
+
+    def _loaded(self, rooms: _Kept | _Windows) -> Iterator[Rows]:
         """Load cell after cell, `ahead` of those that are run over."""
-        rooms: _Kept | _Windows = _Windows(self.held.device, self.ahead + 1)
-        if self.keeps and not self.source.decodes:
-            rooms = self._reserved() or rooms
         begun: deque[_Begun] = deque()
         try:
             for number in range(len(self.cells) + self.ahead):
@@ -176,8 +200,8 @@ class Feed(Struct):
         self._put_bytes += sum(block.nbytes for block in column.blocks)
         return column
 
-    def _reserved(self) -> _Kept | None:
-        """Give room for everything that is not there yet, to be kept; None: there is not enough."""
+    def _reserved(self) -> _Kept:
+        """Give room for all that is not there yet, to be kept; `Retryable` if there is none."""
         sizes: dict[Wanted, dict[int, Extent]] = {each: {} for each in self.wanted}
         needed = self.spare
         for number, cell in enumerate(self.cells):
@@ -192,7 +216,12 @@ class Feed(Struct):
                     sizes[each][number] = _extent(arrays, self.facts[each.name], each)
         needed += sum(_laid_out(list(found.values()))[1] for found in sizes.values())
         if not self.held.make_room(needed, self.source, self.wanted):
-            return None
+            device = self.held.device
+            raise Retryable(
+                f"{device.name} has {format_bytes(device.free_bytes())} free of "
+                f"{format_bytes(device.memory_bytes)}; columns of {self.source.name} and what runs "
+                f"over them need {format_bytes(needed)}"
+            )
         return _Kept(self, sizes)
 
 

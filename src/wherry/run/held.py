@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import RLock
+from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct, field
 
+from wherry.base.memo import Memo
 from wherry.data.source import Source
 from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator, Block
@@ -63,13 +65,23 @@ class Held:
 
     Columns of a source go with it: nobody can ask for them any more. Those that were asked for
     longest ago go when there is no room.
+
+    Attributes
+    ----------
+    together : dict
+        Rows that were found to lie one behind the other, until columns go.
+    looked_at : Memo
+        Of a source: what its chunks are to programs, for which all of them are looked at.
     """
 
     def __init__(self, device: Accelerator) -> None:
         self.device, self.lock = device, RLock()
+        self.looked_at = Memo(64)
+        self.together: dict[Any, tuple[list[Any], Any]] = {}
         self._columns: dict[tuple[int, Wanted], Kept] = {}
         self._words: dict[tuple[int, str], Vocabulary] = {}
         self._sources: set[int] = set()
+        self._stay: set[tuple[int, Wanted]] = set()
 
     def of(self, source: Source, wanted: Wanted) -> Kept:
         """Give what is kept of a column, which was asked for last from now on."""
@@ -95,17 +107,27 @@ class Held:
             self._words[key] = Vocabulary(t, label)
         return self._words[key]
 
+    def stay(self, source: Source, wanted: Iterable[Wanted]) -> None:
+        """Let all rows of these columns, which are there, stay as long as the source does."""
+        self._stay |= {(id(source), each) for each in wanted}
+
+    def stays(self, source: Source, names: Iterable[str]) -> bool:
+        """Tell whether all rows of these columns are there to stay."""
+        return all((id(source), Wanted(name, whole=True)) in self._stay for name in names)
+
     def make_room(self, nbytes: int, source: Source, wanted: Sequence[Wanted]) -> bool:
         """Tell whether so many bytes are free, once other columns have gone if need be."""
         mine = {(id(source), each) for each in wanted}
-        others = [key for key in self._columns if key not in mine]
+        others = [key for key in self._columns if key not in mine | self._stay]
         while self.device.free_bytes() < nbytes and others:
+            self.together.clear()
             del self._columns[others.pop(0)]
         return self.device.free_bytes() >= nbytes
 
     def clear(self) -> None:
-        """Let go of all columns."""
-        self._columns.clear()
+        """Let go of all columns but those that stay."""
+        self.together.clear()
+        self._columns = {k: kept for k, kept in self._columns.items() if k in self._stay}
 
     @property
     def nbytes(self) -> Mapping[str, int]:
@@ -123,7 +145,10 @@ class Held:
     def _forget(self, number: int) -> None:
         # Whenever the source goes, perhaps while somebody else asks: one step for each.
         self._sources.discard(number)
+        for key in [key for key in list(self.together) if key[0] == number]:
+            self.together.pop(key, None)
         for column in [key for key in list(self._columns) if key[0] == number]:
             self._columns.pop(column, None)
+        self._stay = {key for key in self._stay if key[0] != number}
         for name in [key for key in list(self._words) if key[0] == number]:
             self._words.pop(name, None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
 
-from wherry.base.errors import Retryable
+from wherry.base.errors import InputError, Retryable
+from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
 from wherry.devices.accelerator import Accelerator
@@ -27,16 +29,15 @@ from wherry.render.cuda.totals import SPAN
 from wherry.render.gather import Piece, piece_bytes, places_of, several
 from wherry.render.outcome import ChunkOutput
 from wherry.render.reference import batch_take
-from wherry.run.cells import CELL_ROWS, Cell, cells_of
-from wherry.run.feed import Arrays, Feed
+from wherry.run.cells import CELL_ROWS, Cell
+from wherry.run.feed import Feed
+from wherry.run.given import Given, Read, Together
 from wherry.run.held import Held, Wanted
 
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
-
 M = TypeVar("M")
 T = TypeVar("T")
-Read = Callable[[ChunkRef], pa.RecordBatch]
 
 
 class Begin(Protocol[M]):
@@ -70,7 +71,8 @@ class Loaded(Struct, frozen=True):
     def whys(self) -> tuple[tuple[str, int], ...]:
         """Give the bytes by the ledger's reasons."""
         found = ((way, getattr(self.evidence, way)) for way in WAYS)
-        return tuple((f"loaded onto {self.device}: {way}", n) for way, n in found if n)
+        why = f" ({self.evidence.why})" if self.evidence.why else ""
+        return tuple((f"loaded onto {self.device}: {way}{why}", n) for way, n in found if n)
 
 
 class Card(Struct):
@@ -159,6 +161,44 @@ def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
     raise AssertionError
 
 
+def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Loaded:
+    """Load all rows of columns, which stay there as long as the source does.
+
+    Raises
+    ------
+    InputError
+        If the source is decoded when it is read.
+    Retryable
+        If there is no room for them.
+    """
+    if source.decodes:
+        raise InputError(
+            f"{source.name} is decoded whenever it is read, and a device keeps what is stored as "
+            "it is used; possible: an Arrow IPC file without compression, or a table"
+        )
+    with card.held.lock:
+        given = Given(card.held, source, names, (), read)
+        wanted = tuple(Wanted(name, whole=True) for name in names)
+        evidence = Evidence()
+        for each in given.together(source.chunks(), card.cell_rows):
+            feed = Feed(
+                held=card.held,
+                reader=card.reader,
+                source=source,
+                wanted=wanted,
+                cells=each.cells,
+                facts=given.facts(each),
+                read=given.arrays,
+                spare=0,
+                keeps=True,
+                ahead=AHEAD,
+            )
+            feed.keep()
+            evidence += feed.evidence()
+        card.held.stay(source, wanted)
+    return Loaded(card.device.name, evidence)
+
+
 class _Way(Struct, frozen=True):
     """How much memory is used: what is kept, how many rows are loaded at a time and ahead."""
 
@@ -182,20 +222,22 @@ class Running:
 
     Attributes
     ----------
+    texts : int
+        Bytes that were run over until now of columns whose size rows do not tell.
     evidence : Evidence
         What was loaded until now.
     """
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
-        self.plan = asked.stage.plan
-        self.cells = cells_of(asked.source, asked.refs, way.cell_rows)
-        self.texts = 0
-        self.evidence = Evidence()
-        self._last: tuple[ChunkRef, pa.RecordBatch] | None = None
+        self.plan, self.source = asked.stage.plan, asked.source
+        self.given = Given(
+            card.held, asked.source, self.plan.order, asked.stage.costs.texts, asked.read
+        )
+        self.texts, self.evidence = 0, Evidence()
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
-        """Run the share."""
+        """Run over the chunks."""
         batches, selected = list[pa.RecordBatch](), 0
         for share, pieces in self.shares(begin):
             batches += self._whole(share.finish(), pieces)
@@ -207,19 +249,48 @@ class Running:
 
     def shares(self, start: Begin[M]) -> Iterator[tuple[Share[M], list[tuple[Cell, ...]]]]:
         """Give shares, each once all of its rows are added; and the cells of each piece."""
-        groups = [[cell] for cell in self.cells] if self.asked.source.decodes else [self.cells]
-        for cells in groups or [()]:
-            facts = self._facts(cells)
-            literals, constants = self.asked.literals, self.card.constants
-            share = start(self.plan, facts, literals, constants, runs_of(cells))
-            feed = self._feed(share, cells, facts)
-            pieces = list[tuple[Cell, ...]]()
-            with closing(feed.rows(self._most_rows(cells, facts))) as every:
+        literals, constants = self.asked.literals, self.card.constants
+        for each in self.given.together(tuple(self.asked.refs), self.way.cell_rows):
+            facts = self.given.facts(each)
+            share = start(self.plan, facts, literals, constants, each.runs)
+            feed, pieces = self._feed(share, each, facts), list[tuple[Cell, ...]]()
+            with closing(feed.rows(partial(self._most_rows, each, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
                     pieces.append(rows.cells)
             yield share, pieces
+            self.texts += each.texts
             self.evidence += feed.evidence()
+
+    def _feed(self, share: Share[M], each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
+        held = self.card.held
+        wanted = tuple(
+            Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
+            for name, kinds in share.uses.items()
+        )
+        spare = room_bytes(
+            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
+        )
+        return Feed(
+            held=held,
+            reader=self.card.reader,
+            source=self.source,
+            wanted=wanted,
+            cells=each.cells,
+            facts=facts,
+            read=self.given.arrays,
+            spare=spare,
+            keeps=self.way.keeps,
+            ahead=self.way.ahead,
+        )
+
+    def _most_rows(self, each: Together, facts: Mapping[str, ColumnFacts]) -> int:
+        """Give how many rows that lie there are run over at once: what they take has room."""
+        runs, rows, most = each.runs, self.way.cell_rows, max(each.runs, default=0)
+        free, chip = self.card.device.free_bytes() // 2, self.card.device.shared_bytes
+        while rows < most and room_bytes(self.plan, facts, runs, 2 * rows, chip) <= free:
+            rows *= 2
+        return rows
 
     def _whole(
         self, made: list[pa.RecordBatch], pieces: Sequence[Sequence[Cell]]
@@ -231,96 +302,15 @@ class Running:
         names = tuple(dict.fromkeys(stage.kept.values()))
         found = []
         for batch, cells in zip(made, pieces, strict=True):
-            parts = [part for cell in cells for part in self._parts(cell)]
+            parts = [part for cell in cells for part in self.given.parts(cell)]
             found.append(added(stage, batch, {n: [p.column(n) for p in parts] for n in names}))
         return found
-
-    def _parts(self, cell: Cell) -> Iterator[pa.RecordBatch]:
-        """Give what the host has of a cell's rows."""
-        for part in cell.parts:
-            yield self._chunk(part.ref).slice(part.offset, part.rows)
-
-    def _feed(
-        self, share: Share[Any], cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]
-    ) -> Feed:
-        wanted = tuple(
-            Wanted(name, whole=bool(kinds - {"valid", "from"}))
-            for name, kinds in share.uses.items()
-        )
-        spare = room_bytes(
-            self.plan, facts, runs_of(cells), self.way.cell_rows, self.card.device.shared_bytes
-        )
-        return Feed(
-            held=self.card.held,
-            reader=self.card.reader,
-            source=self.asked.source,
-            wanted=wanted,
-            cells=tuple(cells),
-            facts=facts,
-            read=self._arrays,
-            spare=spare,
-            keeps=self.way.keeps,
-            ahead=self.way.ahead,
-        )
-
-    def _most_rows(self, cells: Sequence[Cell], facts: Mapping[str, ColumnFacts]) -> int:
-        """Give how many rows that lie there are run over at once: what they take has room."""
-        runs, rows = runs_of(cells), self.way.cell_rows
-        free, chip = self.card.device.free_bytes() // 2, self.card.device.shared_bytes
-        most = max(runs, default=0)
-        while rows < most and room_bytes(self.plan, facts, runs, 2 * rows, chip) <= free:
-            rows *= 2
-        return rows
-
-    def _facts(self, cells: Sequence[Cell]) -> dict[str, ColumnFacts]:
-        nulls = set[str]()
-        for cell in cells:
-            for name, arrays in self._arrays(cell).items():
-                if any(array.null_count for array in arrays):
-                    nulls.add(name)
-        return {name: ColumnFacts(name in nulls, self._texts(name)) for name in self.plan.order}
-
-    def _texts(self, name: str) -> pa.Array | None:
-        t = self.plan.schema.field(name).type
-        if not pa.types.is_dictionary(t):
-            return None
-        return self.card.held.words(self.asked.source, name, t).texts
-
-    def _arrays(self, cell: Cell) -> Arrays:
-        """Give what a cell has on the host; codes are those of the device."""
-        found: dict[str, list[pa.Array]] = {name: [] for name in self.plan.order}
-        for batch in self._parts(cell):
-            for name, arrays in found.items():
-                column = batch.column(name)
-                if pa.types.is_dictionary(column.type):
-                    words = self.card.held.words(self.asked.source, name, column.type)
-                    column = words.codes(column)
-                arrays.append(column)
-        return found
-
-    def _chunk(self, ref: ChunkRef) -> pa.RecordBatch:
-        if self._last is None or self._last[0] != ref:
-            self._last = ref, self.asked.read(ref)
-        return self._last[1]
-
-
-def runs_of(cells: Sequence[Cell]) -> list[int]:
-    """Give how many rows follow each other, whole cells but for the last of each run."""
-    found: list[int] = []
-    before: Cell | None = None
-    for cell in cells:
-        if before is not None and cell.goes_on(before):
-            found[-1] += cell.rows
-        else:
-            found.append(cell.rows)
-        before = cell
-    return found
 
 
 def _cut(batches: list[pa.RecordBatch], stage: CudaStage) -> Piece:
     """Give batches as a piece, of the rows only that the stage orders or takes."""
     if any(isinstance(step, Order) for step in stage.after):
-        whole = pa.concat_batches(batches)
+        whole = pa.concat_batches(batches or [empty_batch(stage.output)])
         columns = dict(zip(whole.schema.names, whole.columns, strict=True))
         return batch_take(whole, pa.array(places_of(columns, whole.num_rows, stage.after)))
     if not stage.after:

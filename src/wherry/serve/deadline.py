@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from wherry.base.errors import Retryable
-from wherry.serve.threads import begin
+from wherry.base.threads import begin
 
 _until: ContextVar[tuple[float, float]] = ContextVar("until", default=(math.inf, math.inf))
 

@@ -30,7 +30,7 @@ from wherry.base.errors import InputError, WherryError, unknown_name
 from wherry.data.types import layout_of
 from wherry.serve import flight_sql
 from wherry.serve.answers import Answered, Answers
-from wherry.serve.flight_address import FlightAddress, flight_address
+from wherry.serve.flight_address import FlightAddress, secured_address
 from wherry.serve.flight_calls import Call, Calls
 from wherry.serve.flight_error import flight_error
 from wherry.serve.flight_keys import Tls
@@ -101,11 +101,7 @@ class FlightListener:
         answers: Answers | None = None,
         bounds: FlightBounds | None = None,
     ) -> None:
-        asked = flight_address(address)
-        if asked.tls != (tls is not None):
-            raise InputError(
-                f"{address}: TLS needs a folder of keys, and grpc+tls:// in the address"
-            )
+        asked = secured_address(address, tls=tls is not None)
         bounds = bounds or FlightBounds()
         self._calls = Calls(bounds.calls, bounds.wait_s)
         try:

@@ -51,6 +51,20 @@ def flight_address(text: str) -> FlightAddress:
     return found
 
 
+def secured_address(text: str, *, tls: bool) -> FlightAddress:
+    """Read the address of a connection that is encrypted, or is not.
+
+    Raises
+    ------
+    InputError
+        If it is none, or says the other.
+    """
+    found = flight_address(text)
+    if found.tls != tls:
+        raise InputError(f"{text}: TLS needs a folder of keys, and grpc+tls:// in the address")
+    return found
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine; names other than `localhost` are never taken for it."""
     if host == "localhost":

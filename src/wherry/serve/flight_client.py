@@ -12,7 +12,7 @@ import pyarrow.flight as fl
 from wherry.base.errors import CorruptError, InputError
 from wherry.data.validate import check_batch
 from wherry.serve.flight import ACTION
-from wherry.serve.flight_address import flight_address
+from wherry.serve.flight_address import secured_address
 from wherry.serve.flight_error import error_of_flight
 from wherry.serve.flight_keys import Tls
 from wherry.serve.received import CARRIED, Received
@@ -49,11 +49,7 @@ class FlightConnection:
         *,
         message_bytes: int = _MESSAGE_BYTES_MAX,
     ) -> None:
-        where = flight_address(address)
-        if where.tls != (tls is not None):
-            raise InputError(
-                f"{address}: TLS needs a folder of keys, and grpc+tls:// in the address"
-            )
+        where = secured_address(address, tls=tls is not None)
         self._device = f"{name} at {where}" if name else str(where)
         options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", message_bytes),

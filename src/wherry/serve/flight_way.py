@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from wherry.base.threads import begin
 from wherry.serve.dial import CONNECT_S
 from wherry.serve.flight_address import flight_address
 from wherry.serve.flight_client import FlightConnection
@@ -18,7 +19,6 @@ from wherry.serve.flight_keys import Tls
 from wherry.serve.keys import read_credentials, revoked_at
 from wherry.serve.pinning import context_of, pinned
 from wherry.serve.received import Received, Unreached
-from wherry.serve.threads import begin
 
 _MORE_S: Final = 1.0
 """A call that does not end by itself so long after its deadline is left alone."""

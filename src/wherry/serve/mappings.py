@@ -12,6 +12,7 @@ import weakref
 import pyarrow as pa
 
 from wherry.base.errors import CorruptError, Retryable
+from wherry.data import borrowed
 
 
 class Mapping:
@@ -23,6 +24,7 @@ class Mapping:
         self._memory = memory
         self.size = size
         self.address = int(pa.py_buffer(memory).address)
+        borrowed.note(self, self.address, size)
 
 
 class Mappings:

@@ -58,23 +58,28 @@ def connected(path: str, label: str, deadline: float) -> socket.socket:
         When nobody listens, or has accepted by the deadline.
     """
     check_path(path)
+    with _socket() as sock:
+        try:
+            while not _connects(sock, path, deadline):
+                time.sleep(_RETRY_S)
+        except (ConnectionRefusedError, FileNotFoundError) as problem:
+            raise Retryable(f"no {label}: {problem.strerror}") from None
+        except TimeoutError:
+            raise Retryable(f"the {label} did not accept a connection in time") from None
+        except OSError as problem:
+            raise InputError(f"no {label}: {problem.strerror}") from None
+        return sock
+
+
+@contextmanager
+def _socket() -> Iterator[socket.socket]:
+    """Give a socket, which is closed if something goes wrong."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        while not _connects(sock, path, deadline):
-            time.sleep(_RETRY_S)
-    except (ConnectionRefusedError, FileNotFoundError) as problem:
-        sock.close()
-        raise Retryable(f"no {label}: {problem.strerror}") from None
-    except TimeoutError:
-        sock.close()
-        raise Retryable(f"the {label} did not accept a connection in time") from None
-    except OSError as problem:
-        sock.close()
-        raise InputError(f"no {label}: {problem.strerror}") from None
+        yield sock
     except BaseException:
         sock.close()
         raise
-    return sock
 
 
 def _connects(sock: socket.socket, path: str, deadline: float) -> bool:
@@ -99,21 +104,17 @@ def bound(path: str, mode: int, backlog: int) -> tuple[socket.socket, int]:
         When somebody listens there, something else is there, or the folder cannot be written to.
     """
     folder = Path(path).parent
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _alone(folder):
-            _make_way(path)
-            sock.bind(path)
-            # Nobody is let in before `listen`, so the mode is in time.
-            Path(path).chmod(mode)
-            sock.listen(backlog)
-            return sock, Path(path).lstat().st_ino
-    except OSError as problem:
-        sock.close()
-        raise InputError(f"unix:{path} cannot be listened at: {problem.strerror}") from problem
-    except BaseException:
-        sock.close()
-        raise
+    with _socket() as sock:
+        try:
+            with _alone(folder):
+                _make_way(path)
+                sock.bind(path)
+                # Nobody is let in before `listen`, so the mode is in time.
+                Path(path).chmod(mode)
+                sock.listen(backlog)
+                return sock, Path(path).lstat().st_ino
+        except OSError as problem:
+            raise InputError(f"unix:{path} cannot be listened at: {problem.strerror}") from problem
 
 
 def unbound(path: str, inode: int, pid: int) -> None:

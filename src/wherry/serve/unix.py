@@ -17,6 +17,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from wherry.base.errors import CorruptError, Retryable, WherryError
+from wherry.base.threads import begin
 from wherry.serve.connection import LEASE
 from wherry.serve.layout import Exported, export
 from wherry.serve.log import note
@@ -25,7 +26,6 @@ from wherry.serve.replies import unforeseen
 from wherry.serve.requests import INSTALL_BYTES_MAX, REQUEST_BYTES_MAX, failed, to_bytes
 from wherry.serve.served import Served
 from wherry.serve.socket_file import bound, check_path, peer_of, unbound
-from wherry.serve.threads import begin
 from wherry.serve.wire import FAILED, GIVEN, REPLY, REQUEST, RETURN, TAKE, Stream
 
 _BACKLOG: Final = 64

@@ -9,10 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from wherry.base.threads import begin
 from wherry.serve import requests
 from wherry.serve.deadline import together
 from wherry.serve.links import Link
-from wherry.serve.threads import begin
 
 PING_S: Final = 1.0
 """How often an agent is asked for a sign of life while something is under way there."""

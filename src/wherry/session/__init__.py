@@ -30,7 +30,8 @@ from wherry.render.gather import Piece, batches_of
 from wherry.run.commands import BEFORE
 from wherry.run.device_table import DeviceTable
 from wherry.run.orders import Leg
-from wherry.session import agents, on_card
+from wherry.session import agents, cards, on_card
+from wherry.session.cards import where_it_lies
 from wherry.session.journey import (
     Ask,
     Journey,
@@ -49,7 +50,7 @@ from wherry.session.options import (
     Options,
     Pins,
     SystemLike,
-    check_deadline,
+    check_options,
     for_builds,
 )
 from wherry.session.result import Result
@@ -60,9 +61,14 @@ from wherry.trace.analysis import analysis
 
 __all__ = [
     "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "collect_on", "explain", "leave", "names_at", "record", "run", "run_many", "source_at",
+    "collect_on", "explain", "leave", "load", "names_at", "record", "run", "run_many", "source_at",
     "stream", "write",
 ]  # fmt: skip
+
+
+def load(declared: Declared, device: str, system: SystemLike = THIS_MACHINE) -> None:
+    """Load the stored columns that a pipeline reads onto a card of this machine, to stay there."""
+    cards.load(query_of(declared), device, _system(system))
 
 
 def explain(
@@ -133,6 +139,7 @@ def _explained(declared: Declared, given: System, options: Options) -> tuple[Que
         return known
 
     query = prepared(with_builds(declared, expect), system)
+    system = where_it_lies(query, system)
     choice = place(query, system, options)
     left = residuals(query, choice, system)
     return query, explain_choice(
@@ -178,10 +185,11 @@ def _runs(
     declared: Sequence[Declared], system: System, options: Options | None, in_flight: int = 1
 ) -> list[tuple[Journey, Result]]:
     chosen = options or Options()
-    check_deadline(chosen, system)
+    check_options(chosen, system)
     if system.agents:
         return [agents.run(each, system, chosen, _asking(system, chosen)) for each in declared]
-    mine, ask = workers(system, [d.source for d in declared]), _asking(system, chosen)
+    mine = workers(system, [d.source for d in declared], chosen)
+    ask = _asking(system, chosen)
     journeys = [journey_of(d, system, chosen, mine, ask) for d in declared]
     if system.name == THIS_MACHINE:
         ended = [measured(journey) for journey in journeys]
@@ -213,7 +221,7 @@ def stream(
 ) -> Iterator[pa.RecordBatch]:
     """Give the batches of the answer in order, as they are made."""
     found, chosen = _system(system), options or Options()
-    check_deadline(chosen, found)
+    check_options(chosen, found)
     if found.name != THIS_MACHINE:
         yield from run(declared, found, chosen).table.to_batches()
         return
@@ -243,13 +251,18 @@ def write(
     return write_ipc(Path(path), declared.schema, batches, encoding, overwrite=overwrite)
 
 
-def collect_on(declared: Declared, device: str, system: SystemLike = THIS_MACHINE) -> DeviceTable:
+def collect_on(
+    declared: Declared,
+    device: str,
+    system: SystemLike = THIS_MACHINE,
+    reader: str | None = None,
+) -> DeviceTable:
     """Give the answer of a pipeline in the memory of the card that makes it."""
-    return on_card.collect_on(declared, device, _system(system))
+    return on_card.collect_on(declared, device, _system(system), reader)
 
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
-    mine = workers(system, [declared.source])
+    mine = workers(system, [declared.source], options)
     found = journey_of(declared, system, options, mine, _asking(system, options))
     for piece in executor_of(found, stream_rows(found.query)).answer(found.machine):
         yield from batches_of(piece)
@@ -337,8 +350,8 @@ def carry(
             f"a query cannot be suspended on {found.name}, whose devices are agents; possible: an "
             "emulated system, or this machine"
         )
-    check_deadline(options, found)
-    mine = workers(found, [declared.source])
+    check_options(options, found)
+    mine = workers(found, [declared.source], options)
     ready, before = with_answers(declared, found, _asking(found, options))
     ready = as_received(ready)
     query = prepared(ready, found)

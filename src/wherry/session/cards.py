@@ -6,31 +6,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from wherry.base.errors import Refused
-from wherry.devices.cards import cards
-from wherry.devices.cuda import CudaDevice
+import pyarrow as pa
+from msgspec.structs import replace
+
+from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.cuda import CudaDevice, cuda_devices
+from wherry.devices.device_readers import open_reader
+from wherry.devices.gpu_paths import gpu_paths
+from wherry.devices.loading import DeviceReader
 from wherry.devices.pinned import PinnedReader
-from wherry.devices.system import System
-from wherry.devices.this_machine import THIS_MACHINE
+from wherry.devices.system import Dataset, System
+from wherry.devices.this_machine import card_names
 from wherry.kernels.objects import object_folder
 from wherry.plan.placement import Unable
 from wherry.plan.query import Query
 from wherry.render.cuda.compile import compile_text
 from wherry.run.installed import on_card
-from wherry.run.on_device import Card, card_of
+from wherry.run.on_device import Card, card_of, hold
 
 _begun: dict[str, Card] = {}
+_readers: dict[tuple[str, str, bool], DeviceReader] = {}
 _lock = Lock()
 
 
-def card(name: str) -> Card:
-    """Give a card of this machine; from the first time on this process uses it."""
+def card(name: str, reader: str | None = None, *, strict: bool = False) -> Card:
+    """Give a card of this machine; from the first time on this process uses it.
+
+    Parameters
+    ----------
+    reader : str, optional
+        "pinned", "kvikio" or "gds": what brings stored bytes there; `pinned` unless given.
+    strict : bool
+        Whether to refuse a reader that cannot be, or bytes that take another way.
+
+    Raises
+    ------
+    InputError
+        If there is no such reader, or it is refused.
+    """
     with _lock:
         if name not in _begun:
-            found = next(each for each in cards() if each.name == name)
+            there = {each.name: each for each in cuda_devices()}
+            if name not in there:
+                raise unknown_name("card", name, there)
+            found = there[name]
             device = CudaDevice(found, _compiled)
             _begun[name] = card_of(device, PinnedReader(device))
-        return _begun[name]
+        made = _begun[name]
+        if reader is None or reader == made.reader.name:
+            return made
+        key = name, reader, strict
+        if key not in _readers:
+            _readers[key] = open_reader(made.device, reader, gpu_paths(), strict=strict)
+        return replace(made, reader=_readers[key])
 
 
 def _compiled(text: str, arch: str) -> bytes:
@@ -41,19 +69,58 @@ def _compiled(text: str, arch: str) -> bytes:
 def using(*given: Card) -> Iterator[None]:
     """Use these devices by their names as if they were this machine's."""
     before = dict(_begun)
+    _readers.clear()
     _begun.update({each.device.name: each for each in given})
     try:
         yield
     finally:
         _begun.clear()
         _begun.update(before)
+        _readers.clear()
 
 
-def card_names(system: System) -> tuple[str, ...]:
-    """Give the devices of this machine that have memory of their own; of another system none."""
-    if system.name != THIS_MACHINE:
-        return ()
-    return tuple(name for name in system.devices if name != system.host)
+def load(query: Query, device: str, system: System) -> None:
+    """Load the stored columns that a query reads onto a card, where they stay with their source.
+
+    Raises
+    ------
+    InputError
+        If there is no such card, or the columns are decoded when they are read.
+    Retryable
+        If they have no room there.
+    """
+    if device not in card_names(system):
+        known = ", ".join(card_names(system)) or "none (wherry doctor says why)"
+        raise InputError(f"{device} is no card of this machine; cards: {known}")
+    source = query.scan.source
+    hold(card(device), source, _kept(query), lambda ref: source.read(ref, _kept(query)))
+
+
+def _kept(query: Query) -> tuple[str, ...]:
+    """Give the columns of a query that a card can hold."""
+    return tuple(name for name, t in query.plan.fields if not pa.types.is_struct(t))
+
+
+def where_it_lies(query: Query, system: System) -> System:
+    """Give a machine as it is to a query: a card is the home of what was loaded there."""
+    for name in card_names(system):
+        begun = _begun.get(name)
+        if begun is not None and begun.held.stays(query.scan.source, _kept(query)):
+            return _with_home(system, name)
+    return system
+
+
+_homes: dict[tuple[int, str], tuple[System, System]] = {}
+
+
+def _with_home(system: System, device: str) -> System:
+    """Give a system in which a device stores every dataset; the same one whenever it is asked."""
+    key = id(system), device
+    if key not in _homes:
+        everything = Dataset(name="*", devices=(device,), layout="files")
+        # The system is kept, so that its id does not come again.
+        _homes[key] = system, replace(system, datasets=(everything,))
+    return _homes[key][1]
 
 
 def unable(query: Query, system: System) -> Unable:

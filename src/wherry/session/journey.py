@@ -17,7 +17,7 @@ from wherry.data.source import Source
 from wherry.devices.emulated import EmulatedDriver
 from wherry.devices.here import HereDriver
 from wherry.devices.system import System
-from wherry.devices.this_machine import THIS_MACHINE
+from wherry.devices.this_machine import THIS_MACHINE, card_names
 from wherry.ir.build import Build, build_of
 from wherry.ops.operator import Declared
 from wherry.plan.joins import with_builds
@@ -33,7 +33,7 @@ from wherry.run.machine import Machine
 from wherry.run.orders import WHOLE, Leg, orders_of
 from wherry.run.worker import Worker
 from wherry.serve.remote import RemoteCarrier
-from wherry.session.cards import card, card_names, unable
+from wherry.session.cards import card, unable, where_it_lies
 from wherry.session.options import HOST_ONLY, Options
 from wherry.session.result import Result
 
@@ -184,7 +184,7 @@ def placed(
     leg: Leg = WHOLE,
 ) -> Journey:
     """Give a query ready to run in this process."""
-    system, workers = where
+    system, workers = where_it_lies(query, where[0]), where[1]
     if not options.cold:
         for worker in workers.values():
             worker.install(query.plan_bytes)
@@ -197,18 +197,19 @@ def placed(
     return Journey(query, found.choice, found.machine, carrier, system, before)
 
 
-def workers(system: System, sources: Iterable[Source]) -> dict[str, Worker]:
+def workers(system: System, sources: Iterable[Source], options: Options) -> dict[str, Worker]:
     """Give a worker for every device; all read the same datasets and share a fresh key."""
     key = os.urandom(32)
     datasets = tuple({(s.name, s.fingerprint): s for s in sources}.values())
     real, own = system.name == THIS_MACHINE, card_names(system)
+    on_card = partial(card, reader=options.reader, strict=options.strict)
     return {
         name: Worker(
             HereDriver(name, profile) if real else EmulatedDriver(name, profile),
             datasets,
             key,
             segments(),
-            card=partial(card, name) if name in own else None,
+            card=partial(on_card, name) if name in own else None,
         )
         for name, profile in system.devices.items()
     }

@@ -7,6 +7,7 @@ import pyarrow as pa
 from wherry.base.errors import InputError, Refused
 from wherry.data.chunk import ChunkRef
 from wherry.devices.system import System
+from wherry.devices.this_machine import card_names
 from wherry.ops.join import Join
 from wherry.ops.operator import Declared
 from wherry.ops.respond import Respond
@@ -16,7 +17,7 @@ from wherry.run.device_table import DeviceTable
 from wherry.run.installed import on_card
 from wherry.run.leaving import leave_chunks
 from wherry.run.on_device import Asked
-from wherry.session.cards import card, card_names
+from wherry.session.cards import card
 from wherry.session.journey import query_of
 
 _POSSIBLE = (
@@ -26,13 +27,15 @@ _POSSIBLE = (
 )
 
 
-def collect_on(declared: Declared, device: str, system: System) -> DeviceTable:
+def collect_on(
+    declared: Declared, device: str, system: System, reader: str | None = None
+) -> DeviceTable:
     """Give the answer of a pipeline in the memory of the card that makes it.
 
     Raises
     ------
     InputError
-        If the system has no such card.
+        If the system has no such card, or there is no such reader.
     Refused
         If the card cannot make all of the answer; with every reason.
     """
@@ -48,7 +51,9 @@ def collect_on(declared: Declared, device: str, system: System) -> DeviceTable:
     def read(ref: ChunkRef) -> pa.RecordBatch:
         return source.read(ref, columns)
 
-    return leave_chunks(card(device), Asked(stage, query.literals, source, query.chunks, read))
+    return leave_chunks(
+        card(device, reader), Asked(stage, query.literals, source, query.chunks, read)
+    )
 
 
 def _wholly(declared: Declared, device: str) -> tuple[Query, CudaStage]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from wherry.base.errors import InputError
 from wherry.devices.system import System
+from wherry.devices.this_machine import card_names
 from wherry.plan.objective import Objective
 
 SystemLike = str | Path | System
@@ -41,6 +42,9 @@ class Options(Struct, frozen=True):
     deadline_s : float, optional
         Of a run on agents: its answer, or an error, comes within so many seconds. Without one it
         takes as long as agents that give signs of life take.
+    reader : "pinned", "kvikio", "gds", or None
+        How stored bytes come onto this machine's cards; None: `pinned`. Where another cannot be,
+        `pinned` takes its place and the evidence says so; `strict` refuses instead.
     """
 
     pins: Pins = field(default_factory=dict)
@@ -49,6 +53,7 @@ class Options(Struct, frozen=True):
     objective: Objective = "time"
     load: Mapping[str, float] = field(default_factory=dict)
     deadline_s: float | None = None
+    reader: str | None = None
 
 
 def for_builds(options: Options) -> Options:
@@ -56,14 +61,20 @@ def for_builds(options: Options) -> Options:
     return options if options.pins == HOST_ONLY else replace(options, pins={})
 
 
-def check_deadline(options: Options, system: System) -> None:
-    """Refuse a deadline that nobody keeps.
+def check_options(options: Options, system: System) -> None:
+    """Refuse what a system has no use for.
 
     Raises
     ------
     InputError
-        If it is not a positive number, or no device of the system is an agent.
+        If a deadline is not a positive number, or no device of the system is an agent; if there is
+        a reader, and the system is no machine with cards.
     """
+    if options.reader is not None and not card_names(system):
+        raise InputError(
+            f"a reader {options.reader!r} on {system.name}, which has no card that is really "
+            "there; possible: this-machine, if it has one (wherry doctor), or no reader"
+        )
     seconds = options.deadline_s
     if seconds is None:
         return

@@ -62,7 +62,7 @@ def needs_more_digits(words: Values) -> bool:
 
 
 def stored(values: Values, t: pa.DataType, valid: Values | None) -> pa.Array:
-    """Give numbers as Arrow stores them: integers, unscaled decimals, moments or floats.
+    """Give numbers as Arrow stores them: integers, unscaled decimals, moments, floats or truths.
 
     Parameters
     ----------
@@ -72,6 +72,9 @@ def stored(values: Values, t: pa.DataType, valid: Values | None) -> pa.Array:
         Which are not null; None: all.
     """
     bits = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    if pa.types.is_boolean(t):
+        data = pa.py_buffer(np.packbits(values == 1, bitorder="little"))
+        return pa.Array.from_buffers(t, len(values), [bits, data])
     if t.bit_width == 128 and values.ndim == 1:
         values = np.stack([values, values >> 63], axis=1)
     if values.ndim == 1:

@@ -20,7 +20,7 @@ from wherry.render.cuda.bind import Bound, Piece
 from wherry.render.cuda.expressions import stored_code, value
 from wherry.render.cuda.program import CudaPass, CudaProgram, called, program_of, tests_text
 from wherry.render.cuda.state import State, state_of
-from wherry.render.cuda.totals import SPAN, whole
+from wherry.render.cuda.totals import Spans, whole
 from wherry.render.cuda.values import Body, Frame
 from wherry.render.domains import addresses
 from wherry.render.encode import are_codes
@@ -140,6 +140,7 @@ def render_groups(
     """
     frame = Frame()
     frame.entry("rows", "", "i64")
+    frame.entry("span", "", "i64")
     frame.entry("states", "", "State*")
     frame.entry("outside", "", "u32*")
     tests = tests_text(frame, variant, plan.predicate, "test_rows")
@@ -221,22 +222,23 @@ class GroupsWork:
 
     Parameters
     ----------
-    spans : int
+    spans : Spans
         Partial states of all pieces, of each group.
     """
 
-    def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: int) -> None:
+    def __init__(self, made: GroupsProgram, plan: CudaPass, bound: Bound, spans: Spans) -> None:
         self._made, self._plan, self._bound, self._spans = made, plan, bound, spans
         self._folded = made.groups * made.state.nbytes
-        self._states = bound.device.zeros(groups_bytes(made, spans))
+        self._states = bound.device.zeros(groups_bytes(made, spans.count))
         self._done = 0
         self.selected = 0
 
     def add(self, piece: Piece) -> None:
         """Queue the partial states of a piece."""
-        spans, threads = -(-piece.rows // SPAN), self._made.threads
+        spans, threads = self._spans.of(piece.rows), self._made.threads
+        piece.put("span", self._spans.rows)
         piece.put("states", self._states.address + self._done * self._folded)
-        piece.put("outside", self._states.address + (self._spans + 1) * self._folded)
+        piece.put("outside", self._states.address + (self._spans.count + 1) * self._folded)
         piece.put("first", piece.first)
         self._done += spans
         if spans:
@@ -256,7 +258,7 @@ class GroupsWork:
         made, plan = self._made, self._plan
         context = whole(self._bound, self._spans, self._states)
         self._bound.launch("fold_pass", made.groups, made.threads, context)
-        end = self._states.address + self._spans * self._folded
+        end = self._states.address + self._spans.count * self._folded
         got = self._bound.device.get(end, self._folded + _FLAG)
         if got[self._folded]:
             raise CorruptError("a key is not within the bounds that statistics give it")

@@ -209,9 +209,10 @@ def program_of(frame: Frame, parts: Sequence[str], skeletons: Sequence[str]) -> 
     if len(frame.types) > MOST_WORDS:
         text = f"a kernel takes {MOST_WORDS} addresses and numbers, not {len(frame.types)}"
         raise Refused(text)
-    texts = [skeleton("prelude"), skeleton("texts"), "struct State;", frame.text, *parts]
-    texts += map(skeleton, skeletons)
-    return CudaProgram("\n".join(texts), tuple(frame.types.items()))
+    texts = [skeleton("texts")] if any("Text" in part for part in parts) else []
+    whole = [skeleton("prelude"), *texts, "struct State;", frame.text, *parts]
+    whole += map(skeleton, skeletons)
+    return CudaProgram("\n".join(whole), tuple(frame.types.items()))
 
 
 @cache

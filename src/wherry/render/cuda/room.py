@@ -14,7 +14,7 @@ from wherry.render.cuda.hashed import HashedProgram, most_places, table_sizes
 from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.share import rendered_for
 from wherry.render.cuda.top import REACHED_BYTES, TopProgram, bests_bytes, blocks_of, top_sizes
-from wherry.render.cuda.totals import SPAN, totals_bytes
+from wherry.render.cuda.totals import spans_of, totals_bytes
 
 _ROUNDED: Final = 512
 """Bytes; what blocks take is a multiple of it."""
@@ -44,7 +44,7 @@ def room_bytes(
         As `begin` does.
     """
     made = rendered_for(plan, facts, shared_bytes)
-    spans = sum(-(-run // SPAN) for run in runs)
+    spans = spans_of(runs).count
     ones = -(-rows // 8) if any(facts[name].nulls for name in plan.columns) else 0
     if isinstance(made, FilterProgram):
         return _rounded([ones, *_filtered(made, plan.output, rows, 0)])

@@ -33,7 +33,7 @@ from wherry.render.cuda.groups import (
 from wherry.render.cuda.hashed import HashedProgram, HashedWork, render_hashed
 from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.top import TopProgram, TopWork, render_top
-from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_totals
+from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_totals, spans_of
 
 Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram | TopProgram
 
@@ -215,7 +215,7 @@ def _work(
         return TopWork(made, plan, bound)
     if isinstance(made, HashedProgram):
         return HashedWork(made, plan, bound)
-    spans = sum([-(-rows // SPAN) for rows in runs])
+    spans = spans_of(runs)
     if isinstance(made, GroupsProgram):
         return GroupsWork(made, plan, bound, spans)
     return TotalsWork(made, plan, bound, spans)

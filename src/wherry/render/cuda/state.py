@@ -90,8 +90,6 @@ def refuse_call(call: Call, node: Node | None, bounds: Bounds) -> str | None:
     """Give why an aggregate of `node` has no CUDA form, or None if it has one."""
     if call.kind not in _KINDS:
         return f"{call_text(call)}: {call.kind} has no CUDA form"
-    if call.kind != "count" and node is not None and pa.types.is_boolean(type_of(node)):
-        return f"{call_text(call)}: a truth has no CUDA form there"
     if call.kind == "sum" and node is not None and pa.types.is_decimal(type_of(node)):
         low, high = values_range(node, bounds)
         if not within((low * _ROWS, high * _ROWS), _INT128):
