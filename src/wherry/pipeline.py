@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from wherry.plan.explain import Explanation
     from wherry.plan.objective import Objective
     from wherry.run.device_table import DeviceTable
-    from wherry.session import Options, Pins, Result, SystemLike
+    from wherry.session import Options, Pins, Prepared, Result, SystemLike
     from wherry.suspension import Suspended
 
 _SHARDS_MAX = 4096
@@ -332,6 +332,33 @@ class Pipeline(Struct, frozen=True):
             placement or {}, strict, cold, objective, load or {}, deadline_s, reader
         )
         return session.run(self, system, options)
+
+    def prepare(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        reader: str | None = None,
+    ) -> Prepared:
+        """Run the pipeline here, and give it ready to be answered again by its programs alone.
+
+        For queries so small that planning them is most of their time. Parameters are those of
+        `run`.
+
+        Raises
+        ------
+        InputError
+            If the system is not this machine, or the pipeline has joins.
+
+        Examples
+        --------
+        >>> soon = wh.scan("orders.arrow").agg(n=wh.count()).prepare()
+        >>> soon.collect()
+        """
+        session = _session()
+        options = session.Options(placement or {}, strict, reader=reader)
+        return session.prepare(self, system, options)
 
     def suspend(
         self,

@@ -6,6 +6,7 @@ and how fast they are.
 """
 
 import math
+from decimal import Decimal
 from functools import reduce
 from operator import and_
 
@@ -190,6 +191,37 @@ def test_special_keys(keys, new):
         run_pass(plan, batch, literals, Constants(new())),
         run_reference(stage, batch, literals),
     )
+
+
+MOST = 10**38 - 1
+
+
+@pytest.mark.parametrize("key", [None, "few", "any"])
+def test_sums_of_decimals_of_which_nothing_is_known(key, new, tmp_path):
+    """Some of their sums on the way need more than 128 bits."""
+    values = [MOST, MOST, MOST, -MOST, -MOST, -MOST, None, 7, -(2**64), 2**64 - 1, -1, 2**100]
+    columns = {
+        "w": pa.array(list(map(whole, values * 3)), pa.decimal128(38, 0)),
+        "few": pa.array([0] * 24 + [1] * 12, pa.int8()),
+        "any": pa.array([0] * 24 + [1] * 12, pa.int64()),
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    calls = (("s", resolve_call(col("w").sum().call, batch.schema)),)
+    keys = () if key is None else ((key, resolve(col(key).node, batch.schema)),)
+    stage, literals = lift(Stage((Pass(None, Groups(keys, calls) if keys else Totals(calls)),)))
+    plan = plan_pass(stage.steps[0], batch.schema, {"few": (0, 1)})
+    constants = Constants(new())
+    same(run_pass(plan, batch, literals, constants), run_reference(stage, batch, literals))
+    compiled(render(plan, frozenset({"w"}), {}, SHARED).program, tmp_path)
+    for rows in (2, 3):
+        with pytest.raises(InputError, match="38"):
+            run_pass(plan, batch.slice(0, rows), literals, constants)
+        with pytest.raises(InputError, match="38"):
+            run_pass(plan, batch.slice(5 - rows, rows + 1), literals, constants)
+
+
+def whole(value):
+    return None if value is None else Decimal(value)
 
 
 def floats(rows):

@@ -12,7 +12,9 @@ import pytest
 from support.accelerators import EVERY, accelerator, on_card
 
 from wherry.base.errors import Retryable, WherryError
+from wherry.benchmarks.gpu.limits import READ
 from wherry.devices.accelerator import ALIGNED
+from wherry.render.cuda.compile import compile_text
 
 MIB = 1 << 20
 
@@ -59,6 +61,15 @@ def words(*values):
 
 def numbers(device, block):
     return device.get(block.address, block.nbytes).view(np.uint64)
+
+
+@pytest.mark.parametrize("text", [ADD, COPY, WITHIN, READ])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_texts_of_these_tests_compile(text, arch, tmp_path):
+    """Before a card is there; and what limits are measured with."""
+    for kernel in compile_text(text, arch, tmp_path).kernels.values():
+        assert kernel.spilled_bytes == 0
+        assert kernel.registers <= 64
 
 
 @pytest.mark.parametrize("kind", EVERY)

@@ -75,8 +75,8 @@ class Feed(Struct):
         What is so of the columns in all cells.
     read : callable
         Gives what a cell has on the host.
-    spare : int
-        Bytes of the device that are left to programs.
+    spare : callable
+        Gives the bytes of the device that are left to programs.
     keeps : bool
         Whether what fits is to be kept.
     ahead : int
@@ -90,7 +90,7 @@ class Feed(Struct):
     cells: tuple[Cell, ...]
     facts: Mapping[str, ColumnFacts]
     read: Callable[[Cell], Arrays]
-    spare: int
+    spare: Callable[[], int]
     keeps: bool
     ahead: int
     _loads: list[Loading] = field(default_factory=list)
@@ -203,7 +203,7 @@ class Feed(Struct):
     def _reserved(self) -> _Kept:
         """Give room for all that is not there yet, to be kept; `Retryable` if there is none."""
         sizes: dict[Wanted, dict[int, Extent]] = {each: {} for each in self.wanted}
-        needed = self.spare
+        needed = self.spare()
         for number, cell in enumerate(self.cells):
             given = self.read(cell)
             for each in self.wanted:

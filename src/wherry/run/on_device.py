@@ -149,12 +149,14 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
 def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
     """Give what comes of a stage over chunks, done in whichever way there is memory for."""
     with card.held.lock:
-        ways = list(_ways(card.cell_rows))
-        for way in ways:
+        ways = _ways(card.cell_rows)
+        way: _Way | None = next(ways)
+        while way is not None:
             try:
                 return run(Running(card, asked, way))
             except Retryable:
-                if way is ways[-1]:
+                way = next(ways, None)
+                if way is None:
                     raise
                 # There was no room: whatever else lies there goes, and it is begun anew.
                 card.held.clear()
@@ -189,7 +191,7 @@ def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Load
                 cells=each.cells,
                 facts=given.facts(each),
                 read=given.arrays,
-                spare=0,
+                spare=int,
                 keeps=True,
                 ahead=AHEAD,
             )
@@ -268,9 +270,8 @@ class Running:
             Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(
-            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
-        )
+        rows, chip = self.way.cell_rows, self.card.device.shared_bytes
+        spare = partial(room_bytes, self.plan, facts, each.runs, rows, chip)
         return Feed(
             held=held,
             reader=self.card.reader,

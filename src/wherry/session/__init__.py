@@ -53,6 +53,7 @@ from wherry.session.options import (
     check_options,
     for_builds,
 )
+from wherry.session.ready import Prepared, prepared_of
 from wherry.session.result import Result
 from wherry.session.running import executor_of, measured, modelled, stream_rows
 from wherry.sim.recorded import Counts
@@ -60,9 +61,9 @@ from wherry.sim.recorded import record as counts_of
 from wherry.trace.analysis import analysis
 
 __all__ = [
-    "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "collect_on", "explain", "leave", "load", "names_at", "record", "run", "run_many", "source_at",
-    "stream", "write",
+    "HOST_ONLY", "Carried", "Options", "Pins", "Prepared", "Result", "SystemLike", "answers_at",
+    "carry", "collect_on", "explain", "leave", "load", "names_at", "prepare", "record", "run",
+    "run_many", "source_at", "stream", "write",
 ]  # fmt: skip
 
 
@@ -214,6 +215,20 @@ def _for_side(side: Declared, system: System) -> System:
     """Give the system that the other side of a join runs on."""
     here = bool(system.agents) and not agents.lies_there(side)
     return agents.beside(system) if here else system
+
+
+def prepare(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Prepared:
+    """Run a pipeline on this machine, and give it ready to be answered again."""
+    found, chosen = _system(system), options or Options()
+    check_options(chosen, found)
+    if found.name != THIS_MACHINE:
+        raise InputError(
+            f"a pipeline is prepared for {THIS_MACHINE}, not for {found.name}; `run` it there"
+        )
+    mine = workers(found, [declared.source], chosen)
+    return prepared_of(journey_of(declared, found, chosen, mine, _asking(found, chosen)))
 
 
 def stream(

@@ -45,9 +45,23 @@ def _read_cell(cell: Cell, held: Fields, valid: Values | None) -> pa.Array:
     if cell.value is None:
         return stored(held[cell.count or "rows"], pa.int64(), None)
     values = held[cell.value]
+    if cell.high is not None:
+        values = joined(values, held[cell.high])
     if values.ndim == 2 and needs_more_digits(values if valid is None else values[valid]):
         raise InputError(f"{call_text(cell.call)} needs more than {_DIGITS} digits")
     return stored(values, cell.t, valid)
+
+
+def joined(lower: Values, upper: Values) -> Values:
+    """Give sums of lower and of upper halves as one; the greatest where that has too many bits.
+
+    All are rows of two uint64. Lower halves are less than 2**40 numbers below 2**64.
+    """
+    low, carried, high = lower[:, 0], lower[:, 1], upper[:, 0] + lower[:, 1]
+    over = upper[:, 1].view(np.int64) + (high < carried)
+    fits = over == high.view(np.int64) >> 63
+    most = np.uint64(np.iinfo(np.int64).max)
+    return np.stack([low, np.where(fits, high, most)], axis=1)
 
 
 def needs_more_digits(words: Values) -> bool:

@@ -33,7 +33,7 @@ from wherry.render.cuda.program import (
     program_of,
     tests_text,
 )
-from wherry.render.cuda.state import Cell, argument
+from wherry.render.cuda.state import Cell, argument, halves, in_halves
 from wherry.render.cuda.values import Body, Frame, Value, ctype_of
 from wherry.render.loop import Variant
 
@@ -215,20 +215,22 @@ def _collect_text(
     words, size = {"rows": Word(0, "sum", "i64")}, 1
     for number, (call, node) in enumerate(calls):
         found = None if node is None else argument(call, node, body)
-        count = held = None
+        count, held = None, list[str]()
         if found is not None and found.valid is not None:
             count = f"count_{number}"
             words[count] = Word(size, "sum", "i64")
             lines.append(f"if ({found.valid}) atomicAdd(state + {size}, 1ull);")
             size += 1
         if found is not None and node is not None and call.kind != "count":
-            held = f"value_{number}"
-            word = _word(size, call, node, ctype_of(node, variant))
-            words[held] = word
+            apart = in_halves(call, node, variant.bounds)
             when = "" if found.valid is None else f"if ({found.valid}) "
-            lines.append(when + _changed(word, found.data))
-            size += 2 if word.ctype == "i128" else 1
-        cells.append(Cell(call, call_type(call), held, count))
+            for part, each in enumerate(halves(found) if apart else [found]):
+                held.append(f"value_{number}_{part}")
+                word = words[held[part]] = _word(size, call, node, ctype_of(node, variant))
+                lines.append(when + _changed(word, each.data))
+                size += 2 if word.ctype == "i128" else 1
+        value, high = (*held, None, None)[:2]
+        cells.append(Cell(call, call_type(call), value, count, high))
     text = "\n".join(f"  {line}" for line in [*body.lines, *lines])
     head = (
         "DEVICE void collect(const Context& c, const i64 row, const Read_collect& r, u64* state) {"

@@ -122,8 +122,8 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, top: Order | None =
         if isinstance(node, _APART):
             reasons.append(f"{to_text(node)}: {type(node).__name__} has no CUDA form")
     reasons += [f"{name}: a struct" for name in schema.names if _is_struct(schema, name, used)]
-    for call, argument in _called(step.sink, roots):
-        reason = refuse_call(call, argument, bounds)
+    for call, _ in _called(step.sink, roots):
+        reason = refuse_call(call)
         reasons += [] if reason is None else [reason]
     reasons += [] if top is None else _refuse_top(top, step)
     if reasons:

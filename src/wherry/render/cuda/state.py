@@ -45,12 +45,19 @@ class Field(Struct, frozen=True):
 
 
 class Cell(Struct, frozen=True):
-    """An aggregate: the fields that hold its value and the number of values; None: of rows."""
+    """An aggregate: the fields that hold its value and the number of values; None: of rows.
+
+    Attributes
+    ----------
+    high : str or None
+        What holds the sum of upper halves, if `value` is one of lower halves.
+    """
 
     call: Call
     t: pa.DataType
     value: str | None
     count: str | None
+    high: str | None = None
 
 
 class State(Struct, frozen=True, dict=True):
@@ -86,15 +93,25 @@ def nbytes_of(fields: Sequence[Field]) -> int:
     return -(-size // align) * align
 
 
-def refuse_call(call: Call, node: Node | None, bounds: Bounds) -> str | None:
-    """Give why an aggregate of `node` has no CUDA form, or None if it has one."""
+def refuse_call(call: Call) -> str | None:
+    """Give why an aggregate has no CUDA form, or None if it has one."""
     if call.kind not in _KINDS:
         return f"{call_text(call)}: {call.kind} has no CUDA form"
-    if call.kind == "sum" and node is not None and pa.types.is_decimal(type_of(node)):
-        low, high = values_range(node, bounds)
-        if not within((low * _ROWS, high * _ROWS), _INT128):
-            return f"{call_text(call)}: sums may need more than 128 bits"
     return None
+
+
+def in_halves(call: Call, node: Node, bounds: Bounds) -> bool:
+    """Tell whether a sum may need more than 128 bits, so that halves of 64 are added apart."""
+    if call.kind != "sum" or not pa.types.is_decimal(type_of(node)):
+        return False
+    low, high = values_range(node, bounds)
+    return not within((low * _ROWS, high * _ROWS), _INT128)
+
+
+def halves(found: Value) -> tuple[Value, Value]:
+    """Give the lower and the upper half of a value of 128 bits: the lower is never negative."""
+    low, high = f"(u64){found.data}", f"({found.data} >> 64)"
+    return Value(low, found.valid), Value(high, found.valid)
 
 
 def state_of(
@@ -133,7 +150,7 @@ class _Making:
         self.fields = [Field("rows", "i64", "0", "sum")]
         self.adds = ["state.rows += 1;"]
         self._counts: dict[str, str] = {}
-        self._values: dict[tuple[str, Node], str] = {}
+        self._values: dict[tuple[str, Node, Value], str] = {}
 
     def cell(self, call: Call, node: Node | None) -> Cell:
         """Give an aggregate, with its fields added if they are new."""
@@ -142,9 +159,13 @@ class _Making:
             return Cell(call, t, None, None)
         found = argument(call, node, self.body)
         count = None if found.valid is None else self._count(found.valid)
-        return Cell(
-            call, t, None if call.kind == "count" else self._value(call, node, found), count
-        )
+        if call.kind == "count":
+            return Cell(call, t, None, count)
+        if in_halves(call, node, self.variant.bounds):
+            low, high = halves(found)
+            values = (self._value(call, node, low), self._value(call, node, high))
+            return Cell(call, t, values[0], count, values[1])
+        return Cell(call, t, self._value(call, node, found), count)
 
     def _count(self, valid: str) -> str:
         if valid not in self._counts:
@@ -154,14 +175,14 @@ class _Making:
         return self._counts[valid]
 
     def _value(self, call: Call, node: Node, found: Value) -> str:
-        if (call.kind, node) not in self._values:
-            name = self._values[call.kind, node] = f"value_{len(self._values)}"
+        if (call.kind, node, found) not in self._values:
+            name = self._values[call.kind, node, found] = f"value_{len(self._values)}"
             # Sums of decimals of 64 bits need more.
             summed = call.kind == "sum" and pa.types.is_decimal(type_of(node))
             field = _field(name, call.kind, "i128" if summed else ctype_of(node, self.variant))
             self.fields.append(field)
             self.adds.append(_merged(field, f"state.{name}", _widened(field, found)))
-        return self._values[call.kind, node]
+        return self._values[call.kind, node, found]
 
 
 def argument(call: Call, node: Node, body: Body) -> Value:
