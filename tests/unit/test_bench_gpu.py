@@ -146,6 +146,10 @@ def test_a_drive_that_cannot_says_so(file, monkeypatch):
     assert "Invalid argument" in found.why
 
 
+def test_every_goal_has_a_workload_and_no_more():
+    assert list(workloads_module.workloads()) == list(GOALS)
+
+
 def test_goals_are_said_of_their_scale_factor():
     times = {"answer_ms": 2.4, "card_ms": 2.3, "limit_ms": 2.2}
     assert met(GOALS["q6"], scale_factor=100.0, **times) is True

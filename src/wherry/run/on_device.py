@@ -14,6 +14,7 @@ from wherry.base.errors import InputError, Retryable
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
+from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
@@ -26,6 +27,7 @@ from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
+from wherry.render.encode import are_codes
 from wherry.render.gather import Piece, piece_bytes, places_of, several
 from wherry.render.outcome import ChunkOutput
 from wherry.render.reference import batch_take
@@ -106,7 +108,7 @@ def run_batch(
     """Give what a stage makes of rows of the host, all of which go to the device at once."""
     plan = stage.plan
     with card.held.lock:
-        arrays = {name: batch.column(name) for name in plan.columns}
+        arrays = {name: _with_codes(batch.column(name), name) for name in plan.columns}
         share = begin(plan, facts_of(arrays), literals, card.constants, [batch.num_rows])
         columns = {n: put_column(card.device, arrays[n], kinds) for n, kinds in share.uses.items()}
         share.add(columns, batch.num_rows)
@@ -115,6 +117,16 @@ def run_batch(
     texts = sum(column_bytes(batch.column(name)) for name in stage.costs.texts)
     work = _counted(stage, batch.num_rows, share.selected, texts)
     return _output(card, made, work)
+
+
+def _with_codes(array: pa.Array, name: str) -> pa.Array:
+    """Give an array, of a dictionary with every value once: then codes are as good as values."""
+    t = array.type
+    if not pa.types.is_dictionary(t) or are_codes(array.dictionary):
+        return array
+    words = Vocabulary(t, name)
+    codes = words.codes(array)
+    return pa.DictionaryArray.from_arrays(codes, words.texts, ordered=t.ordered, safe=False)
 
 
 class Asked(Struct, frozen=True):

@@ -21,7 +21,7 @@ from wherry.ir.build import Build, Known, build_of
 from wherry.ops.operator import Chain, Declared
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
-from wherry.plan.joins import as_received, builds_in, expected, with_builds
+from wherry.plan.joins import as_received, builds_in, expected, unmade, with_builds
 from wherry.plan.placement import homes_of
 from wherry.plan.query import Query, of_chunks
 from wherry.plan.sample import sampled
@@ -69,7 +69,7 @@ __all__ = [
 
 def load(declared: Declared, device: str, system: SystemLike = THIS_MACHINE) -> None:
     """Load the stored columns that a pipeline reads onto a card of this machine, to stay there."""
-    cards.load(query_of(declared), device, _system(system))
+    cards.load(query_of(unmade(declared)), device, _system(system))
 
 
 def explain(

@@ -25,6 +25,8 @@ SCANNING: Final = 1024
 TILE: Final = 2048
 """Rows of a block; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
+_AT_ONCE: Final = 4
+"""Rows of a thread that are written together: half of a tile, and registers for many threads."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
 _OFFSETS: Final[Slot] = ("offsets", "")
 _LITTLE: Final = 256 << 10
@@ -117,7 +119,7 @@ def write_text(
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
     body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
-    rows = f"constexpr int AT_ONCE = {body.at_once};"
+    rows = f"constexpr int AT_ONCE = {min(body.at_once, _AT_ONCE)};"
     head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at, const Read_write& r) {"
     return f"{body.reader('write')}\n{head}\n{body.text}}}\n{rows}", tuple(outputs)
 
