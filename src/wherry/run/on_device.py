@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
@@ -22,6 +22,7 @@ from wherry.ir.stage import Order, Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
+from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
@@ -37,6 +38,22 @@ from wherry.run.held import Held, Wanted
 
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+class Begin(Protocol[M]):
+    """Begins shares, as `wherry.render.cuda.share.begin` does."""
+
+    def __call__(
+        self,
+        plan: CudaPass,
+        facts: Mapping[str, ColumnFacts],
+        literals: tuple[Literal, ...],
+        constants: Constants,
+        runs: Sequence[int],
+    ) -> Share[M]:
+        """Give a share that is ready for its first piece."""
 
 
 class Loaded(Struct, frozen=True):
@@ -138,12 +155,17 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
     Retryable
         If the device has no room for a few cells of the columns.
     """
+    return in_some_way(card, asked, lambda running: running.run())
+
+
+def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
+    """Give what comes of a stage over chunks, done in whichever way there is memory for."""
     with card.held.lock:
         ways = _ways(card.cell_rows)
         way: _Way | None = next(ways)
         while way is not None:
             try:
-                return _Running(card, asked, way).run()
+                return run(Running(card, asked, way))
             except Retryable:
                 way = next(ways, None)
                 if way is None:
@@ -209,8 +231,16 @@ def _ways(cell_rows: int) -> Iterator[_Way]:
     yield _Way(False, SPAN, 0)
 
 
-class _Running:
-    """Chunks on their way through a device."""
+class Running:
+    """Chunks on their way through a device.
+
+    Attributes
+    ----------
+    texts : int
+        Bytes that were run over until now of columns whose size rows do not tell.
+    evidence : Evidence
+        What was loaded until now.
+    """
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
@@ -218,27 +248,35 @@ class _Running:
         self.given = Given(
             card.held, asked.source, self.plan.order, asked.stage.costs.texts, asked.read
         )
+        self.texts, self.evidence = 0, Evidence()
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
         """Run over the chunks."""
-        batches, selected, texts, evidence = list[pa.RecordBatch](), 0, 0, Evidence()
+        batches, selected = list[pa.RecordBatch](), 0
+        for share, pieces in self.shares(begin):
+            batches += self._whole(share.finish(), pieces)
+            selected += share.selected
+        made = _cut(batches, self.asked.stage)
+        given = sum(ref.rows for ref in self.asked.refs)
+        work = _counted(self.asked.stage, given, selected, self.texts)
+        return _output(self.card, made, work), Loaded(self.card.device.name, self.evidence)
+
+    def shares(self, start: Begin[M]) -> Iterator[tuple[Share[M], list[tuple[Cell, ...]]]]:
+        """Give shares, each once all of its rows are added; and the cells of each piece."""
+        literals, constants = self.asked.literals, self.card.constants
         for each in self.given.together(tuple(self.asked.refs), self.way.cell_rows):
             facts = self.given.facts(each)
-            share = begin(self.plan, facts, self.asked.literals, self.card.constants, each.runs)
+            share = start(self.plan, facts, literals, constants, each.runs)
             feed, pieces = self._feed(share, each, facts), list[tuple[Cell, ...]]()
             with closing(feed.rows(partial(self._most_rows, each, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
                     pieces.append(rows.cells)
-            batches += self._whole(share.finish(), pieces)
-            selected, texts = selected + share.selected, texts + each.texts
-            evidence += feed.evidence()
-        made = _cut(batches, self.asked.stage)
-        given = sum(ref.rows for ref in self.asked.refs)
-        work = _counted(self.asked.stage, given, selected, texts)
-        return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
+            yield share, pieces
+            self.texts += each.texts
+            self.evidence += feed.evidence()
 
-    def _feed(self, share: Share, each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
+    def _feed(self, share: Share[M], each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
         held = self.card.held
         wanted = tuple(
             Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))

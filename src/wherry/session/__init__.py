@@ -28,8 +28,9 @@ from wherry.plan.sample import sampled
 from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.commands import BEFORE
+from wherry.run.device_table import DeviceTable
 from wherry.run.orders import Leg
-from wherry.session import agents, cards
+from wherry.session import agents, cards, on_card
 from wherry.session.cards import where_it_lies
 from wherry.session.journey import (
     Ask,
@@ -61,8 +62,8 @@ from wherry.trace.analysis import analysis
 
 __all__ = [
     "HOST_ONLY", "Carried", "Options", "Pins", "Prepared", "Result", "SystemLike", "answers_at",
-    "carry", "explain", "leave", "load", "names_at", "prepare", "record", "run", "run_many",
-    "source_at", "stream", "write",
+    "carry", "collect_on", "explain", "leave", "load", "names_at", "prepare", "record", "run",
+    "run_many", "source_at", "stream", "write",
 ]  # fmt: skip
 
 
@@ -263,6 +264,16 @@ def write(
     encoding = Encoding(check_compression(compression))
     batches = stream(declared, system, options)
     return write_ipc(Path(path), declared.schema, batches, encoding, overwrite=overwrite)
+
+
+def collect_on(
+    declared: Declared,
+    device: str,
+    system: SystemLike = THIS_MACHINE,
+    reader: str | None = None,
+) -> DeviceTable:
+    """Give the answer of a pipeline in the memory of the card that makes it."""
+    return on_card.collect_on(declared, device, _system(system), reader)
 
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:
