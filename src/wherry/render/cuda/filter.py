@@ -23,7 +23,9 @@ from wherry.render.loop import Slot, Variant
 BLOCK: Final = 256
 SCANNING: Final = 1024
 TILE: Final = 2048
-"""Rows of a block; all as in filter.cu."""
+"""Rows of a block."""
+SCANNED: Final = 16_384
+"""Tiles of a block of `scan_pass`; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
 _OFFSETS: Final[Slot] = ("offsets", "")
@@ -246,7 +248,7 @@ def _count(piece: Piece, tiles: int) -> None:
     """Queue what finds which rows are kept, and where those of each tile go."""
     context = piece.context
     piece.bound.launch("mask_pass", tiles, BLOCK, context)
-    piece.bound.launch("scan_pass", 1, SCANNING, context)
+    piece.bound.launch("scan_pass", -(-tiles // SCANNED), SCANNING, context)
 
 
 class Placed(Struct, frozen=True):
