@@ -53,6 +53,12 @@ class Cuda:
         """Give the bytes that nobody has taken."""
         return int(self._calls.memGetInfo()[0])
 
+    @property
+    def cores(self) -> int:
+        """Give the number of multiprocessors of the card that CuPy uses."""
+        properties = self._calls.getDeviceProperties(self._calls.getDevice())
+        return int(properties["multiProcessorCount"])
+
     @contextmanager
     def memory(self, nbytes: int) -> Iterator[int]:
         """Give the address of memory that is the device's alone, until the end of the block."""
@@ -80,6 +86,11 @@ class Cuda:
     def wait(self) -> None:
         """Return when the device has nothing to do."""
         self._calls.deviceSynchronize()
+
+    def load(self, image: bytes) -> None:
+        """Load machine code onto the card, and let go of it."""
+        driver = self.cp.cuda.driver
+        driver.moduleUnload(driver.moduleLoadData(image))
 
     def kernel(self, text: str, entry: str) -> Any:
         """Give a kernel of a text; called with the grid, the block and its arguments."""

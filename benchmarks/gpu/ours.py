@@ -50,9 +50,19 @@ def asked(question: Question, source: Any, system: SystemLike, site: str) -> Cal
         This machine, and which device of it runs what a card can.
     """
     pipeline = question.pipeline(scan(source))
-    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
-    pins = {kind: site for kind in kinds if kind in _NEAR}
+    pins = _pins(pipeline, site)
     return lambda: pipeline.run(system, placement=pins, strict=True)
+
+
+def ready(question: Question, source: Any, system: SystemLike, site: str) -> Callable[[], pa.Table]:
+    """Give what asks Wherry for an answer alone, planned once; parameters as of `asked`."""
+    pipeline = question.pipeline(scan(source))
+    return pipeline.prepare(system, placement=_pins(pipeline, site), strict=True).collect
+
+
+def _pins(pipeline: Pipeline, site: str) -> dict[str, str]:
+    kinds = [str(segment.kind) for segment in _prepared(pipeline).plan.segments]
+    return {kind: site for kind in kinds if kind in _NEAR}
 
 
 def ways_of(result: Result) -> dict[str, int]:
@@ -159,14 +169,15 @@ def first_card() -> Card:
     InputError
         If there is none that this process may use.
     """
-    found = cards() or cuda_devices()  # which says why there is none
+    found = cards()
     if not found:
-        raise InputError("CUDA knows no card that this process may use")
+        count = len(cuda_devices())  # or what is missing
+        raise InputError(f"CUDA knows {count} cards, none of which is a device of this machine")
     return card(found[0].name)
 
 
-def compile_ms(made: CudaProgram, arch: str, folder: Path) -> float:
-    """Give the milliseconds until a program's machine code is there, which may lie in a folder."""
+def compile_ms(made: CudaProgram, arch: str, folder: Path, load: Callable[[bytes], None]) -> float:
+    """Give the milliseconds until a program is loaded, whose machine code may lie in a folder."""
     begun = time.perf_counter_ns()
-    compile_program(made, arch, folder)
+    load(compile_program(made, arch, folder).image)
     return (time.perf_counter_ns() - begun) / 1e6

@@ -113,23 +113,33 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
   if (hits == 0) return;
 #pragma unroll 1
   for (u32 k = 0; k < warp; ++k) first += found[k];
+  // Which of the warp's rows are kept, so that all lanes have one of those.
+  __shared__ u8 kept[WARPS][32 * ITEMS];
+  u32 before = 0;
+#pragma unroll
+  for (int w = 0; w < ITEMS; ++w) {
+    const u32 word = __shfl_sync(EVERY_LANE, own, w);
+    const u32 at = before + __popc(word & ((1u << lane) - 1));
+    if (word >> lane & 1) kept[warp][at] = (u8)(w * 32 + lane);
+    before += __popc(word);
+  }
+  __syncwarp();
 #pragma unroll 1
-  for (int j = 0; j < ITEMS; j += AT_ONCE) {
-    u32 word[AT_ONCE];
+  for (u32 j = 0; j < hits; j += 32 * AT_ONCE) {
     Read_write r[AT_ONCE];
 #pragma unroll
     for (int k = 0; k < AT_ONCE; ++k) {
-      word[k] = __shfl_sync(EVERY_LANE, own, j + k);
-      r[k] = read_write(c, word[k] >> lane & 1 ? begin + (j + k) * 32 + lane : 0);
+      const u32 at = j + k * 32 + lane;
+      r[k] = read_write(c, at < hits ? begin + kept[warp][at] : 0);
     }
     all_asked_for();
 #pragma unroll
     for (int k = 0; k < AT_ONCE; ++k) {
-      const u64 at = first + __popc(word[k] & ((1u << lane) - 1));
-      const u64 bits = word[k] >> lane & 1 ? write(c, begin + (j + k) * 32 + lane, at, r[k]) : 0;
+      const u32 at = j + k * 32 + lane;
+      const u64 bits = at < hits ? write(c, begin + kept[warp][at], first + at, r[k]) : 0;
 #pragma unroll 1
-      for (int n = 0; n < BITMAPS; ++n) put_bits(bitmap(c, n), first, at, bits >> n & 1);
-      first += __popc(word[k]);
+      for (int n = 0; n < BITMAPS; ++n)
+        put_bits(bitmap(c, n), first + j + k * 32, first + at, bits >> n & 1);
     }
   }
 }

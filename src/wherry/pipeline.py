@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from wherry.devices.system import System
     from wherry.plan.explain import Explanation
     from wherry.plan.objective import Objective
-    from wherry.session import Options, Pins, Result, SystemLike
+    from wherry.run.device_table import DeviceTable
+    from wherry.session import Options, Pins, Prepared, Result, SystemLike
     from wherry.suspension import Suspended
 
 _SHARDS_MAX = 4096
@@ -332,6 +333,33 @@ class Pipeline(Struct, frozen=True):
         )
         return session.run(self, system, options)
 
+    def prepare(
+        self,
+        system: SystemLike = THIS_MACHINE,
+        *,
+        placement: Pins | None = None,
+        strict: bool = False,
+        reader: str | None = None,
+    ) -> Prepared:
+        """Run the pipeline here, and give it ready to be answered again by its programs alone.
+
+        For queries so small that planning them is most of their time. Parameters are those of
+        `run`.
+
+        Raises
+        ------
+        InputError
+            If the system is not this machine, or the pipeline has joins.
+
+        Examples
+        --------
+        >>> soon = wh.scan("orders.arrow").agg(n=wh.count()).prepare()
+        >>> soon.collect()
+        """
+        session = _session()
+        options = session.Options(placement or {}, strict, reader=reader)
+        return session.prepare(self, system, options)
+
     def suspend(
         self,
         system: SystemLike = THIS_MACHINE,
@@ -389,6 +417,33 @@ class Pipeline(Struct, frozen=True):
     def collect(self, system: SystemLike = THIS_MACHINE) -> pa.Table:
         """Run the pipeline and give its answer."""
         return self.run(system).table
+
+    def collect_on(
+        self, device: str, system: SystemLike = THIS_MACHINE, *, reader: str | None = None
+    ) -> DeviceTable:
+        """Run the pipeline on a CUDA card of this machine; its answer stays in the card's memory.
+
+        Each of its `batches` is taken where it lies by whatever knows Arrow's device interface
+        (`__arrow_c_device_array__`), each column of numbers by whatever knows DLPack, such as
+        `torch.from_dlpack`; `to_arrow()` copies it to the host.
+
+        Parameters
+        ----------
+        device : str
+            Such as "gpu0".
+        reader : "pinned", "kvikio" or "gds", optional
+            What brings stored bytes onto the card, as `run` has it.
+
+        Raises
+        ------
+        InputError
+            If there is no such card or reader.
+        Refused
+            If more than filters and projections of columns that a card writes is asked for.
+        Retryable
+            If the answer has no room there.
+        """
+        return _session().collect_on(self, device, system, reader)
 
     def collect_shards(self, system: SystemLike = THIS_MACHINE) -> list[pa.Table]:
         """Run a pipeline that ends in `route(shards=)` or `route(bounds=)`; give a table a shard.

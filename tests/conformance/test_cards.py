@@ -259,6 +259,7 @@ def test_what_was_loaded_to_stay_is_run_where_it_lies():
         for rest in (rows(scan), other.agg(x=col("f64").max())):
             assert_same(rest.run(system, placement=ON_CARD).table, rest.collect(), ordered=True)
         assert all(made.held.nbytes[name] >= nbytes for name, nbytes in there.items())
+        assert "near@home" in q.run(system, placement=ON_CARD).placement
         assert q.run(system, placement="host-only").placement.startswith("routing@cpu0 near@cpu0")
 
 

@@ -12,7 +12,9 @@ import pytest
 from support.accelerators import EVERY, accelerator, on_card
 
 from wherry.base.errors import Retryable, WherryError
+from wherry.benchmarks.gpu.limits import READ
 from wherry.devices.accelerator import ALIGNED
+from wherry.render.cuda.compile import compile_text
 
 MIB = 1 << 20
 
@@ -44,11 +46,11 @@ extern "C" __global__ void __launch_bounds__(256) copy_all(const __grid_constant
 WITHIN = """
 typedef unsigned long long u64;
 struct Context { u64* to; u64 count; };
+extern __shared__ u64 on_chip[];
 extern "C" __global__ void __launch_bounds__(256) reversed(const __grid_constant__ Context c) {
-  extern __shared__ u64 held[];
-  for (u64 at = threadIdx.x; at < c.count; at += blockDim.x) held[at] = at * at;
+  for (u64 at = threadIdx.x; at < c.count; at += blockDim.x) on_chip[at] = at * at;
   __syncthreads();
-  for (u64 at = threadIdx.x; at < c.count; at += blockDim.x) c.to[at] = held[c.count - 1 - at];
+  for (u64 at = threadIdx.x; at < c.count; at += blockDim.x) c.to[at] = on_chip[c.count - 1 - at];
 }
 """
 
@@ -59,6 +61,15 @@ def words(*values):
 
 def numbers(device, block):
     return device.get(block.address, block.nbytes).view(np.uint64)
+
+
+@pytest.mark.parametrize("text", [ADD, COPY, WITHIN, READ])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_texts_of_these_tests_compile(text, arch, tmp_path):
+    """Before a card is there; and what limits are measured with."""
+    for kernel in compile_text(text, arch, tmp_path).kernels.values():
+        assert kernel.spilled_bytes == 0
+        assert kernel.registers <= 64
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -190,9 +201,9 @@ def test_blocks_beyond_2_to_the_31():
     assert device.get(other.address + size - 4096, 4096).view(np.uint64).tolist() == [7] * 512
 
 
-@on_card
-def test_more_memory_on_chip_than_a_text_may_declare():
-    device = accelerator("card")
+@pytest.mark.parametrize("kind", EVERY)
+def test_more_memory_on_chip_than_a_text_may_declare(kind):
+    device = accelerator(kind)
     for nbytes in (64 << 10, device.shared_bytes // 8 * 8, 8 << 10):
         count = nbytes // 8
         block = device.room(nbytes)

@@ -39,6 +39,8 @@ class ShimBlock:
 
 
 class ShimEvent:
+    handle = 0
+
     def wait(self):
         pass
 
@@ -57,6 +59,7 @@ class ShimDevice:
     """
 
     name, arch, cores, shared_bytes = "shim", "sm_90", 2, SHARED
+    kind = 1, 0  # the host's memory
 
     def __init__(self, most_blocks=3, memory_bytes=1 << 30):
         self.most_blocks, self.memory_bytes = most_blocks, memory_bytes
@@ -118,6 +121,15 @@ class ShimDevice:
 
     def after_launches(self):
         pass
+
+    def launched(self):
+        return ShimEvent()
+
+    def follows(self, stream, event):
+        raise AssertionError("the host's memory has no streams")
+
+    def lent(self, block):
+        return block
 
 
 def most_of(entry, most_blocks):

@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import sys
 import threading
+import weakref
 from collections import Counter, deque
 from types import SimpleNamespace
 
@@ -53,6 +54,7 @@ class FakeCupy:
         self.pinned = {}
         self.modules = {}
         self.streams = {}
+        self.events = weakref.WeakValueDictionary()
         self.taken = [0] * devices
         self.lock = threading.RLock()
         self._chosen = threading.local()
@@ -66,6 +68,15 @@ class FakeCupy:
             Event=lambda block=False, disable_timing=False: Event(self, block, disable_timing),
             alloc_pinned_memory=self._alloc_pinned_memory,
         )
+
+    def stream(self, ptr):
+        """Give the stream of that address; of the default one each device has its own."""
+        if ptr == Runtime.streamLegacy:
+            with self.lock:
+                ptr = ptr, self.chosen()
+                if ptr not in self.streams:
+                    self.streams[ptr] = Stream(self, True)
+        return self.streams[ptr]
 
     def choose(self, device):
         self._chosen.device = device
@@ -149,6 +160,8 @@ class Event:
         assert disable_timing
         cupy.called("Event")
         self.cupy, self.device, self.mark = cupy, cupy.chosen(), None
+        self.ptr = id(self)
+        cupy.events[self.ptr] = self
 
     def record(self, stream=None):
         self.cupy.called("record")
@@ -214,6 +227,7 @@ class Runtime:
     CUDARuntimeError = CUDARuntimeError
     memcpyHostToDevice, memcpyDeviceToHost, memcpyDeviceToDevice = 1, 2, 3
     memoryTypeUnregistered, memoryTypeHost = 0, 1
+    streamLegacy, streamPerThread = 1, 2
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 
     def __init__(self, cupy):
@@ -244,6 +258,17 @@ class Runtime:
     def setDevice(self, device):
         assert 0 <= device < self._cupy.devices
         self._cupy.choose(device)
+
+    def getDevice(self):
+        return max(0, self._cupy.chosen())
+
+    def streamWaitEvent(self, stream, event, flags=0):
+        self._cupy.called("streamWaitEvent")
+        assert flags == 0
+        self._cupy.stream(stream).wait_event(self._cupy.events[event])
+
+    def eventRecord(self, event, stream):
+        self._cupy.events[event].record(self._cupy.stream(stream))
 
     def memGetInfo(self):
         self._cupy.called("memGetInfo")

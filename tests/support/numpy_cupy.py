@@ -23,6 +23,13 @@ class Runtime:
     def memGetInfo(self):
         return FREE, FREE
 
+    def getDevice(self):
+        return 0
+
+    def getDeviceProperties(self, device):
+        assert device == 0
+        return {"multiProcessorCount": 1}
+
     def malloc(self, nbytes):
         memory = np.empty(nbytes + 256, np.uint8)
         address = -(-memory.ctypes.data // 256) * 256
@@ -52,6 +59,17 @@ class Runtime:
 
     def deviceSynchronize(self):
         self.waits += 1
+
+
+class Driver:
+    """Modules that are machine code."""
+
+    def moduleLoadData(self, image):
+        assert image[:4] == b"\x7fELF"
+        return 7
+
+    def moduleUnload(self, module):
+        assert module == 7
 
 
 class RawModule:
@@ -95,7 +113,7 @@ class Arrays:
 
     def __init__(self):
         runtime = Runtime()
-        self.cuda = SimpleNamespace(runtime=runtime, empty_cache=lambda: None)
+        self.cuda = SimpleNamespace(runtime=runtime, driver=Driver(), empty_cache=lambda: None)
         self.RawModule = RawModule
 
     def __getattr__(self, name):

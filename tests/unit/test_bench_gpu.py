@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from support import cards
+from support.fake_cupy import FakeCupy
 from support.numpy_cupy import Arrays, Runtime
 
 from wherry import cli, scan
 from wherry.base.errors import InputError
 from wherry.benchmarks.gpu import card as card_module
-from wherry.benchmarks.gpu import engines, limits, lineitem, loads
+from wherry.benchmarks.gpu import engines, limits, lineitem, loads, machine, ours
 from wherry.benchmarks.gpu import run as run_module
 from wherry.benchmarks.gpu import workloads as workloads_module
 from wherry.benchmarks.gpu import world as world_module
@@ -23,7 +27,9 @@ from wherry.benchmarks.gpu.goals import GOALS, Goal, described, met
 from wherry.benchmarks.gpu.questions import differs, questions, wanted
 from wherry.benchmarks.gpu.run import Size
 from wherry.cli import bench_gpu
+from wherry.devices.cuda import cuda_devices
 from wherry.devices.found import Found
+from wherry.session import cards as session_cards
 
 SMALL = 0.005
 
@@ -140,6 +146,10 @@ def test_a_drive_that_cannot_says_so(file, monkeypatch):
     assert "Invalid argument" in found.why
 
 
+def test_every_goal_has_a_workload_and_no_more():
+    assert list(workloads_module.workloads()) == list(GOALS)
+
+
 def test_goals_are_said_of_their_scale_factor():
     times = {"answer_ms": 2.4, "card_ms": 2.3, "limit_ms": 2.2}
     assert met(GOALS["q6"], scale_factor=100.0, **times) is True
@@ -221,6 +231,45 @@ def test_every_workload_runs(stand_in, capsys, tmp_path):
     assert loads["load-direct"] <= {"direct", "cached"}  # The last page may be a part of one.
 
 
+SMI = "NVIDIA H200, 580.159.04, 143771, 5, 5, 16, 16, 1980, 3201, 700.00"
+
+
+def test_cards_are_described(stand_in, monkeypatch, tmp_path, capsys):
+    said = tmp_path / "nvidia-smi"
+    said.write_text(f'#!/bin/sh\ntest "$#" = 2 && echo "{SMI}"\n')
+    said.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (one,) = machine.cards()
+    assert one["name"] == "NVIDIA H200"
+    assert one["power_limit_w"] == "700.00"
+    assert cli.main(["bench", "gpu", "--workload", "small-pass"]) == 0
+    assert "NVIDIA H200, driver 580.159.04, PCIe 5 x16" in capsys.readouterr().out
+    said.write_text("#!/bin/sh\nexit 9\n")
+    assert "exit status 9" in machine.cards()
+
+
+def test_a_card_of_this_machine_is_found(monkeypatch):
+    with patch.dict(sys.modules, {"cupy": FakeCupy()}):
+        with pytest.raises(InputError, match="CUDA knows 2 cards"):
+            ours.first_card()
+        found = cuda_devices()
+        monkeypatch.setattr(ours, "cards", lambda: found)
+        with session_cards.using():
+            made = ours.first_card()
+        made.reader.close()
+    assert made.device.name == "gpu0"
+
+
+def test_without_cupy_it_is_refused(monkeypatch):
+    there = {"pinned": Found(present=True, detail="")}
+    monkeypatch.setattr(card_module, "gpu_paths", lambda: there)
+    with (
+        patch.dict(sys.modules, {"cupy": None}),
+        pytest.raises(InputError, match="CuPy cannot be imported"),
+    ):
+        card_module.cupy()
+
+
 def test_what_fails_is_told_and_the_rest_goes_on(stand_in, monkeypatch, capsys):
     def failing(*_):
         raise MemoryError("no room")
@@ -287,6 +336,8 @@ def test_what_is_called_is_cupys():
     runtime = cp.cuda.runtime
     for name in (name for name in vars(Runtime) if not name.startswith("_")):
         assert callable(getattr(runtime, name)), name
+    assert callable(cp.cuda.driver.moduleLoadData)
+    assert callable(cp.cuda.driver.moduleUnload)
     assert callable(cp.RawModule(code="").get_function)
     assert callable(cp.fuse(kernel_name="name"))
     assert callable(cp.get_default_memory_pool().free_all_blocks)

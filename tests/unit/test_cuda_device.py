@@ -300,5 +300,6 @@ def test_the_stand_in_is_called_as_cupy_is():
         documented = getattr(real, name).__init__.__doc__ + str(getattr(real, name).__doc__)
         assert all(one in documented for one in made), name
     assert callable(real.alloc_pinned_memory)
+    assert "Event.ptr (intptr_t)" in real.Event.__doc__
     assert {"type"} <= set(names(real.runtime.PointerAttributes(0, 0, 0, 1)))
     assert str(CUDARuntimeError(35)).startswith("cudaError35")

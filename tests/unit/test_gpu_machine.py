@@ -6,6 +6,7 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from support import fake_cupy
 
 import wherry as wh
@@ -67,6 +68,12 @@ def test_a_machine_without_a_card_is_no_less_of_one(root, cupy, monkeypatch, tmp
     monkeypatch.delitem(sys.modules, "cupy")
     monkeypatch.setattr(found_cards, "find_spec", lambda name: None)
     assert cards(root) == ()
+
+
+def test_cards_that_are_too_old_are_left_out(root, cupy, monkeypatch):
+    old = [replace(card, arch="sm_75") for card in cuda_devices()[:1]]
+    monkeypatch.setattr(found_cards, "cuda_devices", lambda: (*old, *cuda_devices()[1:]))
+    assert [card.name for card in cards(root)] == ["gpu1"]
 
 
 def test_a_card_has_the_profile_of_its_model(cupy):

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
+from wherry.data.arrays import movable_type
+from wherry.data.chunk import column_bytes
 from wherry.data.types import layout_of
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -93,6 +95,18 @@ def extent_of(arrays: Sequence[pa.Array], *, nulls: bool) -> Extent:
 def can_assemble(t: pa.DataType) -> bool:
     """Tell whether rows of a type can be assembled; codes as their index type."""
     return layout_of(t) in {"fixed", "bits", "narrow", "wide"}
+
+
+def own_views(array: pa.Array) -> pa.Array:
+    """Give views with no other rows' bytes behind them; of 2 GiB or more, which none reach, as is.
+
+    A slice of views refers to all the bytes that the whole does.
+    """
+    behind = sum(buffer.size for buffer in array.buffers()[2:])
+    needed = column_bytes(array) - 16 * len(array)
+    if behind <= needed or needed > _LONGEST["narrow"]:
+        return array
+    return array.cast(movable_type(array.type)).cast(array.type)
 
 
 def assembled(arrays: Sequence[pa.Array]) -> Assembled:

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from wherry.base.compute import pc
 from wherry.base.errors import InputError
+from wherry.data.arrays import plain, restored
 
 
 class Vocabulary:
@@ -26,6 +27,7 @@ class Vocabulary:
     def __init__(self, t: pa.DataType, label: str) -> None:
         self.texts = pa.array([], t.value_type)
         self._type, self._label = t, label
+        self._plain = plain(self.texts)
         self._known: dict[tuple[tuple[int, int], ...], tuple[pa.Array, pa.Array | None]] = {}
 
     def codes(self, array: pa.Array) -> pa.Array:
@@ -52,11 +54,13 @@ class Vocabulary:
         return self._known[key][1]
 
     def _learnt(self, texts: pa.Array) -> pa.Array | None:
-        own = pc.unique(texts).drop_null()
-        new = own if not len(self.texts) else own.filter(pc.invert(pc.is_in(own, self.texts)))
+        given, known = plain(texts), self._plain
+        own = pc.unique(given).drop_null()
+        new = own if not len(known) else own.filter(pc.invert(pc.is_in(own, known)))
         if len(new):
-            self.texts = pa.concat_arrays([self.texts, new])
-        found = pc.index_in(texts, self.texts)
+            self._plain = pa.concat_arrays([known, new])
+            self.texts = restored(self._plain, self._type.value_type)
+        found = pc.index_in(given, self._plain)
         if found.equals(pa.array(range(len(texts)), pa.int32())):
             return None
         try:

@@ -32,6 +32,10 @@ class Block(Protocol):
 class Event(Protocol):
     """A point in what a device was asked to do."""
 
+    @property
+    def handle(self) -> int:
+        """Where what the system knows it by lies, for as long as this does; 0: it is over."""
+
     def wait(self) -> None:
         """Return when everything before it is done."""
 
@@ -58,6 +62,8 @@ class Accelerator(Protocol):
         Memory on chip that a block may have if it asks.
     memory_bytes : int
         What the device has in all.
+    kind : tuple of int
+        What Arrow and DLPack call this memory: the type of device, and which of these it is.
     """
 
     name: str
@@ -65,6 +71,7 @@ class Accelerator(Protocol):
     cores: int
     shared_bytes: int
     memory_bytes: int
+    kind: tuple[int, int]
 
     def free_bytes(self) -> int:
         """Give the bytes that blocks may still take."""
@@ -122,4 +129,23 @@ class Accelerator(Protocol):
         """Let what is loaded from now on begin when all launches until now are over.
 
         To be called before memory that they read is loaded anew; `room` does so by itself.
+        """
+
+    def launched(self) -> Event:
+        """Give the point behind all launches, and all that was put, until now."""
+
+    def follows(self, stream: int, event: Event) -> None:
+        """Let what others ask of a stream of theirs from now on begin when `event` is over.
+
+        Parameters
+        ----------
+        stream : int
+            As DLPack numbers them: 1 the default one, 2 each thread's own, or the address of one.
+        """
+
+    def lent(self, block: Block) -> Block:
+        """Give a block that others read by themselves, on streams of theirs.
+
+        When nothing refers to it any more, it is used anew for what is asked after that, and, as
+        far as the device can tell, once they have read what they asked for before.
         """

@@ -19,13 +19,15 @@ from wherry.devices.proc import ROOT, cuda_node
 from wherry.devices.profile import Profile, load_profile, profile_names
 from wherry.devices.routes import Link
 
+_OLDEST = 80
+"""Ampere: programs add bits of a warp in one step, which older cards cannot."""
 _NEAREST = "h100-pcie"
 """The profile whose rates a card is given that none is about."""
 
 
 @cache
 def cards(root: Path = ROOT) -> tuple[Card, ...]:
-    """Give the cards as planning sees them; none where cupy or a driver is missing.
+    """Give the cards that programs run on, as planning sees them; none without cupy or a driver.
 
     What is missing is `wherry doctor`'s to say: a machine without a card is no less of a machine.
     To ask CUDA takes longer than many a query, so what it said is kept until the machine starts
@@ -39,7 +41,7 @@ def cards(root: Path = ROOT) -> tuple[Card, ...]:
         with suppress(InputError):
             kept = cuda_devices()
             keep_facts(path, kept)
-    return kept
+    return tuple(card for card in kept if int(card.arch.removeprefix("sm_")) >= _OLDEST)
 
 
 def _boot(root: Path) -> str:

@@ -8,10 +8,12 @@ go of; a fault in a program ends its use for this process, as CUDA has it.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -21,7 +23,7 @@ from msgspec import Struct
 
 from wherry.base.errors import InputError, Retryable, WherryError
 from wherry.base.units import format_bytes
-from wherry.devices.accelerator import Bytes, Event
+from wherry.devices.accelerator import Block, Bytes, Event
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +40,8 @@ _CONTEXT: Final = 4096
 """Bytes of arguments that every architecture takes."""
 _PROGRAMS: Final = 1024
 """Programs kept on a card, at some 20 KiB each."""
+_KIND: Final = 2
+"""Of memory of CUDA cards, in Arrow's and DLPack's count."""
 _PORTABLE, _READ_ONLY = 1, 8
 """Flags of cudaHostRegister: for all cards; memory that is not written to."""
 
@@ -133,9 +137,29 @@ def _told(
             self.runtime.setDevice(self.card.number)
             return method(self, *args, **kwargs)
         except self.errors as error:
-            raise WherryError(f"{self.name} ({self.card.model}): {error}") from error
+            raise self.failed(error) from error
 
     return told
+
+
+def _aside(
+    method: Callable[Concatenate[CudaDevice, P], T],
+) -> Callable[Concatenate[CudaDevice, P], T]:
+    """Do the same, and leave the thread, which is others', with the card that it had chosen."""
+
+    @wraps(method)
+    def aside(self: CudaDevice, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            before = self.runtime.getDevice()
+            self.runtime.setDevice(self.card.number)
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                self.runtime.setDevice(before)
+        except self.errors as error:
+            raise self.failed(error) from error
+
+    return aside
 
 
 class CudaDevice:
@@ -161,6 +185,7 @@ class CudaDevice:
         self.card = card
         self.name, self.arch, self.cores = card.name, card.arch, card.cores
         self.shared_bytes, self.memory_bytes = card.shared_bytes, card.memory_bytes
+        self.kind = _KIND, card.number
         self.runtime = cuda.runtime
         self.errors = (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError)
         self._cuda, self._compiled = cuda, compiled
@@ -180,6 +205,10 @@ class CudaDevice:
         self._loading = cuda.Stream(non_blocking=True)
         self._launched = cuda.Event(disable_timing=True)
         self._up, self._down = _Halves(cuda), _Halves(cuda)
+
+    def failed(self, error: Exception) -> WherryError:
+        """Give an error of CUDA's with whose it is."""
+        return WherryError(f"{self.name} ({self.card.model}): {error}")
 
     @_told
     def free_bytes(self) -> int:
@@ -343,7 +372,7 @@ class CudaDevice:
         """Give the point behind all that was loaded until now; who waits for it sleeps."""
         event = self._cuda.Event(block=True, disable_timing=True)
         event.record(self._loading)
-        return _Event(self, event)
+        return _event(self, event)
 
     @_told
     def after(self, event: Event) -> None:
@@ -355,6 +384,34 @@ class CudaDevice:
     def after_launches(self) -> None:
         """Let what is loaded from now on begin when all launches until now are over."""
         self._mark()
+
+    @_told
+    def launched(self) -> _Event:
+        """Give the point behind all launches, and all that was put, until now."""
+        event = self._cuda.Event(disable_timing=True)
+        event.record(self._compute)
+        return _event(self, event)
+
+    @_aside
+    def follows(self, stream: int, event: Event) -> None:
+        """Let what others ask of a stream of theirs from now on begin when `event` is over."""
+        assert isinstance(event, _Event)
+        self.runtime.streamWaitEvent(stream, event.event.ptr)
+
+    def lent(self, block: Block) -> _Lent:
+        """Give a block that others read by themselves.
+
+        Of what they asked for, that on default streams, and on those that wait for these, is
+        waited for before the memory is used anew.
+        """
+        return _Lent(self, block)
+
+    @_aside
+    def given_back(self) -> None:
+        """Let launches from now on begin when others' default streams have done what they have."""
+        event = self._cuda.Event(disable_timing=True)
+        self.runtime.eventRecord(event.ptr, self.runtime.streamLegacy)
+        self._compute.wait_event(event)
 
     def _mark(self) -> None:
         """Mark a point that the next load heeds; most are overtaken by others before."""
@@ -369,14 +426,39 @@ class CudaDevice:
 
 
 class _Event(Struct, frozen=True, eq=False):
-    """An event of a card's, or an `Event`."""
+    """An event of a card's, as an `Event`."""
 
     device: CudaDevice
     event: Any
+    cell: ctypes.c_void_p
+
+    @property
+    def handle(self) -> int:
+        """Where CUDA's handle lies, for as long as this does."""
+        return ctypes.addressof(self.cell)
 
     def wait(self) -> None:
         """Return when everything before it is done."""
         self.device.wait(self.event)
+
+
+def _event(device: CudaDevice, event: Any) -> _Event:
+    return _Event(device, event, ctypes.c_void_p(event.ptr))
+
+
+class _Lent:
+    """A block that others read by themselves, until nothing refers to it."""
+
+    def __init__(self, device: CudaDevice, block: Block) -> None:
+        self.address, self.nbytes = block.address, block.nbytes
+        self._device, self._block = device, block
+
+    def __del__(self) -> None:
+        # A consumer let go of it, in whatever thread. Of a card that failed nothing is used anew,
+        # nor once Python ends.
+        if not sys.is_finalizing():
+            with suppress(WherryError):
+                self._device.given_back()
 
 
 class _Registered:

@@ -47,6 +47,11 @@ def builds_in(declared: Declared) -> tuple[Build, ...]:
     return tuple(build for build in builds if isinstance(build, Build))
 
 
+def unmade(declared: Declared) -> Declared:
+    """Give a pipeline of whose joins' other sides nothing is known: enough to see what it reads."""
+    return with_builds(declared, lambda _, keys: Known(keys, 0, 0, (_UNKNOWN,) * keys))
+
+
 def as_received(declared: Declared) -> Declared:
     """Give a pipeline whose joins have the other sides as they are where they arrive as bytes.
 
@@ -65,9 +70,8 @@ def as_received(declared: Declared) -> Declared:
 
 def _columns_read(declared: Declared) -> Iterator[tuple[int, ...]]:
     """Give for each inner or left join which columns of its other side are read."""
-    nothing = Known(0, 0, 0, ())
     operators = [
-        replace(o, build=o.build or nothing) if isinstance(o, Join) else o
+        replace(o, build=o.build or Known(0, 0, 0, ())) if isinstance(o, Join) else o
         for o in declared.operators
     ]
     for segment in cut(declared.source.schema, operators):

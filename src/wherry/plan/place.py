@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from msgspec import Struct
@@ -25,7 +25,7 @@ from wherry.plan.placement import (
 from wherry.plan.query import Query
 from wherry.plan.regret import least_regret
 from wherry.plan.search import cheapest
-from wherry.plan.segments import Kind
+from wherry.plan.segments import Kind, Segment
 from wherry.plan.split import split
 
 KEPT = 16
@@ -173,8 +173,9 @@ def choose(query: Query, system: System, wish: Wish) -> Choice:
         score = score_of(wish.weights, system, choose(query, system, alone).chosen.cost)
     also = frozenset(pinned.values())
     refused = refusals(query, system, also, wish.unable)
+    homes = homes_of(query, system).devices
     allowed = [
-        [site for site in sites if site not in no and site == pinned.get(segment.kind, site)]
+        [site for site in sites if site not in no and site in _meant(pinned, segment, sites, homes)]
         for segment, sites, no in zip(
             query.segments, possible_sites(query, system, also), refused, strict=True
         )
@@ -205,6 +206,16 @@ def choose(query: Query, system: System, wish: Wish) -> Choice:
         score=score,
         allowed=tuple(map(tuple, allowed)),
     )
+
+
+def _meant(
+    pinned: Mapping[str, str], segment: Segment, sites: Collection[str], homes: Sequence[str]
+) -> Collection[str]:
+    """Give the sites that a segment is pinned to: where all chunks lie that is called home."""
+    site = pinned.get(segment.kind)
+    if site is None:
+        return sites
+    return (HOME,) if site not in sites and (site,) == tuple(homes) else (site,)
 
 
 def _check_pins(pins: tuple[tuple[str, str], ...], system: System) -> None:

@@ -67,22 +67,18 @@ def cells_of(
         Whole spans.
     """
     starts = _starts.get(source, "starts", lambda: _numbered(source))
-    found: list[Cell] = []
+    found, parts, first, last = list[Cell](), list[Part](), 0, 0
     for ref in refs:
-        begin, end = (starts[ref.fragment, ref.batch] + ref.offset + n for n in (0, ref.rows))
-        row = begin
-        while row < end:
-            last = found[-1] if found else None
-            grows = last is not None and last.end == row and row < _edge(last.begin, cell_rows)
-            first = last.begin if last is not None and grows else row
-            until = min(end, _edge(first, cell_rows))
-            part = Part(ref, row - begin, until - row)
-            if last is not None and grows:
-                found[-1] = Cell(first, until, (*last.parts, part))
-            else:
-                found.append(Cell(first, until, (part,)))
-            row = until
-    return tuple(found)
+        begin = row = starts[ref.fragment, ref.batch] + ref.offset
+        while row < begin + ref.rows:
+            if parts and (row != last or row == _edge(first, cell_rows)):
+                found.append(Cell(first, last, tuple(parts)))
+                parts = []
+            first = first if parts else row
+            last = min(begin + ref.rows, _edge(first, cell_rows))
+            parts.append(Part(ref, row - begin, last - row))
+            row = last
+    return (*found, Cell(first, last, tuple(parts))) if parts else tuple(found)
 
 
 def _edge(row: int, cell_rows: int) -> int:

@@ -25,6 +25,7 @@ from wherry.data.assemble import (
     can_assemble,
     extent_of,
     of_bytes,
+    own_views,
     validity_of,
 )
 from wherry.data.chunk import column_bytes
@@ -75,8 +76,8 @@ class Feed(Struct):
         What is so of the columns in all cells.
     read : callable
         Gives what a cell has on the host.
-    spare : int
-        Bytes of the device that are left to programs.
+    spare : callable
+        Gives the bytes of the device that are left to programs.
     keeps : bool
         Whether what fits is to be kept.
     ahead : int
@@ -90,7 +91,7 @@ class Feed(Struct):
     cells: tuple[Cell, ...]
     facts: Mapping[str, ColumnFacts]
     read: Callable[[Cell], Arrays]
-    spare: int
+    spare: Callable[[], int]
     keeps: bool
     ahead: int
     _loads: list[Loading] = field(default_factory=list)
@@ -135,9 +136,11 @@ class Feed(Struct):
         return found
 
     def _known(self, name: str, column: DeviceColumn) -> DeviceColumn:
-        """Give a column with the dictionary as it is now: codes stay what they are."""
-        words = self.facts[name].dictionary
-        return column if column.dictionary is words else replace(column, dictionary=words)
+        """Give a column as what is so of it now: codes stay what they are, and so do other rows."""
+        words, nulls = self.facts[name].dictionary, column.nulls and self.facts[name].nulls
+        if column.dictionary is words and column.nulls == nulls:
+            return column
+        return replace(column, dictionary=words, nulls=nulls)
 
     def keep(self) -> None:
         """Load what is not there yet, all of it to be kept.
@@ -186,7 +189,7 @@ class Feed(Struct):
             if kept is not None:
                 columns[each.name] = self._known(each.name, kept)
             elif each.whole and not can_assemble(arrays[0].type):
-                columns[each.name] = self._put(pa.concat_arrays(arrays))
+                columns[each.name] = self._put(pa.concat_arrays(list(map(own_views, arrays))))
             else:
                 place = rooms.place(number, each, _extent(arrays, facts, each))
                 t = self.source.schema.field(each.name).type
@@ -203,7 +206,7 @@ class Feed(Struct):
     def _reserved(self) -> _Kept:
         """Give room for all that is not there yet, to be kept; `Retryable` if there is none."""
         sizes: dict[Wanted, dict[int, Extent]] = {each: {} for each in self.wanted}
-        needed = self.spare
+        needed = self.spare()
         for number, cell in enumerate(self.cells):
             given = self.read(cell)
             for each in self.wanted:

@@ -53,6 +53,7 @@ class Given(Struct):
     texts: tuple[str, ...]
     read: Read
     _chunks: dict[ChunkRef, pa.RecordBatch] = field(default_factory=dict)
+    _known: dict[str, Vocabulary] | None = None
 
     def together(self, refs: tuple[ChunkRef, ...], cell_rows: int) -> Iterator[Together]:
         """Give all rows at once; of what is decoded a cell at a time, since more is not held."""
@@ -79,9 +80,11 @@ class Given(Struct):
 
     def _words(self) -> dict[str, Vocabulary]:
         """Give the dictionaries of columns of codes."""
-        types = {name: self.source.schema.field(name).type for name in self.names}
-        coded = {name: t for name, t in types.items() if pa.types.is_dictionary(t)}
-        return {name: self.held.words(self.source, name, t) for name, t in coded.items()}
+        if self._known is None:
+            types = {name: self.source.schema.field(name).type for name in self.names}
+            coded = {name: t for name, t in types.items() if pa.types.is_dictionary(t)}
+            self._known = {n: self.held.words(self.source, n, t) for n, t in coded.items()}
+        return self._known
 
     def facts(self, each: Together) -> dict[str, ColumnFacts]:
         """Give what is so of the columns in all of these cells."""

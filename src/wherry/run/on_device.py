@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
@@ -14,6 +14,7 @@ from wherry.base.errors import InputError, Retryable
 from wherry.data.arrays import empty_batch
 from wherry.data.chunk import ChunkRef, column_bytes
 from wherry.data.source import Source
+from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator
 from wherry.devices.loading import WAYS, DeviceReader, Evidence
 from wherry.ir.expr import Literal
@@ -21,10 +22,12 @@ from wherry.ir.stage import Order, Take
 from wherry.ir.work import Counter
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.columns import ColumnFacts, facts_of, put_column
+from wherry.render.cuda.program import CudaPass
 from wherry.render.cuda.room import room_bytes
 from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
+from wherry.render.encode import are_codes
 from wherry.render.gather import Piece, piece_bytes, places_of, several
 from wherry.render.outcome import ChunkOutput
 from wherry.render.reference import batch_take
@@ -35,6 +38,22 @@ from wherry.run.held import Held, Wanted
 
 AHEAD: Final = 2
 """Cells that are loaded while another is run over."""
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+class Begin(Protocol[M]):
+    """Begins shares, as `wherry.render.cuda.share.begin` does."""
+
+    def __call__(
+        self,
+        plan: CudaPass,
+        facts: Mapping[str, ColumnFacts],
+        literals: tuple[Literal, ...],
+        constants: Constants,
+        runs: Sequence[int],
+    ) -> Share[M]:
+        """Give a share that is ready for its first piece."""
 
 
 class Loaded(Struct, frozen=True):
@@ -89,7 +108,7 @@ def run_batch(
     """Give what a stage makes of rows of the host, all of which go to the device at once."""
     plan = stage.plan
     with card.held.lock:
-        arrays = {name: batch.column(name) for name in plan.columns}
+        arrays = {name: _with_codes(batch.column(name), name) for name in plan.columns}
         share = begin(plan, facts_of(arrays), literals, card.constants, [batch.num_rows])
         columns = {n: put_column(card.device, arrays[n], kinds) for n, kinds in share.uses.items()}
         share.add(columns, batch.num_rows)
@@ -98,6 +117,16 @@ def run_batch(
     texts = sum(column_bytes(batch.column(name)) for name in stage.costs.texts)
     work = _counted(stage, batch.num_rows, share.selected, texts)
     return _output(card, made, work)
+
+
+def _with_codes(array: pa.Array, name: str) -> pa.Array:
+    """Give an array, of a dictionary with every value once: then codes are as good as values."""
+    t = array.type
+    if not pa.types.is_dictionary(t) or are_codes(array.dictionary):
+        return array
+    words = Vocabulary(t, name)
+    codes = words.codes(array)
+    return pa.DictionaryArray.from_arrays(codes, words.texts, ordered=t.ordered, safe=False)
 
 
 class Asked(Struct, frozen=True):
@@ -126,13 +155,20 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
     Retryable
         If the device has no room for a few cells of the columns.
     """
+    return in_some_way(card, asked, lambda running: running.run())
+
+
+def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
+    """Give what comes of a stage over chunks, done in whichever way there is memory for."""
     with card.held.lock:
-        ways = list(_ways(card.cell_rows))
-        for way in ways:
+        ways = _ways(card.cell_rows)
+        way: _Way | None = next(ways)
+        while way is not None:
             try:
-                return _Running(card, asked, way).run()
+                return run(Running(card, asked, way))
             except Retryable:
-                if way is ways[-1]:
+                way = next(ways, None)
+                if way is None:
                     raise
                 # There was no room: whatever else lies there goes, and it is begun anew.
                 card.held.clear()
@@ -167,7 +203,7 @@ def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Load
                 cells=each.cells,
                 facts=given.facts(each),
                 read=given.arrays,
-                spare=0,
+                spare=int,
                 keeps=True,
                 ahead=AHEAD,
             )
@@ -195,8 +231,16 @@ def _ways(cell_rows: int) -> Iterator[_Way]:
     yield _Way(False, SPAN, 0)
 
 
-class _Running:
-    """Chunks on their way through a device."""
+class Running:
+    """Chunks on their way through a device.
+
+    Attributes
+    ----------
+    texts : int
+        Bytes that were run over until now of columns whose size rows do not tell.
+    evidence : Evidence
+        What was loaded until now.
+    """
 
     def __init__(self, card: Card, asked: Asked, way: _Way) -> None:
         self.card, self.asked, self.way = card, asked, way
@@ -204,35 +248,42 @@ class _Running:
         self.given = Given(
             card.held, asked.source, self.plan.order, asked.stage.costs.texts, asked.read
         )
+        self.texts, self.evidence = 0, Evidence()
 
     def run(self) -> tuple[ChunkOutput, Loaded]:
         """Run over the chunks."""
-        batches, selected, texts, evidence = list[pa.RecordBatch](), 0, 0, Evidence()
+        batches, selected = list[pa.RecordBatch](), 0
+        for share, pieces in self.shares(begin):
+            batches += self._whole(share.finish(), pieces)
+            selected += share.selected
+        made = _cut(batches, self.asked.stage)
+        given = sum(ref.rows for ref in self.asked.refs)
+        work = _counted(self.asked.stage, given, selected, self.texts)
+        return _output(self.card, made, work), Loaded(self.card.device.name, self.evidence)
+
+    def shares(self, start: Begin[M]) -> Iterator[tuple[Share[M], list[tuple[Cell, ...]]]]:
+        """Give shares, each once all of its rows are added; and the cells of each piece."""
+        literals, constants = self.asked.literals, self.card.constants
         for each in self.given.together(tuple(self.asked.refs), self.way.cell_rows):
             facts = self.given.facts(each)
-            share = begin(self.plan, facts, self.asked.literals, self.card.constants, each.runs)
+            share = start(self.plan, facts, literals, constants, each.runs)
             feed, pieces = self._feed(share, each, facts), list[tuple[Cell, ...]]()
             with closing(feed.rows(partial(self._most_rows, each, facts))) as every:
                 for rows in every:
                     share.add(rows.columns, rows.rows)
                     pieces.append(rows.cells)
-            batches += self._whole(share.finish(), pieces)
-            selected, texts = selected + share.selected, texts + each.texts
-            evidence += feed.evidence()
-        made = _cut(batches, self.asked.stage)
-        given = sum(ref.rows for ref in self.asked.refs)
-        work = _counted(self.asked.stage, given, selected, texts)
-        return _output(self.card, made, work), Loaded(self.card.device.name, evidence)
+            yield share, pieces
+            self.texts += each.texts
+            self.evidence += feed.evidence()
 
-    def _feed(self, share: Share, each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
+    def _feed(self, share: Share[M], each: Together, facts: Mapping[str, ColumnFacts]) -> Feed:
         held = self.card.held
         wanted = tuple(
             Wanted(name, bool(kinds - {"valid", "from"}) or held.stays(self.source, (name,)))
             for name, kinds in share.uses.items()
         )
-        spare = room_bytes(
-            self.plan, facts, each.runs, self.way.cell_rows, self.card.device.shared_bytes
-        )
+        rows, chip = self.way.cell_rows, self.card.device.shared_bytes
+        spare = partial(room_bytes, self.plan, facts, each.runs, rows, chip)
         return Feed(
             held=held,
             reader=self.card.reader,

@@ -21,15 +21,16 @@ from wherry.ir.build import Build, Known, build_of
 from wherry.ops.operator import Chain, Declared
 from wherry.plan.explain import Explanation
 from wherry.plan.explain import explain as explain_choice
-from wherry.plan.joins import as_received, builds_in, expected, with_builds
+from wherry.plan.joins import as_received, builds_in, expected, unmade, with_builds
 from wherry.plan.placement import homes_of
 from wherry.plan.query import Query, of_chunks
 from wherry.plan.sample import sampled
 from wherry.plan.terms import Analysis
 from wherry.render.gather import Piece, batches_of
 from wherry.run.commands import BEFORE
+from wherry.run.device_table import DeviceTable
 from wherry.run.orders import Leg
-from wherry.session import agents, cards
+from wherry.session import agents, cards, on_card
 from wherry.session.cards import where_it_lies
 from wherry.session.journey import (
     Ask,
@@ -52,6 +53,7 @@ from wherry.session.options import (
     check_options,
     for_builds,
 )
+from wherry.session.ready import Prepared, prepared_of
 from wherry.session.result import Result
 from wherry.session.running import executor_of, measured, modelled, stream_rows
 from wherry.sim.recorded import Counts
@@ -59,15 +61,15 @@ from wherry.sim.recorded import record as counts_of
 from wherry.trace.analysis import analysis
 
 __all__ = [
-    "HOST_ONLY", "Carried", "Options", "Pins", "Result", "SystemLike", "answers_at", "carry",
-    "explain", "leave", "load", "names_at", "record", "run", "run_many", "source_at", "stream",
-    "write",
+    "HOST_ONLY", "Carried", "Options", "Pins", "Prepared", "Result", "SystemLike", "answers_at",
+    "carry", "collect_on", "explain", "leave", "load", "names_at", "prepare", "record", "run",
+    "run_many", "source_at", "stream", "write",
 ]  # fmt: skip
 
 
 def load(declared: Declared, device: str, system: SystemLike = THIS_MACHINE) -> None:
     """Load the stored columns that a pipeline reads onto a card of this machine, to stay there."""
-    cards.load(query_of(declared), device, _system(system))
+    cards.load(query_of(unmade(declared)), device, _system(system))
 
 
 def explain(
@@ -215,6 +217,20 @@ def _for_side(side: Declared, system: System) -> System:
     return agents.beside(system) if here else system
 
 
+def prepare(
+    declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
+) -> Prepared:
+    """Run a pipeline on this machine, and give it ready to be answered again."""
+    found, chosen = _system(system), options or Options()
+    check_options(chosen, found)
+    if found.name != THIS_MACHINE:
+        raise InputError(
+            f"a pipeline is prepared for {THIS_MACHINE}, not for {found.name}; `run` it there"
+        )
+    mine = workers(found, [declared.source], chosen)
+    return prepared_of(journey_of(declared, found, chosen, mine, _asking(found, chosen)))
+
+
 def stream(
     declared: Declared, system: SystemLike = THIS_MACHINE, options: Options | None = None
 ) -> Iterator[pa.RecordBatch]:
@@ -248,6 +264,16 @@ def write(
     encoding = Encoding(check_compression(compression))
     batches = stream(declared, system, options)
     return write_ipc(Path(path), declared.schema, batches, encoding, overwrite=overwrite)
+
+
+def collect_on(
+    declared: Declared,
+    device: str,
+    system: SystemLike = THIS_MACHINE,
+    reader: str | None = None,
+) -> DeviceTable:
+    """Give the answer of a pipeline in the memory of the card that makes it."""
+    return on_card.collect_on(declared, device, _system(system), reader)
 
 
 def _streamed(declared: Declared, system: System, options: Options) -> Iterator[pa.RecordBatch]:

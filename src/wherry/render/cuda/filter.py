@@ -27,6 +27,8 @@ TILE: Final = 2048
 SCANNED: Final = 16_384
 """Tiles of a block of `scan_pass`; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
+_AT_ONCE: Final = 4
+"""Rows of a thread that are written together: half of a tile, and registers for many threads."""
 _OWN: Final = (("rows", "i64"), ("bits", "u32*"), ("counts", "u32*"), ("offsets", "u64*"))
 _OFFSETS: Final[Slot] = ("offsets", "")
 _LITTLE: Final = 256 << 10
@@ -119,7 +121,7 @@ def write_text(
         stores += _stores(frame, number, t, found.data, ctype)
     terms = [f"(u64)({text}) << {number}" for number, text in enumerate(bits)]
     body.lines += [*stores, *more, f"return {' | '.join(terms) or '0'};"]
-    rows = f"constexpr int AT_ONCE = {body.at_once};"
+    rows = f"constexpr int AT_ONCE = {min(body.at_once, _AT_ONCE)};"
     head = "DEVICE u64 write(const Context& c, const i64 row, const u64 at, const Read_write& r) {"
     return f"{body.reader('write')}\n{head}\n{body.text}}}\n{rows}", tuple(outputs)
 
@@ -215,40 +217,68 @@ def _found(
 ) -> tuple[int, dict[Slot, Bytes]]:
     """Give how many rows are kept, and what is written of them.
 
-    Their number comes back first, so that what is written has exactly as much memory as it needs;
-    unless memory for all rows is little to copy, and one copy is waited for instead of two.
+    If memory for all rows is little to copy, one copy is waited for instead of two.
     """
-    bound, rows, tiles = piece.bound, piece.rows, -(-piece.rows // TILE)
-    most = sizes(rows)
-    if not rows:
-        return 0, dict.fromkeys(most, _NOTHING)
-    if not made.tested:
-        return rows, _written(piece, place(piece, most), tiles)
-    scratch, at_once = scratch_sizes(rows), room_of(most) <= _LITTLE
-    if at_once:
+    most = sizes(piece.rows)
+    if made.tested and piece.rows and room_of(most) <= _LITTLE:
+        scratch = scratch_sizes(piece.rows)
         placed = place(piece, most | {_OFFSETS: scratch.pop(_OFFSETS)})
-    blocks = [bound.device.room(size) for size in scratch.values()]
-    for (kind, _), block in zip(scratch, blocks, strict=True):
-        piece.put(kind, block.address)
-    _count(piece, tiles)
-    if at_once:
-        got = _written(piece, placed, tiles)
+        blocks = _count(piece, scratch)
+        _write(piece)
+        got = placed.read(piece.bound.device)
+        del blocks  # The kernel that reads them has ended.
         rows = int(got[_OFFSETS].view(np.uint64)[-1])
         # Nothing keeps the memory of rows that are not there.
         return rows, {slot: got[slot][:size].copy() for slot, size in sizes(rows).items()}
-    end = bound.device.get(blocks[-1].address + tiles * 8, 8)
-    rows = int(end.view(np.uint64)[0])
-    exact = sizes(rows)
+    rows, written = write_rows(made, piece, sizes)
+    if written is None:
+        return 0, dict.fromkeys(most, _NOTHING)
+    return rows, written.read(piece.bound.device)
+
+
+def write_rows(
+    made: FilterProgram, piece: Piece, sizes: Callable[[int], Sizes]
+) -> tuple[int, Placed | None]:
+    """Queue what writes the rows that are kept, and give how many they are; None if there are none.
+
+    If rows are tested their number is waited for, so that what is written has exactly as much
+    memory as it needs.
+
+    Parameters
+    ----------
+    sizes : callable
+        Gives the bytes of what is written of so many rows.
+    """
+    rows, scratch = piece.rows, list[Block]()
+    if rows and made.tested:
+        scratch = _count(piece, scratch_sizes(rows))
+        end = scratch[-1].address + _tiles(piece) * 8
+        rows = int(piece.bound.device.get(end, 8).view(np.uint64)[0])
     if not rows:
-        return 0, dict.fromkeys(exact, _NOTHING)
-    return rows, _written(piece, place(piece, exact), tiles)
+        return 0, None
+    placed = place(piece, sizes(rows))
+    _write(piece)
+    return rows, placed
 
 
-def _count(piece: Piece, tiles: int) -> None:
-    """Queue what finds which rows are kept, and where those of each tile go."""
+def _tiles(piece: Piece) -> int:
+    return -(-piece.rows // TILE)
+
+
+def _count(piece: Piece, scratch: Sizes) -> list[Block]:
+    """Queue what finds which rows are kept, and where those of each tile go; give where it does."""
+    blocks = [piece.bound.device.room(size) for size in scratch.values()]
+    for (kind, _), block in zip(scratch, blocks, strict=True):
+        piece.put(kind, block.address)
     context = piece.context
-    piece.bound.launch("mask_pass", tiles, BLOCK, context)
-    piece.bound.launch("scan_pass", -(-tiles // SCANNED), SCANNING, context)
+    piece.bound.launch("mask_pass", _tiles(piece), BLOCK, context)
+    piece.bound.launch("scan_pass", -(-_tiles(piece) // SCANNED), SCANNING, context)
+    return blocks
+
+
+def _write(piece: Piece) -> None:
+    """Queue what writes rows to where they were given room."""
+    piece.bound.launch("write_pass", _tiles(piece), BLOCK, piece.context)
 
 
 class Placed(Struct, frozen=True):
@@ -277,12 +307,6 @@ def place(piece: Piece, sizes: Sizes) -> Placed:
     for (kind, name), begin in begins.items():
         piece.put(kind, block.address + begin, name)
     return Placed(block, begins, sizes)
-
-
-def _written(piece: Piece, placed: Placed, tiles: int) -> dict[Slot, Bytes]:
-    """Give what `write` writes, by entry."""
-    piece.bound.launch("write_pass", tiles, BLOCK, piece.context)
-    return placed.read(piece.bound.device)
 
 
 def scratch_sizes(rows: int) -> Sizes:

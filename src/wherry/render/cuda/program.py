@@ -12,7 +12,7 @@ from msgspec import Struct
 
 import wherry.kernels
 from wherry.base.errors import Refused
-from wherry.ir.expr import Apply, Call, Column, Member, Node, Shard, conjuncts, walk
+from wherry.ir.expr import Apply, Call, Column, Member, Node, Shard, conjuncts, transform, walk
 from wherry.ir.resolve import type_of
 from wherry.ir.stage import Groups, Order, Pass, Rows, Sink, Totals, output_schema
 from wherry.ir.text import to_text
@@ -118,9 +118,11 @@ def plan_pass(step: Pass, schema: pa.Schema, bounds: Bounds, top: Order | None =
     used = (*roots, *(() if predicate is None else (predicate,)))
     residuals, lookups = split.used(used)
     reasons += [split.reasons[node] for node in residuals]
+    meant: dict[Node, Node] = {found: node for node, found in lookups.items()}
     for node in (n for root in used for n in walk(root)):
         if isinstance(node, _APART):
-            reasons.append(f"{to_text(node)}: {type(node).__name__} has no CUDA form")
+            asked = transform(node, lambda n: meant.get(n, n))
+            reasons.append(f"{to_text(asked)}: {type(node).__name__} has no CUDA form")
     reasons += [f"{name}: a struct" for name in schema.names if _is_struct(schema, name, used)]
     for call, _ in _called(step.sink, roots):
         reason = refuse_call(call)
@@ -177,6 +179,8 @@ def _arguments(calls: Sequence[tuple[str, Call]]) -> tuple[tuple[str, Node], ...
 def _root(use: str, node: Node, split: Split, reasons: list[str]) -> Node:
     if isinstance(node, Column):
         coded = pa.types.is_dictionary(type_of(node)) and use in {"output", "key"}
+        # Both zeros are one key, and two values.
+        coded = coded and not (use == "key" and pa.types.is_floating(type_of(node).value_type))
         # Whether a value is there can be told of every column.
         if coded or (use == "count" and not pa.types.is_struct(type_of(node))):
             return node

@@ -8,7 +8,7 @@ is the same bit for bit however runs are cut.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,10 @@ from wherry.render.cuda.totals import SPAN, TotalsProgram, TotalsWork, render_to
 Rendered = TotalsProgram | GroupsProgram | HashedProgram | FilterProgram | TopProgram
 
 
-class _Work(Protocol):
+M = TypeVar("M")
+
+
+class Work(Protocol[M]):
     """What is done with pieces, by what a pass gives its rows to.
 
     `selected` is how many rows passed, once it is finished.
@@ -49,15 +52,15 @@ class _Work(Protocol):
     def add(self, piece: Piece) -> None:
         """Queue a piece."""
 
-    def finish(self) -> list[pa.RecordBatch]:
+    def finish(self) -> list[M]:
         """Give what came of all pieces."""
 
 
-class Share:
-    """A pass under way on a device; `begin` makes one."""
+class Share(Generic[M]):
+    """A pass under way on a device; `begin` makes one that gives batches of the host."""
 
     def __init__(
-        self, bound: Bound, work: _Work, facts: Mapping[str, ColumnFacts], runs: Sequence[int]
+        self, bound: Bound, work: Work[M], facts: Mapping[str, ColumnFacts], runs: Sequence[int]
     ) -> None:
         self._bound, self._work, self._facts = bound, work, facts
         self._left = [rows for rows in runs if rows]
@@ -111,7 +114,7 @@ class Share:
             self._ones = self._bound.device.put(np.full(nbytes, 255, np.uint8))
         return self._ones.address
 
-    def finish(self) -> list[pa.RecordBatch]:
+    def finish(self) -> list[M]:
         """Give what came of all rows, once it has left the device.
 
         Totals and groups of known keys give one batch, rows and other groups one of each piece;
@@ -152,7 +155,7 @@ def begin(
     literals: tuple[Literal, ...],
     constants: Constants,
     runs: Sequence[int],
-) -> Share:
+) -> Share[pa.RecordBatch]:
     """Give a pass over rows of one device, ready for the first piece.
 
     It is ready sooner for a plan and literals that are the same objects as before.
@@ -174,6 +177,23 @@ def begin(
         If the program needs more arguments than there are, or groups that do not fit on chip cannot
         be hashed.
     """
+    made, bound = ready(plan, facts, literals, constants)
+    return Share(bound, _work(made, plan, bound, runs), facts, runs)
+
+
+def ready(
+    plan: CudaPass,
+    facts: Mapping[str, ColumnFacts],
+    literals: tuple[Literal, ...],
+    constants: Constants,
+) -> tuple[Rendered, Bound]:
+    """Give the program of a pass, and the same with its constants on the device, as `begin` does.
+
+    Raises
+    ------
+    Refused
+        As `begin` does.
+    """
     of = [facts[name] for name in plan.order]
     key = (id(plan), id(literals), tuple([(fact.nulls, id(fact.dictionary)) for fact in of]))
 
@@ -183,11 +203,12 @@ def begin(
         given = Given(literals, _dictionaries(plan, facts), numbers)
         return made, bound_to(plan, made.program, given, constants)
 
-    made, bound = constants.kept(key, (plan, literals, of), make)
-    return Share(bound, _work(made, plan, bound, runs), facts, runs)
+    return constants.kept(key, (plan, literals, of), make)
 
 
-def _work(made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]) -> _Work:
+def _work(
+    made: Rendered, plan: CudaPass, bound: Bound, runs: Sequence[int]
+) -> Work[pa.RecordBatch]:
     if isinstance(made, FilterProgram):
         return FilterWork(made, plan)
     if isinstance(made, TopProgram):

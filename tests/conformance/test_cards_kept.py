@@ -1,0 +1,112 @@
+"""What queries find on a card that others left there, and what a card is given of odd columns."""
+
+import pyarrow as pa
+import pytest
+from support.cards import ON_CARD, card
+from support.compare import assert_same
+
+import wherry as wh
+from wherry import col
+from wherry.render.cuda.totals import SPAN
+from wherry.run.cells import cells_of
+
+WHOLE = {"partial": "gpu0", **ON_CARD}
+
+
+def table_of(*batches):
+    return pa.Table.from_batches([pa.record_batch(each) for each in batches])
+
+
+def same_again(q, system, pins=ON_CARD):
+    """Run a query twice, and see that both answers are the host's."""
+    one, other = (q.run(system, placement=pins) for _ in range(2))
+    assert_same(one.table, q.collect(), ordered=True)
+    assert one.table.combine_chunks().equals(other.table.combine_chunks())
+    return other
+
+
+def loaded(result):
+    return sum(e.copied_bytes for e in result.ledger.entries if e.why.startswith("loaded"))
+
+
+def test_nulls_that_only_rows_of_another_query_have():
+    numbers = list(range(1000))
+    table = table_of({"x": numbers, "k": [0] * 1000}, {"x": [None, *numbers], "k": [1] * 1001})
+    scan = wh.scan(table)
+    part = scan.filter(col("k") == 0).agg(x=col("x").sum(), n=col("x").count())
+    with card() as (system, _):
+        same_again(scan.agg(x=col("x").sum()), system)
+        assert loaded(same_again(part, system)) < 20_000  # k only
+        same_again(scan.select("x", "k").limit(5), system)
+
+
+def test_a_device_is_named_as_before_once_it_is_the_home():
+    scan = wh.scan(pa.table({"x": [1.5, 2.5], "k": [1, 2]}))
+    q = scan.group_by("k").agg(x=col("x").max())
+    with card() as (system, made):
+        q.to("gpu0", system)
+        for pins in (ON_CARD, WHOLE, {}):
+            made.device.launches.clear()
+            same_again(q, system, pins)
+            assert made.device.launches
+        with pytest.raises(wh.Refused, match="routing runs on the host"):
+            q.run(system, placement={"routing": "gpu0"})
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
+def test_columns_of_a_join_can_be_loaded(how):
+    scan = wh.scan(pa.table({"k": [1, 2, 3], "x": [1.0, 2.0, 3.0]}))
+    side = wh.scan(pa.table({"k": [2, 3], "y": [5, 6]}))
+    q = scan.filter(col("x") > 1).join(side, on="k", how=how)
+    with card() as (system, made):
+        q.to("gpu0", system)
+        assert set(made.held.nbytes) == {"k", "x"}
+        same_again(q, system, {})
+
+
+def test_views_go_without_other_rows_texts():
+    texts = [f"a text that is longer than a view {n}" for n in range(4 * SPAN)]
+    table = pa.table({"v": pa.array([*texts[1:], None], pa.string_view())})
+    q = wh.scan(table).filter(col("v").str.ends_with("7")).select("v")
+    with card() as (system, made):
+        first = q.run(system, placement=ON_CARD)
+        whole = table["v"].nbytes
+        assert made.held.nbytes["v"] < 1.1 * whole
+        assert loaded(first) == made.held.nbytes["v"]
+        same_again(q, system)
+    with card(whole) as (system, _):
+        same_again(q, system)
+
+
+def test_cells_of_tiny_batches_are_found_in_one_go():
+    batch = pa.record_batch({"x": [1, 2, 3]})
+    source = wh.scan(pa.Table.from_batches([batch] * 30_000)).source
+    cells = cells_of(source, source.chunks())
+    assert [cell.rows for cell in cells] == [90_000]
+    assert sum(part.rows for part in cells[0].parts) == 90_000
+    small = cells_of(source, source.chunks()[5:], SPAN)
+    assert [cell.begin for cell in small] == [15, SPAN, 2 * SPAN]
+    assert all(sum(part.rows for part in cell.parts) == cell.rows for cell in small)
+
+
+def test_what_has_no_cuda_form_is_named_as_it_was_asked_for():
+    coded = pa.array(["a", "b", "a"]).dictionary_encode()
+    scan = wh.scan(pa.table({"c": coded, "m": [1, 2, 3]}))
+    side = wh.scan(pa.table({"n": [0, 1], "m": [2, 3]}))
+    starts = col("c").str.starts_with("a").cast(pa.int64())
+    q = scan.with_columns(n=starts).join(side, on=["n", "m"], how="semi")
+    with card() as (system, _), pytest.raises(wh.Refused) as refused:
+        q.run(system, placement=ON_CARD)
+    assert any("starts_with(c, " in reason for reason in refused.value.reasons)
+    with card() as (system, _):
+        same_again(q, system, {})
+
+
+def test_dictionaries_of_the_host_may_have_equal_entries():
+    codes = pa.array([0, 1, 2, 2, None, 1], pa.int8())
+    odd = pa.DictionaryArray.from_arrays(codes, pa.array(["x", "y", "x"]))
+    table = pa.table({"c": odd, "x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    q = wh.scan(table).group_by("c").agg(x=col("x").sum(), n=wh.count())
+    with card() as (system, _):
+        for pins in (WHOLE, {"near": "home", "partial": "gpu0"}, {"near": "gpu0"}):
+            same_again(q, system, pins)
