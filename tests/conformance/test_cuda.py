@@ -91,7 +91,8 @@ def test_the_view_of_a_null_leads_nowhere(new):
     batch = pa.RecordBatch.from_pydict({"t": held, "i": pa.array(range(150))})
     for begin in (0, 1):
         part = batch.slice(begin)
-        test, root = (resolve(e.node, part.schema) for e in (col("t").str.contains("more"), col("i")))
+        asked = col("t").str.contains("more"), col("i")
+        test, root = (resolve(e.node, part.schema) for e in asked)
         stage, literals = lift(Stage((Pass(test, Rows((("i", root),))),)))
         plan = plan_pass(stage.steps[0], part.schema, {})
         found = run_pass(plan, part, literals, Constants(new()))
