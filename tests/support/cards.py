@@ -22,6 +22,8 @@ def card(memory_bytes=1 << 28, cell_rows=SPAN, **reading):
     device.memory_bytes = memory_bytes  # less than it says, as if others had the rest
     reader = PinnedReader(device, threads=2, slots=4, slot_bytes=1 << 16, **reading)
     made = card_of(device, reader, cell_rows)
-    with using(made):
-        yield system, made
-    reader.close()
+    try:
+        with using(made):
+            yield system, made
+    finally:
+        reader.close()

@@ -60,7 +60,8 @@ def reader(device):
     for one in made:
         one.close()
     assert opened() == descriptors
-    assert threading.active_count() == threads
+    # Those of tests before may end meanwhile.
+    assert threading.active_count() <= threads
     # What is left pinned is the device's own.
     assert len(device.runtime._cupy.pinned) == 2
 
