@@ -110,3 +110,44 @@ def test_dictionaries_of_the_host_may_have_equal_entries():
     with card() as (system, _):
         for pins in (WHOLE, {"near": "home", "partial": "gpu0"}, {"near": "gpu0"}):
             same_again(q, system, pins)
+
+
+def test_groups_by_what_is_looked_up_by_code():
+    coded = pa.array(["a", "bc", "a", None, "b"]).dictionary_encode()
+    scan = wh.scan(pa.table({"c": coded, "n": [1, 2, 3, 4, 5]}))
+    number = col("c").str.starts_with("b").cast(pa.int64()) + col("n")
+    with card() as (system, _):
+        same_again(scan.group_by(k=number).agg(n=col("n").max()), system, WHOLE)
+
+
+def test_groups_of_bounded_keys_run_apart_from_what_filters():
+    table = pa.table({"k": [n % 5 for n in range(1000)], "x": [n / 8 for n in range(1000)]})
+    q = wh.scan(table).filter(col("x") > 3).group_by("k").agg(x=col("x").sum())
+    with card() as (system, made):
+        for near in ("home", "gpu0"):
+            made.device.launches.clear()
+            same_again(q, system, {"near": near, "partial": "gpu0"})
+            assert set(made.device.launches) == {"group_pass", "fold_pass"}
+
+
+def test_what_no_kernel_has_room_for_is_refused_when_it_is_planned():
+    values = [n / 8 for n in range(1000)]
+    coded = pa.array([f"v{n}" for n in range(50_000)]).dictionary_encode()
+    scan = wh.scan(pa.table({"k": range(1000), "x": values}))
+    texts = wh.scan(pa.table({"c": coded, "x": [1.0] * len(coded)}))
+    summed = {"x": col("x").sum()}
+    wide = scan.select(**{f"a{n}": col("x") > n for n in range(70)})
+    for q, reason in (
+        (scan.group_by(k=col("k") + 1).agg(**summed), "no fixed order"),
+        (texts.group_by("c").agg(**summed), "no fixed order"),
+        (wide, "70 outputs are truths"),
+        (scan.select(**{f"a{n}": col("x") + n for n in range(600)}), "kernel takes 512"),
+    ):
+        with card() as (system, _):
+            with pytest.raises(wh.Refused, match=f"{kind_of(q)} at gpu0: .*{reason}"):
+                q.run(system, placement=WHOLE)
+            same_again(q, system, {})
+
+
+def kind_of(q):
+    return "partial" if any("Group" in type(each).__name__ for each in q.operators) else "near"

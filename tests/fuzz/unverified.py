@@ -18,12 +18,12 @@ from wherry.ir.literals import parameters
 from wherry.ir.stage import Matches
 from wherry.plan.query import Plan
 from wherry.plan.verify import Facts
-from wherry.run import worker
+from wherry.run import installed, worker
 
 
 def believe() -> None:
     """Take every check of plans, constants and rows out of the worker of this process."""
-    worker.verified = _believed  # type: ignore[assignment]
+    installed.verified = _believed  # type: ignore[assignment]
     worker.check_constant = lambda wanted, value: Literal(value, wanted.type)  # type: ignore[assignment]
     for name in ("check_fits", "check_bounds", "check_rows", "check_written"):
         setattr(worker, name, lambda *_, **__: None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 import pyarrow as pa
@@ -11,13 +10,14 @@ from msgspec import Struct, field
 from wherry.base.errors import CorruptError
 from wherry.base.ids import digest
 from wherry.ir.codec import decode
-from wherry.ir.expr import Literal
+from wherry.ir.expr import Column, Literal
 from wherry.ir.literals import parameters
-from wherry.ir.stage import Stage
+from wherry.ir.stage import Pass, Rows, Stage, Step
 from wherry.plan.query import Plan, segment_schemas
 from wherry.plan.segments import stage_of
 from wherry.plan.verify import BYTES_MOST, Facts, verified
 from wherry.render.cuda.stage import CudaStage, plan_stage
+from wherry.render.intervals import Bounds
 from wherry.render.program import Program, render
 
 
@@ -78,23 +78,37 @@ def program_of(plan: Plan, first: int, last: int) -> Program:
 
     Bounds speak of stored columns, so only the first segment that computes may use them.
     """
-    return render(*_given(plan, first, last))
+    begins = next(i for i, segment in enumerate(plan.segments) if segment.steps)
+    return render(*_given(plan, first, last), plan.bounds_map() if first == begins else {})
 
 
 def on_card(plan: Plan, first: int, last: int) -> CudaStage:
     """Give the segments first..last of a plan as a device with memory of its own runs them.
+
+    Without bounds there is no room on chip for groups, so columns that are passed on keep theirs.
 
     Raises
     ------
     Refused
         If it cannot run them; with every reason.
     """
-    return plan_stage(*_given(plan, first, last))
+    bounds = plan.bounds_map()
+    for step in (step for segment in plan.segments[:first] for step in segment.steps):
+        bounds = _passed_on(step, bounds)
+    return plan_stage(*_given(plan, first, last), bounds)
 
 
-def _given(
-    plan: Plan, first: int, last: int
-) -> tuple[Stage, pa.Schema, Mapping[str, tuple[int, int]]]:
-    begins = next(i for i, segment in enumerate(plan.segments) if segment.steps)
-    bounds = plan.bounds_map() if first == begins else {}
-    return stage_of(plan.segments[first : last + 1]), segment_schemas(plan)[first], bounds
+def _passed_on(step: Step, bounds: Bounds) -> Bounds:
+    """Give the bounds that are true of what comes out of a step."""
+    if not isinstance(step, Pass):
+        return bounds
+    outputs = step.sink.outputs if isinstance(step.sink, Rows) else ()
+    return {
+        name: bounds[node.name]
+        for name, node in outputs
+        if isinstance(node, Column) and node.name in bounds
+    }
+
+
+def _given(plan: Plan, first: int, last: int) -> tuple[Stage, pa.Schema]:
+    return stage_of(plan.segments[first : last + 1]), segment_schemas(plan)[first]

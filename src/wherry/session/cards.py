@@ -21,6 +21,7 @@ from wherry.kernels.objects import object_folder
 from wherry.plan.placement import Unable
 from wherry.plan.query import Query
 from wherry.render.cuda.compile import compile_text
+from wherry.render.cuda.share import refuse_share
 from wherry.run.installed import on_card
 from wherry.run.on_device import Card, card_of, hold
 
@@ -126,19 +127,29 @@ def _with_home(system: System, device: str) -> System:
 def unable(query: Query, system: System) -> Unable:
     """Give what the cards of a machine have no programs for, segment by segment."""
     names = card_names(system)
-    reasons = _reasons(query) if names else ()
+    reasons = _reasons(query, names) if names else ()
     return tuple((name, number, reason) for number, reason in reasons for name in names)
 
 
-def _reasons(query: Query) -> list[tuple[int, str]]:
+def _reasons(query: Query, names: tuple[str, ...]) -> list[tuple[int, str]]:
     """Give the segments that have no CUDA form, with every reason."""
-    if "cuda" not in query.known:
-        query.known["cuda"] = list(_found(query))
-    found: list[tuple[int, str]] = query.known["cuda"]
+    shared_bytes = min(map(_shared_bytes, names))
+    key = "cuda", shared_bytes
+    if key not in query.known:
+        query.known[key] = list(_found(query, shared_bytes))
+    found: list[tuple[int, str]] = query.known[key]
     return found
 
 
-def _found(query: Query) -> Iterator[tuple[int, str]]:
+def _shared_bytes(name: str) -> int:
+    """Give the memory on chip that a block of a card may have."""
+    begun = _begun.get(name)
+    if begun is not None:
+        return begun.device.shared_bytes
+    return next(each.shared_bytes for each in cuda_devices() if each.name == name)
+
+
+def _found(query: Query, shared_bytes: int) -> Iterator[tuple[int, str]]:
     near: int | None = None
     for number, segment in enumerate(query.segments):
         if segment.kind not in {"near", "partial"}:
@@ -146,14 +157,18 @@ def _found(query: Query) -> Iterator[tuple[int, str]]:
             continue
         # By itself, and as one program with what runs before it.
         firsts = (number,) if near is None else (number, near)
-        reasons = [reason for first in firsts for reason in _lacking(query, first, number)]
+        every = [_lacking(query, first, number, shared_bytes) for first in firsts]
+        reasons = [reason for lacking in every for reason in lacking]
         yield from ((number, reason) for reason in dict.fromkeys(reasons))
         near = number if segment.kind == "near" and not reasons else near
 
 
-def _lacking(query: Query, first: int, last: int) -> tuple[str, ...]:
+def _lacking(query: Query, first: int, last: int, shared_bytes: int) -> tuple[str, ...]:
     try:
-        on_card(query.plan, first, last)
+        plan = on_card(query.plan, first, last).plan
     except Refused as refused:
         return refused.reasons
-    return ()
+    stored = query.flows[0]
+    begins = not any(segment.steps for segment in query.segments[:first])
+    full = {n for n, known in stored.columns.items() if begins and known.nulls == 0}
+    return refuse_share(plan, plan.columns - full, stored.distinct, shared_bytes)

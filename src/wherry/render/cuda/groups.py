@@ -79,10 +79,10 @@ def domains_of(plan: CudaPass, variant: Variant, sizes: dict[str, int]) -> tuple
     """
     assert isinstance(plan.step.sink, Groups)
     found, reasons = list[Domain](), list[str]()
-    for node in plan.roots[: len(plan.step.sink.keys)]:
+    for (_, asked), node in zip(plan.step.sink.keys, plan.roots, strict=False):
         domain = _domain(node, variant, sizes)
         if domain is None:
-            reasons.append(f"{to_text(node)}: nothing bounds it, and it is no dictionary's")
+            reasons.append(f"{to_text(asked)}: nothing bounds it, and it is no dictionary's")
         else:
             found.append(domain)
     if reasons:

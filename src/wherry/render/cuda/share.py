@@ -13,9 +13,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from wherry.base.errors import WherryError
+from wherry.base.errors import Refused, WherryError
 from wherry.devices.accelerator import Block
-from wherry.ir.expr import Literal
+from wherry.ir.expr import Column, Literal
 from wherry.ir.stage import Groups, Totals
 from wherry.render.cuda.bind import Bound, Constants, Given, Piece, bound_to
 from wherry.render.cuda.columns import ColumnFacts, DeviceColumn
@@ -219,6 +219,30 @@ def _work(
     if isinstance(made, GroupsProgram):
         return GroupsWork(made, plan, bound, spans)
     return TotalsWork(made, plan, bound, spans)
+
+
+def refuse_share(
+    plan: CudaPass, nullable: frozenset[str], distinct: Mapping[str, int], shared_bytes: int
+) -> tuple[str, ...]:
+    """Give why there is no program for such columns, as far as that is known before they are read.
+
+    Parameters
+    ----------
+    nullable : frozenset of str
+        Columns that may have nulls.
+    distinct : mapping
+        Of dictionary columns how many values they have; one is supposed where that is not known.
+    shared_bytes : int
+        As `render` takes it.
+    """
+    sink = plan.step.sink
+    keys = plan.roots[: len(sink.keys)] if isinstance(sink, Groups) else ()
+    coded = [n.name for n in keys if isinstance(n, Column) and pa.types.is_dictionary(n.type)]
+    try:
+        render(plan, nullable, {name: distinct.get(name, 1) for name in coded}, shared_bytes)
+    except Refused as refused:
+        return refused.reasons or (refused.message,)
+    return ()
 
 
 def rendered_for(plan: CudaPass, facts: Mapping[str, ColumnFacts], shared_bytes: int) -> Rendered:
