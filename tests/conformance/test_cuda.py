@@ -29,6 +29,7 @@ from support.cuda_cases import (
     numeric,
     totals,
 )
+from support.cuda_pass import run_pass
 from support.cuda_shim import SHARED, ShimDevice
 from support.random_expressions import batches, numbers, tests
 
@@ -45,7 +46,6 @@ from wherry.plan.query import prepare
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.run import run_pass
 from wherry.render.cuda.share import render
 from wherry.render.reference import run_reference
 
