@@ -45,6 +45,8 @@ class Size(Struct, frozen=True):
         Of the memories that limits are measured with.
     patience_s : float
         For the rounds of one workload.
+    memory_bytes : int or None
+        Of the host's memory that may be taken; None: as much as Linux says.
     """
 
     scale_factor: float = 100.0
@@ -53,6 +55,7 @@ class Size(Struct, frozen=True):
     limit_bytes: int = 16 << 30
     host_bytes: int = 2 << 30
     patience_s: float = 8.0
+    memory_bytes: int | None = None
 
 
 QUICK: Final = Size(1.0, 1.0, 90.0, 4 << 30, 512 << 20, 1.0)
@@ -116,7 +119,7 @@ def run(
     budget = Budget(size.seconds)
     begin("rows")
     free = Cuda(cp).free_bytes
-    scale = chosen(size.scale_factor, budget, free, available_bytes())
+    scale = chosen(size.scale_factor, budget, free, size.memory_bytes or available_bytes())
     data = made(scale)
     with tempfile.TemporaryDirectory(prefix="wherry-gpu-", dir=folder) as inside:
         begin("a file")

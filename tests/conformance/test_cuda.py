@@ -29,6 +29,7 @@ from support.cuda_cases import (
     numeric,
     totals,
 )
+from support.cuda_pass import run_pass
 from support.cuda_shim import SHARED, ShimDevice
 from support.random_expressions import batches, numbers, tests
 
@@ -45,7 +46,6 @@ from wherry.plan.query import prepare
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.run import run_pass
 from wherry.render.cuda.share import render
 from wherry.render.reference import run_reference
 
@@ -79,6 +79,24 @@ def test_filters(case, new):
 def test_aggregates(case, new):
     for rows, nulls, at in CHUNKS:
         checked(case, batch_of(rows, nulls, 3, at), new())
+
+
+def test_the_view_of_a_null_leads_nowhere(new):
+    """Arrow leaves it open what stands there; a program that followed it would lose the card."""
+    texts = pa.array(["a text of more than twelve bytes", None, "short"] * 50, pa.string_view())
+    valid, views, data = texts.buffers()
+    words = np.frombuffer(views, np.int32).reshape(-1, 4).copy()
+    words[1::3] = (1000, 0x61616161, 1 << 20, 1 << 30)
+    held = pa.Array.from_buffers(pa.string_view(), 150, [valid, pa.py_buffer(words), data])
+    batch = pa.RecordBatch.from_pydict({"t": held, "i": pa.array(range(150))})
+    for begin in (0, 1):
+        part = batch.slice(begin)
+        asked = col("t").str.contains("more"), col("i")
+        test, root = (resolve(e.node, part.schema) for e in asked)
+        stage, literals = lift(Stage((Pass(test, Rows((("i", root),))),)))
+        plan = plan_pass(stage.steps[0], part.schema, {})
+        found = run_pass(plan, part, literals, Constants(new()))
+        assert found["i"].to_pylist() == list(range(0, 150, 3))[begin:]
 
 
 def runnable(make):

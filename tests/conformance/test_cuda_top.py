@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from support.chunks import SCHEMA, batch_of, rows_of, same, staged, where
 from support.cuda_cases import NARROW
+from support.cuda_pass import run_pass
 from support.cuda_shim import SHARED, ShimDevice
 
 from wherry import col
@@ -17,7 +18,6 @@ from wherry.render.cuda.columns import facts_of, put_column
 from wherry.render.cuda.compile import compile_program
 from wherry.render.cuda.program import plan_pass
 from wherry.render.cuda.room import room_bytes
-from wherry.render.cuda.run import run_pass
 from wherry.render.cuda.share import begin, render
 from wherry.render.reference import run_reference
 

@@ -309,6 +309,15 @@ def test_what_cannot_be_is_refused_in_a_sentence(words, why, capsys, monkeypatch
     assert why in capsys.readouterr().err
 
 
+def test_memory_that_a_host_will_get_may_be_told(stand_in, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(run_module, "chosen", lambda most, *room: seen.append(room[-1]) or most)
+    words = ["--workload", "kept-q6", "--json", "--data", str(tmp_path)]
+    assert cli.main(["bench", "gpu", *words, "--host-memory", "100"]) == 0
+    assert cli.main(["bench", "gpu", *words]) == 0
+    assert seen[0] == 100 << 30 != seen[1]
+
+
 def test_scale_factors_fit_into_memory_and_time(monkeypatch):
     monkeypatch.setattr(world_module, "_SAMPLE", 0.001)
     rows = lineitem.rows_of(3.0)

@@ -13,7 +13,7 @@ from wherry.ir.literals import lift
 from wherry.ir.resolve import resolve
 from wherry.ir.stage import Groups, Pass, Rows, Stage
 from wherry.render.cuda.compile import compile_program
-from wherry.render.cuda.filter import SCANNING
+from wherry.render.cuda.filter import SCANNED, SCANNING
 from wherry.render.cuda.program import CudaProgram, plan_pass
 from wherry.render.cuda.share import render
 
@@ -22,9 +22,9 @@ def rendered(case):
     return render(plan_pass(case()[0].steps[0], SCHEMA, NARROW), frozenset(), {}, SHARED).program
 
 
-def launched(program, device, entry, words, block=256):
+def launched(program, device, entry, words, grid=1, block=256):
     found = [words.get(kind, 0) for (kind, _), _ in program.slots]
-    device.launch(program.text, entry, 1, block, np.array(found, np.uint64).tobytes())
+    device.launch(program.text, entry, grid, block, np.array(found, np.uint64).tobytes())
 
 
 @pytest.mark.parametrize("tiles", [1, 255, 1024, 16_384, 16_385, 40_000])
@@ -33,7 +33,7 @@ def test_any_number_of_tiles_is_scanned(tiles):
     device = ShimDevice()
     offsets, put = device.room((tiles + 1) * 8), device.put(counts.view(np.uint8))
     words = {"rows": tiles * 2048, "offsets": offsets.address, "counts": put.address}
-    launched(rendered(every_type), device, "scan_pass", words, SCANNING)
+    launched(rendered(every_type), device, "scan_pass", words, -(-tiles // SCANNED), SCANNING)
     found = device.get(offsets.address, (tiles + 1) * 8).view(np.uint64)
     assert found.tolist() == [0, *np.cumsum(counts, dtype=np.uint64).tolist()]
 

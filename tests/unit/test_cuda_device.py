@@ -9,6 +9,7 @@ import pytest
 from support import fake_cupy
 from support.chunks import batch_of, same
 from support.cuda_cases import FILTERS, GROUPS, NARROW, TOTALS
+from support.cuda_pass import run_pass
 from support.device_sums import ADD, add, add_from, number, word
 from support.fake_cupy import CUDARuntimeError, FakeCupy, card
 
@@ -17,7 +18,6 @@ from wherry.devices import cuda
 from wherry.devices.cuda import CudaDevice, cuda_devices
 from wherry.render.cuda.bind import Constants
 from wherry.render.cuda.program import plan_pass
-from wherry.render.cuda.run import run_pass
 from wherry.render.reference import run_reference
 
 

@@ -31,7 +31,7 @@ def root(tmp_path, monkeypatch):
     """Give a machine that has a driver, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/nvidia0").touch()
+    (tmp_path / "dev/nvidia3").touch()  # as in a container that was given one of several
     boot = tmp_path / "proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True)
     boot.write_text("first\n")

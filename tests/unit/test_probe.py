@@ -91,8 +91,10 @@ def test_memory_is_read_and_never_guessed(root):
 
 def test_cuda_wants_a_device_and_a_library(root):
     here = root({"proc/cpuinfo": ""})
-    assert find_cuda(here).detail == f"no device {here}/dev/nvidia0"
-    root({"dev/nvidia0": ""})
+    assert find_cuda(here).detail == f"no device {here}/dev/nvidia<number>"
+    root({"dev/nvidiactl": ""})
+    assert find_cuda(here).detail == f"no device {here}/dev/nvidia<number>"
+    root({"dev/nvidia1": ""})
     assert not find_cuda(here).present
     assert "libcuda.so.1 is in none of the usual folders" in find_cuda(here).detail
     root({"usr/lib64/libcuda.so.1": ""})

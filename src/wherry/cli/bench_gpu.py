@@ -53,6 +53,12 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Scale factor 1, few rounds: a minute.")
     ] = False,
+    host_memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="GIB", help="Of the host, where Linux says less than it will get."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where a file is written and read.  [default: /tmp]"),
@@ -66,7 +72,8 @@ def command(
     if data is not None and not data.is_dir():
         raise InputError(f"--data {data}: no such folder")
     size = QUICK if quick else Size()
-    asked = {"scale_factor": scale_factor, "seconds": seconds}
+    given = None if host_memory is None else int(host_memory * (1 << 30))
+    asked = {"scale_factor": scale_factor, "seconds": seconds, "memory_bytes": given}
     size = replace(size, **{name: value for name, value in asked.items() if value is not None})
     cp = cupy()
     device = first_card().device

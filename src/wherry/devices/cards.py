@@ -15,7 +15,7 @@ from wherry.base.errors import InputError
 from wherry.devices.cuda import Card, cuda_devices
 from wherry.devices.figures import Count, Figure
 from wherry.devices.machine_facts import keep_facts, kept_facts, kept_path
-from wherry.devices.proc import ROOT
+from wherry.devices.proc import ROOT, cuda_node
 from wherry.devices.profile import Profile, load_profile, profile_names
 from wherry.devices.routes import Link
 
@@ -33,7 +33,7 @@ def cards(root: Path = ROOT) -> tuple[Card, ...]:
     To ask CUDA takes longer than many a query, so what it said is kept until the machine starts
     anew; whoever uses a card asks again.
     """
-    if not (root / "dev/nvidia0").exists() or find_spec("cupy") is None:
+    if cuda_node(root) is None or find_spec("cupy") is None:
         return ()
     path = kept_path(f"cards {_boot(root)} {os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getuid()}")
     kept: tuple[Card, ...] = kept_facts(path, tuple[Card, ...], ())

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from wherry.devices.found import Found
-from wherry.devices.proc import ROOT
+from wherry.devices.proc import ROOT, cuda_node, no_cuda_node
 
 WAYS = {
     "pinned": "pinned: registered memory of the host",
@@ -47,9 +47,8 @@ def gpu_paths(root: Path = ROOT, seconds: float = _SECONDS) -> dict[str, Found]:
     seconds : float
         How long the child may take for all of them.
     """
-    device = root / "dev/nvidia0"
-    if not device.exists():
-        return dict.fromkeys(WAYS, Found(present=False, detail=f"no device {device}"))
+    if cuda_node(root) is None:
+        return dict.fromkeys(WAYS, Found(present=False, detail=no_cuda_node(root)))
     said, ended = _asked(seconds)
     lines = list(_lines(said))
     answers = {

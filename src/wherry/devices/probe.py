@@ -23,9 +23,11 @@ from wherry.devices.proc import (
     ROOT,
     cpu_features,
     cpu_name,
+    cuda_node,
     effective_capabilities,
     kernel_release,
     memory_bytes,
+    no_cuda_node,
     usable_cores,
 )
 
@@ -94,9 +96,9 @@ def probe(root: Path = ROOT) -> Machine:
 
 def find_cuda(root: Path = ROOT) -> Found:
     """Tell whether a program could open a CUDA device: its node in /dev and libcuda are there."""
-    device = root / "dev/nvidia0"
-    if not device.exists():
-        return Found(False, f"no device {device}")
+    device = cuda_node(root)
+    if device is None:
+        return Found(False, no_cuda_node(root))
     places = [root / folder / "libcuda.so.1" for folder in _LIBCUDA_FOLDERS]
     library = next((place for place in places if place.exists()), None)
     if library is None:

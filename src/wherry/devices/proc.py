@@ -44,6 +44,19 @@ def cpu_clock_ghz(root: Path = ROOT) -> float | None:
     return None if mhz is None else round(float(mhz) / 1000, 3)
 
 
+def cuda_node(root: Path = ROOT) -> Path | None:
+    """Give the first card's node in /dev, or None.
+
+    A container sees the cards that it was given under the numbers that its host has for them.
+    """
+    return min((root / "dev").glob("nvidia[0-9]*"), default=None)
+
+
+def no_cuda_node(root: Path = ROOT) -> str:
+    """Say that there is no card's node."""
+    return f"no device {root / 'dev/nvidia'}<number>"
+
+
 def memory_bytes(root: Path = ROOT) -> int:
     """Give the size of the memory.
 

@@ -20,6 +20,7 @@ from wherry.ir.expr import (
     Member,
     Node,
     all_of,
+    columns_of,
     conjuncts,
     walk,
 )
@@ -103,17 +104,18 @@ def _shards(source: Source, predicate: Node) -> frozenset[int] | None:
 def order_terms(predicate: Node, given: Estimate) -> Node:
     """Give the predicate with its terms ordered: those that leave fewest rows first.
 
-    Looking up keys of a join costs several comparisons, so it comes after them.
+    Terms of the same columns stay together: both ends of a range are tested when its column is
+    read, once, and later columns are read of the rows within. Looking up keys of a join costs
+    several comparisons, so it comes after them.
     """
-    terms = conjuncts(predicate)
-    if len(terms) == 1:
-        return predicate
-    ranked = sorted(
-        enumerate(terms),
-        key=lambda pair: (
-            any(isinstance(n, Member) for n in walk(pair[1])),
-            selectivity(pair[1], given).guess,
-            pair[0],
-        ),
-    )
-    return Logic("and", tuple(term for _, term in ranked))
+    together: dict[tuple[bool, frozenset[str]], list[Node]] = {}
+    for term in conjuncts(predicate):
+        looks_up = any(isinstance(n, Member) for n in walk(term))
+        together.setdefault((looks_up, columns_of(term)), []).append(term)
+
+    def left(terms: Sequence[Node]) -> float:
+        return selectivity(all_of(tuple(terms)), given).guess
+
+    ranked = sorted(together.items(), key=lambda pair: (pair[0][0], left(pair[1])))
+    terms = [term for _, some in ranked for term in sorted(some, key=lambda one: left([one]))]
+    return all_of(tuple(terms))

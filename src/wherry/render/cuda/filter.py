@@ -23,7 +23,9 @@ from wherry.render.loop import Slot, Variant
 BLOCK: Final = 256
 SCANNING: Final = 1024
 TILE: Final = 2048
-"""Rows of a block; all as in filter.cu."""
+"""Rows of a block."""
+SCANNED: Final = 16_384
+"""Tiles of a block of `scan_pass`; all as in filter.cu."""
 MOST_BITMAPS: Final = 64
 _AT_ONCE: Final = 4
 """Rows of a thread that are written together: half of a tile, and registers for many threads."""
@@ -270,7 +272,7 @@ def _count(piece: Piece, scratch: Sizes) -> list[Block]:
         piece.put(kind, block.address)
     context = piece.context
     piece.bound.launch("mask_pass", _tiles(piece), BLOCK, context)
-    piece.bound.launch("scan_pass", 1, SCANNING, context)
+    piece.bound.launch("scan_pass", -(-_tiles(piece) // SCANNED), SCANNING, context)
     return blocks
 
 

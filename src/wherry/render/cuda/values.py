@@ -169,9 +169,10 @@ def text_of(node: Node, body: Body) -> str:
     assert isinstance(node, Column)
     entry, layout = body.frame.entry, layout_of(type_of(node))
     if layout == "views":
-        views = entry("values", node.name, "const u32*")
-        return body.read(
-            "Text", f"view_at({views}, {entry('buffers', node.name, 'const u64*')}, row)"
-        )
+        views, buffers = entry("values", node.name, "const u32*"), "const u64*"
+        found = f"view_at({views}, {entry('buffers', node.name, buffers)}, row)"
+        known = body.valid(node.name)
+        # Arrow does not say what stands in the view of a null: it may lead anywhere.
+        return body.read("Text", found if known is None else f"{known} ? {found} : Text{{}}")
     offsets = entry("values", node.name, f"const {'i64' if layout == 'wide' else 'i32'}*")
     return body.read("Text", f"text_at({offsets}, {entry('data', node.name, 'const u8*')}, row)")
