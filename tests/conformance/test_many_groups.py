@@ -412,6 +412,23 @@ def test_what_follows_the_groups_follows(order):
     assert few["k0"].to_pylist() == [row["k0"] for row in wanted.to_pylist() if row["n"] > 3][:7]
 
 
+@pytest.mark.parametrize("order", ["sorted", "random"])
+def test_groups_of_groups_are_made_of_their_own_keys_and_values(order):
+    keys = np.arange(9000) if order == "sorted" else np.random.default_rng(6).permutation(9000)
+    table = pa.table({"a": keys, "f": keys * 0.5})
+    once = wh.scan(pa.Table.from_batches(table.to_batches(max_chunksize=2000))).distinct("a", "f")
+    a = table["a"].to_pylist()
+    with lowered():
+        twice = once.group_by("a").agg(f=(col("f") * 2).sum()).collect()
+        some = once.filter(col("f") > 5).group_by("a").agg(f=col("f").sum()).collect()
+        counted = once.group_by("a").agg(n=wh.count()).distinct("n").collect()
+        moved = once.select(b=col("a") + 1).distinct("b").collect()
+    assert twice.to_pydict() == {"a": a, "f": a}
+    assert some.to_pydict() == {"a": [n for n in a if n > 10], "f": [n / 2 for n in a if n > 10]}
+    assert counted.to_pydict() == {"n": [1]}
+    assert moved["b"].to_pylist() == [n + 1 for n in a]
+
+
 def test_the_emulator_counts_dealing_the_same_each_time():
     table = table_of(np.random.default_rng(2).permutation(60_000), 20_000)
     query = query_of(table)

@@ -355,24 +355,22 @@ class Program:
             If a value cannot be computed, or the pieces' dictionaries have more values together
             than their index type can number.
         """
+        parts = parts_of(pieces)
         try:
-            return self._run_gathered(parts_of(pieces), literals, pool, team)
+            if self._merges(parts):
+                return self._run_merge(parts, literals, pool, team)
+            return self._run_together(parts, literals, pool)
         except pa.ArrowInvalid as problem:
             raise InputError(
                 f"{len(pieces)} chunks cannot be put together: {problem} "
                 "Cast dictionary columns with narrow indices to pa.utf8() first."
             ) from problem
 
-    def _run_gathered(
-        self,
-        pieces: Sequence[Piece],
-        literals: tuple[Literal, ...],
-        pool: SegmentPool,
-        team: Team,
+    def _run_together(
+        self, pieces: Sequence[Piece], literals: tuple[Literal, ...], pool: SegmentPool
     ) -> ChunkOutput:
+        """Give what the program makes of pieces as one, whose groups are none of its own."""
         first = self._parts[0]
-        if self._merges(pieces):
-            return self._run_merge(pieces, literals, pool, team)
         if not pieces or first.plan is not None:
             whole = put_together(list(pieces) or [empty_batch(self.schema)])
             made = self.run(whole, literals, pool)
@@ -457,11 +455,11 @@ class Program:
         only = self._parts[0] if len(self._parts) == 1 else None
         plan = None if only is None else only.plan
         if only is None or plan is None:
-            return self.run_gathered(batches, literals, pool)
+            return self._run_together(batches, literals, pool)
         if len(batches) == 1:
             return self.run(batches[0], literals, pool)
         if not plan.keeps_rows or only.after:
-            return self.run_gathered(batches, literals, pool)
+            return self._run_together(batches, literals, pool)
         names = plan.kept_columns
         if names is not None:
             return _kept(batches, names, plan.out_schema)
