@@ -360,10 +360,15 @@ def test_an_interrupt_leaves_nothing_behind(device, file, reader, monkeypatch):
         gate.opened.set()
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt), one.begin(source) as loading:
-        loading.event()
-    thread.join()
+    # What a shell runs in the background ignores interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), one.begin(source) as loading:
+            loading.event()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert loading._over.is_set()
 
 
