@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -24,7 +23,7 @@ from wherry.ops.operator import Declared
 from wherry.plan.joins import with_builds
 from wherry.plan.objective import weights_of
 from wherry.plan.place import Choice, Wish, choice_for, host_only
-from wherry.plan.placement import HOME, homes_of, stages_of
+from wherry.plan.placement import stages_of
 from wherry.plan.query import Query, prepare
 from wherry.plan.replan import Decide, replanner
 from wherry.plan.sample import sampled
@@ -35,7 +34,7 @@ from wherry.run.orders import WHOLE, Leg, orders_of
 from wherry.run.worker import Worker
 from wherry.serve.remote import RemoteCarrier
 from wherry.session.cards import card, unable, where_it_lies
-from wherry.session.options import HOST_ONLY, Options, Pins
+from wherry.session.options import HOST_ONLY, Options
 from wherry.session.result import Result
 
 
@@ -58,28 +57,15 @@ def place(query: Query, system: System, options: Options) -> Choice:
 
 def wish(query: Query, system: System, options: Options) -> Wish:
     """Give what is asked of a placement."""
+    pins = options.pins
     found = Wish.of(
-        _pins(options.pins, query, system),
+        host_only(query, system) if pins == HOST_ONLY else pins,
         cold=options.cold,
         weights=weights_of(options.objective),
         load=options.load,
     )
     lacking = unable(query, system)
     return replace(found, unable=lacking) if lacking else found
-
-
-def _pins(pins: Pins, query: Query, system: System) -> Mapping[str, str]:
-    """Give pins in which the only device that stores the chunks is called so: their home."""
-    if pins == HOST_ONLY:
-        return host_only(query, system)
-    given: Any = pins
-    if not given or not isinstance(given, Mapping):
-        return pins  # Whatever it is: `Wish.of` refuses it by name.
-    homes = homes_of(query, system).devices
-    return {
-        kind: HOME if kind in {"near", "partial"} and homes == (site,) else site
-        for kind, site in pins.items()
-    }
 
 
 def residuals(query: Query, choice: Choice, system: System) -> list[tuple[str, ...]]:
