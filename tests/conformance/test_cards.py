@@ -263,6 +263,16 @@ def test_what_was_loaded_to_stay_is_run_where_it_lies():
         assert q.run(system, placement="host-only").placement.startswith("routing@cpu0 near@cpu0")
 
 
+def test_a_card_is_no_home_of_what_was_not_loaded():
+    """A query that reads nothing that a card holds finds nothing lacking there."""
+    with card() as (system, _):
+        totals(wh.scan(TABLE)).to("gpu0", system)
+        other = wh.scan(pa.table({"s": [{"x": 1}, {"x": 2}]})).select("s")
+        assert other.run(system, placement="host-only").placement.startswith(
+            "routing@cpu0 near@home"
+        )
+
+
 def test_what_cannot_be_loaded_to_stay(tmp_path):
     q = totals(wh.scan(TABLE))
     with card(1_000_000) as (system, _):

@@ -151,3 +151,14 @@ def test_what_no_kernel_has_room_for_is_refused_when_it_is_planned():
 
 def kind_of(q):
     return "partial" if any("Group" in type(each).__name__ for each in q.operators) else "near"
+
+
+def test_what_is_known_of_rows_that_lie_there_is_bounded():
+    table = pa.table({"k": list(range(100)), "x": [0.5] * 100})
+    scan = wh.scan(pa.Table.from_batches(table.to_batches(max_chunksize=1)))
+    with card() as (system, made):
+        scan.agg(x=col("x").sum(), k=col("k").sum()).to("gpu0", system)
+        for k in range(100):
+            q = scan.filter(col("k") == k).agg(x=col("x").sum())
+            assert q.run(system).table.to_pylist() == [{"x": 0.5}]
+        assert len(made.held._together) == 64

@@ -34,6 +34,13 @@ def test_a_value_is_made_once_and_the_oldest_goes():
     assert made == [1, 2, 3, 4, 1]
 
 
+def test_nothing_goes_while_there_is_place():
+    memo, owner, made = Memo(64), Owner(), []
+    for key in [*range(64), *range(64)]:
+        memo.get(owner, key, lambda key=key: made.append(key))
+    assert made == list(range(64))
+
+
 def test_values_go_with_their_owner():
     memo, owner = Memo(3), Owner()
     kept = weakref.ref(memo.get(owner, "key", Owner))

@@ -30,9 +30,7 @@ class Memo:
         found = kept.get(key, _NOTHING)
         if found is _NOTHING:
             found = make()
-            # list() of a dict is one step of the interpreter: no other thread changes it meanwhile.
-            for oldest in list(kept)[: len(kept) - self._most + 1]:
-                kept.pop(oldest, None)
+            make_place(kept, self._most)
             kept[key] = found
         return found
 
@@ -43,6 +41,13 @@ class Memo:
             weakref.finalize(owner, self._kept.pop, id(owner), None).atexit = False
             kept = self._kept.setdefault(id(owner), {})
         return kept
+
+
+def make_place(kept: dict[Any, Any], most: int) -> None:
+    """Let the oldest of so many at most go, so that there is place for one more."""
+    # list() of a dict is one step of the interpreter: no other thread changes it meanwhile.
+    for oldest in list(kept)[: max(0, len(kept) - most + 1)]:
+        kept.pop(oldest, None)
 
 
 _NOTHING = object()

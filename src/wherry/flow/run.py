@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wherry.base.errors import InputError
+from wherry.base.memo import make_place
 from wherry.flow.generate import code_of
 from wherry.flow.nodes import CallMovable, Position, Program, identity
 from wherry.flow.support import NAMES, TURNS_MOST, Endless, endless
@@ -191,8 +192,7 @@ def compiled_of(program: Program) -> Compiled:
 
 
 def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
-    for oldest in list(kept)[: len(kept) - _MOST_COMPILED + 1]:
-        kept.pop(oldest, None)
+    make_place(kept, _MOST_COMPILED)
     kept[key] = value
 
 

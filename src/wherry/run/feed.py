@@ -107,18 +107,16 @@ class Feed(Struct):
         """
         texts = tuple(id(self.facts[each.name].dictionary) for each in self.wanted)
         key = (id(self.source), self.wanted, id(self.cells), texts)
-        found = self.held.together.get(key)
-        if found is not None:
-            for each in self.wanted:
-                self.held.of(self.source, each)
-            yield from found[0]
-        elif self.held.has(self.source, self.wanted, self.cells):
-            whole = list(together(self._there(), most_rows()))
-            # What identities are of is kept, so that none comes again.
-            self.held.together[key] = whole, (self.cells, self.facts)
-            yield from whole
-        else:
+        rows = self.held.together(key)
+        if rows is None and self.held.has(self.source, self.wanted, self.cells):
+            rows = list(together(self._there(), most_rows()))
+            self.held.found_together(key, rows, (self.cells, self.facts))
+        if rows is None:
             yield from self._loaded(self._rooms())
+            return
+        for each in self.wanted:
+            self.held.of(self.source, each)
+        yield from rows
 
     def evidence(self) -> Evidence:
         """Give which ways bytes took, once all are there."""

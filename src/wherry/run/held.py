@@ -6,17 +6,20 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from msgspec import Struct, field
 
-from wherry.base.memo import Memo
+from wherry.base.memo import Memo, make_place
 from wherry.data.source import Source
 from wherry.data.vocabulary import Vocabulary
 from wherry.devices.accelerator import Accelerator, Block
 from wherry.render.cuda.columns import DeviceColumn
 from wherry.run.cells import Cell
+
+_MOST_TOGETHER: Final = 64
+"""Queries whose rows are known to lie together: what they refer to is kept by them."""
 
 
 class Wanted(Struct, frozen=True):
@@ -68,16 +71,14 @@ class Held:
 
     Attributes
     ----------
-    together : dict
-        Rows that were found to lie one behind the other, until columns go.
     looked_at : Memo
         Of a source: what its chunks are to programs, for which all of them are looked at.
     """
 
     def __init__(self, device: Accelerator) -> None:
         self.device, self.lock = device, RLock()
-        self.looked_at = Memo(64)
-        self.together: dict[Any, tuple[list[Any], Any]] = {}
+        self.looked_at = Memo(_MOST_TOGETHER)
+        self._together: dict[Any, tuple[list[Any], Any]] = {}
         self._columns: dict[tuple[int, Wanted], Kept] = {}
         self._words: dict[tuple[int, str], Vocabulary] = {}
         self._sources: set[int] = set()
@@ -99,6 +100,24 @@ class Held:
             for kept in found
         )
 
+    def together(self, key: Any) -> list[Any] | None:
+        """Give rows that were found to lie one behind the other, unless columns went since."""
+        found = self._together.get(key)
+        return None if found is None else found[0]
+
+    def found_together(self, key: Any, rows: list[Any], of: Any) -> None:
+        """Keep rows that lie one behind the other, until columns go.
+
+        Parameters
+        ----------
+        key : tuple
+            The source's identity comes first.
+        of : object
+            What else `key` has identities of: kept as long, so that none comes again.
+        """
+        make_place(self._together, _MOST_TOGETHER)
+        self._together[key] = rows, of
+
     def words(self, source: Source, name: str, t: pa.DataType) -> Vocabulary:
         """Give the dictionary of a column of codes: one for all that is kept of it."""
         self._watch(source)
@@ -109,31 +128,33 @@ class Held:
 
     def stay(self, source: Source, wanted: Iterable[Wanted]) -> None:
         """Let all rows of these columns, which are there, stay as long as the source does."""
-        self._stay |= {(id(source), each) for each in wanted}
+        self._stay.update([(id(source), each) for each in wanted])
 
     def stays(self, source: Source, names: Iterable[str]) -> bool:
-        """Tell whether all rows of these columns are there to stay."""
-        return all((id(source), Wanted(name, whole=True)) in self._stay for name in names)
+        """Tell whether all rows of these columns are there to stay; of no columns nothing is."""
+        wanted = [(id(source), Wanted(name, whole=True)) for name in names]
+        return bool(wanted) and all(each in self._stay for each in wanted)
 
     def make_room(self, nbytes: int, source: Source, wanted: Sequence[Wanted]) -> bool:
         """Tell whether so many bytes are free, once other columns have gone if need be."""
         mine = {(id(source), each) for each in wanted}
-        others = [key for key in self._columns if key not in mine | self._stay]
+        others = [key for key in list(self._columns) if key not in mine | self._stay]
         while self.device.free_bytes() < nbytes and others:
-            self.together.clear()
-            del self._columns[others.pop(0)]
+            self._together.clear()
+            self._columns.pop(others.pop(0), None)
         return self.device.free_bytes() >= nbytes
 
     def clear(self) -> None:
         """Let go of all columns but those that stay."""
-        self.together.clear()
-        self._columns = {k: kept for k, kept in self._columns.items() if k in self._stay}
+        self._together.clear()
+        for key in [key for key in list(self._columns) if key not in self._stay]:
+            self._columns.pop(key, None)
 
     @property
     def nbytes(self) -> Mapping[str, int]:
         """The bytes that are kept, by column."""
         found: dict[str, int] = {}
-        for (_, wanted), kept in self._columns.items():
+        for (_, wanted), kept in list(self._columns.items()):
             found[wanted.name] = found.get(wanted.name, 0) + kept.nbytes
         return found
 
@@ -143,12 +164,14 @@ class Held:
             weakref.finalize(source, self._forget, id(source)).atexit = False
 
     def _forget(self, number: int) -> None:
-        # Whenever the source goes, perhaps while somebody else asks: one step for each.
+        # Whenever the source goes, perhaps while somebody else asks: no lock, one step for each.
+        # Whoever goes through these copies their keys first.
         self._sources.discard(number)
-        for key in [key for key in list(self.together) if key[0] == number]:
-            self.together.pop(key, None)
+        for key in [key for key in list(self._together) if key[0] == number]:
+            self._together.pop(key, None)
         for column in [key for key in list(self._columns) if key[0] == number]:
             self._columns.pop(column, None)
-        self._stay = {key for key in self._stay if key[0] != number}
+        for column in [key for key in list(self._stay) if key[0] == number]:
+            self._stay.discard(column)
         for name in [key for key in list(self._words) if key[0] == number]:
             self._words.pop(name, None)
