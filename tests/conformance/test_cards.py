@@ -305,3 +305,16 @@ def test_another_reader_is_told_or_refused(file):
             q.run(system, placement=ON_CARD, reader="gsd")
     with pytest.raises(InputError, match="a reader 'gds' on this-machine, which has no card"):
         q.run(reader="gds")
+
+
+def test_the_ledger_says_what_was_written_where():
+    table = pa.table({"k": [1, 2, 3, 4], "s": ["a", "bb", None, "dddd"]})
+    table = table.append_column("c", table["s"].fill_null("x").dictionary_encode())
+    q = wh.scan(table).filter(col("k") > 1).select("k", "s", "c")
+    with card() as (system, _):
+        result = q.run(system, placement=ON_CARD)
+    (made,) = [e for e in result.ledger.entries if "written on gpu0" in e.why]
+    # Three keys, codes and offsets beside a bit each of three texts, and those; four texts stay.
+    assert made.copied_bytes == 3 * 8 + 3 * 4 + (4 * 4 + 1 + 6)
+    assert made.referenced_bytes == 5 * 4 + len("abbxdddd")
+    assert made.why == "written on gpu0, and copied from there; s picked on the host"

@@ -92,6 +92,7 @@ def test_a_card_has_the_profile_of_its_model(cupy):
 def test_a_query_runs_from_the_file_to_the_answer(cupy, monkeypatch, tmp_path):
     """Everything but CUDA itself: this machine, its second card, the ring, streams, the program."""
     monkeypatch.setattr(session_cards, "_compiled", lambda text, arch: text.encode())
+    monkeypatch.setattr(session_cards, "cards", cuda_devices)
     rng = np.random.default_rng(3)
     table = pa.table({"k": rng.integers(0, 9, 70_000), "x": rng.random(70_000)})
     path = tmp_path / "x.arrow"

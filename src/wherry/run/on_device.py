@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from typing import Final, Protocol, TypeVar
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ from wherry.render.cuda.share import Share, begin
 from wherry.render.cuda.stage import CudaStage, added
 from wherry.render.cuda.totals import SPAN
 from wherry.render.encode import are_codes
-from wherry.render.gather import Piece, piece_bytes, places_of, several
+from wherry.render.gather import Piece, batches_of, piece_bytes, places_of, several
 from wherry.render.outcome import ChunkOutput
 from wherry.render.reference import batch_take
 from wherry.run.cells import CELL_ROWS, Cell
@@ -116,7 +116,7 @@ def run_batch(
         made = _cut([added(stage, each, given) for each in share.finish()], stage)
     texts = sum(column_bytes(batch.column(name)) for name in stage.costs.texts)
     work = _counted(stage, batch.num_rows, share.selected, texts)
-    return _output(card, made, work)
+    return _output(card, stage, made, work)
 
 
 def _with_codes(array: pa.Array, name: str) -> pa.Array:
@@ -161,18 +161,14 @@ def run_chunks(card: Card, asked: Asked) -> tuple[ChunkOutput, Loaded]:
 def in_some_way(card: Card, asked: Asked, run: Callable[[Running], T]) -> T:
     """Give what comes of a stage over chunks, done in whichever way there is memory for."""
     with card.held.lock:
-        ways = _ways(card.cell_rows)
-        way: _Way | None = next(ways)
-        while way is not None:
+        *ways, last = _ways(card.cell_rows)
+        for way in ways:
             try:
                 return run(Running(card, asked, way))
             except Retryable:
-                way = next(ways, None)
-                if way is None:
-                    raise
                 # There was no room: whatever else lies there goes, and it is begun anew.
                 card.held.clear()
-    raise AssertionError
+        return run(Running(card, asked, last))
 
 
 def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Loaded:
@@ -203,7 +199,7 @@ def hold(card: Card, source: Source, names: tuple[str, ...], read: Read) -> Load
                 cells=each.cells,
                 facts=given.facts(each),
                 read=given.arrays,
-                spare=int,
+                spare=lambda: 0,
                 keeps=True,
                 ahead=AHEAD,
             )
@@ -221,14 +217,14 @@ class _Way(Struct, frozen=True):
     ahead: int
 
 
-def _ways(cell_rows: int) -> Iterator[_Way]:
+@cache
+def _ways(cell_rows: int) -> tuple[_Way, ...]:
     """Give ways that need less and less memory, all with the same answer."""
-    yield _Way(True, cell_rows, AHEAD)
+    found = [_Way(True, cell_rows, AHEAD)]
     while cell_rows > SPAN:
-        yield _Way(False, cell_rows, AHEAD)
+        found.append(_Way(False, cell_rows, AHEAD))
         cell_rows = max(SPAN, cell_rows // 4 // SPAN * SPAN)
-    yield _Way(False, SPAN, AHEAD)
-    yield _Way(False, SPAN, 0)
+    return (*found, _Way(False, SPAN, AHEAD), _Way(False, SPAN, 0))
 
 
 class Running:
@@ -259,7 +255,9 @@ class Running:
         made = _cut(batches, self.asked.stage)
         given = sum(ref.rows for ref in self.asked.refs)
         work = _counted(self.asked.stage, given, selected, self.texts)
-        return _output(self.card, made, work), Loaded(self.card.device.name, self.evidence)
+        return _output(self.card, self.asked.stage, made, work), Loaded(
+            self.card.device.name, self.evidence
+        )
 
     def shares(self, start: Begin[M]) -> Iterator[tuple[Share[M], list[tuple[Cell, ...]]]]:
         """Give shares, each once all of its rows are added; and the cells of each piece."""
@@ -328,10 +326,8 @@ def _cut(batches: list[pa.RecordBatch], stage: CudaStage) -> Piece:
         return batch_take(whole, pa.array(places_of(columns, whole.num_rows, stage.after)))
     if not stage.after:
         return several(batches)
-    kept, left = (
-        list[pa.RecordBatch](),
-        min(step.count for step in stage.after if isinstance(step, Take)),
-    )
+    kept = list[pa.RecordBatch]()
+    left = min(step.count for step in stage.after if isinstance(step, Take))
     for batch in batches:
         kept.append(batch.slice(0, left))
         left -= kept[-1].num_rows
@@ -353,8 +349,12 @@ def _counted(stage: CudaStage, rows: int, selected: int, texts: int) -> _Work:
     return _Work(rows, selected, counter)
 
 
-def _output(card: Card, made: Piece, work: _Work) -> ChunkOutput:
-    copied = piece_bytes(made)
+def _output(card: Card, stage: CudaStage, made: Piece, work: _Work) -> ChunkOutput:
+    """Give what was made; dictionaries are those that lie on the host, and not written."""
+    columns = [column for batch in batches_of(made) for column in batch.columns]
+    copied = sum(column_bytes(column, dictionary=False) for column in columns)
     why = f"written on {card.device.name}, and copied from there"
-    counted = work.counter.work(copied)
-    return ChunkOutput(made, work.rows, work.selected, 0, copied, why, counted)
+    if stage.kept:
+        why += f"; {', '.join(sorted(stage.kept))} picked on the host"
+    counted, referenced = work.counter.work(copied), piece_bytes(made) - copied
+    return ChunkOutput(made, work.rows, work.selected, referenced, copied, why, counted)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from wherry.base.errors import InputError, Refused, unknown_name
+from wherry.devices.cards import cards
 from wherry.devices.cuda import CudaDevice, cuda_devices
 from wherry.devices.device_readers import open_reader
 from wherry.devices.gpu_paths import gpu_paths
@@ -146,7 +147,10 @@ def _shared_bytes(name: str) -> int:
     begun = _begun.get(name)
     if begun is not None:
         return begun.device.shared_bytes
-    return next(each.shared_bytes for each in cuda_devices() if each.name == name)
+    there = {each.name: each.shared_bytes for each in cards()}
+    if name not in there:
+        raise unknown_name("card", name, there)
+    return there[name]
 
 
 def _found(query: Query, shared_bytes: int) -> Iterator[tuple[int, str]]:

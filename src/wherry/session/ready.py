@@ -21,7 +21,7 @@ from wherry.ir.resolve import call_type
 from wherry.ir.stage import Pass, Rows, Stage, Totals
 from wherry.plan.segments import stage_of
 from wherry.render.gather import Piece, batches_of
-from wherry.render.team import Team, Work
+from wherry.render.team import Team, Work, alone
 from wherry.run.carrier import Carrier, Evidence, Unread
 from wherry.run.commands import ALL, PieceId, Run
 from wherry.run.crew import Crew
@@ -54,7 +54,7 @@ class Recording(Carrier):
 
     asked: list[Asked] = field(default_factory=list)
 
-    def run(self, command: Run, team: Team) -> Evidence:  # type: ignore[override]
+    def run(self, command: Run, team: Team = alone) -> Evidence:
         """Run a stage as any carrier does."""
         given = [self.pieces[piece] for piece in command.pieces]
         hop = self.hop(command.device, command.stage)
